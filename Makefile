@@ -1,0 +1,76 @@
+# The one door: everything a developer or CI runs is a target here.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The first Python that is new enough; `make PYTHON=/path/to/python setup` chooses another.
+PYTHON ?= $(shell for python in python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+
+.PHONY: help
+help: ## Print this help
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: setup
+setup: .venv/installed ## Create .venv with the locked tools and the project
+
+.venv/locked: requirements/dev.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "raincheck needs Python 3.11 or newer: make PYTHON=/path/to/python setup" >&2; exit 1; }
+	"$(PYTHON)" -m venv --clear .venv
+	$(PIP) install --require-hashes --requirement requirements/dev.txt
+	@touch $@
+
+.venv/installed: .venv/locked pyproject.toml
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: demo
+demo: setup ## Show raincheck at work, in one process
+	$(BIN)/raincheck demo
+
+.PHONY: serve
+serve: setup ## Serve the chain example
+	$(BIN)/raincheck serve examples/chain/app.py:app
+
+.PHONY: fmt
+fmt: setup ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+.PHONY: check
+check: setup ## Look without running: format, lint, types, layers, spelling
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
+
+.PHONY: test
+test: check ## Check, then run every test
+	$(BIN)/pytest -n 2
+
+.PHONY: test-fast
+test-fast: setup ## Run the unit and contract tests
+	$(BIN)/pytest tests/unit tests/contract
+
+.PHONY: bench
+bench: setup ## Measure against the peers
+	$(BIN)/python -m benchmarks
+
+.PHONY: docs
+docs: setup ## Regenerate what the docs take from the code
+	$(BIN)/python tools/state_diagram.py
+
+.PHONY: lock
+lock: setup ## Lock the newest dependencies that are at least a week old
+	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
+		--upgrade --exclude-newer "1 week" --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" --quiet --output-file requirements/dev.txt
+
+.PHONY: clean
+clean: ## Remove everything that make can bring back
+	rm -rf .venv build dist .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

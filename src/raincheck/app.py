@@ -1,0 +1,258 @@
+"""The App: functions and a store, and what can be asked of them in Python."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self, overload
+
+from raincheck.clock import from_datetime
+from raincheck.codec import from_json, to_json
+from raincheck.directory import Directory
+from raincheck.documents import JobDocument, job_document
+from raincheck.errors import JobCancelled, JobFailed
+from raincheck.functions import DEFAULT_WAIT, Function, Functions
+from raincheck.jobs import Jobs, fingerprint
+from raincheck.lifecycle import previous_results
+from raincheck.limits import Limits
+from raincheck.model import Job, RetryOptions, State, Step, Stored
+from raincheck.store import make_store
+from raincheck.submission import Stages, draft
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from raincheck.blocking import BlockingApp
+
+DEFAULT_STORE = "sqlite:///raincheck.db"
+WATCH_INTERVAL = 0.25
+"""Seconds between looks at a job being done, whose progress is not a change of its record."""
+
+Lifespan = Callable[["App"], AbstractAsyncContextManager[Mapping[str, Any] | None]]
+
+
+class App:
+    """Functions, and the store their jobs live in.
+
+    ``store`` is a URL; without one ``RAINCHECK_STORE``, else ``sqlite:///raincheck.db``. ``lifespan``
+    is an async context manager around everything a worker process runs; what it yields (a
+    mapping) is ``ctx.state``. The store is opened by the first call, or by ``async with app``.
+    """
+
+    def __init__(
+        self,
+        store: str | None = None,
+        *,
+        title: str = "raincheck",
+        limits: Limits = Limits(),
+        lifespan: Lifespan | None = None,
+    ) -> None:
+        self.url = store or os.environ.get("RAINCHECK_STORE") or DEFAULT_STORE
+        self.title = title
+        self.limits = limits
+        self.lifespan = lifespan
+        self.functions = Functions()
+        self._opening: asyncio.Lock | None = None
+        self._open = False
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The jobs in the store; making it settles which store that is."""
+        return Jobs(make_store(self.url), self.limits)
+
+    @cached_property
+    def directory(self) -> Directory:
+        """Who offers which function."""
+        return Directory(self.jobs.store, self.functions)
+
+    @overload
+    def function(self, name: Callable[..., Any], /) -> Function: ...
+    @overload
+    def function(
+        self,
+        name: str | None = None,
+        /,
+        *,
+        retry: RetryOptions = ...,
+        timeout: float | None = ...,
+        process: bool = ...,
+        wait: float = ...,
+    ) -> Callable[[Callable[..., Any]], Function]: ...
+    def function(
+        self,
+        name: Any = None,
+        /,
+        *,
+        retry: RetryOptions = RetryOptions(),
+        timeout: float | None = None,
+        process: bool = False,
+        wait: float = DEFAULT_WAIT,
+    ) -> Any:
+        """Register a function, under its own name or the one given.
+
+        ``retry`` and ``timeout`` (seconds an attempt) hold unless a step has its own. ``async def``
+        runs on the worker's loop, ``def`` in a thread, either in a process of its own with ``process``.
+        ``wait`` is how long a call over HTTP waits for the result, unless it says otherwise.
+        Raises `RegistrationError`, or `RegisteredTooLate` once the app has started.
+        """
+
+        def register(function: Callable[..., Any]) -> Function:
+            made = Function(
+                function,
+                name if isinstance(name, str) else function.__name__,
+                retry=retry,
+                timeout=timeout,
+                process=process,
+                wait=wait,
+                caller=self.call,
+            )
+            self.functions.add(made)
+            return made
+
+        return register(name) if callable(name) else register
+
+    async def open(self) -> None:
+        """Open the store; from now on no function can be registered. Calling it again does nothing."""
+        if self._open:
+            return
+        if self._opening is None:
+            self._opening = asyncio.Lock()
+        async with self._opening:
+            if not self._open:
+                self.functions.close()
+                await self.jobs.store.open()
+                self._open = True
+
+    async def close(self) -> None:
+        """Close the store. The app can be opened again."""
+        if self._open:
+            self._open = False
+            await self.jobs.store.close()
+            self.__dict__.pop("jobs")
+            self.__dict__.pop("directory", None)
+            self._opening = None
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def submit(
+        self,
+        name: str,
+        functions: Stages,
+        *,
+        data: Mapping[str, Any] | None = None,
+        delay: float | None = None,
+        scheduled_at: datetime | None = None,
+        expires_at: datetime | None = None,
+        priority: int = 0,
+        result_ttl: float | None = None,
+        idempotency_key: str | None = None,
+    ) -> JobDocument:
+        """Submit a job: its functions in order, a list among them being a parallel stage.
+
+        Durable when this returns. ``delay`` and ``result_ttl`` are seconds; higher ``priority`` goes
+        first. Raises `InvalidInput` or `NotJSON`, and then nothing was stored.
+        """
+        await self.open()
+        now = self.jobs.store.now()
+        job = draft(
+            name,
+            functions,
+            data=to_json(data or {}),
+            now=now,
+            delay=delay,
+            scheduled_at=None if scheduled_at is None else from_datetime(scheduled_at),
+            expires_at=None if expires_at is None else from_datetime(expires_at),
+            priority=priority,
+            result_ttl=result_ttl,
+            functions=self.functions,
+            limits=self.limits,
+        )
+        stored = await self.jobs.submit(job, idempotency_key, _fingerprint(job))
+        return await self.document(Stored(stored))
+
+    async def status(self, job_id: str) -> JobDocument:
+        """The job as it is now. Raises `NotFound` or `Gone`."""
+        await self.open()
+        return await self.document(await self.jobs.find(job_id))
+
+    async def wait(self, job_id: str, timeout: float | None = None) -> JobDocument:
+        """The job once it has ended, or as it is after ``timeout`` seconds."""
+        await self.open()
+        return await self.document(await self.jobs.wait(job_id, timeout))
+
+    async def call(self, step: Step) -> Any:
+        """Submit a job of one step, wait for its end and return its result.
+
+        Raises `JobFailed` or `JobCancelled` if it ends otherwise.
+        """
+        job = await self.submit(step.function, [step])
+        return result_of((await self.jobs.wait(job.id)).job)
+
+    async def cancel(self, job_id: str) -> JobDocument:
+        """Stop a job; one being run is stopped soon. Raises `NotFound` or `WrongState`."""
+        await self.open()
+        return await self.document(await self.jobs.cancel(job_id))
+
+    async def retry(self, job_id: str) -> JobDocument:
+        """Let a failed or cancelled job go on where it ended. Raises `NotFound` or `WrongState`."""
+        await self.open()
+        return await self.document(await self.jobs.retry(job_id))
+
+    async def watch(self, job_id: str) -> AsyncIterator[JobDocument]:
+        """The job now, and again whenever it has changed or come further, until it has ended."""
+        await self.open()
+        seen: JobDocument | None = None
+        while True:
+            stored = await self.jobs.find(job_id)
+            document = await self.document(stored)
+            if document != seen:
+                yield document
+            seen = document
+            if document.state.ended:
+                return
+            await self.jobs.store.changed(job_id, stored.job.rev, WATCH_INTERVAL)
+
+    async def document(self, stored: Stored) -> JobDocument:
+        """A stored job as callers see it."""
+        await self.directory.refresh()
+        return job_document(stored, self.directory.offered)
+
+    @cached_property
+    def blocking(self) -> BlockingApp:
+        """The same calls for code that is not async: ``app.blocking.submit(...)``."""
+        from raincheck.blocking import BlockingApp
+
+        return BlockingApp(self)
+
+    @cached_property
+    def asgi(self) -> ASGIApp:
+        """The HTTP API, an ASGI application to be served or mounted in another."""
+        from raincheck.server import create_server
+
+        return create_server(self)
+
+
+def result_of(job: Job) -> Any:
+    """The result of an ended job. Raises `JobFailed` or `JobCancelled` if it has none."""
+    if job.state is State.DONE:
+        return from_json(previous_results(job, job.steps[-1].stage + 1))
+    if job.state is State.CANCELLED:
+        raise JobCancelled(f"job {job.id} was cancelled", job_id=job.id)
+    detail = f"{job.error.title}: {job.error.detail}" if job.error else "no reason is known"
+    raise JobFailed(f"job {job.id} failed: {detail}", job_id=job.id, problem=job.error)
+
+
+def _fingerprint(job: Job) -> bytes:
+    parts = [job.name.encode(), job.data]
+    for step in job.steps:
+        parts += [step.function.encode(), b"%d" % step.stage, step.args, step.kwargs]
+    return fingerprint(*parts)

@@ -1,0 +1,109 @@
+"""Values to bytes and back: the only module that knows the formats.
+
+Records are MessagePack, array-like; user values are JSON (RFC 8259) bytes throughout.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from raincheck.errors import NotJSON
+from raincheck.model import Job
+
+__all__ = ["MAX_DEPTH", "decode_job", "encode_job", "from_json", "merge", "to_json", "too_deep"]
+
+MAX_DEPTH = 64
+"""How deep JSON may nest, in requests and in results."""
+
+_record_encoder = msgspec.msgpack.Encoder()
+_record_decoder = msgspec.msgpack.Decoder(Job)
+_json_encoder = msgspec.json.Encoder()
+_json_decoder = msgspec.json.Decoder()
+_object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+encode_job = _record_encoder.encode
+"""A `Job` as its stored bytes."""
+
+decode_job = _record_decoder.decode
+"""A `Job` from its stored bytes."""
+
+from_json = _json_decoder.decode
+"""JSON bytes as plain Python values."""
+
+
+def to_json(value: Any) -> bytes:
+    """``value`` as JSON bytes: plain data, dataclasses, msgspec Structs, dates, UUIDs, decimals.
+
+    Raises `NotJSON`, saying where and what, for anything else: NaN, infinities, lone surrogates
+    and nesting over `MAX_DEPTH` are no JSON either.
+    """
+    try:
+        encoded = _json_encoder.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise NotJSON(_blame(value, error)) from None
+    if b"null" in encoded and (path := _path_to(value, _is_not_finite)) is not None:
+        raise NotJSON(f"not JSON: a number that is not finite, at {path}")
+    if too_deep(encoded):
+        raise NotJSON(f"nested deeper than {MAX_DEPTH} levels")
+    return encoded
+
+
+def merge(target: bytes, changes: bytes) -> bytes:
+    """The JSON object ``target`` with the top-level keys of ``changes`` put in their place."""
+    return _json_encoder.encode(_object_decoder.decode(target) | _object_decoder.decode(changes))
+
+
+def too_deep(document: bytes, limit: int = MAX_DEPTH) -> bool:
+    """Whether JSON bytes nest deeper than ``limit``; looks no further than it must."""
+    if document.count(b"[") + document.count(b"{") <= limit:
+        return False
+    depth, in_string, escaped = 0, False, False
+    for byte in document:
+        if in_string:
+            in_string = escaped or byte != 0x22
+            escaped = not escaped and byte == 0x5C
+        elif byte == 0x22:
+            in_string = True
+        elif byte in b"[{":
+            depth += 1
+            if depth > limit:
+                return True
+        elif byte in b"]}":
+            depth -= 1
+    return False
+
+
+def _is_not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _is_not_json(value: Any) -> bool:
+    try:
+        _json_encoder.encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return True
+    return False
+
+
+def _blame(value: Any, error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "not JSON: it nests too deeply, or contains itself"
+    path = _path_to(value, _is_not_json) or "$"
+    return f"not JSON: {error}, at {path}"
+
+
+def _path_to(value: Any, wrong: Any, path: str = "$") -> str | None:
+    """Where in plain containers the innermost value is that is ``wrong``, as a JSONPath."""
+    if isinstance(value, dict):
+        inner = ((f"{path}.{key}", child) for key, child in value.items())
+    elif isinstance(value, list | tuple):
+        inner = ((f"{path}[{i}]", child) for i, child in enumerate(value))
+    else:
+        return path if wrong(value) else None
+    for place, child in inner:
+        if (found := _path_to(child, wrong, place)) is not None:
+            return found
+    return path if wrong is _is_not_json and wrong(value) else None

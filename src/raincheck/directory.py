@@ -1,0 +1,70 @@
+"""Who offers which function: what the workers told, looked up at most once a second."""
+
+from __future__ import annotations
+
+import asyncio
+
+from raincheck.clock import monotonic
+from raincheck.functions import Functions
+from raincheck.model import FunctionInfo, RetryOptions, WorkerInfo
+from raincheck.store.base import Store
+
+FRESH = 1.0
+STALE = 10.0
+
+
+class Directory:
+    """The functions known here, and those that workers offer."""
+
+    def __init__(self, store: Store, functions: Functions) -> None:
+        self._store = store
+        self._functions = functions
+        self._workers: list[WorkerInfo] = []
+        self._offered: dict[str, list[str]] = {}
+        self._infos: dict[str, FunctionInfo] = {}
+        self._read_at = -STALE
+        self._refreshing: asyncio.Task[list[WorkerInfo]] | None = None
+
+    async def refresh(self) -> None:
+        """See that what is known is fresh, or soon will be: waits only if it is quite old."""
+        age = monotonic() - self._read_at
+        if age >= STALE:
+            await self.read()
+        elif age >= FRESH and (self._refreshing is None or self._refreshing.done()):
+            self._refreshing = asyncio.create_task(self.read())
+
+    async def read(self) -> list[WorkerInfo]:
+        """Read the register of workers now."""
+        workers = await self._store.workers()
+        offered: dict[str, list[str]] = {}
+        infos: dict[str, FunctionInfo] = {}
+        for worker in workers:
+            for info in worker.functions:
+                infos[info.name] = info
+                if worker.state != "unhealthy":
+                    offered.setdefault(info.name, []).append(worker.id)
+        self._workers, self._offered, self._infos = workers, offered, infos
+        self._read_at = monotonic()
+        return workers
+
+    def offered(self, name: str) -> bool:
+        """Whether a live worker offers the function."""
+        return name in self._offered
+
+    def workers_of(self, name: str) -> list[str]:
+        """The ids of live workers that offer it."""
+        return self._offered.get(name, [])
+
+    def info(self, name: str) -> FunctionInfo | None:
+        """What is known of a function, here or from a worker; None: nothing."""
+        function = self._functions.get(name)
+        return self._infos.get(name) if function is None else function.info
+
+    def infos(self) -> dict[str, FunctionInfo]:
+        """All functions known, by name."""
+        return {**self._infos, **{function.name: function.info for function in self._functions}}
+
+    def options(self, name: str) -> RetryOptions:
+        """The retry options of a function, where a step has none of its own."""
+        info = self.info(name)
+        return RetryOptions() if info is None else info.retry

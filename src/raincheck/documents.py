@@ -1,0 +1,233 @@
+"""Jobs as callers see them: the same document in every answer, in the client and in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from raincheck import lifecycle
+from raincheck.clock import to_datetime
+from raincheck.codec import from_json
+from raincheck.model import Event, FunctionInfo, Lease, Problem, RetryOptions, State, Step, Stored, WorkerInfo
+
+Decode = Callable[[bytes], Any]
+"""How user values enter a document: as Python values (`from_json`), or as they are (`Raw`)."""
+
+
+class FunctionDocument(Struct, frozen=True, kw_only=True):
+    """One entry of a job's ``functions``."""
+
+    name: str
+    args: Any
+    kwargs: Any
+    retry_count: int
+    lost_count: int
+    retry_options: RetryOptions
+    timeout: float | None
+    state: State
+    result: Any
+    error: Problem | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    worker: str | None
+    progress: Any
+
+
+class JobDocument(Struct, frozen=True, kw_only=True):
+    """A job. ``functions`` has an entry a stage: a function, or a list of those that run together."""
+
+    id: str
+    name: str
+    state: State
+    functions: list[FunctionDocument | list[FunctionDocument]]
+    current_function: int
+    data: Any
+    result: Any
+    error: Problem | None
+    priority: int
+    run: int
+    waiting_for: list[str]
+    created_at: datetime
+    updated_at: datetime
+    scheduled_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    cancel_requested_at: datetime | None
+    result_ttl: float
+
+
+class EventDocument(Struct, frozen=True, kw_only=True):
+    """One numbered change in a job's life; ``function`` is the index of the step it is about."""
+
+    number: int
+    at: datetime
+    kind: str
+    function: int | None
+
+
+class JobPage(Struct, frozen=True, kw_only=True):
+    """Some jobs, newest first; ``cursor`` leads on, and is null at the end."""
+
+    jobs: list[JobDocument]
+    cursor: str | None
+
+
+class CallDocument(Struct, frozen=True, kw_only=True):
+    """The answer of a function that was quick enough."""
+
+    id: str
+    state: State
+    result: Any
+
+
+class FunctionSummary(Struct, frozen=True, kw_only=True):
+    """What can be called: its schemas and options, who offers it now, how many wait for it."""
+
+    name: str
+    doc: str
+    parameters: dict[str, Any]
+    positional: dict[str, Any]
+    returns: dict[str, Any]
+    retry_options: RetryOptions
+    timeout: float | None
+    wait: float
+    mode: str
+    workers: list[str]
+    queued: int
+
+
+class WorkerDocument(Struct, frozen=True, kw_only=True):
+    """A worker: ``active``, ``stopping``, or ``unhealthy`` when it fell silent."""
+
+    id: str
+    state: str
+    host: str
+    pid: int
+    version: str
+    functions: list[str]
+    concurrency: int
+    running: int
+    started_at: datetime
+    seen_at: datetime
+
+
+encode = msgspec.json.Encoder().encode
+"""A document as JSON bytes."""
+
+
+def job_document(
+    stored: Stored, offered: Callable[[str], bool] = lambda name: True, decode: Decode = from_json
+) -> JobDocument:
+    """A stored job as a document; ``offered`` tells whether a live worker offers a function."""
+    job = stored.job
+    leases = {} if job.state.ended else {lease.step: lease for lease in stored.leases}
+    documents = [_function(step, leases.get(i), decode) for i, step in enumerate(job.steps)]
+    last = job.steps[-1]
+    return JobDocument(
+        id=job.id,
+        name=job.name,
+        state=State.DOING if leases else job.state,
+        functions=_staged(job.steps, documents),
+        current_function=lifecycle.current_stage(job),
+        data=decode(job.data),
+        result=decode(lifecycle.previous_results(job, last.stage + 1)) if job.state is State.DONE else None,
+        error=job.error,
+        priority=job.priority,
+        run=job.run,
+        waiting_for=[] if job.state.ended or leases else _waiting_for(stored, offered),
+        created_at=to_datetime(job.created_at),
+        updated_at=to_datetime(job.updated_at),
+        scheduled_at=_moment(job.scheduled_at),
+        finished_at=_moment(job.finished_at),
+        expires_at=_moment(job.expires_at),
+        cancel_requested_at=_moment(job.cancel_requested_at),
+        result_ttl=job.result_ttl,
+    )
+
+
+def _function(step: Step, lease: Lease | None, decode: Decode) -> FunctionDocument:
+    progress = step.progress if lease is None else lease.progress
+    return FunctionDocument(
+        name=step.function,
+        args=decode(step.args),
+        kwargs=decode(step.kwargs),
+        retry_count=step.retry_count,
+        lost_count=step.lost_count,
+        retry_options=step.retry or RetryOptions(),
+        timeout=step.timeout,
+        state=step.state if lease is None else State.DOING,
+        result=None if step.result is None else decode(step.result),
+        error=step.error,
+        started_at=_moment(step.started_at if lease is None else lease.since),
+        finished_at=_moment(step.finished_at) if lease is None else None,
+        worker=step.worker if lease is None else lease.worker,
+        progress=None if progress is None else decode(progress),
+    )
+
+
+def _staged(
+    steps: tuple[Step, ...], documents: list[FunctionDocument]
+) -> list[FunctionDocument | list[FunctionDocument]]:
+    stages: list[list[FunctionDocument]] = [[] for _ in range(steps[-1].stage + 1)]
+    for step, document in zip(steps, documents, strict=True):
+        stages[step.stage].append(document)
+    return [stage[0] if len(stage) == 1 else stage for stage in stages]
+
+
+def _waiting_for(stored: Stored, offered: Callable[[str], bool]) -> list[str]:
+    stage = lifecycle.current_stage(stored.job)
+    names = {s.function for s in stored.job.steps if s.stage == stage and not s.state.ended}
+    return sorted(name for name in names if not offered(name))
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else to_datetime(seconds)
+
+
+def event_documents(events: Iterable[Event]) -> list[EventDocument]:
+    """The events of a job."""
+    return [
+        EventDocument(number=e.number, at=to_datetime(e.at), kind=e.kind, function=e.step) for e in events
+    ]
+
+
+def function_summary(info: FunctionInfo, workers: list[str], queued: int) -> FunctionSummary:
+    """What is told of a function."""
+    return FunctionSummary(
+        name=info.name,
+        doc=info.doc,
+        parameters=info.parameters,
+        positional=info.positional,
+        returns=info.returns,
+        retry_options=info.retry,
+        timeout=info.timeout,
+        wait=info.wait,
+        mode=info.mode,
+        workers=workers,
+        queued=queued,
+    )
+
+
+def worker_document(worker: WorkerInfo) -> WorkerDocument:
+    """What is told of a worker."""
+    return WorkerDocument(
+        id=worker.id,
+        state=worker.state,
+        host=worker.host,
+        pid=worker.pid,
+        version=worker.version,
+        functions=[function.name for function in worker.functions],
+        concurrency=worker.concurrency,
+        running=worker.running,
+        started_at=to_datetime(worker.started_at),
+        seen_at=to_datetime(worker.seen_at),
+    )
+
+
+def raw(value: bytes) -> Raw:
+    """A user value for a document that will be JSON again: as it is, undecoded."""
+    return Raw(value)

@@ -1,0 +1,136 @@
+"""Every exception of raincheck.
+
+RaincheckError
+├── InvalidInput             the caller's input is wrong: fix the named fields and send it again
+│   └── InvalidArguments     the arguments do not fit the function's signature
+├── NotFound                 no such job or function: check the id or the name
+│   └── Gone                 the job ended long ago and was pruned: submit it again
+├── WrongState               the job's state forbids it: look at its state first
+├── IdempotencyMismatch      this key was used for another request: use a new key
+├── TooLarge                 over a stated limit: send less
+├── RegistrationError        a function cannot be registered: the message says what to change
+│   └── RegisteredTooLate    the app has started: register before that
+├── TargetError              TARGET names no app: give module:app or path/to/file.py:app
+├── JobFailed                the awaited job ended ``failed``: its error says why
+│   └── JobCancelled         the awaited job ended ``cancelled``
+├── NotJSON                  a value cannot be written as JSON: return plain data
+├── RetryLater               raised by a function: this attempt failed, try again after a while
+├── DoNotRetry               raised by a function: this attempt failed, do not try again
+├── IllegalTransition        a bug: the lifecycle has no such transition
+└── StoreError               the store could not do it: nothing was changed
+    ├── StoreUnavailable     unreachable or busy: try again in a while
+    ├── StoreFull            no space left: free some, then go on
+    └── StoreUnusable        not a raincheck store, or of a newer version: look at the URL
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """One thing wrong with an input: what (``detail``) and where (``pointer``, RFC 6901)."""
+
+    detail: str
+    pointer: str = ""
+
+
+class RaincheckError(Exception):
+    """The root of all errors that raincheck raises."""
+
+
+class InvalidInput(RaincheckError):
+    """The caller's input is wrong; ``faults`` name each field. Nothing was changed."""
+
+    def __init__(self, *faults: Fault) -> None:
+        self.faults = faults
+        super().__init__("; ".join(_sentence(fault) for fault in faults))
+
+
+def _sentence(fault: Fault) -> str:
+    return f"{fault.pointer}: {fault.detail}" if fault.pointer else fault.detail
+
+
+class InvalidArguments(InvalidInput):
+    """The arguments do not fit the function's signature."""
+
+
+class NotFound(RaincheckError):
+    """There is no such job or function."""
+
+
+class Gone(NotFound):
+    """The job existed, ended, and was pruned when its ``result_ttl`` had passed."""
+
+
+class WrongState(RaincheckError):
+    """The job's state forbids what was asked."""
+
+
+class IdempotencyMismatch(RaincheckError):
+    """The idempotency key was used before, for a request with another content."""
+
+
+class TooLarge(RaincheckError):
+    """Something is over a stated limit."""
+
+
+class RegistrationError(RaincheckError):
+    """A function cannot be registered as it is written."""
+
+
+class RegisteredTooLate(RegistrationError):
+    """The app has started; what it offers can no longer change."""
+
+
+class TargetError(RaincheckError):
+    """A TARGET does not lead to an app."""
+
+
+class JobFailed(RaincheckError):
+    """The awaited job ended ``failed``. ``job_id`` and ``problem`` say which and why."""
+
+    def __init__(self, message: str, *, job_id: str, problem: object = None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.problem = problem
+
+
+class JobCancelled(JobFailed):
+    """The awaited job ended ``cancelled``."""
+
+
+class NotJSON(RaincheckError):
+    """A value cannot be written as JSON."""
+
+
+class RetryLater(RaincheckError):
+    """Raised by a function: the attempt failed; try again in ``retry_after`` seconds."""
+
+    def __init__(self, message: str = "", *, retry_after: float) -> None:
+        super().__init__(message or f"asked to be retried in {retry_after:g} s")
+        self.retry_after = retry_after
+
+
+class DoNotRetry(RaincheckError):
+    """Raised by a function: the attempt failed, and another would fail too."""
+
+
+class IllegalTransition(RaincheckError):
+    """The lifecycle knows no such transition."""
+
+
+class StoreError(RaincheckError):
+    """The store could not do what was asked; nothing was changed."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached or is busy; the same call may succeed in a while."""
+
+
+class StoreFull(StoreError):
+    """The store has no space left; it goes on once there is some."""
+
+
+class StoreUnusable(StoreError):
+    """What the URL names is not a store that this version can use."""

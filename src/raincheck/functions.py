@@ -1,0 +1,137 @@
+"""The functions an app offers: registered by decorator, looked up by name."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from raincheck.codec import to_json
+from raincheck.errors import RegisteredTooLate, RegistrationError
+from raincheck.model import FunctionInfo, RetryOptions, Step
+from raincheck.signature import Signature
+
+NAME_LIMIT = 200
+_NAME = re.compile(r"/?[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*(/[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*)*")
+
+DEFAULT_WAIT = 5.0
+"""Seconds for which a call waits for its result, unless it or the function says otherwise."""
+
+
+def is_function_name(name: str) -> bool:
+    """Whether a name may be a function's: ASCII parts divided by ``/``, none beginning with a dot."""
+    return len(name) <= NAME_LIMIT and _NAME.fullmatch(name) is not None
+
+
+class Function:
+    """A registered function. Calling it runs it here and now, as if it had not been decorated."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        *,
+        retry: RetryOptions = RetryOptions(),
+        timeout: float | None = None,
+        process: bool = False,
+        wait: float = DEFAULT_WAIT,
+        caller: Callable[[Step], Awaitable[Any]] | None = None,
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.retry = retry
+        self.timeout = timeout
+        self.wait = wait
+        self.signature = Signature(function)
+        self.mode = "process" if process else "async" if inspect.iscoroutinefunction(function) else "thread"
+        self._caller = caller
+        self.__doc__ = function.__doc__
+        self.__name__ = getattr(function, "__name__", name)
+        self.__qualname__ = getattr(function, "__qualname__", name)
+        self.__module__ = function.__module__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Function {self.name}>"
+
+    def step(self, *args: Any, **kwargs: Any) -> Step:
+        """A step of a job that calls this function. Raises `NotJSON` or `InvalidArguments`."""
+        made = step(self.name, *args, **kwargs)
+        self.signature.check(made.args, made.kwargs)
+        return made
+
+    async def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Submit a job of this one function, wait for its end and return its result.
+
+        Raises `JobFailed` or `JobCancelled` if it ends otherwise.
+        """
+        if self._caller is None:
+            raise RegistrationError(f"{self.name} is not registered with an app")
+        return await self._caller(self.step(*args, **kwargs))
+
+    @property
+    def info(self) -> FunctionInfo:
+        """What callers may know of it."""
+        parameters, positional, returns = self.signature.schemas()
+        return FunctionInfo(
+            name=self.name,
+            doc=inspect.cleandoc(self.__doc__ or ""),
+            parameters=parameters,
+            positional=positional,
+            returns=returns,
+            retry=self.retry,
+            timeout=self.timeout,
+            wait=self.wait,
+            mode=self.mode,
+        )
+
+
+def step(name: str, *args: Any, **kwargs: Any) -> Step:
+    """A step that calls the function ``name``, which need not be known here. Raises `NotJSON`."""
+    return Step(name, 0, to_json(args), to_json(kwargs))
+
+
+class Functions:
+    """A registry, open until the app starts."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, Function] = {}
+        self._closed = False
+
+    def add(self, function: Function) -> None:
+        """Register. Raises `RegistrationError` for a bad or taken name, `RegisteredTooLate` after start."""
+        if self._closed:
+            raise RegisteredTooLate(
+                f"{function.name!r} cannot be registered: the app has started, and callers and workers "
+                "know its functions already; register it before that, at import"
+            )
+        if not is_function_name(function.name):
+            raise RegistrationError(
+                f"{function.name!r} cannot be a function's name: letters, digits and _ - . : @ in parts "
+                f"divided by /, at most {NAME_LIMIT} characters, no part beginning with a dot"
+            )
+        if function.name in self._functions:
+            raise RegistrationError(f"there is a function named {function.name!r} already")
+        self._functions[function.name] = function
+
+    def close(self) -> None:
+        """Take no more."""
+        self._closed = True
+
+    def get(self, name: str) -> Function | None:
+        """The function of this name, or None."""
+        return self._functions.get(name)
+
+    def __iter__(self) -> Iterator[Function]:
+        return iter(self._functions.values())
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, in the order of registration."""
+        return tuple(self._functions)

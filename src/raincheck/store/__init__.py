@@ -1,0 +1,33 @@
+"""Stores. `make_store` is the only place that names one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from raincheck.errors import StoreUnusable
+from raincheck.store.base import Store
+
+__all__ = ["Store", "make_store"]
+
+
+def make_store(url: str) -> Store:
+    """The store for a URL; it is opened by its ``open``. Loads only the driver it needs.
+
+    ``sqlite:///name.db`` is relative to the current folder, ``sqlite:////var/lib/name.db`` absolute.
+    Raises `StoreUnusable` for a URL that names no store.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
+        from raincheck.store.sqlite import SQLiteStore
+
+        return SQLiteStore(Path(parts.path[1:]))
+    raise StoreUnusable(f"no store has the URL {mask(url)!r}; one that works: sqlite:///raincheck.db")
+
+
+def mask(url: str) -> str:
+    """A URL without its password, fit to be shown."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()

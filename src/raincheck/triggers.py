@@ -1,0 +1,91 @@
+"""What can happen to a job, and what may become of it: the triggers and the whole table.
+
+(state, trigger) leads to one of the named states, else to `IllegalTransition`. The diagram in the
+docs is drawn from `TRANSITIONS`, and `raincheck.lifecycle` checks every result against it.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from raincheck.model import Attempt, Lease, Problem, RetryOptions, State
+
+SCHEDULED, PENDING, DOING = State.SCHEDULED, State.PENDING, State.DOING
+RETRYING, DONE, FAILED, CANCELLED = State.RETRYING, State.DONE, State.FAILED, State.CANCELLED
+
+
+class Succeeded(Struct, frozen=True):
+    """An attempt returned ``result`` (JSON) and changed ``data`` (a JSON object, or nothing)."""
+
+    attempt: Attempt
+    result: bytes
+    data: bytes | None = None
+
+
+class Failed(Struct, frozen=True):
+    """An attempt raised; ``names`` are those of the exception's class and bases.
+
+    ``options`` hold where the step has none of its own. ``chance`` in [0, 1) sets the jitter.
+    """
+
+    attempt: Attempt
+    error: Problem
+    names: tuple[str, ...] = ()
+    options: RetryOptions = RetryOptions()
+    fatal: bool = False
+    retry_after: float | None = None
+    chance: float = 0.0
+
+
+class Lost(Struct, frozen=True):
+    """A lease ran out: the worker died or was cut off."""
+
+    attempt: Attempt
+    options: RetryOptions = RetryOptions()
+
+
+class Stopped(Struct, frozen=True):
+    """An attempt was stopped, because the job is to be cancelled."""
+
+    attempt: Attempt
+
+
+class Cancel(Struct, frozen=True):
+    """Somebody asks for the job to be cancelled; ``leases`` are those in force on it."""
+
+    leases: tuple[Lease, ...] = ()
+
+
+class Alarm(Struct, frozen=True):
+    """A due time or the deadline has come; ``leases`` are those in force on the job."""
+
+    leases: tuple[Lease, ...] = ()
+
+
+class Retry(Struct, frozen=True):
+    """Somebody asks for an ended job to go on where it ended."""
+
+
+Trigger = Succeeded | Failed | Lost | Stopped | Cancel | Alarm | Retry
+
+TRANSITIONS: dict[tuple[State, str], frozenset[State]] = {
+    (SCHEDULED, "claim"): frozenset((DOING,)),
+    (SCHEDULED, "alarm"): frozenset((PENDING, FAILED)),
+    (SCHEDULED, "cancel"): frozenset((CANCELLED,)),
+    (PENDING, "claim"): frozenset((DOING,)),
+    (PENDING, "alarm"): frozenset((PENDING, FAILED)),
+    (PENDING, "cancel"): frozenset((CANCELLED,)),
+    (RETRYING, "claim"): frozenset((DOING,)),
+    (RETRYING, "alarm"): frozenset((PENDING, FAILED)),
+    (RETRYING, "cancel"): frozenset((CANCELLED,)),
+    (DOING, "give back"): frozenset((SCHEDULED, PENDING, RETRYING)),
+    (DOING, "succeeded"): frozenset((PENDING, RETRYING, DONE, CANCELLED)),
+    (DOING, "failed"): frozenset((PENDING, RETRYING, FAILED, CANCELLED)),
+    (DOING, "lost"): frozenset((PENDING, RETRYING, FAILED, CANCELLED)),
+    (DOING, "stopped"): frozenset((PENDING, RETRYING, CANCELLED)),
+    (DOING, "cancel"): frozenset((SCHEDULED, PENDING, RETRYING)),
+    (DOING, "alarm"): frozenset((PENDING, RETRYING, FAILED)),
+    (FAILED, "retry"): frozenset((PENDING,)),
+    (CANCELLED, "retry"): frozenset((PENDING,)),
+}
+"""(state, trigger) to the states a job may be in afterwards, at rest: with a lease it is ``doing``."""
