@@ -1,32 +1,38 @@
-"""raincheck: ask for a result; get it now, or take a rain check and redeem it later."""
+"""raincheck: ask for a result; get it now, or take a rain check and redeem it later.
+
+Each name is loaded when it is first asked for: ``raincheck --help`` loads none of them, a program
+that only submits no worker.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import TYPE_CHECKING
 
-from raincheck.app import App
-from raincheck.context import Context
-from raincheck.documents import JobDocument
-from raincheck.errors import (
-    DoNotRetry,
-    Gone,
-    InvalidInput,
-    JobCancelled,
-    JobFailed,
-    NotFound,
-    RaincheckError,
-    RetryLater,
-    StoreError,
-    WrongState,
-)
-from raincheck.functions import Function, step
-from raincheck.limits import Limits
-from raincheck.model import RetryOptions, State, Step
+from raincheck.version import VERSION
 
 if TYPE_CHECKING:
+    from raincheck.app import App
+    from raincheck.context import Context
+    from raincheck.documents import JobDocument
+    from raincheck.errors import (
+        DoNotRetry,
+        Gone,
+        InvalidInput,
+        JobCancelled,
+        JobFailed,
+        NotFound,
+        RaincheckError,
+        RetryLater,
+        StoreError,
+        WrongState,
+    )
+    from raincheck.functions import Function, step
+    from raincheck.limits import Limits
+    from raincheck.model import RetryOptions, State, Step
     from raincheck.worker import Worker
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "App",
@@ -51,10 +57,29 @@ __all__ = [
     "step",
 ]
 
+_HOMES = {
+    "App": "app",
+    "Context": "context",
+    "Function": "functions",
+    "JobDocument": "documents",
+    "Limits": "limits",
+    "RetryOptions": "model",
+    "State": "model",
+    "Step": "model",
+    "Worker": "worker",
+    "step": "functions",
+}
+"""The module of each name; those not here are errors."""
 
-def __getattr__(name: str) -> Any:
-    if name == "Worker":  # only who runs a worker loads it
-        from raincheck.worker import Worker
+if not TYPE_CHECKING:  # a type checker shall not think that there is every name
 
-        return Worker
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = importlib.import_module(f"raincheck.{_HOMES.get(name, 'errors')}")
+        value = globals()[name] = getattr(home, name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -115,6 +115,11 @@ class App:
 
         return register(name) if callable(name) else register
 
+    @property
+    def opened(self) -> bool:
+        """Whether the store is open."""
+        return self._open
+
     async def open(self) -> None:
         """Open the store; from now on no function can be registered. Calling it again does nothing."""
         if self._open:
@@ -194,8 +199,11 @@ class App:
 
         Raises `JobFailed` or `JobCancelled` if it ends otherwise.
         """
-        job = await self.submit(step.function, [step])
-        return result_of((await self.jobs.wait(job.id)).job)
+        await self.open()
+        job = draft(
+            step.function, [step], now=self.jobs.store.now(), functions=self.functions, limits=self.limits
+        )
+        return result_of((await self.jobs.submit_and_wait(job)).job)
 
     async def cancel(self, job_id: str) -> JobDocument:
         """Stop a job; one being run is stopped soon. Raises `NotFound` or `WrongState`."""

@@ -6,6 +6,9 @@ Records are MessagePack, array-like; user values are JSON (RFC 8259) bytes throu
 from __future__ import annotations
 
 import math
+import re
+from itertools import accumulate, count
+from operator import sub
 from typing import Any
 
 import msgspec
@@ -13,7 +16,7 @@ import msgspec
 from raincheck.errors import NotJSON
 from raincheck.model import Job
 
-__all__ = ["MAX_DEPTH", "decode_job", "encode_job", "from_json", "merge", "to_json", "too_deep"]
+__all__ = ["MAX_DEPTH", "check_json", "decode_job", "encode_job", "from_json", "merge", "to_json", "too_deep"]
 
 MAX_DEPTH = 64
 """How deep JSON may nest, in requests and in results."""
@@ -23,6 +26,11 @@ _record_decoder = msgspec.msgpack.Decoder(Job)
 _json_encoder = msgspec.json.Encoder()
 _json_decoder = msgspec.json.Decoder()
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # unclosed to the end: never tried twice
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
+_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 
 encode_job = _record_encoder.encode
 """A `Job` as its stored bytes."""
@@ -57,23 +65,32 @@ def merge(target: bytes, changes: bytes) -> bytes:
 
 
 def too_deep(document: bytes, limit: int = MAX_DEPTH) -> bool:
-    """Whether JSON bytes nest deeper than ``limit``; looks no further than it must."""
+    """Whether JSON bytes nest deeper than ``limit``."""
     if document.count(b"[") + document.count(b"{") <= limit:
         return False
-    depth, in_string, escaped = 0, False, False
-    for byte in document:
-        if in_string:
-            in_string = escaped or byte != 0x22
-            escaped = not escaped and byte == 0x5C
-        elif byte == 0x22:
-            in_string = True
-        elif byte in b"[{":
-            depth += 1
-            if depth > limit:
-                return True
-        elif byte in b"]}":
-            depth -= 1
-    return False
+    brackets = _STRING.sub(b"", document).translate(_SQUARE, _NO_BRACKET)
+    opened = accumulate(map(len, brackets.split(b"]")))  # how many by each closing bracket
+    return max(map(sub, opened, count())) > limit
+
+
+def check_json(document: bytes) -> None:
+    """Raise `NotJSON` unless bytes from outside are JSON that every reader will read alike.
+
+    So nothing deeper than `MAX_DEPTH`, no number beyond a float, and no key twice in one object.
+    """
+    if too_deep(document):
+        raise NotJSON(f"nested deeper than {MAX_DEPTH} levels")
+    try:
+        encoded = _json_encoder.encode(_json_decoder.decode(document))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotJSON(f"not JSON: {error}") from None
+    if _quotes(document) != _quotes(encoded):  # a key that was there twice is in the value once
+        raise NotJSON("an object has the same key twice")
+
+
+def _quotes(document: bytes) -> int:
+    """How many quotes begin or end a string."""
+    return (_ESCAPE.sub(b"", document) if b"\\" in document else document).count(b'"')
 
 
 def _is_not_finite(value: Any) -> bool:

@@ -44,6 +44,11 @@ class Function:
         self.timeout = timeout
         self.wait = wait
         self.signature = Signature(function)
+        if process and "<locals>" in function.__qualname__:
+            raise RegistrationError(
+                f"{name}: a function that runs in a process must be defined at module level, where "
+                "the child process can find it"
+            )
         self.mode = "process" if process else "async" if inspect.iscoroutinefunction(function) else "thread"
         self._caller = caller
         self.__doc__ = function.__doc__

@@ -63,10 +63,29 @@ class Jobs:
         (found,) = await self.store.find([job_id])
         return _present(job_id, found)
 
-    async def wait(self, job_id: str, seconds: float | None = None) -> Stored:
-        """The job once it has ended, or as it is after ``seconds``. Raises `NotFound` or `Gone`."""
+    async def submit_and_wait(
+        self, draft: Job, seconds: float | None = None, key: str | None = None, fingerprint: bytes = b""
+    ) -> Stored:
+        """Store a new job, and give it back once it has ended, or as it is after ``seconds``."""
+        until = monotonic() + (LONG_WAIT if seconds is None else seconds)
+        with self.store.watch(draft.id) as watch:
+            job = await self.submit(draft, key, fingerprint)
+            if job.id == draft.id:  # a job of our own, not one that its key led to
+                while await watch.changed(until - monotonic()):
+                    if (ended := watch.ended) is not None:
+                        return ended
+                    stored = await self.find(job.id)
+                    if stored.job.state.ended:
+                        return stored
+        return await self.wait(job.id, None if seconds is None else until - monotonic())
+
+    async def wait(self, job_id: str, seconds: float | None = None, known: Stored | None = None) -> Stored:
+        """The job once it has ended, or as it is after ``seconds``. Raises `NotFound` or `Gone`.
+
+        ``known`` is the job as it was just read or written: it saves reading it again.
+        """
         until = None if seconds is None else monotonic() + seconds
-        stored = await self.find(job_id)
+        stored = known or await self.find(job_id)
         while not stored.job.state.ended:
             left = LONG_WAIT if until is None else until - monotonic()
             found = await self.store.changed(job_id, stored.job.rev, left) if left > 0 else None

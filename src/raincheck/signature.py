@@ -12,13 +12,28 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw
 
+from raincheck.codec import from_json, to_json
 from raincheck.context import Context
-from raincheck.errors import Fault, InvalidArguments, RegistrationError
+from raincheck.errors import Fault, InvalidArguments, NotJSON, RegistrationError
 
 _positional = msgspec.json.Decoder(list[Raw])
 _named = msgspec.json.Decoder(dict[str, Raw])
-_JSON_PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+
+_PLACED = re.compile(r"^(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _PATH_PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+
+_BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_BY_NAME = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_REST = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+
+_NEVER: dict[str, Any] = {"not": {}}
+"""The schema that nothing fits."""
+
+_ECHO = 100
+"""Characters of what a caller sent that an answer repeats."""
+
+Bound = tuple[list[Any], dict[str, Any]]
+"""Arguments by position and by name, as a function is called with them."""
 
 
 class Argument(NamedTuple):
@@ -27,68 +42,76 @@ class Argument(NamedTuple):
     name: str
     kind: Any
     type: Any
-    required: bool
     default: Any
     decoder: msgspec.json.Decoder[Any]
 
+    @property
+    def required(self) -> bool:
+        """Whether a call without it does not fit."""
+        return self.default is Parameter.empty and self.kind not in _REST
+
 
 class Signature:
-    """What a function takes and returns. Raises `RegistrationError` if JSON cannot carry it."""
+    """What a function takes and returns. Raises `RegistrationError` if JSON cannot carry it.
+
+    ``context`` names the parameter that gets the `Context`; callers never see it.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         label = getattr(function, "__qualname__", repr(function))
-        hints = _hints(function, label)
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters, hints = _read(function, label)
         self.context = _context_name(parameters, hints)
+        positions = [p.name for p in parameters if p.kind in _BY_POSITION]
+        self._context_at = positions.index(self.context) if self.context in positions else None
         self.arguments = tuple(
             _argument(p, hints.get(p.name, Any), label) for p in parameters if p.name != self.context
         )
         self.returns = hints.get("return", Any)
-        self._by_position = [
-            a
-            for a in self.arguments
-            if a.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-        ]
-        self._by_name = {
-            a.name: a
-            for a in self.arguments
-            if a.kind in (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-        }
+        self._by_position = [a for a in self.arguments if a.kind in _BY_POSITION]
+        self._by_name = {a.name: a for a in self.arguments if a.kind in _BY_NAME}
         self._rest = next((a for a in self.arguments if a.kind is Parameter.VAR_POSITIONAL), None)
         self._others = next((a for a in self.arguments if a.kind is Parameter.VAR_KEYWORD), None)
         self._trivial = not any(a.required for a in self.arguments)
 
     def check(self, args: bytes, kwargs: bytes, at: str = "") -> None:
         """Raise `InvalidArguments` unless they fit; pointers are below ``at``."""
-        if self._trivial and args == b"[]" and kwargs == b"{}":
-            return
-        self.bind(args, kwargs, at)
+        if not (self._trivial and args == b"[]" and kwargs == b"{}"):
+            self.bind(args, kwargs, at)
 
-    def bind(self, args: bytes, kwargs: bytes, at: str = "") -> tuple[list[Any], dict[str, Any]]:
-        """The JSON arguments as Python values. Raises `InvalidArguments` with every fault found."""
-        if self._trivial and args == b"[]" and kwargs == b"{}":
-            return [], {}
+    def bind(self, args: bytes, kwargs: bytes, at: str = "", context: Context | None = None) -> Bound:
+        """The JSON arguments as Python values, and ``context`` where the function wants it.
+
+        Raises `InvalidArguments` with every fault found.
+        """
         faults: list[Fault] = []
         values = list(self._bind_positions(_positional.decode(args), f"{at}/args", faults))
         filled = {a.name for a in self._by_position[: len(values)]}
         names = dict(self._bind_names(_named.decode(kwargs), filled, f"{at}/kwargs", faults))
-        for argument in self.arguments:
-            if argument.required and argument.name not in filled and argument.name not in names:
-                faults.append(Fault(f"argument {argument.name!r} is missing", at))
+        filled.update(names.keys() & self._by_name.keys())
+        faults += [
+            Fault(f"argument {a.name!r} is missing", at)
+            for a in self.arguments
+            if a.required and a.name not in filled
+        ]
         if faults:
             raise InvalidArguments(*faults)
+        if context is not None and self.context is not None:
+            if self._context_at is not None and self._context_at <= len(values):
+                values.insert(self._context_at, context)
+            else:
+                names[self.context] = context
         return values, names
 
     def _bind_positions(self, raws: list[Raw], at: str, faults: list[Fault]) -> Iterator[Any]:
-        if len(raws) > len(self._by_position) and self._rest is None:
-            most = len(self._by_position)
+        most = len(self._by_position)
+        if len(raws) > most and self._rest is None:
             faults.append(
                 Fault(f"takes at most {most} argument{'s' * (most != 1)} by position, got {len(raws)}", at)
             )
-            raws = raws[:most]
         for i, raw in enumerate(raws):
-            argument = self._by_position[i] if i < len(self._by_position) else self._rest
-            assert argument is not None  # noqa: S101 - the list was cut to what there is
+            argument = self._by_position[i] if i < most else self._rest
+            if argument is None:
+                return
             yield _decode(argument, raw, f"{at}/{i}", faults)
 
     def _bind_names(
@@ -96,51 +119,70 @@ class Signature:
     ) -> Iterator[tuple[str, Any]]:
         for name, raw in raws.items():
             argument = self._by_name.get(name, self._others)
-            place = f"{at}/{escape(name)}"
-            if argument is None:
+            place = f"{at}/{escape(name[:_ECHO])}"
+            if argument is None or name == self.context:
                 known = ", ".join(self._by_name) or "none"
-                faults.append(Fault(f"has no argument named {name!r}; by name it takes: {known}", place))
-            elif name in filled:
+                faults.append(
+                    Fault(f"has no argument named {name[:_ECHO]!r}; by name it takes: {known}", place)
+                )
+            elif name in filled and name in self._by_name:
                 faults.append(Fault(f"argument {name!r} is given twice, by position and by name", place))
             else:
                 yield name, _decode(argument, raw, place, faults)
 
     def schemas(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """JSON Schemas (2020-12) of arguments by name, by position, and of the result."""
+        found, definitions = msgspec.json.schema_components(
+            [a.type for a in self.arguments], ref_template="#/$defs/{name}"
+        )
+        each = {a.name: _with_default(s, a) for a, s in zip(self.arguments, found, strict=True)}
         named: dict[str, Any] = {
             "type": "object",
-            "properties": {a.name: _schema(a) for a in self._by_name.values()},
+            "properties": {name: each[name] for name in self._by_name},
             "required": [a.name for a in self._by_name.values() if a.required],
-            "additionalProperties": _schema(self._others) if self._others else False,
+            "additionalProperties": each[self._others.name] if self._others else False,
         }
         by_position: dict[str, Any] = {
             "type": "array",
-            "prefixItems": [_schema(a) for a in self._by_position],
+            "prefixItems": [each[a.name] for a in self._by_position],
             "minItems": sum(a.required for a in self._by_position),
-            "items": _schema(self._rest) if self._rest else False,
+            "items": each[self._rest.name] if self._rest else False,
         }
-        if not by_position["prefixItems"]:
+        if not self._by_position:  # it must not be empty
             del by_position["prefixItems"]
-        return _hoisted(named), _hoisted(by_position), _hoisted(_type_schema(self.returns))
+        kinds = {a.kind for a in self.arguments if a.required}
+        shared = {"$defs": definitions} if definitions else {}
+        return (
+            _NEVER if Parameter.POSITIONAL_ONLY in kinds else named | shared,
+            _NEVER if Parameter.KEYWORD_ONLY in kinds else by_position | shared,
+            _schema_of(self.returns),
+        )
 
 
-def _hints(function: Callable[..., Any], label: str) -> dict[str, Any]:
+def _read(function: Callable[..., Any], label: str) -> tuple[list[Parameter], dict[str, Any]]:
     try:
-        return typing.get_type_hints(function, include_extras=True)
+        parameters = list(inspect.signature(function).parameters.values())
+        return parameters, typing.get_type_hints(function, include_extras=True)
     except NameError as error:
         raise RegistrationError(
             f"{label}: an annotation names something unknown ({error}); define or import it at module level"
+        ) from error
+    except (AttributeError, SyntaxError, TypeError, ValueError) as error:
+        raise RegistrationError(
+            f"{label}: its parameters cannot be read ({error}); register a function made by def"
         ) from error
 
 
 def _context_name(parameters: list[Parameter], hints: dict[str, Any]) -> str | None:
     for parameter in parameters:
-        if hints.get(parameter.name) is Context or (parameter.name == "ctx" and parameter.name not in hints):
+        named = parameter.name == "ctx" and parameter.name not in hints
+        if parameter.kind not in _REST and (named or hints.get(parameter.name) is Context):
             return parameter.name
     return None
 
 
 def _argument(parameter: Parameter, kind: Any, label: str) -> Argument:
+    kind = Any if kind is object else kind
     try:
         decoder = msgspec.json.Decoder(kind)
         msgspec.json.schema(kind)
@@ -148,25 +190,26 @@ def _argument(parameter: Parameter, kind: Any, label: str) -> Argument:
         raise RegistrationError(
             f"{label}: argument {parameter.name!r} is annotated with a type that JSON cannot carry: {error}"
         ) from error
-    required = parameter.default is Parameter.empty and parameter.kind not in (
-        Parameter.VAR_POSITIONAL,
-        Parameter.VAR_KEYWORD,
-    )
-    return Argument(parameter.name, parameter.kind, kind, required, parameter.default, decoder)
+    return Argument(parameter.name, parameter.kind, kind, parameter.default, decoder)
 
 
 def _decode(argument: Argument, raw: Raw, at: str, faults: list[Fault]) -> Any:
     try:
         return argument.decoder.decode(raw)
-    except (msgspec.ValidationError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         faults.append(fault_of(error, at, f"argument {argument.name!r}: "))
         return None
 
 
 def fault_of(error: Exception, at: str, prefix: str = "") -> Fault:
-    """A msgspec error as a fault: its words, and its path as a JSON Pointer below ``at``."""
-    match = _JSON_PATH.match(str(error))
-    what, path = (match["what"], match["path"] or "") if match else (str(error), "")
+    """A msgspec error as a fault: its words, and its path as a JSON Pointer below ``at``.
+
+    The path ends before a key of a dict, for msgspec does not say which it was.
+    """
+    match = _PLACED.match(str(error))
+    assert match is not None  # noqa: S101 - it matches everything
+    what = match["what"][: 3 * _ECHO] + (", as a key" if match["key"] else "")
+    path = (match["path"] or "").partition("[...]")[0]
     parts = ["".join(part) for part in _PATH_PART.findall(path)]
     what = what[:1].lower() + what[1:] if prefix else what
     return Fault(prefix + what, at + "".join(f"/{escape(part)}" for part in parts))
@@ -177,32 +220,17 @@ def escape(part: str) -> str:
     return part.replace("~", "~0").replace("/", "~1")
 
 
-def _type_schema(kind: Any) -> dict[str, Any]:
+def _schema_of(kind: Any) -> dict[str, Any]:
     try:
         return msgspec.json.schema(kind)
     except TypeError:
         return {}  # a result is what it is: anything JSON can carry
 
 
-def _schema(argument: Argument) -> dict[str, Any]:
-    schema = dict(_type_schema(argument.type))
-    if argument.default is not Parameter.empty and not schema.get("$ref"):
-        try:
-            schema["default"] = msgspec.to_builtins(argument.default)
-        except TypeError:
-            return schema
-    return schema
-
-
-def _hoisted(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with all definitions inside it moved to its top, where its ``$ref`` point."""
-    definitions: dict[str, Any] = {}
-
-    def strip(value: Any) -> Any:
-        if isinstance(value, dict):
-            definitions.update({k: strip(v) for k, v in value.get("$defs", {}).items()})
-            return {k: strip(v) for k, v in value.items() if k != "$defs"}
-        return [strip(v) for v in value] if isinstance(value, list) else value
-
-    stripped: dict[str, Any] = strip(schema)
-    return {**stripped, "$defs": definitions} if definitions else stripped
+def _with_default(schema: dict[str, Any], argument: Argument) -> dict[str, Any]:
+    if argument.default is Parameter.empty:
+        return schema
+    try:
+        return {**schema, "default": from_json(to_json(argument.default))}
+    except NotJSON:
+        return schema

@@ -14,7 +14,7 @@ later) or `StoreFull`. All are safe to call from several event loops and threads
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from msgspec import Struct
 
@@ -77,6 +77,23 @@ class Counts(Struct, frozen=True):
     leased: int
 
 
+class Watch(Protocol):
+    """Sees the changes of one job, on the event loop it was made on, until it is left (``with``)."""
+
+    def __enter__(self) -> Self:
+        """Nothing but itself."""
+
+    def __exit__(self, *exc_info: object) -> None:
+        """See no more."""
+
+    async def changed(self, seconds: float) -> bool:
+        """Wait for a change since the last call; False: ``seconds`` passed without one."""
+
+    @property
+    def ended(self) -> Stored | None:
+        """The job, if this process has just seen it end; None: read it."""
+
+
 Listener = Callable[[Mapping[str, Job | None]], None]
 """Told of jobs by id, as they were just written; None: look yourself. No ids: look at all."""
 
@@ -135,6 +152,12 @@ class Store(Protocol):
 
     async def changed(self, job_id: str, rev: int, wait: float) -> Stored | Missing | None:
         """The job once its ``rev`` is over ``rev``, or it is missing; None: ``wait`` seconds passed."""
+
+    def watch(self, job_id: str) -> Watch:
+        """A watch on a job: from now until it is left, no change of it is missed.
+
+        Made before a job is submitted, it makes reading the job again needless.
+        """
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` whenever jobs changed, in this process or, soon after, in another.

@@ -1,7 +1,7 @@
 """Who waits for which job in this process: what `Store.changed` and `Store.listen` stand on.
 
-Stores call `Signals.tell` after a commit, from any thread. A waiter lives on the event loop that
-waits; all waiters of one loop are woken by one call into it.
+Stores call `Signals.tell` after a commit, from any thread. A watch lives on the event loop that
+waits; all watches of one loop are told by one call into it.
 """
 
 from __future__ import annotations
@@ -9,27 +9,68 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from threading import Lock
+from typing import Self
 
 from raincheck.clock import monotonic
 from raincheck.model import Job, Stored
 from raincheck.store.base import Listener, Missing
 
-Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Job | None]"]
 Find = Callable[[str], Awaitable[Stored | Missing]]
 
 
+class Watch:
+    """From when it is made until it is left (``with``), no change of its job is missed.
+
+    It belongs to the event loop it was made on.
+    """
+
+    def __init__(self, job_id: str, leave: Callable[[Watch], None]) -> None:
+        self.job_id = job_id
+        self.loop = asyncio.get_running_loop()
+        self._leave = leave
+        self._changed = asyncio.Event()
+        self._job: Job | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._leave(self)
+
+    async def changed(self, seconds: float) -> bool:
+        """Wait for a change since the last call; False: ``seconds`` passed without one."""
+        if not self._changed.is_set():
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
+            except TimeoutError:
+                return False
+        self._changed.clear()
+        return True
+
+    @property
+    def ended(self) -> Stored | None:
+        """The job, if this process has just seen it end; else it must be read."""
+        return Stored(self._job) if self._job is not None and self._job.state.ended else None
+
+    def fire(self, job: Job | None) -> None:
+        """The job has changed; called on the loop."""
+        self._job = job
+        self._changed.set()
+
+
 class Signals:
-    """The waiters and listeners of one store in one process."""
+    """The watches and listeners of one store in one process."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._waiters: dict[str, set[Waiter]] = {}
+        self._watches: dict[str, set[Watch]] = {}
         self._listeners: set[Listener] = set()
 
     @property
     def wanted(self) -> bool:
         """Whether anybody here waits for anything."""
-        return bool(self._waiters or self._listeners)
+        return bool(self._watches or self._listeners)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Tell ``listener`` of every change, until the returned function is called."""
@@ -37,50 +78,47 @@ class Signals:
             self._listeners.add(listener)
         return lambda: self._listeners.discard(listener)
 
+    def watch(self, job_id: str) -> Watch:
+        """A watch on a job, from now on."""
+        watch = Watch(job_id, self._leave)
+        with self._lock:
+            self._watches.setdefault(job_id, set()).add(watch)
+        return watch
+
     def tell(self, jobs: Mapping[str, Job | None]) -> None:
         """These jobs have changed; an empty mapping: any may have."""
-        if not self._waiters and not self._listeners:
+        if not self._watches and not self._listeners:
             return
         with self._lock:
-            ids = jobs.keys() & self._waiters.keys() if jobs else list(self._waiters)
-            woken = [(jobs.get(i), waiter) for i in ids for waiter in self._waiters.pop(i)]
+            ids = jobs.keys() & self._watches.keys() if jobs else list(self._watches)
+            fired = [(watch, jobs.get(i)) for i in ids for watch in self._watches[i]]
             listeners = tuple(self._listeners)
-        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Job | None, asyncio.Future[Job | None]]]] = {}
-        for job, (loop, future) in woken:
-            by_loop.setdefault(loop, []).append((job, future))
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Watch, Job | None]]] = {}
+        for watch, job in fired:
+            by_loop.setdefault(watch.loop, []).append((watch, job))
         for loop, news in by_loop.items():
-            call_into(loop, _wake, news)
+            call_into(loop, _fire, news)
         for listener in listeners:
             listener(jobs)
 
     async def changed(self, job_id: str, rev: int, wait: float, find: Find) -> Stored | Missing | None:
         """What `Store.changed` promises; ``find`` reads one job."""
-        loop = asyncio.get_running_loop()
         deadline = monotonic() + wait
-        while True:
-            waiter = (loop, loop.create_future())
-            with self._lock:
-                self._waiters.setdefault(job_id, set()).add(waiter)
-            try:
-                found = await find(job_id)
+        with self.watch(job_id) as watch:
+            while True:
+                found = watch.ended or await find(job_id)
                 if isinstance(found, Missing) or found.job.rev > rev:
                     return found
-                async with asyncio.timeout(deadline - monotonic()):
-                    job = await waiter[1]
-                if job is not None and job.state.ended:
-                    return Stored(job)
-            except TimeoutError:
-                return None
-            finally:
-                self._leave(job_id, waiter)
+                if not await watch.changed(deadline - monotonic()):
+                    return None
 
-    def _leave(self, job_id: str, waiter: Waiter) -> None:
+    def _leave(self, watch: Watch) -> None:
         with self._lock:
-            waiters = self._waiters.get(job_id)
-            if waiters is not None:
-                waiters.discard(waiter)
-                if not waiters:
-                    del self._waiters[job_id]
+            watches = self._watches.get(watch.job_id)
+            if watches is not None:
+                watches.discard(watch)
+                if not watches:
+                    del self._watches[watch.job_id]
 
 
 def call_into(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> None:
@@ -92,7 +130,6 @@ def call_into(loop: asyncio.AbstractEventLoop, function: Callable[..., object], 
             raise
 
 
-def _wake(news: list[tuple[Job | None, asyncio.Future[Job | None]]]) -> None:
-    for job, future in news:
-        if not future.done():
-            future.set_result(job)
+def _fire(news: list[tuple[Watch, Job | None]]) -> None:
+    for watch, job in news:
+        watch.fire(job)

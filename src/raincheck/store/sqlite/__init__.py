@@ -18,7 +18,7 @@ from raincheck import clock
 from raincheck.codec import decode_job, encode_job
 from raincheck.model import Change, Claim, Stored, WorkerInfo
 from raincheck.store.base import Counts, Filter, Held, Listener, Missing, Outcome, Page
-from raincheck.store.signals import Signals
+from raincheck.store.signals import Signals, Watch
 from raincheck.store.sqlite import leases, reads, upkeep
 from raincheck.store.sqlite.connection import connect, translate
 from raincheck.store.sqlite.lane import Answers, Lane, Request
@@ -114,6 +114,10 @@ class SQLiteStore:
     async def _find(self, job_id: str) -> Stored | Missing:
         (found,) = await self.find([job_id])
         return found
+
+    def watch(self, job_id: str) -> Watch:
+        self._writer.listen()
+        return self._signals.watch(job_id)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         self._writer.listen()

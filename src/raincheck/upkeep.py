@@ -1,0 +1,99 @@
+"""Looks after jobs that nobody else does: lost leases, due times and deadlines, retention.
+
+Every worker and every server does this; each pass reads what has run out and decides with the
+lifecycle, and the store's guards see to it that what another has done meanwhile is not done again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Self
+
+from raincheck import lifecycle
+from raincheck.app import App
+from raincheck.clock import chance
+from raincheck.errors import IllegalTransition, StoreError
+from raincheck.model import Change, Job
+from raincheck.triggers import Alarm, Lost, Trigger
+
+logger = logging.getLogger("raincheck.upkeep")
+
+EVERY = 1.0
+"""Seconds between passes that recover and wake; the promise is to recover within two."""
+
+PRUNE_EVERY = 10.0
+BATCH = 500
+
+
+class Upkeep:
+    """Runs the duties while its context is open."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._store = app.jobs.store
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        duties = ((self.recover, EVERY), (self.wake, EVERY), (self.prune, PRUNE_EVERY))
+        self._tasks = [asyncio.create_task(self._repeat(duty, every)) for duty, every in duties]
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def recover(self) -> int:
+        """Let steps whose lease has run out be run again, or fail; how many."""
+        claims = await self._store.lost(BATCH)
+        if not claims:
+            return 0
+        await self._app.directory.read()
+        triggers: list[tuple[Job, Trigger]] = []
+        for claim in claims:
+            options = self._app.directory.options(claim.step.function)
+            triggers.append((claim.job, Lost(lifecycle.attempt_of(claim.lease), options)))
+            logger.warning(
+                "job %s: worker %s is gone while running %s",
+                claim.job.id,
+                claim.lease.worker,
+                claim.step.function,
+            )
+        return await self._decide(triggers)
+
+    async def wake(self) -> int:
+        """Note due times and deadlines that have come; how many."""
+        stored = await self._store.alarmed(BATCH)
+        return await self._decide([(each.job, Alarm(each.leases)) for each in stored])
+
+    async def prune(self) -> int:
+        """Remove ended jobs that were kept long enough; how many."""
+        removed = await self._store.prune(BATCH, self._app.limits.remember)
+        if removed:
+            logger.info("%d ended jobs were removed, their time to be kept was over", removed)
+        return removed
+
+    async def _decide(self, triggers: list[tuple[Job, Trigger]]) -> int:
+        """Write what follows; where another was quicker, the next pass will see."""
+        changes: list[Change] = []
+        for job, trigger in triggers:
+            with suppress(IllegalTransition):
+                changes.append(lifecycle.advance(job, trigger, self._store.now()))
+        outcomes = await self._store.commit(changes) if changes else []
+        return sum(outcome is None for outcome in outcomes)
+
+    async def _repeat(self, duty: Callable[[], Awaitable[int]], every: float) -> None:
+        """Make passes for ever: at once again while there is more than one batch to do."""
+        while True:
+            done = 0
+            try:
+                done = await duty()
+            except StoreError as error:
+                logger.debug("upkeep waits for the store: %s", error)
+            except Exception:
+                logger.exception("upkeep will try again")
+            if done < BATCH:
+                await asyncio.sleep(every * (0.75 + 0.25 * chance()))

@@ -1,0 +1,136 @@
+"""A child process that runs ``process=True`` functions, one at a time.
+
+It is spawned, never forked, and speaks bytes with its parent: MessagePack arrays, of JSON values.
+Errors cross as plain data. It ends with its parent, however that ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+import os
+import signal
+import sys
+from multiprocessing import connection, parent_process
+from multiprocessing.connection import Connection
+from threading import Lock, Thread
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from raincheck.codec import decode_job, to_json
+from raincheck.context import Context
+from raincheck.errors import DoNotRetry, InvalidArguments, NotJSON
+from raincheck.functions import Function
+from raincheck.retry import names_of
+from raincheck.signature import Signature
+
+
+class Order(msgspec.Struct, array_like=True):
+    """What to run: where the function is defined, and the job (its record) and step it is for."""
+
+    module: str
+    file: str | None
+    qualname: str
+    job: bytes
+    step: int
+    previous: bytes
+
+
+class Reply(msgspec.Struct, array_like=True):
+    """``progress``, ``done`` or ``failed``; ``value`` and ``data`` are JSON, ``names`` an exception's."""
+
+    kind: str
+    value: bytes = b"null"
+    data: bytes | None = None
+    names: tuple[str, ...] = ()
+    message: str = ""
+    fatal: bool = False
+    retry_after: float | None = None
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Order).decode
+
+
+def main(pipe: Connection) -> None:
+    """Serve orders until the parent hangs up."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    Thread(target=_die_with_parent, daemon=True).start()
+    lock = Lock()
+
+    def send(reply: Reply) -> None:
+        with lock:
+            pipe.send_bytes(_encode(reply))
+
+    with asyncio.Runner() as runner:
+        while True:
+            try:
+                order = _decode(pipe.recv_bytes())
+            except (EOFError, OSError):
+                return
+            send(_run(order, runner, send))
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _run(order: Order, runner: asyncio.Runner, send: Any) -> Reply:
+    try:
+        found = _find(order)
+        function = found.function if isinstance(found, Function) else found
+        signature = found.signature if isinstance(found, Function) else Signature(found)
+        job = decode_job(order.job)
+        step = job.steps[order.step]
+        context = Context(
+            job, order.step, order.previous, report=lambda value: send(Reply("progress", value))
+        )
+        args, kwargs = signature.bind(step.args, step.kwargs, context=context)
+        result = function(*args, **kwargs)
+        if asyncio.iscoroutine(result):
+            result = runner.run(result)
+        return Reply("done", to_json(result), context.changed_data())
+    except BaseException as error:  # noqa: BLE001 - whatever a function raises is its outcome
+        return _failure(error)
+
+
+def _failure(error: BaseException) -> Reply:
+    after = getattr(error, "retry_after", None)
+    return Reply(
+        "failed",
+        names=names_of(type(error)),
+        message=str(error),
+        fatal=isinstance(error, DoNotRetry | InvalidArguments | NotJSON),
+        retry_after=float(after) if isinstance(after, int | float) else None,
+    )
+
+
+def _find(order: Order) -> Any:
+    found: Any = _module(order.module, order.file)
+    for part in order.qualname.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _module(name: str, file: str | None) -> ModuleType:
+    """The module, by name, or from its file if it was not imported by a name that leads to it."""
+    if name in sys.modules:
+        return sys.modules[name]
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name or file is None:
+            raise
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ModuleNotFoundError(name)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
