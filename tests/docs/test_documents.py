@@ -1,0 +1,27 @@
+"""Every code block in the documentation works as printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import blocks_of, reader
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(
+    [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("README.md")]
+)
+
+
+@pytest.mark.acceptance
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=[str(d.relative_to(ROOT)) for d in DOCUMENTS])
+def test_document(document: Path, tmp_path: Path) -> None:
+    """A reader who tries every block in order sees what the document shows."""
+    with reader(tmp_path) as someone:
+        for block in blocks_of(document.read_text(encoding="utf-8")):
+            try:
+                someone.read(block)
+            except AssertionError as error:
+                raise AssertionError(f"{document.relative_to(ROOT)}:{block.line}\n{error}") from None
