@@ -190,7 +190,7 @@ class App:
             functions=self.functions,
             limits=self.limits,
         )
-        stored = await self.jobs.submit(job, idempotency_key, _fingerprint(job))
+        stored = await self.jobs.submit(job, idempotency_key, _fingerprint(job) if idempotency_key else b"")
         return await self.document(Stored(stored))
 
     async def status(self, job_id: str) -> JobDocument:

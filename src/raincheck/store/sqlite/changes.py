@@ -7,32 +7,38 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apsw
+import msgspec
 
 from raincheck.model import Change, Job, Key, Place, Release
 from raincheck.store.base import Conflict, Duplicate, Outcome
+from raincheck.store.sqlite.rows import write_rows
 
 Record = tuple[Change, bytes]
 """A change and its job as it is stored."""
 
 CONFLICT = Conflict()
 
-GUARD = """
-    SELECT n, rev, state,
-        (SELECT token FROM lease WHERE job = n AND step = ?1),
-        (SELECT until FROM lease WHERE job = n AND step = ?1)
-    FROM job WHERE id = ?2
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+GUARDS = """
+    SELECT json_group_array(json_array(job.id, json_each.value ->> 1, n, rev, state,
+        (SELECT token FROM lease WHERE job = n AND step = json_each.value ->> 1),
+        (SELECT until FROM lease WHERE job = n AND step = json_each.value ->> 1)))
+    FROM json_each(?) CROSS JOIN job ON job.id = json_each.value ->> 0
 """
-IS_USED = """
-    SELECT EXISTS (SELECT 1 FROM job WHERE id = ?1)
-        OR EXISTS (SELECT 1 FROM gone WHERE id = ?1 AND until > ?2)
+USED = """
+    SELECT json_group_array(value) FROM json_each(?1)
+    WHERE EXISTS (SELECT 1 FROM job WHERE job.id = value)
+        OR EXISTS (SELECT 1 FROM gone WHERE gone.id = value AND until > ?2)
 """
 INSERT = "INSERT INTO job (n, id, rev, state, ended, name, alarm, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 UPDATE = "UPDATE job SET rev = ?, state = ?, ended = ?, alarm = ?, record = ? WHERE n = ?"
 LIST = "INSERT INTO job_function (function, job) VALUES (?, ?)"
-END_LEASE = "DELETE FROM lease WHERE job = ? AND step = ?"
+END_LEASE = "DELETE FROM lease WHERE (job, step) IN (VALUES (?, ?))"
 IS_QUEUED = "SELECT 1 FROM queue WHERE function = ? AND priority = ? AND due = ? AND job = ? AND step = ?"
 ENQUEUE = "INSERT INTO queue (function, priority, due, job, step) VALUES (?, ?, ?, ?, ?)"
-DEQUEUE = "DELETE FROM queue WHERE function = ? AND priority = ? AND due = ? AND job = ? AND step = ?"
+DEQUEUE = "DELETE FROM queue WHERE (function, priority, due, job, step) IN (VALUES (?, ?, ?, ?, ?))"
 KEEP = "INSERT OR REPLACE INTO idempotency (key, job_id, fingerprint, until) VALUES (?, ?, ?, ?)"
 TALLY = """
     INSERT INTO tally (state, jobs) VALUES (?, ?)
@@ -68,6 +74,8 @@ class Batch:
         self.connection = connection
         self.news = news
         self.next_n: int | None = None
+        self.used: set[str] = set()
+        self.found: dict[tuple[str, int], list[Any]] = {}
         self.jobs: dict[str, Job] = {}
         self.inserts: list[tuple[Any, ...]] = []
         self.updates: list[tuple[Any, ...]] = []
@@ -78,6 +86,17 @@ class Batch:
         self.keys: dict[str, tuple[str, str, bytes, float]] = {}
         self.states: Counter[str] = Counter()
         self.places: Counter[str] = Counter()
+
+    def look(self, records: Sequence[Record]) -> None:
+        """Read what all guards are about, in one statement a kind: it comes as one row of JSON."""
+        new = [change.job.id for change, _ in records if change.job.rev == 1]
+        old = [(change.job.id, _first_guard(change)) for change, _ in records if change.job.rev > 1]
+        if new:
+            used = self.connection.execute(USED, (_encode(new).decode(), self.news.now)).get
+            self.used = set(_decode(used))
+        if old:
+            found = self.connection.execute(GUARDS, (_encode(old).decode(),)).get
+            self.found = {(row[0], row[1]): row[2:] for row in _decode(found)}
 
     def add(self, change: Change, record: bytes) -> Outcome:
         """Check a change's guards, and note what it writes if they hold."""
@@ -112,7 +131,7 @@ class Batch:
         job = change.job
         if change.take or change.release or change.hold:
             return None
-        if self.connection.execute(IS_USED, (job.id, self.news.now)).get:
+        if job.id in self.used:
             return None
         if self.next_n is None:
             self.next_n = self.connection.execute("SELECT coalesce(max(n), 0) + 1 FROM job").get
@@ -125,8 +144,7 @@ class Batch:
     def _update(self, change: Change, record: bytes) -> int | None:
         job = change.job
         guards = change.release + change.hold if change.hold else change.release
-        first = guards[0].step if guards else -1
-        row = self.connection.execute(GUARD, (first, job.id)).get
+        row = self.found.get((job.id, _first_guard(change)))
         if row is None or row[1] != job.rev - 1:
             return None
         n: int = row[0]
@@ -166,17 +184,17 @@ class Batch:
 
     def write(self) -> None:
         """Write all that was noted."""
+        if self.updates:
+            self.connection.executemany(UPDATE, self.updates)
         for statement, rows in (
             (INSERT, self.inserts),
             (LIST, self.listed),
-            (UPDATE, self.updates),
             (END_LEASE, self.ended_leases),
             (DEQUEUE, self.dequeue),
             (ENQUEUE, self.enqueue),
             (KEEP, self.keys.values()),
         ):
-            if rows:
-                self.connection.executemany(statement, rows)
+            write_rows(self.connection, statement, rows)
         tally(self.connection, self.states)
         count_places(self.connection, self.places)
         self.news.jobs.update(self.jobs)
@@ -185,6 +203,7 @@ class Batch:
 def commit(connection: apsw.Connection, records: Sequence[Record], news: News) -> list[Outcome]:
     """Write a batch of changes within the open transaction."""
     batch = Batch(connection, news)
+    batch.look(records)
     outcomes = [batch.add(change, record) for change, record in records]
     batch.write()
     return outcomes
@@ -198,6 +217,12 @@ def tally(connection: apsw.Connection, states: Counter[str]) -> None:
 def count_places(connection: apsw.Connection, places: Counter[str]) -> None:
     """Count so many more places in the queue of each function."""
     connection.executemany(PLACES, [pair for pair in places.items() if pair[1]])
+
+
+def _first_guard(change: Change) -> int:
+    """The step of the lease that a change guards first; most guard no other."""
+    guards = change.release or change.hold
+    return guards[0].step if guards else -1
 
 
 def _row(n: int, place: Place) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from raincheck.model import Lease
 from raincheck.store.base import Held
 from raincheck.store.sqlite.changes import DEQUEUE, ENQUEUE, News, count_places
 from raincheck.store.sqlite.connection import query
+from raincheck.store.sqlite.rows import write_rows
 
 WAITING = """
     SELECT name FROM function
@@ -85,7 +86,8 @@ def claim(connection: apsw.Connection, demand: Demand, now: float) -> Taken:
     places = Counter(row[0] for row in rows)
     connection.executemany(SERVED, [(n, last, function) for function, n in places.items()])
     leased = [(token, *row) for token, row in enumerate(rows, last - len(rows) + 1)]
-    connection.executemany(
+    write_rows(
+        connection,
         LEASE,
         [
             (job, step, token, demand.worker, now, until, function, priority, due)
@@ -109,7 +111,7 @@ def _dequeue(connection: apsw.Connection, function: str, limit: int, now: float)
         rows += query(connection, READY, (function, priority, now, limit - len(rows)))
         if len(rows) >= limit:
             break
-    connection.executemany(DEQUEUE, [row[:5] for row in rows])
+    write_rows(connection, DEQUEUE, [row[:5] for row in rows])
     return rows
 
 
@@ -139,7 +141,7 @@ def extend(connection: apsw.Connection, held: Sequence[Held], until: float) -> l
 def release(connection: apsw.Connection, held: Sequence[Held], news: News) -> None:
     """Put steps back where they were claimed from."""
     places = [place for lease in held for place in query(connection, RELEASE, lease)]
-    connection.executemany(ENQUEUE, places)
+    write_rows(connection, ENQUEUE, places)
     count_places(connection, Counter(function for function, *_ in places))
     for function, _, due, _, _ in places:
         news.put(function, due)
