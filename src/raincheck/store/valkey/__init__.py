@@ -24,6 +24,7 @@ from raincheck.store.base import Conflict, Counts, Filter, Held, Listener, Missi
 from raincheck.store.signals import Signals, Watch
 from raincheck.store.valkey import listing, wire
 from raincheck.store.valkey.address import connector, parse
+from raincheck.store.valkey.commits import Commits
 from raincheck.store.valkey.courier import Courier, translate
 from raincheck.store.valkey.keys import STATES, Keys, ShardKeys, packed, unpacked
 from raincheck.store.valkey.ready import Ready
@@ -51,7 +52,7 @@ class ValkeyStore:
         self._signals = Signals()
         self._ready = Ready()
         self._connect = connector(self.address)
-        self._couriers: dict[asyncio.AbstractEventLoop, Courier] = {}
+        self._couriers: dict[asyncio.AbstractEventLoop, tuple[Courier, Commits]] = {}
         self._subscriber = Subscriber(self._connect, self.keys.bell, self._signals, self._ready)
         self._extender: Any = None
         self._offset = 0.0
@@ -73,7 +74,7 @@ class ValkeyStore:
         self._closed = True
         self._ready.tell(None)
         await self._subscriber.close()
-        for loop, courier in list(self._couriers.items()):
+        for loop, (courier, _) in list(self._couriers.items()):
             if loop is asyncio.get_running_loop():
                 await courier.close()
         self._couriers.clear()
@@ -81,46 +82,34 @@ class ValkeyStore:
             self._extender.close()
 
     def _courier(self) -> Courier:
-        """The courier of this event loop."""
+        return self._here()[0]
+
+    def _here(self) -> tuple[Courier, Commits]:
+        """The courier of this event loop, and the commits it carries."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
         loop = asyncio.get_running_loop()
-        courier = self._couriers.get(loop)
-        if courier is None:
+        here = self._couriers.get(loop)
+        if here is None:
             for old in [old for old in self._couriers if old.is_closed()]:
                 del self._couriers[old]
-            courier = self._couriers[loop] = Courier(self._connect, _acknowledgement(self.address.ack))
-        return courier
+            commits = Commits(self.keys, self._subscriber.origin)
+            courier = Courier(self._connect, commits.pack, _acknowledgement(self.address.ack))
+            here = self._couriers[loop] = (courier, commits)
+        return here
 
     async def _call(self, name: str, shard: ShardKeys, *args: Any) -> Any:
         return await self._courier().call(script(name), shard.fixed, lambda replay: list(args))
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
-        batches: dict[int, tuple[wire.Batch, list[int]]] = {}
-        for i, change in enumerate(changes):
-            shard = self.keys.shard_of(packed(change.job.id))
-            batch, places = batches.setdefault(shard.number, (wire.Batch(shard), []))
-            batch.add(change, encode_job(change.job))
-            places.append(i)
-        outcomes: list[Outcome] = [None] * len(changes)
-        answers = await asyncio.gather(*(self._commit(batch, changes, at) for batch, at in batches.values()))
-        for (_, at), answer in zip(batches.values(), answers, strict=True):
-            for i, each in zip(at, answer, strict=True):
-                outcomes[i] = wire.outcome(each)
+        if not changes:
+            return []
+        courier, commits = self._here()
+        order = commits.add(changes)
+        courier.nudge()
+        outcomes = await order
         self._tell([change for change, outcome in zip(changes, outcomes, strict=True) if outcome is None])
         return outcomes
-
-    async def _commit(self, batch: wire.Batch, changes: Sequence[Change], at: list[int]) -> Any:
-        mine = [changes[i] for i in at]
-        word = message(
-            {place.function for change in mine for place in change.put},
-            [change.job.id for change in mine if change.job.rev > 1],
-            self._subscriber.origin,
-        )
-        content = batch.packed
-        return await self._courier().call(
-            script("commit"), batch.keys, lambda replay: [content, self.keys.bell, word, int(replay), *batch.bodies]
-        )
 
     def _tell(self, written: list[Change]) -> None:
         """Tell those who wait in this process, before the server does."""

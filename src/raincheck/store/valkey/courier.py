@@ -47,10 +47,17 @@ class Call:
 class Courier:
     """The trips of one loop."""
 
-    def __init__(self, connect: Callable[[], Redis], acknowledge: tuple[str, ...] | None = None) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Redis],
+        pack: Callable[[], list[Call]],
+        acknowledge: tuple[str, ...] | None = None,
+    ) -> None:
         self.client = connect()
         self._acknowledge = acknowledge
         self._waiting: list[Call] = []
+        self._pack = pack
+        self._leaving = False
         self._trips: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -60,8 +67,7 @@ class Courier:
             raise StoreUnavailable("the store is closed")
         call = Call(script, keys, args, abandoned)
         self._waiting.append(call)
-        if len(self._waiting) == 1:
-            asyncio.get_running_loop().call_soon(self._leave)
+        self.nudge()
         try:
             return await call.future
         except asyncio.CancelledError:
@@ -69,9 +75,17 @@ class Courier:
                 abandoned(call.future.result())
             raise
 
+    def nudge(self) -> None:
+        """There is something to be carried: leave soon, if not all trips are on the road."""
+        if not self._leaving and len(self._trips) < TRIPS:
+            self._leaving = True
+            asyncio.get_running_loop().call_soon(self._leave)
+
     def _leave(self) -> None:
-        if self._waiting and len(self._trips) < TRIPS:
-            calls, self._waiting = self._waiting, []
+        self._leaving = False
+        calls = [*self._pack(), *self._waiting]
+        if calls:
+            self._waiting = []
             trip = asyncio.create_task(self._travel(calls))
             self._trips.add(trip)
             trip.add_done_callback(self._back)
