@@ -41,12 +41,13 @@ fmt: setup ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format
 
 .PHONY: check
-check: setup ## Look without running: format, lint, types, layers, spelling
+check: setup ## Look without running: format, lint, types, layers, spelling, drawings
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
+	$(BIN)/python tools/state_diagram.py --check
 
 .PHONY: test
 test: check ## Check, then run every test

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from raincheck.clock import from_datetime
@@ -56,7 +58,8 @@ class App:
         self.limits = limits
         self.lifespan = lifespan
         self.functions = Functions()
-        self._opening: asyncio.Lock | None = None
+        self._lock = Lock()
+        self._opening: Future[None] | None = None
         self._open = False
 
     @cached_property
@@ -122,15 +125,20 @@ class App:
 
     async def open(self) -> None:
         """Open the store; from now on no function can be registered. Calling it again does nothing."""
-        if self._open:
-            return
-        if self._opening is None:
-            self._opening = asyncio.Lock()
-        async with self._opening:
-            if not self._open:
+        while not self._open:  # several loops may ask at once: one does it, the others wait for it
+            with self._lock:
+                mine = self._opening is None
+                opening = self._opening = self._opening or Future()
+            if not mine:
+                await asyncio.shield(asyncio.wrap_future(opening))
+                continue
+            try:
                 self.functions.close()
                 await self.jobs.store.open()
                 self._open = True
+            finally:
+                self._opening = None
+                opening.set_result(None)
 
     async def close(self) -> None:
         """Close the store. The app can be opened again."""
@@ -139,7 +147,6 @@ class App:
             await self.jobs.store.close()
             self.__dict__.pop("jobs")
             self.__dict__.pop("directory", None)
-            self._opening = None
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -215,7 +222,7 @@ class App:
         await self.open()
         return await self.document(await self.jobs.retry(job_id))
 
-    async def watch(self, job_id: str) -> AsyncIterator[JobDocument]:
+    async def watch(self, job_id: str) -> AsyncGenerator[JobDocument, None]:
         """The job now, and again whenever it has changed or come further, until it has ended."""
         await self.open()
         seen: JobDocument | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import Future
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,13 +21,13 @@ T = TypeVar("T")
 class BlockingApp:
     """Each method does what the one of the same name does in `App`, and blocks until it is done.
 
-    Not for use within an event loop: there, await the methods of `App`.
+    Not for use within an event loop: there, await the methods of `App`. Safe to use from any thread.
     """
 
     def __init__(self, app: App) -> None:
         self._app = app
         self._lock = Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._host: _Host | None = None
 
     def submit(self, name: str, functions: Stages, **options: Any) -> JobDocument:
         """Submit a job; the options are those of `App.submit`."""
@@ -55,23 +56,58 @@ class BlockingApp:
     def watch(self, job_id: str) -> Iterator[JobDocument]:
         """The job, again and again until it has ended."""
         documents = self._app.watch(job_id)
-        while True:
-            try:
-                yield self._run(anext(documents))  # type: ignore[arg-type]
-            except StopAsyncIteration:
-                return
+        try:
+            while (document := self._run(_next(documents))) is not None:
+                yield document
+        finally:
+            self._run(documents.aclose())
 
     def close(self) -> None:
-        """Close the store and end the thread."""
-        self._run(self._app.close())
+        """Close the store and end the thread; the next call opens it anew."""
         with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
+            host, self._host = self._host, None
+        if host is not None:
+            host.run(self._app.close())
+            host.close()
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        if asyncio._get_running_loop() is not None:
+            coroutine.close()
+            raise RuntimeError("this would block the event loop: await the method of App instead")
         with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                Thread(target=self._loop.run_forever, name="raincheck-blocking", daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+            if self._host is None:
+                self._host = _Host()
+            host = self._host
+        return host.run(coroutine)
+
+
+class _Host:
+    """A loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+        async def serve() -> None:
+            stop = asyncio.Event()
+            started.set_result((asyncio.get_running_loop(), stop))
+            await stop.wait()
+
+        self._thread = Thread(target=asyncio.run, args=(serve(),), name="raincheck-blocking", daemon=True)
+        self._thread.start()
+        self._loop, self._stop = started.result()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # should this thread have been interrupted
+            raise
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+
+async def _next(documents: AsyncIterator[JobDocument]) -> JobDocument | None:
+    return await anext(documents, None)

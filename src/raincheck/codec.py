@@ -5,8 +5,10 @@ Records are MessagePack, array-like; user values are JSON (RFC 8259) bytes throu
 
 from __future__ import annotations
 
+import json
 import math
 import re
+from collections.abc import Callable, Iterator
 from itertools import accumulate, count
 from operator import sub
 from typing import Any
@@ -25,6 +27,7 @@ _record_encoder = msgspec.msgpack.Encoder()
 _record_decoder = msgspec.msgpack.Decoder(Job)
 _json_encoder = msgspec.json.Encoder()
 _json_decoder = msgspec.json.Decoder()
+_strict_encoder = json.JSONEncoder(allow_nan=False, check_circular=False)
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # unclosed to the end: never tried twice
@@ -52,10 +55,10 @@ def to_json(value: Any) -> bytes:
         encoded = _json_encoder.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise NotJSON(_blame(value, error)) from None
-    if b"null" in encoded and (path := _path_to(value, _is_not_finite)) is not None:
-        raise NotJSON(f"not JSON: a number that is not finite, at {path}")
     if too_deep(encoded):
-        raise NotJSON(f"nested deeper than {MAX_DEPTH} levels")
+        raise NotJSON(f"not JSON: nested deeper than {MAX_DEPTH} levels")
+    if b"null" in encoded and value is not None:  # a None within, or what msgspec makes of NaN
+        _check_finite(msgspec.to_builtins(value, enc_hook=lambda raw: None))
     return encoded
 
 
@@ -70,7 +73,8 @@ def too_deep(document: bytes, limit: int = MAX_DEPTH) -> bool:
         return False
     brackets = _STRING.sub(b"", document).translate(_SQUARE, _NO_BRACKET)
     opened = accumulate(map(len, brackets.split(b"]")))  # how many by each closing bracket
-    return max(map(sub, opened, count())) > limit
+    deepest: int = max(map(sub, opened, count()))
+    return deepest > limit
 
 
 def check_json(document: bytes) -> None:
@@ -93,8 +97,12 @@ def _quotes(document: bytes) -> int:
     return (_ESCAPE.sub(b"", document) if b"\\" in document else document).count(b'"')
 
 
-def _is_not_finite(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+def _check_finite(plain: Any) -> None:
+    try:
+        _strict_encoder.encode(plain)
+    except ValueError:
+        path = _path_to(plain, lambda value: isinstance(value, float) and not math.isfinite(value))
+        raise NotJSON(f"not JSON: a number that is not finite, at {path or 'a key'}") from None
 
 
 def _is_not_json(value: Any) -> bool:
@@ -106,21 +114,27 @@ def _is_not_json(value: Any) -> bool:
 
 
 def _blame(value: Any, error: Exception) -> str:
-    if isinstance(error, RecursionError):
+    try:
+        path = _path_to(value, _is_not_json)
+    except RecursionError:
+        path = None
+    if path is None or isinstance(error, RecursionError):
         return "not JSON: it nests too deeply, or contains itself"
-    path = _path_to(value, _is_not_json) or "$"
     return f"not JSON: {error}, at {path}"
 
 
-def _path_to(value: Any, wrong: Any, path: str = "$") -> str | None:
+def _path_to(value: Any, wrong: Callable[[Any], bool], path: str = "$") -> str | None:
     """Where in plain containers the innermost value is that is ``wrong``, as a JSONPath."""
-    if isinstance(value, dict):
-        inner = ((f"{path}.{key}", child) for key, child in value.items())
-    elif isinstance(value, list | tuple):
-        inner = ((f"{path}[{i}]", child) for i, child in enumerate(value))
-    else:
-        return path if wrong(value) else None
-    for place, child in inner:
-        if (found := _path_to(child, wrong, place)) is not None:
+    for step, child in _children(value):
+        if (found := _path_to(child, wrong, path + step)) is not None:
             return found
-    return path if wrong is _is_not_json and wrong(value) else None
+    return path if wrong(value) else None
+
+
+def _children(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, child in value.items():
+            yield f".{key}".encode(errors="backslashreplace").decode(), child
+    elif isinstance(value, list | tuple):
+        for i, child in enumerate(value):
+            yield f"[{i}]", child

@@ -110,9 +110,9 @@ class Context:
         if self._data is None:
             return None
         before = _object.decode(self._job.data)
-        changes = {
-            key: msgspec.Raw(encoded)
-            for key, value in self._data.items()
-            if (encoded := to_json(value)) != (to_json(from_json(before[key])) if key in before else None)
-        }
+        changes = {}
+        for key, value in self._data.items():
+            old = {key: from_json(before[key])} if key in before else {}
+            if to_json({key: value}) != to_json(old):
+                changes[key] = value
         return to_json(changes) if changes else None

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from raincheck import lifecycle
 from raincheck.clock import to_datetime
 from raincheck.codec import from_json
-from raincheck.model import Event, FunctionInfo, Lease, Problem, RetryOptions, State, Step, Stored, WorkerInfo
+from raincheck.model import (
+    Event,
+    FunctionInfo,
+    Job,
+    Lease,
+    Problem,
+    RetryOptions,
+    State,
+    Step,
+    Stored,
+    WorkerInfo,
+)
+
+Moment = Annotated[datetime, Meta(tz=True)]
 
 Decode = Callable[[bytes], Any]
 """How user values enter a document: as Python values (`from_json`), or as they are (`Raw`)."""
@@ -31,14 +44,18 @@ class FunctionDocument(Struct, frozen=True, kw_only=True):
     state: State
     result: Any
     error: Problem | None
-    started_at: datetime | None
-    finished_at: datetime | None
+    started_at: Moment | None
+    finished_at: Moment | None
     worker: str | None
     progress: Any
 
 
 class JobDocument(Struct, frozen=True, kw_only=True):
-    """A job. ``functions`` has an entry a stage: a function, or a list of those that run together."""
+    """A job. ``functions`` has an entry a stage: a function, or a list of those that run together.
+
+    A stage of one is shown as a function, also if it was sent as a list. ``current_function`` is
+    the index of the stage that is being run or waited for.
+    """
 
     id: str
     name: str
@@ -51,12 +68,12 @@ class JobDocument(Struct, frozen=True, kw_only=True):
     priority: int
     run: int
     waiting_for: list[str]
-    created_at: datetime
-    updated_at: datetime
-    scheduled_at: datetime | None
-    finished_at: datetime | None
-    expires_at: datetime | None
-    cancel_requested_at: datetime | None
+    created_at: Moment
+    updated_at: Moment
+    scheduled_at: Moment | None
+    finished_at: Moment | None
+    expires_at: Moment | None
+    cancel_requested_at: Moment | None
     result_ttl: float
 
 
@@ -64,7 +81,7 @@ class EventDocument(Struct, frozen=True, kw_only=True):
     """One numbered change in a job's life; ``function`` is the index of the step it is about."""
 
     number: int
-    at: datetime
+    at: Moment
     kind: str
     function: int | None
 
@@ -111,8 +128,8 @@ class WorkerDocument(Struct, frozen=True, kw_only=True):
     functions: list[str]
     concurrency: int
     running: int
-    started_at: datetime
-    seen_at: datetime
+    started_at: Moment
+    seen_at: Moment
 
 
 encode = msgspec.json.Encoder().encode
@@ -124,13 +141,14 @@ def job_document(
 ) -> JobDocument:
     """A stored job as a document; ``offered`` tells whether a live worker offers a function."""
     job = stored.job
-    leases = {} if job.state.ended else {lease.step: lease for lease in stored.leases}
+    state = lifecycle.state_of(job, stored.leases)
+    leases = {lease.step: lease for lease in stored.leases if state is State.DOING}
     documents = [_function(step, leases.get(i), decode) for i, step in enumerate(job.steps)]
     last = job.steps[-1]
     return JobDocument(
         id=job.id,
         name=job.name,
-        state=State.DOING if leases else job.state,
+        state=state,
         functions=_staged(job.steps, documents),
         current_function=lifecycle.current_stage(job),
         data=decode(job.data),
@@ -138,7 +156,7 @@ def job_document(
         error=job.error,
         priority=job.priority,
         run=job.run,
-        waiting_for=[] if job.state.ended or leases else _waiting_for(stored, offered),
+        waiting_for=[] if job.state.ended else _waiting_for(job, leases, offered),
         created_at=to_datetime(job.created_at),
         updated_at=to_datetime(job.updated_at),
         scheduled_at=_moment(job.scheduled_at),
@@ -178,9 +196,14 @@ def _staged(
     return [stage[0] if len(stage) == 1 else stage for stage in stages]
 
 
-def _waiting_for(stored: Stored, offered: Callable[[str], bool]) -> list[str]:
-    stage = lifecycle.current_stage(stored.job)
-    names = {s.function for s in stored.job.steps if s.stage == stage and not s.state.ended}
+def _waiting_for(job: Job, leases: Mapping[int, Lease], offered: Callable[[str], bool]) -> list[str]:
+    """The functions that nobody offers, of the steps that are to be run now and are not."""
+    stage = lifecycle.current_stage(job)
+    names = {
+        step.function
+        for i, step in enumerate(job.steps)
+        if step.stage == stage and not step.state.ended and i not in leases
+    }
     return sorted(name for name in names if not offered(name))
 
 

@@ -10,6 +10,7 @@ RaincheckError
 ├── TooLarge                 over a stated limit: send less
 ├── RegistrationError        a function cannot be registered: the message says what to change
 │   └── RegisteredTooLate    the app has started: register before that
+├── ConfigError              what was configured cannot work: the message says what to change
 ├── TargetError              TARGET names no app: give module:app or path/to/file.py:app
 ├── JobFailed                the awaited job ended ``failed``: its error says why
 │   └── JobCancelled         the awaited job ended ``cancelled``
@@ -39,12 +40,16 @@ class RaincheckError(Exception):
     """The root of all errors that raincheck raises."""
 
 
+MAX_FAULTS = 50
+"""How many faults an error tells of: an answer shall not be much longer than what it answers."""
+
+
 class InvalidInput(RaincheckError):
     """The caller's input is wrong; ``faults`` name each field. Nothing was changed."""
 
     def __init__(self, *faults: Fault) -> None:
-        self.faults = faults
-        super().__init__("; ".join(_sentence(fault) for fault in faults))
+        self.faults = faults[:MAX_FAULTS]
+        super().__init__("; ".join(_sentence(fault) for fault in self.faults))
 
 
 def _sentence(fault: Fault) -> str:
@@ -81,6 +86,10 @@ class RegistrationError(RaincheckError):
 
 class RegisteredTooLate(RegistrationError):
     """The app has started; what it offers can no longer change."""
+
+
+class ConfigError(RaincheckError):
+    """What was configured cannot work."""
 
 
 class TargetError(RaincheckError):

@@ -5,15 +5,19 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from functools import cached_property
 from typing import Any
+
+import msgspec
 
 from raincheck.codec import to_json
 from raincheck.errors import RegisteredTooLate, RegistrationError
-from raincheck.model import FunctionInfo, RetryOptions, Step
+from raincheck.model import LONGEST, FunctionInfo, RetryOptions, Step
+from raincheck.retry import check
 from raincheck.signature import Signature
 
 NAME_LIMIT = 200
-_NAME = re.compile(r"/?[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*(/[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*)*")
+NAME = re.compile(r"/?[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*(/[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*)*")
 
 DEFAULT_WAIT = 5.0
 """Seconds for which a call waits for its result, unless it or the function says otherwise."""
@@ -21,7 +25,7 @@ DEFAULT_WAIT = 5.0
 
 def is_function_name(name: str) -> bool:
     """Whether a name may be a function's: ASCII parts divided by ``/``, none beginning with a dot."""
-    return len(name) <= NAME_LIMIT and _NAME.fullmatch(name) is not None
+    return len(name) <= NAME_LIMIT and NAME.fullmatch(name) is not None
 
 
 class Function:
@@ -38,6 +42,7 @@ class Function:
         wait: float = DEFAULT_WAIT,
         caller: Callable[[Step], Awaitable[Any]] | None = None,
     ) -> None:
+        _check_options(name, retry, timeout, wait)
         self.function = function
         self.name = name
         self.retry = retry
@@ -56,19 +61,19 @@ class Function:
         self.__qualname__ = getattr(function, "__qualname__", name)
         self.__module__ = function.__module__
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<Function {self.name}>"
 
-    def step(self, *args: Any, **kwargs: Any) -> Step:
+    def step(self, /, *args: Any, **kwargs: Any) -> Step:
         """A step of a job that calls this function. Raises `NotJSON` or `InvalidArguments`."""
         made = step(self.name, *args, **kwargs)
         self.signature.check(made.args, made.kwargs)
         return made
 
-    async def call(self, *args: Any, **kwargs: Any) -> Any:
+    async def call(self, /, *args: Any, **kwargs: Any) -> Any:
         """Submit a job of this one function, wait for its end and return its result.
 
         Raises `JobFailed` or `JobCancelled` if it ends otherwise.
@@ -77,7 +82,7 @@ class Function:
             raise RegistrationError(f"{self.name} is not registered with an app")
         return await self._caller(self.step(*args, **kwargs))
 
-    @property
+    @cached_property
     def info(self) -> FunctionInfo:
         """What callers may know of it."""
         parameters, positional, returns = self.signature.schemas()
@@ -94,7 +99,18 @@ class Function:
         )
 
 
-def step(name: str, *args: Any, **kwargs: Any) -> Step:
+def _check_options(name: str, options: RetryOptions, timeout: float | None, wait: float) -> None:
+    try:
+        check(options)
+    except msgspec.ValidationError as error:
+        raise RegistrationError(f"{name}: its retry options cannot be kept: {error}") from None
+    if timeout is not None and not 0 < timeout <= LONGEST:
+        raise RegistrationError(f"{name}: a timeout lies above 0, up to {LONGEST:.0f} seconds")
+    if not 0 <= wait <= LONGEST:
+        raise RegistrationError(f"{name}: a wait lies between 0 and {LONGEST:.0f} seconds")
+
+
+def step(name: str, /, *args: Any, **kwargs: Any) -> Step:
     """A step that calls the function ``name``, which need not be known here. Raises `NotJSON`."""
     return Step(name, 0, to_json(args), to_json(kwargs))
 
@@ -115,8 +131,8 @@ class Functions:
             )
         if not is_function_name(function.name):
             raise RegistrationError(
-                f"{function.name!r} cannot be a function's name: letters, digits and _ - . : @ in parts "
-                f"divided by /, at most {NAME_LIMIT} characters, no part beginning with a dot"
+                f"{function.name[:100]!r} cannot be a function's name: letters, digits and _ - . : @ in "
+                f"parts divided by /, at most {NAME_LIMIT} characters, no part beginning with a dot"
             )
         if function.name in self._functions:
             raise RegistrationError(f"there is a function named {function.name!r} already")

@@ -21,7 +21,7 @@ from raincheck.errors import (
 )
 from raincheck.limits import Limits
 from raincheck.model import Job, Key, Stored
-from raincheck.store.base import Conflict, Duplicate, Filter, Missing, Page, Store
+from raincheck.store.base import Conflict, Duplicate, Filter, Missing, Page, Store, Watch
 from raincheck.triggers import Cancel, Retry, Trigger
 
 MAX_TRIES = 50
@@ -67,25 +67,27 @@ class Jobs:
         self, draft: Job, seconds: float | None = None, key: str | None = None, fingerprint: bytes = b""
     ) -> Stored:
         """Store a new job, and give it back once it has ended, or as it is after ``seconds``."""
-        until = monotonic() + (LONG_WAIT if seconds is None else seconds)
         with self.store.watch(draft.id) as watch:
             job = await self.submit(draft, key, fingerprint)
             if job.id == draft.id:  # a job of our own, not one that its key led to
-                while await watch.changed(until - monotonic()):
-                    if (ended := watch.ended) is not None:
-                        return ended
-                    stored = await self.find(job.id)
-                    if stored.job.state.ended:
-                        return stored
-        return await self.wait(job.id, None if seconds is None else until - monotonic())
+                return await self.watched(watch, job.id, seconds)
+        return await self.wait(job.id, seconds)
 
-    async def wait(self, job_id: str, seconds: float | None = None, known: Stored | None = None) -> Stored:
-        """The job once it has ended, or as it is after ``seconds``. Raises `NotFound` or `Gone`.
+    async def watched(self, watch: Watch, job_id: str, seconds: float | None = None) -> Stored:
+        """A job watched since before it was submitted, once it has ended, or as it is after ``seconds``."""
+        until = monotonic() + (LONG_WAIT if seconds is None else seconds)
+        while await watch.changed(until - monotonic()):
+            if (ended := watch.ended) is not None:
+                return ended
+            stored = await self.find(job_id)
+            if stored.job.state.ended:
+                return stored
+        return await self.wait(job_id, None if seconds is None else 0.0)
 
-        ``known`` is the job as it was just read or written: it saves reading it again.
-        """
+    async def wait(self, job_id: str, seconds: float | None = None) -> Stored:
+        """The job once it has ended, or as it is after ``seconds``. Raises `NotFound` or `Gone`."""
         until = None if seconds is None else monotonic() + seconds
-        stored = known or await self.find(job_id)
+        stored = await self.find(job_id)
         while not stored.job.state.ended:
             left = LONG_WAIT if until is None else until - monotonic()
             found = await self.store.changed(job_id, stored.job.rev, left) if left > 0 else None

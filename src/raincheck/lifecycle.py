@@ -13,7 +13,7 @@ a lease on one of its steps is in force. `advance` checks every result against t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -44,34 +44,32 @@ from raincheck.triggers import (
 MAX_EVENTS = 100
 """How many of a job's latest events are kept; their numbers go on."""
 
+CANCEL_LOOK = 15.0
+"""Seconds between looks at a job being cancelled: its worker may give a step back unheard."""
+
 
 def submit(draft: Job, now: float, key: Key | None = None) -> Change:
     """A new job, with the places of its first stage. It is never run before ``scheduled_at``."""
-    later = draft.scheduled_at is not None and draft.scheduled_at > now
-    due = draft.scheduled_at if later and draft.scheduled_at is not None else now
-    state = SCHEDULED if later else PENDING
-    steps = tuple(replace(step, state=state, due=due) if step.stage == 0 else step for step in draft.steps)
-    job = replace(
-        draft,
-        steps=steps,
-        state=state,
-        rev=1,
-        created_at=now,
-        updated_at=now,
-        scheduled_at=due,
-        events=(Event(1, now, "submitted"),),
-    )
+    due = max(now, draft.scheduled_at or now)
+    job = replace(_ready(draft, 0, due, now), rev=1, created_at=now, updated_at=now, scheduled_at=due)
+    job = _event(replace(job, state=_resting(job), events=()), now, "submitted")
     return Change(job=job, put=_places(job, 0), alarm=_alarm(job), key=key)
 
 
 def advance(job: Job, trigger: Trigger, now: float) -> Change:
     """What ``trigger`` makes of ``job`` at ``now``. Raises `IllegalTransition` if it may not be."""
     name = type(trigger).__name__.lower()
-    before = state_of(job, getattr(trigger, "leases", ())) if _asked(trigger) else DOING
+    attempts = _attempts(trigger)
+    before = DOING if attempts and not job.state.ended else job.state
     allowed = TRANSITIONS.get((before, name))
-    if allowed is None or (job.state.ended and name != "retry"):
-        raise IllegalTransition(f"{name}: not possible for a job that is {job.state}")
-    change = _RULES[type(trigger)](job, trigger, now)
+    if allowed is None:
+        raise IllegalTransition(f"{name}: not possible for a job that is {before}")
+    stage, moment = current_stage(job), now
+    for attempt in attempts:
+        if not _waits(job.steps[attempt.step], stage):
+            raise IllegalTransition(f"{name}: step {attempt.step} is not being done")
+        moment = max(moment, attempt.started_at)  # the clock may have been set back
+    change = _RULES[type(trigger)](_settled(job, stage, moment), trigger, now)
     if change.job.state not in allowed:
         raise IllegalTransition(f"{name}: {before} must not become {change.job.state}")
     return change
@@ -104,24 +102,28 @@ def attempt_of(lease: Lease) -> Attempt:
     return Attempt(lease.step, lease.token, lease.worker, lease.since, lease.progress)
 
 
-def _asked(trigger: Trigger) -> bool:
-    """Whether the trigger comes from outside, not from the end of an attempt."""
-    return isinstance(trigger, Cancel | Alarm | Retry)
+def _attempts(trigger: Trigger) -> tuple[Attempt, ...]:
+    """The attempts being made at the job, as far as the trigger tells of them."""
+    attempt = getattr(trigger, "attempt", None)
+    if attempt is not None:
+        return (attempt,)
+    return tuple(map(attempt_of, getattr(trigger, "leases", ())))
 
 
 def _succeeded(job: Job, trigger: Succeeded, now: float) -> Change:
     if job.cancel_requested_at is not None:
         return _stopped(job, Stopped(trigger.attempt), now)
-    step = _ended(job, trigger.attempt, now, state=DONE, result=trigger.result, error=None)
-    data = job.data if trigger.data is None else merge(job.data, trigger.data)
-    job = replace(_with(job, trigger.attempt.step, step), data=data)
+    step = _ended(job, trigger.attempt, now, DONE, result=trigger.result)
+    job = _with(job, trigger.attempt.step, step)
+    if trigger.data is not None:
+        job = replace(job, data=merge(job.data, trigger.data))
     job = _event(job, now, "step-done", trigger.attempt.step)
     release = (_release(trigger.attempt),)
-    if current_stage(job) == step.stage and any(s.state is not DONE for s in _stage(job, step.stage)):
+    if any(_waits(s, step.stage) for s in job.steps):
         return _change(job, now, release=release)
     if step.stage == job.steps[-1].stage:
         return _change(_event(replace(job, state=DONE, finished_at=now), now, "done"), now, release=release)
-    job = replace(job, steps=_ready(job, step.stage + 1, now))
+    job = _ready(job, step.stage + 1, now, now)
     return _change(job, now, release=release, put=_places(job, step.stage + 1))
 
 
@@ -129,67 +131,74 @@ def _failed(job: Job, trigger: Failed, now: float) -> Change:
     if job.cancel_requested_at is not None:
         return _stopped(job, Stopped(trigger.attempt), now)
     index = trigger.attempt.step
-    options = job.steps[index].retry or trigger.options
-    attempts = job.steps[index].retry_count + 1
-    again = not trigger.fatal and attempts < options.retry_limit and retry.retryable(options, trigger.names)
-    wait = trigger.retry_after
-    due = now + (retry.pause(options, attempts, trigger.chance) if wait is None else max(0.0, wait))
-    again = again and (job.expires_at is None or due < job.expires_at)
-    error = replace(trigger.error, function=job.steps[index].function, attempt=attempts, retryable=again)
+    step = job.steps[index]
+    options = step.retry or trigger.options
+    attempts = step.retry_count + 1
+    wait = retry.pause(options, attempts, trigger.chance, trigger.retry_after)
+    due = now + wait
+    again = (
+        not trigger.fatal
+        and attempts < options.retry_limit
+        and retry.retryable(options, trigger.names)
+        and (job.expires_at is None or due < job.expires_at)
+    )
+    error = replace(
+        trigger.error,
+        function=step.function,
+        attempt=attempts + step.lost_count,
+        retryable=again,
+        retry_after=wait if again else None,
+    )
     if not again:
-        step = _ended(job, trigger.attempt, now, state=FAILED, error=error)
-        return _fail(_with(job, index, step), error, now, trigger.attempt)
-    step = _ended(job, trigger.attempt, now, state=RETRYING, due=due, error=error)
-    job = _event(_with(job, index, step), now, "retrying", index)
-    put = (Place(index, step.function, job.priority, due),)
-    return _change(job, now, release=(_release(trigger.attempt),), put=put)
+        step = _ended(job, trigger.attempt, now, FAILED, error=error)
+        return _fail(_with(job, index, step), error, now, (_release(trigger.attempt),), index)
+    state = RETRYING if due > now else PENDING
+    step = _ended(job, trigger.attempt, now, state, error=error)
+    job = _event(_with(job, index, replace(step, due=due)), now, "retrying", index)
+    return _change(job, now, release=(_release(trigger.attempt),), put=(_place(job, index),))
 
 
 def _lost(job: Job, trigger: Lost, now: float) -> Change:
     index = trigger.attempt.step
-    options = job.steps[index].retry or trigger.options
+    step = job.steps[index]
+    count = step.lost_count + 1
     release = (_release(trigger.attempt, expired=True),)
-    count = job.steps[index].lost_count + 1
     if job.cancel_requested_at is not None:
-        return _cancelled(_with(job, index, replace(job.steps[index], lost_count=count)), index, now, release)
-    if count > options.lost_limit:
+        step = _ended(job, trigger.attempt, now, CANCELLED, error=step.error, lost=1)
+        return _cancelled(_with(job, index, step), now, release, index)
+    if count > (step.retry or trigger.options).lost_limit:
         error = Problem(
             type="worker-lost",
             title="The worker was lost",
-            detail=f"{count} attempt(s) at {job.steps[index].function} ended without a word of their worker",
-            function=job.steps[index].function,
-            attempt=job.steps[index].retry_count,
+            detail=f"{count} attempt(s) at {step.function} ended without a word of their worker",
+            function=step.function,
+            attempt=step.retry_count + count,
             retryable=False,
         )
-        step = replace(job.steps[index], state=FAILED, lost_count=count, error=error, finished_at=now)
-        return _fail(_with(job, index, step), error, now, trigger.attempt, expired=True)
-    step = replace(job.steps[index], state=PENDING, lost_count=count, due=now)
-    job = _event(_with(job, index, step), now, "lost", index)
-    put = (Place(index, step.function, job.priority, now),)
-    return _change(job, now, release=release, put=put)
+        step = _ended(job, trigger.attempt, now, FAILED, error=error, lost=1)
+        return _fail(_with(job, index, step), error, now, release, index)
+    job = _with(job, index, replace(step, state=PENDING, lost_count=count, due=now))
+    job = _event(job, now, "lost", index)
+    return _change(job, now, release=release, put=(_place(job, index),))
 
 
 def _stopped(job: Job, trigger: Stopped, now: float) -> Change:
     if job.cancel_requested_at is None:
         raise IllegalTransition("stopped: nobody asked for this job to be cancelled")
     index = trigger.attempt.step
-    step = _ended(job, trigger.attempt, now, state=CANCELLED)
-    return _cancelled(_with(job, index, step), index, now, (_release(trigger.attempt),))
+    step = _ended(job, trigger.attempt, now, CANCELLED, error=job.steps[index].error)
+    return _cancelled(_with(job, index, step), now, (_release(trigger.attempt),), index)
 
 
 def _cancel(job: Job, trigger: Cancel, now: float) -> Change:
-    stage = current_stage(job)
-    leased = {lease.step for lease in trigger.leases}
-    waiting = [i for i, s in enumerate(job.steps) if _waits(s, stage) and i not in leased]
-    take = tuple(_place(job, i) for i in waiting)
-    for i in waiting:
-        job = _with(job, i, replace(job.steps[i], state=CANCELLED))
-    if trigger.leases:
-        hold = tuple(Release(lease.step, lease.token) for lease in trigger.leases)
-        job = replace(job, cancel_requested_at=job.cancel_requested_at or now)
-        return _change(_event(job, now, "cancel-requested"), now, take=take, hold=hold)
-    job = replace(job, state=CANCELLED, finished_at=now, cancel_requested_at=job.cancel_requested_at or now)
-    return _change(_event(job, now, "cancelled"), now, take=take)
+    job, take = _struck(job, but=[lease.step for lease in trigger.leases])
+    again = job.cancel_requested_at is not None
+    job = replace(job, cancel_requested_at=job.cancel_requested_at or now)
+    if not trigger.leases:
+        job = _event(replace(job, state=CANCELLED, finished_at=now), now, "cancelled")
+        return _change(job, now, take=take)
+    hold = tuple(Release(lease.step, lease.token) for lease in trigger.leases)
+    return _change(job if again else _event(job, now, "cancel-requested"), now, take=take, hold=hold)
 
 
 def _alarm_rang(job: Job, trigger: Alarm, now: float) -> Change:
@@ -198,24 +207,21 @@ def _alarm_rang(job: Job, trigger: Alarm, now: float) -> Change:
             type="deadline-passed",
             title="The deadline passed",
             detail="the job did not end before its expires_at",
-            function=job.steps[_first_open(job)].function,
+            function=next(step.function for step in job.steps if not step.state.ended),
             retryable=False,
         )
         return _fail(job, error, now)
-    stage = current_stage(job)
-    for i, step in enumerate(job.steps):
-        if _waits(step, stage) and step.due <= now and step.state is not PENDING:
-            job = _with(job, i, replace(step, state=PENDING))
+    if job.cancel_requested_at is not None:
+        return _cancel(job, Cancel(trigger.leases), now)
     return _change(job, now)
 
 
 def _retry(job: Job, trigger: Retry, now: float) -> Change:
     fresh: dict[str, Any] = {"state": PENDING, "retry_count": 0, "lost_count": 0, "error": None}
     fresh |= {"started_at": None, "finished_at": None, "worker": None, "progress": None}
-    steps = tuple(s if s.state is DONE else replace(s, **fresh) for s in job.steps)
     job = replace(
         job,
-        steps=steps,
+        steps=tuple(s if s.state is DONE else replace(s, **fresh) for s in job.steps),
         state=PENDING,
         run=job.run + 1,
         error=None,
@@ -224,7 +230,7 @@ def _retry(job: Job, trigger: Retry, now: float) -> Change:
         expires_at=None if job.expires_at is not None and job.expires_at <= now else job.expires_at,
     )
     stage = current_stage(job)
-    job = _event(replace(job, steps=_ready(job, stage, now)), now, "retry")
+    job = _event(_ready(job, stage, max(now, job.scheduled_at or now), now), now, "retry")
     return _change(job, now, put=_places(job, stage))
 
 
@@ -239,46 +245,70 @@ _RULES: dict[type, Callable[[Job, Any, float], Change]] = {
 }
 
 
-def _change(job: Job, now: float, **moves: Any) -> Change:
+def _change(
+    job: Job,
+    now: float,
+    *,
+    take: tuple[Place, ...] = (),
+    release: tuple[Release, ...] = (),
+    hold: tuple[Release, ...] = (),
+    drop: tuple[Place, ...] = (),
+    put: tuple[Place, ...] = (),
+) -> Change:
     """The change that leads to ``job``: its revision, its state at rest and its alarm set."""
     state = job.state if job.state.ended else _resting(job)
     job = replace(job, rev=job.rev + 1, state=state, updated_at=now)
-    return Change(job=job, alarm=_alarm(job), **moves)
+    return Change(job=job, take=take, release=release, hold=hold, drop=drop, put=put, alarm=_alarm(job))
 
 
 def _fail(
-    job: Job, error: Problem, now: float, attempt: Attempt | None = None, expired: bool = False
+    job: Job, error: Problem, now: float, release: tuple[Release, ...] = (), index: int | None = None
 ) -> Change:
     """End the job as failed: nothing of it stays in the queue or in a worker's hands."""
-    index = attempt.step if attempt else None
-    open_ = [i for i, s in enumerate(job.steps) if _waits(s, current_stage(job)) and i != index]
-    drop = tuple(_place(job, i) for i in open_)
-    for i in open_:
-        job = _with(job, i, replace(job.steps[i], state=CANCELLED))
+    job, drop = _struck(job)
     job = _event(replace(job, state=FAILED, error=error, finished_at=now), now, "failed", index)
-    release = (_release(attempt, expired),) if attempt else ()
     return _change(job, now, release=release, drop=drop)
 
 
-def _cancelled(job: Job, index: int, now: float, release: tuple[Release, ...]) -> Change:
+def _cancelled(job: Job, now: float, release: tuple[Release, ...], index: int) -> Change:
     """One running step of a job that is to be cancelled has ended; the last one ends the job."""
-    job = _with(job, index, replace(job.steps[index], state=CANCELLED))
     if any(_waits(step, current_stage(job)) for step in job.steps):
         return _change(_event(job, now, "stopped", index), now, release=release)
     job = _event(replace(job, state=CANCELLED, finished_at=now), now, "cancelled")
     return _change(job, now, release=release)
 
 
-def _ended(job: Job, attempt: Attempt, now: float, **changes: Any) -> Step:
+def _struck(job: Job, but: Sequence[int] = ()) -> tuple[Job, tuple[Place, ...]]:
+    """The job with the waiting steps of its stage cancelled, except those in ``but``; their places."""
+    places = tuple(place for place in _places(job, current_stage(job)) if place.step not in but)
+    for place in places:
+        job = _with(job, place.step, replace(job.steps[place.step], state=CANCELLED))
+    return job, places
+
+
+def _ended(
+    job: Job,
+    attempt: Attempt,
+    now: float,
+    state: State,
+    *,
+    result: bytes | None = None,
+    error: Problem | None = None,
+    lost: int = 0,
+) -> Step:
+    """The step after an attempt at it, which counts, as made or as ``lost``."""
     step = job.steps[attempt.step]
     return replace(
         step,
-        retry_count=step.retry_count + 1,
+        state=state,
+        retry_count=step.retry_count + 1 - lost,
+        lost_count=step.lost_count + lost,
+        result=result,
+        error=error,
         started_at=attempt.started_at,
         finished_at=now,
         worker=attempt.worker,
         progress=attempt.progress,
-        **changes,
     )
 
 
@@ -295,24 +325,24 @@ def _with(job: Job, index: int, step: Step) -> Job:
     return replace(job, steps=(*job.steps[:index], step, *job.steps[index + 1 :]))
 
 
-def _stage(job: Job, stage: int) -> list[Step]:
-    return [step for step in job.steps if step.stage == stage]
-
-
 def _waits(step: Step, stage: int) -> bool:
     """Whether a step of the current stage is in the queue or in a worker's hands."""
     return step.stage == stage and not step.state.ended
 
 
-def _first_open(job: Job) -> int:
-    return next(i for i, step in enumerate(job.steps) if step.state is not DONE)
+def _ready(job: Job, stage: int, due: float, now: float) -> Job:
+    """The job with the open steps of a stage made ready for ``due``."""
+    state = SCHEDULED if due > now else PENDING
+    steps = (replace(s, state=state, due=due) if _waits(s, stage) else s for s in job.steps)
+    return replace(job, steps=tuple(steps))
 
 
-def _ready(job: Job, stage: int, now: float) -> tuple[Step, ...]:
-    return tuple(
-        replace(s, state=PENDING, due=now) if s.stage == stage and s.state is not DONE else s
-        for s in job.steps
-    )
+def _settled(job: Job, stage: int, moment: float) -> Job:
+    """The job as it is at a moment: steps of its stage whose time has come are pending."""
+    for i, step in enumerate(job.steps):
+        if step.state is not PENDING and _waits(step, stage) and step.due <= moment:
+            job = _with(job, i, replace(step, state=PENDING))
+    return job
 
 
 def _place(job: Job, index: int) -> Place:
@@ -326,15 +356,18 @@ def _places(job: Job, stage: int) -> tuple[Place, ...]:
 
 def _resting(job: Job) -> State:
     """The state of an unfinished job when nobody works on it: that of its most forward step."""
-    states = {step.state for step in _stage(job, current_stage(job))}
-    return next((s for s in (PENDING, RETRYING, SCHEDULED) if s in states), job.state)
+    stage = current_stage(job)
+    states = {step.state for step in job.steps if _waits(step, stage)}
+    return next(state for state in (PENDING, RETRYING, SCHEDULED) if state in states)
 
 
 def _alarm(job: Job) -> float | None:
     if job.state.ended:
         return (job.finished_at or 0.0) + job.result_ttl
     stage = current_stage(job)
-    times = [s.due for s in job.steps if _waits(s, stage) and s.state is not PENDING]
+    times = [s.due for s in job.steps if s.state is not PENDING and _waits(s, stage)]
     if job.expires_at is not None:
         times.append(job.expires_at)
+    if job.cancel_requested_at is not None:
+        times.append(job.updated_at + CANCEL_LOOK)
     return min(times, default=None)

@@ -42,7 +42,10 @@ class State(StrEnum):
 
 _ENDED = frozenset((State.DONE, State.FAILED, State.CANCELLED))
 
-Seconds = Annotated[float, Meta(ge=0, le=10 * 366 * 86400)]
+LONGEST = 10 * 366 * 86400.0
+"""Seconds; no pause and no date lies further off."""
+
+Seconds = Annotated[float, Meta(ge=0, le=LONGEST)]
 
 
 class RetryOptions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -194,8 +197,9 @@ class Change(Struct, frozen=True, kw_only=True):
 
     It applies only if the stored ``rev`` is one below ``job.rev`` (0: no such job yet), every
     place in ``take`` is in the queue, and every lease in ``release`` and ``hold`` is in force; those
-    in ``release`` end. Places in ``drop`` go from wherever they are, the queue or a lease. ``alarm`` is when upkeep should look
-    at the job: at a due time or deadline, or, once it has ended, to prune it.
+    in ``release`` end. Places in ``drop`` go from wherever they are, the queue or a lease. ``alarm``
+    is when upkeep should look at the job: at a due time or deadline, or, once it has ended, to
+    prune it.
     """
 
     job: Job

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from raincheck.model import RetryOptions
+import msgspec
+
+from raincheck.model import LONGEST, RetryOptions
 
 
-def pause(options: RetryOptions, attempts: int, chance: float) -> float:
-    """Seconds to wait after ``attempts`` failed attempts; ``chance`` in [0, 1) sets the jitter."""
+def pause(options: RetryOptions, attempts: int, chance: float, asked: float | None = None) -> float:
+    """Seconds to wait after ``attempts`` failed attempts; ``chance`` in [0, 1) sets the jitter.
+
+    What the exception ``asked`` for goes before the options, their ceiling too.
+    """
+    if asked is not None:
+        return min(max(0.0, asked), LONGEST)
     try:
         full = options.delay * options.backoff ** (attempts - 1)
     except OverflowError:
-        full = options.max_delay
-    full = min(full, options.max_delay)
-    return full * (1.0 - options.jitter * chance)
+        full = options.max_delay if options.delay else 0.0
+    return min(full, options.max_delay) * (1.0 - options.jitter * chance)
+
+
+def check(options: RetryOptions) -> None:
+    """Raise `msgspec.ValidationError` unless the options are within their bounds.
+
+    Those made in Python can be beyond them; a record with such could not be read again.
+    """
+    msgspec.convert(msgspec.structs.asdict(options), RetryOptions)
 
 
 def retryable(options: RetryOptions, names: Iterable[str]) -> bool:

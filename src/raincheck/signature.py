@@ -72,6 +72,9 @@ class Signature:
         self._rest = next((a for a in self.arguments if a.kind is Parameter.VAR_POSITIONAL), None)
         self._others = next((a for a in self.arguments if a.kind is Parameter.VAR_KEYWORD), None)
         self._trivial = not any(a.required for a in self.arguments)
+        types = tuple(a.type for a in self._by_position)
+        named_only = any(a.required for a in self.arguments if a.kind is Parameter.KEYWORD_ONLY)
+        self._in_order = None if named_only else msgspec.json.Decoder(tuple[types])  # type: ignore[valid-type]
 
     def check(self, args: bytes, kwargs: bytes, at: str = "") -> None:
         """Raise `InvalidArguments` unless they fit; pointers are below ``at``."""
@@ -83,6 +86,11 @@ class Signature:
 
         Raises `InvalidArguments` with every fault found.
         """
+        if kwargs == b"{}" and self._in_order is not None:
+            try:
+                return self._given(list(self._in_order.decode(args)), {}, context)
+            except (ValueError, RecursionError):
+                pass  # some have defaults, or do not fit: look at each
         faults: list[Fault] = []
         values = list(self._bind_positions(_positional.decode(args), f"{at}/args", faults))
         filled = {a.name for a in self._by_position[: len(values)]}
@@ -95,6 +103,9 @@ class Signature:
         ]
         if faults:
             raise InvalidArguments(*faults)
+        return self._given(values, names, context)
+
+    def _given(self, values: list[Any], names: dict[str, Any], context: Context | None) -> Bound:
         if context is not None and self.context is not None:
             if self._context_at is not None and self._context_at <= len(values):
                 values.insert(self._context_at, context)

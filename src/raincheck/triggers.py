@@ -23,7 +23,7 @@ class Succeeded(Struct, frozen=True):
 
 
 class Failed(Struct, frozen=True):
-    """An attempt raised; ``names`` are those of the exception's class and bases.
+    """An attempt raised, or took too long; ``names`` are those of the exception's class and bases.
 
     ``options`` hold where the step has none of its own. ``chance`` in [0, 1) sets the jitter.
     """
@@ -57,13 +57,13 @@ class Cancel(Struct, frozen=True):
 
 
 class Alarm(Struct, frozen=True):
-    """A due time or the deadline has come; ``leases`` are those in force on the job."""
+    """The job's `Change.alarm` has come; ``leases`` are those in force on it."""
 
     leases: tuple[Lease, ...] = ()
 
 
 class Retry(Struct, frozen=True):
-    """Somebody asks for an ended job to go on where it ended."""
+    """Somebody asks for a failed or cancelled job to go on where it ended."""
 
 
 Trigger = Succeeded | Failed | Lost | Stopped | Cancel | Alarm | Retry
@@ -73,19 +73,20 @@ TRANSITIONS: dict[tuple[State, str], frozenset[State]] = {
     (SCHEDULED, "alarm"): frozenset((PENDING, FAILED)),
     (SCHEDULED, "cancel"): frozenset((CANCELLED,)),
     (PENDING, "claim"): frozenset((DOING,)),
-    (PENDING, "alarm"): frozenset((PENDING, FAILED)),
+    (PENDING, "alarm"): frozenset((PENDING, FAILED, CANCELLED)),
     (PENDING, "cancel"): frozenset((CANCELLED,)),
     (RETRYING, "claim"): frozenset((DOING,)),
     (RETRYING, "alarm"): frozenset((PENDING, FAILED)),
     (RETRYING, "cancel"): frozenset((CANCELLED,)),
+    (DOING, "claim"): frozenset((DOING,)),
     (DOING, "give back"): frozenset((SCHEDULED, PENDING, RETRYING)),
     (DOING, "succeeded"): frozenset((PENDING, RETRYING, DONE, CANCELLED)),
     (DOING, "failed"): frozenset((PENDING, RETRYING, FAILED, CANCELLED)),
-    (DOING, "lost"): frozenset((PENDING, RETRYING, FAILED, CANCELLED)),
-    (DOING, "stopped"): frozenset((PENDING, RETRYING, CANCELLED)),
-    (DOING, "cancel"): frozenset((SCHEDULED, PENDING, RETRYING)),
-    (DOING, "alarm"): frozenset((PENDING, RETRYING, FAILED)),
-    (FAILED, "retry"): frozenset((PENDING,)),
-    (CANCELLED, "retry"): frozenset((PENDING,)),
+    (DOING, "lost"): frozenset((PENDING, FAILED, CANCELLED)),
+    (DOING, "stopped"): frozenset((PENDING, CANCELLED)),
+    (DOING, "cancel"): frozenset((PENDING,)),
+    (DOING, "alarm"): frozenset((PENDING, FAILED)),
+    (FAILED, "retry"): frozenset((SCHEDULED, PENDING)),
+    (CANCELLED, "retry"): frozenset((SCHEDULED, PENDING)),
 }
 """(state, trigger) to the states a job may be in afterwards, at rest: with a lease it is ``doing``."""

@@ -58,6 +58,7 @@ class Reader:
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "RAINCHECK_URL": f"http://127.0.0.1:{self.port}",
+            "RAINCHECK_PORT": self.port,
             "COLUMNS": "100",
             "NO_COLOR": "1",
         }

@@ -111,11 +111,17 @@ class Store(Protocol):
         """
 
     async def close(self) -> None:
-        """Finish what was begun, and let go. Waiting calls end with `StoreUnavailable`."""
+        """Finish what was begun, and let go. Waiting calls end with `StoreUnavailable`, as do later ones.
+
+        It can be opened again.
+        """
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
         """Write each change entirely or not at all, each on its own; an outcome for each, in order.
 
+        Of several changes of one job in a batch, one applies. A new job needs an id that is neither
+        in use nor remembered as gone. A lease is in force, though it may have run out, until a change
+        or `release` ends it: a result that comes late, but before anybody else took the step, counts.
         When this returns, what was written survives a crash of any process, and the power going off.
         """
 
@@ -194,4 +200,4 @@ class Store(Protocol):
         """The workers known, also those whose ``ttl`` ran out lately (state ``unhealthy``)."""
 
     async def counts(self) -> Counts:
-        """How many of everything, from counters: the cost does not depend on how many."""
+        """How many of everything; the cost does not depend on how many jobs there are."""

@@ -7,6 +7,7 @@ waits; all watches of one loop are told by one call into it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from threading import Lock
 from typing import Self
@@ -14,6 +15,8 @@ from typing import Self
 from raincheck.clock import monotonic
 from raincheck.model import Job, Stored
 from raincheck.store.base import Listener, Missing
+
+logger = logging.getLogger("raincheck.store")
 
 Find = Callable[[str], Awaitable[Stored | Missing]]
 
@@ -60,12 +63,16 @@ class Watch:
 
 
 class Signals:
-    """The watches and listeners of one store in one process."""
+    """The watches and listeners of one store in one process.
 
-    def __init__(self) -> None:
+    ``attend`` is called when the first of them comes.
+    """
+
+    def __init__(self, attend: Callable[[], None]) -> None:
+        self._attend = attend
         self._lock = Lock()
         self._watches: dict[str, set[Watch]] = {}
-        self._listeners: set[Listener] = set()
+        self._listeners: dict[object, Listener] = {}
 
     @property
     def wanted(self) -> bool:
@@ -74,32 +81,52 @@ class Signals:
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Tell ``listener`` of every change, until the returned function is called."""
+        mark = object()
         with self._lock:
-            self._listeners.add(listener)
-        return lambda: self._listeners.discard(listener)
+            first = not self.wanted
+            self._listeners[mark] = listener
+        if first:
+            self._attend()
+
+        def unlisten() -> None:
+            with self._lock:
+                self._listeners.pop(mark, None)
+
+        return unlisten
 
     def watch(self, job_id: str) -> Watch:
         """A watch on a job, from now on."""
         watch = Watch(job_id, self._leave)
         with self._lock:
+            first = not self.wanted
             self._watches.setdefault(job_id, set()).add(watch)
+        if first:
+            self._attend()
         return watch
 
     def tell(self, jobs: Mapping[str, Job | None]) -> None:
         """These jobs have changed; an empty mapping: any may have."""
-        if not self._watches and not self._listeners:
+        if not self.wanted:
             return
+        self.fire(jobs)
+        with self._lock:
+            listeners = tuple(self._listeners.values())
+        for listener in listeners:
+            try:
+                listener(jobs)
+            except Exception:  # the others are told all the same
+                logger.exception("a listener failed")
+
+    def fire(self, jobs: Mapping[str, Job | None]) -> None:
+        """Tell the watches alone."""
         with self._lock:
             ids = jobs.keys() & self._watches.keys() if jobs else list(self._watches)
             fired = [(watch, jobs.get(i)) for i in ids for watch in self._watches[i]]
-            listeners = tuple(self._listeners)
         by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Watch, Job | None]]] = {}
         for watch, job in fired:
             by_loop.setdefault(watch.loop, []).append((watch, job))
         for loop, news in by_loop.items():
             call_into(loop, _fire, news)
-        for listener in listeners:
-            listener(jobs)
 
     async def changed(self, job_id: str, rev: int, wait: float, find: Find) -> Stored | Missing | None:
         """What `Store.changed` promises; ``find`` reads one job."""
@@ -121,13 +148,15 @@ class Signals:
                     del self._watches[watch.job_id]
 
 
-def call_into(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> None:
-    """Call a function on a loop of another thread; nothing if that loop is closed already."""
+def call_into(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> bool:
+    """Call a function on a loop of another thread; False: that loop is closed already."""
     try:
         loop.call_soon_threadsafe(function, *args)
     except RuntimeError:
         if not loop.is_closed():
             raise
+        return False
+    return True
 
 
 def _fire(news: list[tuple[Watch, Job | None]]) -> None:

@@ -9,12 +9,12 @@ hears of cancels, `reporter` tells progress; `keeper` extends the leases from a 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 from raincheck.app import App
 from raincheck.clock import new_id, now
@@ -28,41 +28,45 @@ from raincheck.worker.shift import Shift
 
 __all__ = ["Worker"]
 
-logger = logging.getLogger("raincheck.worker")
-
 
 class Worker:
-    """Runs the functions of ``app``: up to ``concurrency`` attempts at once.
+    """Runs the functions of ``app``: up to ``concurrency`` attempts at once on the loop and in threads,
+    and up to ``processes`` (by default one a core) in child processes.
 
     ``lease`` is how many seconds after this process has died others may take over what it ran; ``grace``
     how many seconds running attempts get when it is stopped. Use it as an async context manager, or
     ``await run(stop)``.
     """
 
-    def __init__(self, app: App, *, concurrency: int = 100, lease: float = 15.0, grace: float = 30.0) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        concurrency: int = 100,
+        processes: int | None = None,
+        lease: float = 15.0,
+        grace: float = 30.0,
+    ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self._app = app
         self._concurrency = concurrency
+        self._processes = processes or os.cpu_count() or 1
         self._lease = lease
         self._grace = grace
         self._stop = asyncio.Event()
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._info = WorkerInfo(
-            id=self.id,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            version=VERSION,
-            concurrency=concurrency,
-            functions=tuple(function.info for function in app.functions),
-            started_at=now(),
-        )
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self.run(self._stop))
         ready = asyncio.create_task(self._ready.wait())
-        await asyncio.wait([self._task, ready], return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
+        try:
+            await asyncio.wait([self._task, ready], return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
+        finally:
+            ready.cancel()
         if self._task.done():
             await self._task
         return self
@@ -74,48 +78,64 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set; then take no more, let running attempts end within the grace
-        period, give back the rest, and leave."""
+        period, give back the rest, and leave. Cancelled, it leaves without the grace."""
         await self._app.open()
-        store = self._app.jobs.store
         async with AsyncExitStack() as stack:
-            state = None
+            state: Mapping[str, Any] | None = None
             if self._app.lifespan is not None:
                 state = await stack.enter_async_context(self._app.lifespan(self._app))
-            intake = Intake(store, self.id, self._app.functions.names, self._lease)
-            shift = Shift(self._app, self._concurrency, MappingProxyType(dict(state or {})), intake.made_room)
-            keeper = Keeper(store, self._lease, shift, self._info)
+            shift = Shift(self._app, self._concurrency, self._processes, MappingProxyType(dict(state or {})))
+            store, info = self._app.jobs.store, self._info()
+            keeper = Keeper(store, self._lease, shift, info)
             stack.push_async_callback(self._leave, shift, keeper)
-            await store.register(self._info, self._lease)
+            await store.register(info, self._lease)
             keeper.start()
-            await stack.enter_async_context(Upkeep(self._app))
+            await stack.enter_async_context(Upkeep(self._app, shift.tokens))
             self._ready.set()
-            await self._work(stop, intake, shift)
-            keeper.say("stopping")
-            await self._drain(shift)
+            try:
+                await self._work(stop, shift)
+                keeper.say("stopping")
+                await shift.wind_up(self._grace)
+            finally:
+                await shift.abort()
 
-    async def _work(self, stop: asyncio.Event, intake: Intake, shift: Shift) -> None:
+    async def _work(self, stop: asyncio.Event, shift: Shift) -> None:
         """Claim and run until told to stop; a cancelled claim gives back what it brings."""
-        claiming = asyncio.create_task(intake.run(shift))
-        stopping = asyncio.create_task(stop.wait())
+        tasks: set[asyncio.Task[Any]] = {asyncio.create_task(i.run()) for i in self._intakes(shift)}
+        tasks.add(asyncio.create_task(stop.wait()))
         try:
-            await asyncio.wait([claiming, stopping], return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            stopping.cancel()
-            claiming.cancel()
-            with suppress(asyncio.CancelledError):
-                await claiming
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in done:
+            task.result()  # an intake ends only if it fails
 
-    async def _drain(self, shift: Shift) -> None:
-        """Give back what has not begun, wait for what runs, give back what still does."""
-        with suppress(StoreError):  # leases that could not be given back run out
-            await shift.give_back()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._grace):
-                    await shift.finished()
-            await shift.abort()
+    def _intakes(self, shift: Shift) -> list[Intake]:
+        """One for each kind of slot that has functions: a full one must not keep the other from work."""
+        functions = list(self._app.functions)
+        kinds = (
+            (shift.crew.room, [f.name for f in functions if f.mode != "process"]),
+            (shift.crew.children, [f.name for f in functions if f.mode == "process"]),
+        )
+        return [Intake(shift, self.id, tuple(names), self._lease, room) for room, names in kinds if names]
 
     async def _leave(self, shift: Shift, keeper: Keeper) -> None:
         await shift.close()
         keeper.stop()
+        if keeper.ident is not None:  # it was started; what it says last must not come after the farewell
+            await asyncio.to_thread(keeper.join)
         with suppress(StoreError):
             await self._app.jobs.store.unregister(self.id)
+
+    def _info(self) -> WorkerInfo:
+        return WorkerInfo(
+            id=self.id,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=VERSION,
+            concurrency=self._concurrency,
+            functions=tuple(function.info for function in self._app.functions),
+            started_at=now(),
+        )

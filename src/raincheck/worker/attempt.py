@@ -17,16 +17,26 @@ from raincheck.lifecycle import previous_results
 from raincheck.model import Problem
 from raincheck.retry import names_of
 from raincheck.triggers import Failed, Stopped, Succeeded, Trigger
-from raincheck.worker.run import ChildError, Reason, Run
+from raincheck.worker.run import ChildError, Reason, Run, asked_pause, words_of
 
 logger = logging.getLogger("raincheck.worker")
 
-DETAIL_LIMIT = 2000
-"""Characters of an exception's message that are kept."""
+
+class Encoded:
+    """A result that is JSON already, as it comes from a child process."""
+
+    __slots__ = ("data", "result")
+
+    def __init__(self, result: bytes, data: bytes | None) -> None:
+        self.result = result
+        self.data = data
 
 
 def prepare(run: Run, report: Callable[[Run, bytes], None], state: Mapping[str, Any]) -> None:
-    """Decode its arguments, and make its context. Raises `InvalidArguments` if they do not fit."""
+    """Decode its arguments, and make its context.
+
+    Raises `InvalidArguments` if they do not fit, or whatever the class of an argument raises.
+    """
     claim, signature = run.claim, run.function.signature
     if signature.context is not None:
         run.context = Context(
@@ -49,24 +59,16 @@ def judge(run: Run, result: Any, error: BaseException | None, limit: int) -> Tri
     if error is not None:
         return failed(run, error)
     try:
-        encoded = result if isinstance(result, Encoded) else Encoded(to_json(result), _changed(run))
+        made = result if isinstance(result, Encoded) else Encoded(to_json(result), _changed(run))
     except NotJSON as wrong:
-        return failed(
-            run, NotJSON(f"what {run.function.name} returned or put into data is {wrong}"), fatal=True
-        )
-    if len(encoded.result) > limit:
-        return _too_large(run, len(encoded.result), limit)
-    return Succeeded(run.attempt, encoded.result, encoded.data)
-
-
-class Encoded:
-    """A result that is JSON already, as it comes from a child process."""
-
-    __slots__ = ("data", "result")
-
-    def __init__(self, result: bytes, data: bytes | None) -> None:
-        self.result = result
-        self.data = data
+        named = NotJSON(f"what {run.function.name} returned or put into data is {wrong}")
+        return failed(run, named, fatal=True)
+    except Exception as wrong:  # noqa: BLE001 - raised by the class of what was returned
+        return failed(run, wrong, fatal=True)
+    for what, size in (("result", len(made.result)), ("data", len(made.data or b""))):
+        if size > limit:
+            return _too_large(run, what, size, limit)
+    return Succeeded(run.attempt, made.result, made.data)
 
 
 def _changed(run: Run) -> bytes | None:
@@ -76,7 +78,7 @@ def _changed(run: Run) -> bytes | None:
 def failed(run: Run, error: BaseException, *, fatal: bool = False) -> Failed:
     """The run raised ``error``; ``fatal`` if another attempt would fail just so."""
     names = error.names if isinstance(error, ChildError) else names_of(type(error))
-    detail = str(error)[:DETAIL_LIMIT]
+    detail = words_of(error)
     problem = Problem(
         type="function-failed",
         title=f"{run.function.name} raised {names[0]}",
@@ -85,14 +87,13 @@ def failed(run: Run, error: BaseException, *, fatal: bool = False) -> Failed:
     )
     logger.warning("%s raised %s: %s", run, names[0], detail)
     logger.debug("the traceback of %s", run, exc_info=error)
-    after = getattr(error, "retry_after", None)
     return Failed(
         run.attempt,
         problem,
         names,
         run.function.retry,
         fatal or isinstance(error, DoNotRetry | InvalidArguments) or getattr(error, "fatal", False) is True,
-        float(after) if isinstance(after, int | float) else None,
+        asked_pause(error),
         chance(),
     )
 
@@ -108,10 +109,10 @@ def _timed_out(run: Run) -> Failed:
     return Failed(run.attempt, problem, names_of(TimeoutError), run.function.retry, chance=chance())
 
 
-def _too_large(run: Run, size: int, limit: int) -> Failed:
+def _too_large(run: Run, what: str, size: int, limit: int) -> Failed:
     problem = Problem(
         type="result-too-large",
-        title=f"The result of {run.function.name} is too large",
+        title=f"The {what} of {run.function.name} is too large",
         detail=f"it has {size} bytes, at most {limit} are kept: store it elsewhere and return where",
     )
     return Failed(run.attempt, problem, fatal=True)

@@ -12,6 +12,8 @@ import importlib.util
 import os
 import signal
 import sys
+from collections.abc import Callable
+from contextvars import copy_context
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from threading import Lock, Thread
@@ -26,11 +28,13 @@ from raincheck.errors import DoNotRetry, InvalidArguments, NotJSON
 from raincheck.functions import Function
 from raincheck.retry import names_of
 from raincheck.signature import Signature
+from raincheck.worker.run import asked_pause, words_of
 
 
 class Order(msgspec.Struct, array_like=True):
     """What to run: where the function is defined, and the job (its record) and step it is for."""
 
+    token: int
     module: str
     file: str | None
     qualname: str
@@ -40,9 +44,14 @@ class Order(msgspec.Struct, array_like=True):
 
 
 class Reply(msgspec.Struct, array_like=True):
-    """``progress``, ``done`` or ``failed``; ``value`` and ``data`` are JSON, ``names`` an exception's."""
+    """``ready``, ``progress``, ``done`` or ``failed``. ``value`` and ``data`` are JSON, ``names`` those of
+    an exception and its bases.
+
+    ``token`` is the order's: what a function left running may tell progress when the next one runs.
+    """
 
     kind: str
+    token: int = 0
     value: bytes = b"null"
     data: bytes | None = None
     names: tuple[str, ...] = ()
@@ -57,7 +66,8 @@ _decode = msgspec.msgpack.Decoder(Order).decode
 
 def main(pipe: Connection) -> None:
     """Serve orders until the parent hangs up."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, they are the parent's to handle
+        signal.signal(number, lambda *_: None)  # not SIG_IGN: what functions start would inherit that
     Thread(target=_die_with_parent, daemon=True).start()
     lock = Lock()
 
@@ -65,6 +75,7 @@ def main(pipe: Connection) -> None:
         with lock:
             pipe.send_bytes(_encode(reply))
 
+    send(Reply("ready"))
     with asyncio.Runner() as runner:
         while True:
             try:
@@ -81,7 +92,7 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _run(order: Order, runner: asyncio.Runner, send: Any) -> Reply:
+def _run(order: Order, runner: asyncio.Runner, send: Callable[[Reply], None]) -> Reply:
     try:
         found = _find(order)
         function = found.function if isinstance(found, Function) else found
@@ -89,25 +100,27 @@ def _run(order: Order, runner: asyncio.Runner, send: Any) -> Reply:
         job = decode_job(order.job)
         step = job.steps[order.step]
         context = Context(
-            job, order.step, order.previous, report=lambda value: send(Reply("progress", value))
+            job, order.step, order.previous, report=lambda value: send(Reply("progress", order.token, value))
         )
         args, kwargs = signature.bind(step.args, step.kwargs, context=context)
-        result = function(*args, **kwargs)
+        variables = copy_context()
+        result = variables.run(function, *args, **kwargs)
         if asyncio.iscoroutine(result):
-            result = runner.run(result)
-        return Reply("done", to_json(result), context.changed_data())
+            result = runner.run(result, context=variables)
+        return Reply("done", order.token, to_json(result), context.changed_data())
+    except NotJSON as error:
+        return _failure(NotJSON(f"what {order.qualname} returned or put into data is {error}"))
     except BaseException as error:  # noqa: BLE001 - whatever a function raises is its outcome
         return _failure(error)
 
 
 def _failure(error: BaseException) -> Reply:
-    after = getattr(error, "retry_after", None)
     return Reply(
         "failed",
         names=names_of(type(error)),
-        message=str(error),
+        message=words_of(error),
         fatal=isinstance(error, DoNotRetry | InvalidArguments | NotJSON),
-        retry_after=float(after) if isinstance(after, int | float) else None,
+        retry_after=asked_pause(error),
     )
 
 

@@ -7,8 +7,10 @@ costs no task of its own; sync functions by threads; ``process=True`` by child p
 from __future__ import annotations
 
 import asyncio
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 from raincheck.clock import monotonic
@@ -29,143 +31,163 @@ BURST = 16
 
 
 class Crew:
-    """Runs up to ``size`` attempts at once; ``over`` is told of each end, exactly once, on the loop."""
+    """Runs up to ``size`` attempts at once, and as many in child processes as there may be of them.
 
-    def __init__(self, size: int, over: Over, processes: Processes) -> None:
+    ``over`` is told of each end, exactly once, on the loop.
+    """
+
+    def __init__(self, size: int, processes: Processes, over: Over) -> None:
         self._size = size
         self._told = over
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
         self._waiting: deque[Run] = deque()
         self._runners: set[asyncio.Task[None]] = set()
-        self._threads = Threads(size, self._loop, self._end)
+        self._hiring = False
+        self._threads = Threads(size, self._context, self._end)
         self._processes = processes
         self._children: set[asyncio.Task[None]] = set()
-        self._idle = 0
-        self._hiring = False
+        self._stuck: set[asyncio.Task[None]] = set()
+        self._in_processes = 0
         self._closed = False
         self.runs: dict[int, Run] = {}
+
+    def room(self) -> int:
+        """How many more attempts could be run on the loop and in threads."""
+        return self._size - len(self.runs) + self._in_processes
+
+    def children(self) -> int:
+        """How many more could be run in child processes."""
+        return self._processes.size - self._in_processes
 
     def start(self, runs: list[Run]) -> None:
         """Begin these."""
         threaded: list[Run] = []
         for run in runs:
-            self.runs[run.claim.lease.token] = run
+            self.runs[run.token] = run
             if run.function.mode == "async":
                 self._waiting.append(run)
             elif run.function.mode == "thread":
                 self._time(run)
                 threaded.append(run)
             else:
-                self._spawn(run)
+                self._in_processes += 1
+                self._keep(self._children, asyncio.create_task(self._run_in_process(run)))
         if threaded:
             self._threads.start(threaded)
         if self._waiting:
-            self._hire()
+            self._hire(1)
 
     def stop(self, run: Run, reason: Reason) -> None:
-        """Tell a run to stop. One in a thread can only be told; its slot is freed where that is due."""
+        """Tell a run to stop; if it does not, it is given up a while later."""
         if run.over or run.reason is not None:
             return
         run.reason = reason
         if run.task is not None:
             run.task.cancel()
-            self._loop.call_later(ABANDON, self._abandon, run)
-        elif run.function.mode == "thread":
-            if reason is not Reason.CANCELLED:
-                self._abandon(run)
-        else:
-            self._end(run, None, None)
+        elif run.function.mode != "thread":  # it has not begun
+            self._end(run, None, CancelledError())
+            return
+        self._loop.call_later(ABANDON, self._abandon, run)
 
     def take_waiting(self) -> list[Run]:
         """Take back the runs that have not begun."""
-        runs = [*self._waiting, *self._threads.take_waiting()]
+        runs = [run for run in self._waiting if not run.over] + self._threads.take_waiting()
         self._waiting.clear()
         for run in runs:
             self._close(run)
         return runs
 
     async def close(self) -> None:
-        """Let go of everything that still runs."""
+        """Let go of everything; functions that do not stop are left alone."""
         self._closed = True
-        for task in [*self._runners, *self._children]:
+        tasks = self._runners | self._children | self._stuck
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._runners, *self._children, return_exceptions=True)
+        if tasks:
+            _, hung = await asyncio.wait(tasks, timeout=ABANDON)
+            for task in hung:  # else asyncio.run would wait for it, for ever
+                asyncio._unregister_task(task)
         self._threads.close()
         await self._processes.close()
 
-    def _hire(self) -> None:
+    def _keep(self, tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    def _hire(self, most: int = BURST) -> None:
         """See that there are runners for what waits."""
         self._hiring = False
         if self._closed:
             return
-        for _ in range(min(BURST, len(self._waiting), self._size - len(self._runners))):
-            runner = asyncio.create_task(self._run_all())
-            self._runners.add(runner)
-            runner.add_done_callback(self._runners.discard)
+        for _ in range(min(most, len(self._waiting), self._size - len(self._runners))):
+            runner = self._loop.create_task(self._run_all(), context=self._context.copy())
+            self._keep(self._runners, runner)
 
     async def _run_all(self) -> None:
         """Run what waits until nothing does; if a run takes its time, others are hired meanwhile."""
         since = monotonic()
-        task = asyncio.current_task()
+        runner = asyncio.current_task()
+        assert runner is not None  # noqa: S101 - it is one
         while self._waiting:
             run = self._waiting.popleft()
+            if run.over:
+                continue
             if self._waiting and not self._hiring:
                 self._hiring = True
                 self._loop.call_soon(self._hire)
-            await self._run(run, task)
+            await self._run(run, runner)
+            if runner.cancelling() or copy_context() != self._context:
+                break  # what the function left behind must not reach the next: another runner goes on
             if monotonic() - since > STRETCH:
                 await asyncio.sleep(0)
                 since = monotonic()
+        self._runners.discard(runner)
+        self._hire(1)
 
-    async def _run(self, run: Run, task: asyncio.Task[Any] | None) -> None:
-        if run.over:
-            return
+    async def _run(self, run: Run, runner: asyncio.Task[None]) -> None:
         args, kwargs = run.arguments
         self._time(run)
-        run.task = task
+        run.task = runner
+        result, error = None, None
         try:
             result = await run.function.function(*args, **kwargs)
-        except asyncio.CancelledError as error:
-            run.task = None
-            if run.reason is None:  # the runner itself is cancelled, or the function cancels itself
-                self._end(run, None, error)
-                if self._closed:
-                    raise
-            elif task is not None:
-                task.uncancel()
-            self._end(run, None, None)
-        except Exception as error:  # noqa: BLE001 - whatever a function raises is its outcome
-            run.task = None
-            self._end(run, None, error)
-        else:
-            run.task = None
-            self._end(run, result, None)
+        except BaseException as raised:
+            if self._closed:
+                raise
+            error = raised  # whatever a function raises is its outcome
+        run.task = None
+        self._end(run, result, error)
+
+    async def _run_in_process(self, run: Run) -> None:
+        if run.over:
+            return
+        run.task = asyncio.current_task()
+        result, error = None, None
+        try:
+            result = await self._processes.run(run, lambda: self._time(run))
+        except BaseException as raised:
+            if self._closed:
+                raise
+            error = raised
+        run.task = None
+        self._end(run, result, error)
 
     def _time(self, run: Run) -> None:
         if (seconds := run.timeout) is not None:
             run.handle = self._loop.call_later(seconds, self.stop, run, Reason.TIMEOUT)
 
-    def _spawn(self, run: Run) -> None:
-        child = asyncio.create_task(self._run_in_process(run))
-        self._children.add(child)
-        child.add_done_callback(self._children.discard)
-
-    async def _run_in_process(self, run: Run) -> None:
-        run.task = asyncio.current_task()
-        try:
-            result = await self._processes.run(run, lambda: self._time(run))
-        except asyncio.CancelledError:
-            self._end(run, None, None)
-        except Exception as error:  # noqa: BLE001 - whatever a function raises is its outcome
-            self._end(run, None, error)
-        else:
-            self._end(run, result, None)
-
     def _abandon(self, run: Run) -> None:
-        if not run.over:
-            self._end(run, None, None)
-            if run.function.mode == "thread":
-                self._threads.replace_one()
+        """It was told to stop, and did not: its slot is given up."""
+        if run.over:
+            return
+        if run.task in self._runners:
+            self._runners.discard(run.task)
+            self._keep(self._stuck, run.task)
+        self._end(run, None, CancelledError())
+        if run.function.mode == "thread":
+            self._threads.give_up()
+        self._hire(1)
 
     def _end(self, run: Run, result: Any, error: BaseException | None) -> None:
         if not run.over:
@@ -176,4 +198,5 @@ class Crew:
         run.over = True
         if run.handle is not None:
             run.handle.cancel()
-        self.runs.pop(run.claim.lease.token, None)
+        del self.runs[run.token]
+        self._in_processes -= run.function.mode == "process"

@@ -8,8 +8,8 @@ import logging
 from raincheck import lifecycle
 from raincheck.clock import chance
 from raincheck.errors import IllegalTransition, StoreError
-from raincheck.model import Change
-from raincheck.store.base import Conflict, Missing, Store
+from raincheck.model import Change, Claim
+from raincheck.store.base import Missing, Store
 from raincheck.triggers import Trigger
 from raincheck.worker.run import Run
 
@@ -17,6 +17,8 @@ logger = logging.getLogger("raincheck.worker")
 
 PAUSE = 0.1
 MAX_PAUSE = 5.0
+
+Outcome = tuple[Run, Trigger]
 
 
 class Finisher:
@@ -27,13 +29,14 @@ class Finisher:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._outcomes: list[tuple[Run, Trigger]] = []
+        self._outcomes: list[Outcome] = []
         self._writes: set[asyncio.Task[None]] = set()
         self.held: dict[int, Run] = {}
 
     def add(self, run: Run, trigger: Trigger) -> None:
-        """An attempt has ended so."""
-        self.held[run.held.token] = run
+        """An attempt has ended so, perhaps without having begun."""
+        run.over = True
+        self.held[run.token] = run
         self._outcomes.append((run, trigger))
         if len(self._outcomes) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
@@ -45,58 +48,80 @@ class Finisher:
             self._writes.add(write)
             write.add_done_callback(self._writes.discard)
 
-    async def drain(self) -> None:
-        """Wait until all outcomes are written."""
+    async def written(self) -> None:
+        """Wait until there is nothing to be written."""
         while self._outcomes or self._writes:
             self._flush()
-            await asyncio.gather(*self._writes)
+            await asyncio.wait(self._writes)
 
-    async def _write(self, outcomes: list[tuple[Run, Trigger]]) -> None:
+    async def close(self) -> None:
+        """Write no more; leases whose outcome could not be written run out."""
+        for write in self._writes:
+            write.cancel()
+        await asyncio.gather(*self._writes, return_exceptions=True)
+
+    async def _write(self, outcomes: list[Outcome]) -> None:
         pause = PAUSE
-        while True:
+        while outcomes := [outcome for outcome in outcomes if outcome[0].token in self.held]:
             try:
-                return await self._try(outcomes)
+                await self._try(outcomes)
             except StoreError as error:
                 logger.warning("%d outcomes wait for the store: %s", len(outcomes), error)
                 await asyncio.sleep(pause * (0.5 + chance()))
                 pause = min(2 * pause, MAX_PAUSE)
-                outcomes = [pair for pair in outcomes if pair[0].held.token in self.held]
+            except Exception:
+                if len(outcomes) == 1:
+                    run = outcomes[0][0]
+                    logger.exception("%s: what came of it cannot be written", run)
+                    self.held.pop(run.token, None)
+                for outcome in outcomes:  # one by one: the others must not suffer
+                    await self._write([outcome])
 
-    async def _try(self, outcomes: list[tuple[Run, Trigger]]) -> None:
+    async def _try(self, outcomes: list[Outcome]) -> None:
+        """Write them; where a job has changed since it was claimed, read it and decide anew."""
+        while outcomes:
+            outcomes = await self._read(await self._commit(outcomes))
+
+    async def _commit(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Write them, one of each job; those that did not apply."""
         now = self._store.now()
+        jobs: set[str] = set()
+        tried: list[Outcome] = []
+        left: list[Outcome] = []
         changes: list[Change] = []
-        written: list[tuple[Run, Trigger]] = []
-        unsettled: list[tuple[Run, Trigger]] = []
         for run, trigger in outcomes:
+            job = run.claim.job
             try:
-                changes.append(lifecycle.advance(run.claim.job, trigger, now))
-                written.append((run, trigger))
-            except IllegalTransition:  # the job has changed since it was claimed
-                unsettled.append((run, trigger))
-        for (run, trigger), result in zip(written, await self._store.commit(changes), strict=True):
-            if isinstance(result, Conflict):
-                unsettled.append((run, trigger))
-            else:
-                self.held.pop(run.held.token, None)
-        for run, trigger in unsettled:
-            await self._settle(run, trigger)
-            self.held.pop(run.held.token, None)
-
-    async def _settle(self, run: Run, trigger: Trigger) -> None:
-        """The job has changed since it was claimed: decide anew, unless the lease is gone."""
-        while (change := await self._decide(run, trigger)) is not None:
-            (result,) = await self._store.commit([change])
+                if job.id not in jobs:
+                    changes.append(lifecycle.advance(job, trigger, now))
+                    tried.append((run, trigger))
+                    jobs.add(job.id)
+                    continue
+            except IllegalTransition as error:
+                logger.debug("%s: %s", run, error)
+            left.append((run, trigger))
+        for outcome, result in zip(tried, await self._store.commit(changes), strict=True):
             if result is None:
-                return
+                self.held.pop(outcome[0].token, None)
+            else:
+                left.append(outcome)
+        return left
 
-    async def _decide(self, run: Run, trigger: Trigger) -> Change | None:
-        (found,) = await self._store.find([run.held.job_id])
-        if isinstance(found, Missing) or all(lease.token != run.held.token for lease in found.leases):
-            logger.warning("%s: the lease was lost, what it returned counts for nothing", run)
-            return None
-        try:
-            return lifecycle.advance(found.job, trigger, self._store.now())
-        except IllegalTransition as error:
-            logger.error("%s: %s", run, error)
-            await self._store.release([run.held])
-            return None
+    async def _read(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Read the jobs of outcomes that did not apply; those that can be tried again."""
+        if not outcomes:
+            return []
+        left: list[Outcome] = []
+        found = await self._store.find([run.claim.job.id for run, _ in outcomes])
+        for (run, trigger), stored in zip(outcomes, found, strict=True):
+            if isinstance(stored, Missing) or all(lease.token != run.token for lease in stored.leases):
+                logger.warning("%s: its lease was lost, what it returned counts for nothing", run)
+                self.held.pop(run.token, None)
+            elif stored.job.rev == run.claim.job.rev:
+                logger.error("%s: what came of it fits the job no more; it is given back", run)
+                await self._store.release([run.held])
+                self.held.pop(run.token, None)
+            else:
+                run.claim = Claim(stored.job, run.claim.lease)
+                left.append((run, trigger))
+        return left

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from raincheck.clock import chance
 from raincheck.errors import StoreError
 from raincheck.model import Claim
-from raincheck.store.base import Store
 from raincheck.worker.shift import Shift
 
 logger = logging.getLogger("raincheck.worker")
@@ -21,39 +21,39 @@ MAX_PAUSE = 5.0
 
 
 class Intake:
-    """Asks the store for as much as a shift has room for, and hands it over."""
+    """Asks the store for as many steps of ``functions`` as there is ``room`` for, and begins them."""
 
-    def __init__(self, store: Store, worker: str, functions: tuple[str, ...], lease: float) -> None:
-        self._store = store
+    def __init__(
+        self, shift: Shift, worker: str, functions: tuple[str, ...], lease: float, room: Callable[[], int]
+    ) -> None:
+        self._shift = shift
         self._worker = worker
         self._functions = functions
         self._lease = lease
+        self._room = room
         self._made_room = asyncio.Event()
-        self.consuming = False
-        """Whether the last claim was answered."""
+        shift.when_room.append(self._made_room.set)
 
-    def made_room(self) -> None:
-        """An attempt has ended."""
-        self._made_room.set()
-
-    async def run(self, shift: Shift) -> None:
-        """Claim until cancelled."""
+    async def run(self) -> None:
+        """Claim until cancelled. A claim that is cancelled gives back what it brings."""
         pause = PAUSE
         while True:
             self._made_room.clear()
-            room = shift.room()
+            room = self._room()
             if room <= 0:
                 await self._made_room.wait()
                 continue
             try:
-                shift.begin(await self._claim(room))
-                self.consuming, pause = True, PAUSE
+                self._shift.begin(await self._claim(room))
             except StoreError as error:
-                if self.consuming:
+                if pause == PAUSE:
                     logger.warning("nothing can be claimed: %s", error)
-                self.consuming = False
                 await asyncio.sleep(pause * (0.5 + chance()))
                 pause = min(2 * pause, MAX_PAUSE)
+            else:
+                if pause > PAUSE:
+                    logger.info("claims are answered again")
+                pause = PAUSE
 
     async def _claim(self, room: int) -> list[Claim]:
-        return await self._store.claim(self._worker, self._functions, room, self._lease, WAIT)
+        return await self._shift.store.claim(self._worker, self._functions, room, self._lease, WAIT)

@@ -17,6 +17,9 @@ from raincheck.worker.shift import Shift
 
 logger = logging.getLogger("raincheck.worker")
 
+PATIENCE = 5.0
+"""Seconds for which the store may take to note that the worker is there."""
+
 
 class Keeper(Thread):
     """Three times a lease, extends every lease of the shift and says that the worker is there."""
@@ -28,29 +31,47 @@ class Keeper(Thread):
         self._shift = shift
         self._info = info
         self._loop = asyncio.get_running_loop()
-        self._beat = monotonic()
-        self._stopped = Event()
+        self._asked_loop: float | None = None
+        self._news = Event()
+        self._stopped = False
 
     def stop(self) -> None:
         """End the thread."""
-        self._stopped.set()
+        self._stopped = True
+        self._news.set()
 
     def say(self, state: str) -> None:
-        """Register with this state from now on."""
+        """Be known to be in this state, from now on."""
         self._info = replace(self._info, state=state)
+        self._news.set()
 
     def run(self) -> None:
+        pause = self._lease / 3
         with asyncio.Runner() as runner:
-            while not self._stopped.wait(self._lease / 3):
-                try:
-                    self._extend()
-                    info = replace(self._info, running=len(self._shift.crew.runs))
-                    runner.run(self._store.register(info, self._lease))
-                except StoreError as error:
-                    logger.warning("the leases could not be extended: %s", error)
-                except TimeoutError:
-                    logger.warning("the leases could not be extended in time")
-                self._look_at_loop()
+            while not self._stopped:
+                self._news.wait(pause)
+                self._news.clear()
+                if not self._stopped:
+                    pause = self._lease / 3 if self._pass(runner) else self._lease / 12
+                    self._look_at_loop()
+
+    def _pass(self, runner: asyncio.Runner) -> bool:
+        try:
+            self._extend()
+            runner.run(asyncio.wait_for(self._register(), PATIENCE))
+        except StoreError as error:
+            logger.warning("the leases could not be extended: %s", error)
+        except TimeoutError:
+            logger.warning("the leases could not be extended: the store was too slow")
+        except Exception:
+            logger.exception("the leases could not be extended")
+        else:
+            return True
+        return False
+
+    async def _register(self) -> None:
+        info = replace(self._info, running=len(self._shift.crew.runs))
+        await self._store.register(info, self._lease)
 
     def _extend(self) -> None:
         due = monotonic() - self._lease / 4
@@ -64,13 +85,14 @@ class Keeper(Thread):
                 call_into(self._loop, self._shift.notices.changed, run, rev)
 
     def _look_at_loop(self) -> None:
-        """Warn when the loop has not come round since the last look."""
-        lag = monotonic() - self._beat
-        if lag > self._lease * 2 / 3:
+        """Warn if the loop has not come round since the last look."""
+        if self._asked_loop is None:
+            self._asked_loop = monotonic()
+            call_into(self._loop, self._came_round)
+        elif (lag := monotonic() - self._asked_loop) > self._lease / 4:
             logger.warning(
                 "a function has blocked the event loop for %.1f s: run it with def, or process=True", lag
             )
-        call_into(self._loop, self._came_round)
 
     def _came_round(self) -> None:
-        self._beat = monotonic()
+        self._asked_loop = None

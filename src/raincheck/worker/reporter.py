@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 
 from raincheck.errors import StoreError
 from raincheck.store.base import Store
@@ -22,16 +23,17 @@ class Reporter:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._loop = asyncio.get_running_loop()
-        self._news: dict[int, Run] = {}
+        self._news: deque[Run] = deque()
         self._sending: asyncio.Task[None] | None = None
 
     def report(self, run: Run, progress: bytes) -> None:
         """A run has come this far."""
         run.progress = progress
-        first = not self._news
-        self._news[run.claim.lease.token] = run
-        if first:
-            call_into(self._loop, self._begin)
+        if not run.untold:
+            run.untold = True
+            self._news.append(run)
+            if len(self._news) == 1:
+                call_into(self._loop, self._begin)
 
     def _begin(self) -> None:
         if self._sending is None or self._sending.done():
@@ -39,15 +41,17 @@ class Reporter:
 
     async def _send(self) -> None:
         while self._news:
-            news, self._news = self._news, {}
-            for run in news.values():
-                if run.over or run.progress is None:
-                    continue
-                try:
-                    await self._store.report(run.held, run.progress)
-                except StoreError as error:
-                    logger.debug("progress of %s was not noted: %s", run, error)
+            await asyncio.gather(*(self._tell(self._news.popleft()) for _ in range(len(self._news))))
             await asyncio.sleep(EVERY)
+
+    async def _tell(self, run: Run) -> None:
+        run.untold = False  # before it is read: what comes from now on is news again
+        if run.over or run.progress is None:
+            return
+        try:
+            await self._store.report(run.held, run.progress)
+        except StoreError as error:
+            logger.debug("progress of %s was not noted: %s", run, error)
 
     async def close(self) -> None:
         """Send no more."""

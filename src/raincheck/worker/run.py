@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from enum import StrEnum
 from typing import Any
 
@@ -54,11 +55,14 @@ class Run:
         "progress",
         "reason",
         "task",
+        "token",
+        "untold",
     )
 
     def __init__(self, claim: Claim, function: Function) -> None:
         self.claim = claim
         self.function = function
+        self.token = claim.lease.token
         self.arguments: tuple[list[Any], dict[str, Any]] = ([], {})
         self.context: Context | None = None
         self.task: asyncio.Task[Any] | None = None
@@ -66,12 +70,13 @@ class Run:
         self.reason: Reason | None = None
         self.over = False
         self.progress: bytes | None = None
+        self.untold = False
         self.extended_at = 0.0
 
     @property
     def held(self) -> Held:
         """The lease it stands on."""
-        return Held(self.claim.job.id, self.claim.lease.step, self.claim.lease.token)
+        return Held(self.claim.job.id, self.claim.lease.step, self.token)
 
     @property
     def attempt(self) -> Attempt:
@@ -91,3 +96,25 @@ class Run:
 
     def __str__(self) -> str:
         return f"job {self.claim.job.id}, {self.function.name}"
+
+
+DETAIL_LIMIT = 2000
+"""Characters of an exception's message that are kept."""
+
+
+def words_of(error: BaseException) -> str:
+    """What an exception says, fit to be stored, whatever its class makes of that."""
+    try:
+        said = str(error)
+    except Exception as wrong:  # noqa: BLE001 - it is the function's own code
+        said = f"it cannot be told: {type(wrong).__name__}"
+    return said[:DETAIL_LIMIT].encode("utf-8", "replace").decode("utf-8")
+
+
+def asked_pause(error: BaseException) -> float | None:
+    """The ``retry_after`` of an exception, if that is a number of seconds."""
+    try:
+        after = float(error.retry_after)  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 - it has none, or one that is something else
+        return None
+    return None if math.isnan(after) else after

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from raincheck.app import App
 from raincheck.clock import monotonic
-from raincheck.errors import InvalidArguments
+from raincheck.errors import StoreError
 from raincheck.model import Claim
 from raincheck.triggers import Alarm, Stopped
 from raincheck.worker.attempt import failed, judge, prepare
@@ -19,32 +21,35 @@ from raincheck.worker.processes import Processes
 from raincheck.worker.reporter import Reporter
 from raincheck.worker.run import Reason, Run
 
+logger = logging.getLogger("raincheck.worker")
+
+LAST_TRIES = 2.0
+"""Seconds for which a worker that leaves tries to write outcomes, if the store is away."""
+
 
 class Shift:
-    """Begins claims, judges how they end; ``made_room`` is called whenever one has ended."""
+    """Begins claims and judges how they end."""
 
-    def __init__(
-        self, app: App, concurrency: int, state: Mapping[str, Any], made_room: Callable[[], None]
-    ) -> None:
-        store = app.jobs.store
+    def __init__(self, app: App, concurrency: int, processes: int, state: Mapping[str, Any]) -> None:
+        self.store = store = app.jobs.store
         self._app = app
-        self._store = store
-        self._concurrency = concurrency
         self._state = state
-        self._made_room = made_room
         self._quiet = asyncio.Event()
+        self._returned: list[Run] = []
         self.finisher = Finisher(store)
         self.reporter = Reporter(store)
-        self.crew = Crew(concurrency, self._over, Processes(self.reporter.report))
+        self.crew = Crew(concurrency, Processes(processes, self.reporter.report), self._over)
+        self.when_room: list[Callable[[], None]] = []
+        """To be called whenever an attempt has ended."""
         self.notices = Notices(store, self.crew.stop)
-
-    def room(self) -> int:
-        """How many more attempts could be run."""
-        return self._concurrency - len(self.crew.runs)
 
     def held(self) -> list[Run]:
         """Every run with a lease of ours; safe to call from any thread."""
         return [*self.crew.runs.copy().values(), *self.finisher.held.copy().values()]
+
+    def tokens(self) -> set[int]:
+        """The leases that are looked after here: they run out only while nobody can extend them."""
+        return {run.token for run in self.held()}
 
     def begin(self, claims: list[Claim]) -> None:
         """Run what was claimed."""
@@ -70,40 +75,56 @@ class Shift:
             try:
                 prepare(run, self.reporter.report, self._state)
                 return run
-            except InvalidArguments as error:
-                self.finisher.add(run, failed(run, error))
+            except Exception as error:  # noqa: BLE001 - the arguments do not fit, or their class raises
+                self.finisher.add(run, failed(run, error, fatal=True))
         return None
 
     def _over(self, run: Run, result: Any, error: BaseException | None) -> None:
         self.notices.end(run)
-        if run.reason is not Reason.LOST and run.reason is not Reason.GIVEN_BACK:
+        if run.reason is Reason.GIVEN_BACK and error is not None:
+            self._returned.append(run)
+        elif run.reason is not Reason.LOST:
             self.finisher.add(run, judge(run, result, error, self._app.limits.result))
         self._quiet.set()
-        self._made_room()
+        for call in self.when_room:
+            call()
 
-    async def finished(self) -> None:
+    async def wind_up(self, grace: float) -> None:
+        """Give back what has not begun, and let the rest end within ``grace`` seconds."""
+        runs = self.crew.take_waiting()
+        for run in runs:
+            self.notices.end(run)
+        await self._give_back(runs)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self._finished()
+                await self.finisher.written()
+
+    async def abort(self) -> None:
+        """Stop what still runs, and give it back: another worker will run it again."""
+        for run in list(self.crew.runs.values()):
+            self.crew.stop(run, Reason.GIVEN_BACK)
+        await self._finished()
+        await self._give_back(self._returned)
+
+    async def close(self) -> None:
+        """Let go of everything; outcomes still to be written are written, if the store is there."""
+        self.notices.close()
+        await self.crew.close()
+        await self.reporter.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_TRIES):
+                await self.finisher.written()
+        await self.finisher.close()
+
+    async def _finished(self) -> None:
         """Wait until nothing runs."""
         while self.crew.runs:
             self._quiet.clear()
             await self._quiet.wait()
 
-    async def give_back(self) -> None:
-        """Return what has not begun to the queue, at once."""
-        runs = self.crew.take_waiting()
-        for run in runs:
-            self.notices.end(run)
-        await self._store.release([run.held for run in runs])
-
-    async def abort(self) -> None:
-        """Return what is still running to the queue: another worker will run it again."""
-        runs = list(self.crew.runs.values())
-        for run in runs:
-            self.crew.stop(run, Reason.GIVEN_BACK)
-        await self._store.release([run.held for run in runs])
-
-    async def close(self) -> None:
-        """Let go of everything; outcomes still to be written are written."""
-        self.notices.close()
-        await self.crew.close()
-        await self.reporter.close()
-        await self.finisher.drain()
+    async def _give_back(self, runs: list[Run]) -> None:
+        try:
+            await self.store.release([run.held for run in runs])
+        except StoreError as error:
+            logger.warning("%d steps could not be given back, their leases run out: %s", len(runs), error)

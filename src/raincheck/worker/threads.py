@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
@@ -17,23 +18,22 @@ from typing import Any
 from raincheck.store.signals import call_into
 from raincheck.worker.run import Run
 
-Result = tuple[Run, Any, BaseException | None]
-
 
 class Threads:
-    """At most ``size`` threads, started as they are needed; ``over`` is called on the loop."""
+    """At most ``size`` threads, started as they are needed; ``over`` is called on the loop.
+
+    Each function runs in a copy of ``context``: what it sets there is not seen by the next.
+    """
 
     def __init__(
-        self,
-        size: int,
-        loop: asyncio.AbstractEventLoop,
-        over: Callable[[Run, Any, BaseException | None], None],
+        self, size: int, context: Context, over: Callable[[Run, Any, BaseException | None], None]
     ) -> None:
         self._size = size
-        self._loop = loop
+        self._context = context
         self._over = over
+        self._loop = asyncio.get_running_loop()
         self._inbox: SimpleQueue[Run | None] = SimpleQueue()
-        self._results: deque[Result] = deque()
+        self._results: deque[tuple[Run, Any, BaseException | None]] = deque()
         self._called = False
         self._threads = 0
         self._busy = 0
@@ -43,19 +43,18 @@ class Threads:
         for run in runs:
             self._inbox.put(run)
         self._busy += len(runs)
+        self._see_to_threads()
+
+    def _see_to_threads(self) -> None:
         while self._threads < min(self._size, self._busy):
-            self._start_one()
+            self._threads += 1
+            Thread(target=self._work, name=f"raincheck-function-{self._threads}", daemon=True).start()
 
-    def _start_one(self) -> None:
-        self._threads += 1
-        Thread(target=self._work, name=f"raincheck-function-{self._threads}", daemon=True).start()
-
-    def replace_one(self) -> None:
-        """A thread is stuck in a run that was given up: let another take its place."""
+    def give_up(self) -> None:
+        """A thread does not come back from its run: let another take its place."""
         self._threads -= 1
         self._busy -= 1
-        if self._threads < min(self._size, self._busy):
-            self._start_one()
+        self._see_to_threads()
 
     def take_waiting(self) -> list[Run]:
         """Take back what no thread has begun."""
@@ -63,26 +62,26 @@ class Threads:
         with suppress(Empty):
             while True:
                 run = self._inbox.get_nowait()
-                if run is not None:
+                if run is not None and not run.over:
                     runs.append(run)
         self._busy -= len(runs)
         return runs
 
     def close(self) -> None:
         """Let the threads end when they have done what they are at."""
-        for _ in range(self._threads):
-            self._inbox.put(None)
+        self._inbox.put(None)
 
     def _work(self) -> None:
         while (run := self._inbox.get()) is not None:
             if run.over:
                 continue
-            args, kwargs = run.arguments
             result, error = None, None
-            try:
-                result = run.function.function(*args, **kwargs)
-            except BaseException as raised:  # noqa: BLE001 - whatever a function raises is its outcome
-                error = raised
+            if run.reason is None:  # else it was told to stop before it began
+                args, kwargs = run.arguments
+                try:
+                    result = self._context.copy().run(run.function.function, *args, **kwargs)
+                except BaseException as raised:  # noqa: BLE001 - whatever a function raises is its outcome
+                    error = raised
             given_up = run.over
             self._results.append((run, result, error))
             if not self._called:
@@ -90,6 +89,7 @@ class Threads:
                 call_into(self._loop, self._deliver)
             if given_up:  # another thread has taken this one's place
                 return
+        self._inbox.put(None)  # for the next thread
 
     def _deliver(self) -> None:
         self._called = False

@@ -2,7 +2,7 @@
 
 Each process that waits for something has a datagram socket in a folder beside the database; whoever
 writes sends a word to all of them. It is a hint and no more: a lost one costs a second, because
-everybody also looks once a second. Where there are no such sockets, they look 60 times a second,
+everybody also looks once a second. Where there are no such sockets, they look 50 times a second,
 at SQLite's own change counter, which costs some microseconds each.
 """
 
@@ -17,10 +17,12 @@ from threading import Thread
 
 import msgspec
 
-from raincheck.clock import new_id
+from raincheck.clock import new_id, now
 
 MAX_BYTES = 60_000
 PATH_LIMIT = 100
+SETTLED = 0.1
+"""Seconds after which a folder's time of change is sure to differ at the next change."""
 
 
 class Ring(msgspec.Struct, array_like=True):
@@ -37,48 +39,60 @@ _LOOK_AT_ALL = _encoder.encode(Ring([], [], True))
 
 
 class Bell:
-    """The bell of one process: it rings the others, and listens once somebody here waits."""
+    """The bell of one process. All of it belongs to one thread, but for what is told to ``heard``."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, heard: Callable[[Ring], None]) -> None:
         self._folder = database.with_name(database.name + "-bell")
         self._name = f"{os.getpid()}-{new_id()[-8:]}"
-        self._socket: socket.socket | None = None
+        self._heard = heard
+        self._listener: socket.socket | None = None
+        self._thread: Thread | None = None
         self._sender: socket.socket | None = None
         self._peers: list[str] = []
         self._stamp = 0
         self._missed: set[str] = set()
         self._closed = False
-        self.works = hasattr(socket, "AF_UNIX") and os.name == "posix"
+        self.deaf = not hasattr(socket, "AF_UNIX") or os.name != "posix"
+        """Whether others cannot be heard."""
 
     @property
     def behind(self) -> bool:
         """Whether some peer's inbox was full, so that it has to be rung again."""
         return bool(self._missed)
 
-    def listen(self, heard: Callable[[Ring], None]) -> None:
-        """Call ``heard``, from a thread, for every word from another process."""
-        if self._socket is not None or not self.works:
-            return
+    def listen(self) -> bool:
+        """Hear the others from now on. True: from just now on, so they may not have been heard before."""
+        if self._listener is not None or self.deaf:
+            return False
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            listener.bind(self._address(self._name))
+            self._bind(listener)
         except OSError:
-            self.works = False
-            return
-        self._socket = listener
-        Thread(target=self._listen, args=(listener, heard), name="raincheck-bell", daemon=True).start()
+            listener.close()
+            self.deaf = True
+            return False
+        self._listener = listener
+        self._thread = Thread(target=self._listen, args=(listener,), name="raincheck-bell", daemon=True)
+        self._thread.start()
+        return True
 
-    def _listen(self, listener: socket.socket, heard: Callable[[Ring], None]) -> None:
-        while True:
+    def _bind(self, listener: socket.socket) -> None:
+        with suppress(FileNotFoundError):
+            return self._bind_once(listener)
+        return self._bind_once(listener)  # somebody had just removed the folder on leaving
+
+    def _bind_once(self, listener: socket.socket) -> None:
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        listener.bind(self._address(self._name))
+
+    def _listen(self, listener: socket.socket) -> None:
+        while not self._closed:
             try:
                 message = listener.recv(MAX_BYTES + 1024)
             except OSError:
                 return
-            if self._closed:
-                return
             with suppress(msgspec.MsgspecError):
-                heard(_decoder.decode(message))
+                self._heard(_decoder.decode(message))
 
     def ring(self, functions: Iterable[str], jobs: Iterable[str]) -> None:
         """Tell all other processes. Never blocks, never fails."""
@@ -93,52 +107,48 @@ class Bell:
 
     def ring_missed(self) -> None:
         """Ring those again whose inbox was full."""
-        for peer in list(self._missed):
+        for peer in tuple(self._missed):
             self._send(peer, _LOOK_AT_ALL)
 
     def _send(self, peer: str, message: bytes) -> None:
-        if self._sender is None:
-            self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-            self._sender.setblocking(False)
         self._missed.discard(peer)
         try:
+            if self._sender is None:
+                self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+                self._sender.setblocking(False)
             self._sender.sendto(message, self._address(peer))
         except BlockingIOError:
             self._missed.add(peer)
-        except (ConnectionRefusedError, FileNotFoundError):
+        except ConnectionRefusedError:  # its process died
             with suppress(OSError):
                 (self._folder / peer).unlink()
         except OSError:
             pass
 
     def _others(self) -> list[str]:
-        """The sockets in the folder but our own; read anew only when the folder has changed."""
-        if not self.works:
-            return []
+        """The sockets in the folder but our own; read anew only when the folder may have changed."""
         try:
-            stamp = os.stat(self._folder).st_mtime_ns
-            if stamp != self._stamp:
-                self._peers = [name for name in os.listdir(self._folder) if name != self._name]
-                self._stamp = stamp
+            changed = self._folder.stat().st_mtime_ns
+            if changed != self._stamp:
+                self._peers = [path.name for path in self._folder.iterdir() if path.name != self._name]
+                self._stamp = changed if now() - changed / 1e9 > SETTLED else 0
         except OSError:
             return []
         return self._peers
 
     def _address(self, name: str) -> str:
         address = str(self._folder / name)
-        if len(address) <= PATH_LIMIT:
-            return address
-        return os.path.relpath(address)
+        return address if len(address) <= PATH_LIMIT else os.path.relpath(address)
 
     def close(self) -> None:
         """Stop listening."""
         self._closed = True
-        if self._socket is not None:
+        if self._listener is not None and self._thread is not None:
+            self._send(self._name, _LOOK_AT_ALL)  # wakes the thread
+            self._thread.join(1.0)
+            self._listener.close()
             with suppress(OSError):
                 (self._folder / self._name).unlink()
-            with suppress(OSError):  # wakes the listening thread, also where shutdown does not
-                self._socket.shutdown(socket.SHUT_RDWR)
-            self._socket.close()
         if self._sender is not None:
             self._sender.close()
         with suppress(OSError):

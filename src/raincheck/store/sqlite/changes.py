@@ -3,119 +3,152 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import apsw
 
 from raincheck.model import Change, Job, Key, Place, Release
 from raincheck.store.base import Conflict, Duplicate, Outcome
 
+Record = tuple[Change, bytes]
+"""A change and its job as it is stored."""
+
 CONFLICT = Conflict()
 
-_GUARD = """
-    SELECT job.n, job.rev, job.state, lease.token, lease.until
-    FROM job LEFT JOIN lease ON lease.job = job.n AND lease.step = ?
-    WHERE job.id = ?
+GUARD = """
+    SELECT n, rev, state,
+        (SELECT token FROM lease WHERE job = n AND step = ?1),
+        (SELECT until FROM lease WHERE job = n AND step = ?1)
+    FROM job WHERE id = ?2
 """
-_INSERT = "INSERT INTO job (n, id, rev, state, ended, name, alarm, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_UPDATE = "UPDATE job SET rev = ?, state = ?, ended = ?, alarm = ?, record = ? WHERE n = ?"
-_ENQUEUE = "INSERT INTO queue (function, priority, due, job, step) VALUES (?, ?, ?, ?, ?)"
-_DEQUEUE = "DELETE FROM queue WHERE function = ? AND priority = ? AND due = ? AND job = ? AND step = ?"
-_COUNT = """
-    INSERT INTO counter (kind, name, value) VALUES (?, ?, ?)
-    ON CONFLICT DO UPDATE SET value = value + excluded.value
+IS_USED = """
+    SELECT EXISTS (SELECT 1 FROM job WHERE id = ?1)
+        OR EXISTS (SELECT 1 FROM gone WHERE id = ?1 AND until > ?2)
+"""
+INSERT = "INSERT INTO job (n, id, rev, state, ended, name, alarm, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+UPDATE = "UPDATE job SET rev = ?, state = ?, ended = ?, alarm = ?, record = ? WHERE n = ?"
+LIST = "INSERT INTO job_function (function, job) VALUES (?, ?)"
+END_LEASE = "DELETE FROM lease WHERE job = ? AND step = ?"
+IS_QUEUED = "SELECT 1 FROM queue WHERE function = ? AND priority = ? AND due = ? AND job = ? AND step = ?"
+ENQUEUE = "INSERT INTO queue (function, priority, due, job, step) VALUES (?, ?, ?, ?, ?)"
+DEQUEUE = "DELETE FROM queue WHERE function = ? AND priority = ? AND due = ? AND job = ? AND step = ?"
+KEEP = "INSERT OR REPLACE INTO idempotency (key, job_id, fingerprint, until) VALUES (?, ?, ?, ?)"
+TALLY = """
+    INSERT INTO tally (state, jobs) VALUES (?, ?)
+    ON CONFLICT DO UPDATE SET jobs = jobs + excluded.jobs
+"""
+PLACES = """
+    INSERT INTO function (name, places) VALUES (?, ?)
+    ON CONFLICT DO UPDATE SET places = places + excluded.places
 """
 
 
-class Written(NamedTuple):
-    """What a batch wrote: an outcome a change, the jobs, and the earliest due time of new places."""
+class News:
+    """What a transaction writes that somebody may wait for."""
 
-    outcomes: list[Outcome]
-    jobs: dict[str, Job]
-    due: dict[str, float]
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self.jobs: dict[str, Job | None] = {}
+        """Jobs that changed, by id; None: removed."""
+        self.ready: set[str] = set()
+        """Functions with new places that are due."""
+        self.later: set[str] = set()
+        """Functions with new places that are due later."""
+
+    def put(self, function: str, due: float) -> None:
+        """A place has come into a queue."""
+        (self.ready if due <= self.now else self.later).add(function)
 
 
-class _Batch:
+class Batch:
     """The writes of one batch, gathered while its guards are checked."""
 
-    def __init__(self, connection: apsw.Connection, now: float) -> None:
+    def __init__(self, connection: apsw.Connection, news: News) -> None:
         self.connection = connection
-        self.now = now
+        self.news = news
         self.next_n: int | None = None
+        self.jobs: dict[str, Job] = {}
         self.inserts: list[tuple[Any, ...]] = []
         self.updates: list[tuple[Any, ...]] = []
-        self.functions: list[tuple[str, int]] = []
+        self.listed: list[tuple[str, int]] = []
+        self.ended_leases: list[tuple[int, int]] = []
         self.enqueue: list[tuple[Any, ...]] = []
         self.dequeue: list[tuple[Any, ...]] = []
-        self.release: list[tuple[int, int]] = []
         self.keys: dict[str, tuple[str, str, bytes, float]] = {}
         self.states: Counter[str] = Counter()
-        self.queued: Counter[str] = Counter()
-        self.jobs: dict[str, Job] = {}
-        self.due: dict[str, float] = {}
+        self.places: Counter[str] = Counter()
 
     def add(self, change: Change, record: bytes) -> Outcome:
-        if change.job.id in self.jobs:
-            return CONFLICT  # two changes of one job in one batch: the second must look again
-        if change.key is not None and (taken := self._taken(change.key)) is not None:
+        """Check a change's guards, and note what it writes if they hold."""
+        job, key = change.job, change.key
+        if job.id in self.jobs:
+            return CONFLICT
+        if key is not None and (taken := self._taken(key)) is not None:
             return taken
-        outcome = self._insert(change, record) if change.job.rev == 1 else self._update(change, record)
-        if outcome is None:
-            self.jobs[change.job.id] = change.job
-            if (key := change.key) is not None:
-                self.keys[key.name] = (key.name, change.job.id, key.fingerprint, key.until)
-        return outcome
+        n = self._insert(change, record) if job.rev == 1 else self._update(change, record)
+        if n is None:
+            return CONFLICT
+        for place in change.put:
+            self.enqueue.append(_row(n, place))
+            self.places[place.function] += 1
+            self.news.put(place.function, place.due)
+        self.jobs[job.id] = job
+        if key is not None:
+            self.keys[key.name] = (key.name, job.id, key.fingerprint, key.until)
+        return None
 
-    def _taken(self, key: Key) -> Outcome:
+    def _taken(self, key: Key) -> Duplicate | None:
         if key.name in self.keys:
             _, job_id, fingerprint, _ = self.keys[key.name]
             return Duplicate(job_id, fingerprint)
         row = self.connection.execute(
-            "SELECT job_id, fingerprint FROM idempotency WHERE key = ? AND until > ?", (key.name, self.now)
+            "SELECT job_id, fingerprint FROM idempotency WHERE key = ? AND until > ?",
+            (key.name, self.news.now),
         ).get
         return None if row is None else Duplicate(*row)
 
-    def _insert(self, change: Change, record: bytes) -> Outcome:
+    def _insert(self, change: Change, record: bytes) -> int | None:
         job = change.job
-        if self.connection.execute("SELECT 1 FROM job WHERE id = ?", (job.id,)).get is not None:
-            return CONFLICT
+        if change.take or change.release or change.hold:
+            return None
+        if self.connection.execute(IS_USED, (job.id, self.news.now)).get:
+            return None
         if self.next_n is None:
             self.next_n = self.connection.execute("SELECT coalesce(max(n), 0) + 1 FROM job").get
         n, self.next_n = self.next_n, self.next_n + 1
         self.inserts.append((n, job.id, 1, job.state, job.state.ended, job.name, change.alarm, record))
-        self.functions.extend((function, n) for function in {step.function for step in job.steps})
+        self.listed.extend((function, n) for function in {step.function for step in job.steps})
         self.states[job.state] += 1
-        self._put(n, change.put)
-        return None
+        return n
 
-    def _update(self, change: Change, record: bytes) -> Outcome:
+    def _update(self, change: Change, record: bytes) -> int | None:
         job = change.job
-        guards = change.release + change.hold
+        guards = change.release + change.hold if change.hold else change.release
         first = guards[0].step if guards else -1
-        row = self.connection.execute(_GUARD, (first, job.id)).get
+        row = self.connection.execute(GUARD, (first, job.id)).get
         if row is None or row[1] != job.rev - 1:
-            return CONFLICT
-        n, _, state, token, until = row
-        if guards and not self._in_force(guards[0], token, until):
-            return CONFLICT
-        if not all(self._leased(n, guard) for guard in guards[1:]):
-            return CONFLICT
-        if not all(self._queued(n, place) for place in change.take):
-            return CONFLICT
+            return None
+        n: int = row[0]
+        _, _, state, token, until = row
+        if guards and not (
+            self._in_force(guards[0], token, until) and all(self._leased(n, guard) for guard in guards[1:])
+        ):
+            return None
+        if not all(self._is_queued(n, place) for place in change.take):
+            return None
         self.updates.append((job.rev, job.state, job.state.ended, change.alarm, record, n))
-        self.release.extend((n, release.step) for release in change.release)
-        for place in change.take + tuple(p for p in change.drop if self._queued(n, p)):
-            self.dequeue.append((place.function, -place.priority, place.due, n, place.step))
-            self.queued[place.function] -= 1
-        self.release.extend((n, place.step) for place in change.drop)
+        self.ended_leases.extend((n, release.step) for release in change.release)
+        self.ended_leases.extend((n, place.step) for place in change.drop)
+        self._dequeue(n, change.take)
+        self._dequeue(n, [place for place in change.drop if self._is_queued(n, place)])
         if state != job.state:
             self.states[state] -= 1
             self.states[job.state] += 1
-        self._put(n, change.put)
-        return None
+        return n
 
-    def _in_force(self, guard: Release, token: int | None, until: float | None) -> bool:
-        return token == guard.token and (not guard.expired or (until or 0.0) <= self.now)
+    def _in_force(self, guard: Release, token: int | None, until: float) -> bool:
+        return token == guard.token and (not guard.expired or until <= self.news.now)
 
     def _leased(self, n: int, guard: Release) -> bool:
         row = self.connection.execute(
@@ -123,50 +156,49 @@ class _Batch:
         ).get
         return row is not None and self._in_force(guard, *row)
 
-    def _queued(self, n: int, place: Place) -> bool:
-        return bool(
-            self.connection.execute(
-                "SELECT 1 FROM queue WHERE function = ? AND priority = ? AND due = ? AND job = ? AND step = ?",
-                (place.function, -place.priority, place.due, n, place.step),
-            ).get
-        )
+    def _is_queued(self, n: int, place: Place) -> bool:
+        return self.connection.execute(IS_QUEUED, _row(n, place)).get is not None
 
-    def _put(self, n: int, places: tuple[Place, ...]) -> None:
+    def _dequeue(self, n: int, places: Iterable[Place]) -> None:
         for place in places:
-            self.enqueue.append((place.function, -place.priority, place.due, n, place.step))
-            self.queued[place.function] += 1
-            self.due[place.function] = min(place.due, self.due.get(place.function, place.due))
+            self.dequeue.append(_row(n, place))
+            self.places[place.function] -= 1
 
     def write(self) -> None:
-        many = self.connection.executemany
+        """Write all that was noted."""
         for statement, rows in (
-            (_INSERT, self.inserts),
-            ("INSERT INTO job_function (function, job) VALUES (?, ?)", self.functions),
-            (_UPDATE, self.updates),
-            ("DELETE FROM lease WHERE job = ? AND step = ?", self.release),
-            (_DEQUEUE, self.dequeue),
-            (_ENQUEUE, self.enqueue),
-            (
-                "INSERT OR REPLACE INTO idempotency (key, job_id, fingerprint, until) VALUES (?, ?, ?, ?)",
-                list(self.keys.values()),
-            ),
+            (INSERT, self.inserts),
+            (LIST, self.listed),
+            (UPDATE, self.updates),
+            (END_LEASE, self.ended_leases),
+            (DEQUEUE, self.dequeue),
+            (ENQUEUE, self.enqueue),
+            (KEEP, self.keys.values()),
         ):
             if rows:
-                many(statement, rows)
-        count(self.connection, "state", self.states)
-        count(self.connection, "queue", self.queued)
+                self.connection.executemany(statement, rows)
+        tally(self.connection, self.states)
+        count_places(self.connection, self.places)
+        self.news.jobs.update(self.jobs)
 
 
-def commit(connection: apsw.Connection, changes: list[tuple[Change, bytes]], now: float) -> Written:
-    """Write a batch of changes (each with its encoded record) within the open transaction."""
-    batch = _Batch(connection, now)
-    outcomes = [batch.add(change, record) for change, record in changes]
+def commit(connection: apsw.Connection, records: Sequence[Record], news: News) -> list[Outcome]:
+    """Write a batch of changes within the open transaction."""
+    batch = Batch(connection, news)
+    outcomes = [batch.add(change, record) for change, record in records]
     batch.write()
-    return Written(outcomes, batch.jobs, batch.due)
+    return outcomes
 
 
-def count(connection: apsw.Connection, kind: str, differences: Counter[str]) -> None:
-    """Add to counters."""
-    rows = [(kind, name, value) for name, value in differences.items() if value]
-    if rows:
-        connection.executemany(_COUNT, rows)
+def tally(connection: apsw.Connection, states: Counter[str]) -> None:
+    """Count so many more jobs in each state."""
+    connection.executemany(TALLY, [pair for pair in states.items() if pair[1]])
+
+
+def count_places(connection: apsw.Connection, places: Counter[str]) -> None:
+    """Count so many more places in the queue of each function."""
+    connection.executemany(PLACES, [pair for pair in places.items() if pair[1]])
+
+
+def _row(n: int, place: Place) -> tuple[Any, ...]:
+    return place.function, -place.priority, place.due, n, place.step

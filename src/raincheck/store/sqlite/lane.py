@@ -8,116 +8,164 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from threading import Thread
-from typing import Any
+from threading import Lock, Thread
+from typing import Any, Generic, TypeVar
 
 from raincheck.errors import StoreUnavailable
 from raincheck.store.signals import call_into
 
+T = TypeVar("T")
 
-class Request:
-    """A call waiting for its answer, made from a loop (``loop``) or from a thread (None).
+MAX_BATCH = 500
+"""Requests served together: the first of very many must not wait for the last."""
 
-    ``abandoned`` is called with the answer if nobody waits for it any more.
-    """
 
-    __slots__ = ("abandoned", "call", "future", "loop")
+class Request(Generic[T]):
+    """A call waiting for its answer, made from the running loop or (``threaded``) from a thread."""
 
-    def __init__(
-        self, call: Any, abandoned: Callable[[Any], None] | None = None, *, threaded: bool = False
-    ) -> None:
-        self.call = call
-        self.abandoned = abandoned
+    def __init__(self, *, threaded: bool = False) -> None:
         self.loop = None if threaded else asyncio.get_running_loop()
         self.future: Any = concurrent.futures.Future() if self.loop is None else self.loop.create_future()
+
+    def settle(self, answer: T | BaseException) -> None:
+        """Give the answer; an exception is raised. Called on the loop, or from any thread."""
+        if self.future.done() or (self.loop is not None and self.loop.is_closed()):
+            if not isinstance(answer, BaseException):
+                self.abandoned(answer)
+        elif isinstance(answer, BaseException):
+            self.future.set_exception(answer)
+        else:
+            self.future.set_result(answer)
+
+    def give_up(self) -> None:
+        """The caller has gone: an answer that came in the same moment is lost on it."""
+        if not self.future.cancel() and not self.future.cancelled() and self.future.exception() is None:
+            self.abandoned(self.future.result())
+
+    def abandoned(self, answer: T) -> None:
+        """Nobody waits for this answer any more."""
 
 
 class Answers:
     """Answers gathered during a batch, to be given only once it is committed."""
 
     def __init__(self) -> None:
-        self._loops: dict[asyncio.AbstractEventLoop | None, list[tuple[Request, Any]]] = {}
+        self._answers: list[tuple[Request[Any], Any]] = []
 
-    def add(self, request: Request, answer: Any) -> None:
-        """Give ``answer`` (an exception is raised) once the batch is through."""
-        self._loops.setdefault(request.loop, []).append((request, answer))
+    def add(self, request: Request[T], answer: T | BaseException) -> None:
+        """Give ``answer`` once the batch is through."""
+        self._answers.append((request, answer))
 
     def give(self) -> None:
         """Give them all: one call into each loop."""
-        for loop, answers in self._loops.items():
-            if loop is None:
+        loops: dict[asyncio.AbstractEventLoop | None, list[tuple[Request[Any], Any]]] = {}
+        for request, answer in self._answers:
+            loop = None if request.future.cancelled() else request.loop  # one that gave up may be ending
+            loops.setdefault(loop, []).append((request, answer))
+        for loop, answers in loops.items():
+            if loop is None or not call_into(loop, _settle, answers):
                 _settle(answers)
-            else:
-                call_into(loop, _settle, answers)
-        self._loops.clear()
-
-    def drop(self) -> None:
-        """Forget them: the batch was rolled back."""
-        self._loops.clear()
 
 
-def _settle(answers: list[tuple[Request, Any]]) -> None:
+def _settle(answers: list[tuple[Request[Any], Any]]) -> None:
     for request, answer in answers:
-        if request.future.done():
-            if request.abandoned is not None and not isinstance(answer, BaseException):
-                request.abandoned(answer)
-        elif isinstance(answer, BaseException):
-            request.future.set_exception(answer)
-        else:
-            request.future.set_result(answer)
+        request.settle(answer)
 
 
-class Lane(Thread):
-    """The thread. ``serve`` takes a batch of requests; ``patience`` says how long to wait for one.
+def fail(requests: Iterable[Request[Any]], error: Exception) -> None:
+    """Give an error to those of ``requests`` that have no answer yet."""
+    answers = Answers()
+    for request in requests:
+        answers.add(request, error)
+    answers.give()
 
-    ``serve`` is also called with an empty batch when patience ends.
+
+class Lane:
+    """The thread. ``serve`` takes a batch of requests, at times an empty one.
+
+    ``patience`` says how long to wait for one; ``end`` is called on the thread when all is served.
     """
 
     def __init__(
         self,
         name: str,
-        serve: Callable[[list[Request]], None],
+        serve: Callable[[list[Request[Any]]], None],
+        end: Callable[[], None],
         patience: Callable[[], float | None] = lambda: None,
     ) -> None:
-        super().__init__(name=name, daemon=True)
-        self._inbox: SimpleQueue[Request | None] = SimpleQueue()
+        self._name = name
         self._serve = serve
+        self._end = end
         self._patience = patience
-        self._closed = False
+        self._lock = Lock()
+        self._thread: Thread | None = None
+        self._inbox: SimpleQueue[Request[Any] | bool] = SimpleQueue()
 
-    def put(self, request: Request | None) -> None:
-        """Add a request; None wakes the lane for nothing."""
-        if self._closed:
-            raise StoreUnavailable("the store is closed")
-        self._inbox.put(request)
+    @property
+    def running(self) -> bool:
+        """Whether it takes requests."""
+        return self._thread is not None
 
-    async def ask(self, call: Any, abandoned: Callable[[Any], None] | None = None) -> Any:
-        """Put a call and wait for its answer."""
-        request = Request(call, abandoned)
+    def start(self) -> None:
+        """Serve from now on."""
+        with self._lock:
+            self._inbox = SimpleQueue()
+            self._thread = Thread(target=self._run, args=(self._inbox,), name=self._name, daemon=True)
+            self._thread.start()
+
+    def put(self, request: Request[Any]) -> None:
+        """Add a request."""
+        with self._lock:  # so that nothing comes after the word to end
+            if self._thread is None or not self._thread.is_alive():  # there are no threads after a fork
+                raise StoreUnavailable("the store is not open")
+            self._inbox.put(request)
+
+    async def ask(self, request: Request[T]) -> T:
+        """Put a request and wait for its answer."""
         self.put(request)
-        return await request.future
+        try:
+            answer: T = await request.future
+        except asyncio.CancelledError:
+            request.give_up()
+            raise
+        return answer
+
+    def wake(self) -> None:
+        """Let it look round, though there is no request."""
+        self._inbox.put(True)
 
     def close(self) -> None:
         """Serve what is there, then end; what comes later fails."""
-        self._closed = True
-        self._inbox.put(None)
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._inbox.put(False)
+        if thread is not None:
+            thread.join()
 
-    def run(self) -> None:
-        while True:
-            batch = self._gather()
-            self._serve(batch)
-            if self._closed and self._inbox.empty():
-                return
+    def _run(self, inbox: SimpleQueue[Request[Any] | bool]) -> None:
+        going = True
+        while going:
+            batch: list[Request[Any]] = []
+            going = self._gather(inbox, batch)
+            try:
+                if batch or going:
+                    self._serve(batch)
+            except Exception as error:  # noqa: BLE001 - the lane lives on, and the callers are told
+                fail(batch, error)
+        self._end()
 
-    def _gather(self) -> list[Request]:
-        batch: list[Request] = []
+    def _gather(self, inbox: SimpleQueue[Request[Any] | bool], batch: list[Request[Any]]) -> bool:
+        """Fill the batch with what is there, or comes in time. False: that was the last."""
+        wait = self._patience()
         with suppress(Empty):
-            request = self._inbox.get(timeout=self._patience())
-            while True:
-                if request is not None:
-                    batch.append(request)
-                request = self._inbox.get_nowait()
-        return batch
+            while len(batch) < MAX_BATCH:
+                item = inbox.get(timeout=wait)
+                wait = 0.0
+                if isinstance(item, Request):
+                    batch.append(item)
+                elif not item:
+                    return False
+        return True

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import apsw
@@ -13,70 +12,85 @@ from msgspec.structs import replace
 
 from raincheck.codec import decode_job
 from raincheck.errors import Fault, InvalidInput
-from raincheck.model import Claim, Lease, State, Stored, WorkerInfo
+from raincheck.model import Claim, Job, Lease, State, Stored, WorkerInfo
 from raincheck.store.base import Counts, Filter, Missing, Page
+from raincheck.store.sqlite.connection import query
 
 EXAMINE = 1000
 """How many jobs one page looks at."""
 
+START = 2**63 - 1
+
+ONE = "SELECT n, ended, record FROM job WHERE id = ?"
+IS_GONE = "SELECT 1 FROM gone WHERE id = ? AND until > ?"
+LEASES = "SELECT step, token, worker, since, until, progress FROM lease WHERE job = ?"
+LISTED = "SELECT state, ended, name, record FROM job WHERE n = ?"
+ALL = "SELECT n FROM job WHERE n < ? ORDER BY n DESC LIMIT ?"
+NAMED = "SELECT n FROM job WHERE name = ? AND n < ? ORDER BY n DESC LIMIT ?"
+WITH_FUNCTION = "SELECT job FROM job_function WHERE function = ? AND job < ? ORDER BY job DESC LIMIT ?"
+IN_STATE = "SELECT n FROM job WHERE state = ? AND n < ? ORDER BY n DESC LIMIT ?"
+LEASED = "SELECT DISTINCT job FROM lease WHERE job < ? ORDER BY job DESC LIMIT ?"
+LOST = """
+    SELECT job, record, step, token, worker, since, until, progress
+    FROM lease JOIN job ON job.n = lease.job WHERE until <= ? LIMIT ?
+"""
+ALARMED = "SELECT n, record FROM job WHERE NOT ended AND alarm <= ? ORDER BY alarm LIMIT ?"
+
 _worker_decoder = msgspec.msgpack.Decoder(WorkerInfo)
-_LEASE = "step, token, worker, since, until, progress"
 
 
-def find(connection: apsw.Connection, job_ids: Sequence[str]) -> list[Stored | Missing]:
+def find(connection: apsw.Connection, job_ids: Sequence[str], now: float) -> list[Stored | Missing]:
     """The jobs with these ids."""
-    return [_find(connection, job_id) for job_id in job_ids]
+    return [_find(connection, job_id, now) for job_id in job_ids]
 
 
-def _find(connection: apsw.Connection, job_id: str) -> Stored | Missing:
-    row = connection.execute("SELECT n, ended, record FROM job WHERE id = ?", (job_id,)).get
+def _find(connection: apsw.Connection, job_id: str, now: float) -> Stored | Missing:
+    row = connection.execute(ONE, (job_id,)).get
     if row is None:
-        return Missing(gone=connection.execute("SELECT 1 FROM gone WHERE id = ?", (job_id,)).get is not None)
-    return Stored(decode_job(row[2]), () if row[1] else _leases(connection, row[0]))
+        return Missing(gone=connection.execute(IS_GONE, (job_id, now)).get is not None)
+    n, ended, record = row
+    return Stored(decode_job(record), () if ended else _leases(connection, n))
 
 
 def _leases(connection: apsw.Connection, n: int) -> tuple[Lease, ...]:
-    rows = connection.execute(f"SELECT {_LEASE} FROM lease WHERE job = ?", (n,))  # noqa: S608
-    return tuple(Lease(*row) for row in rows)
+    return tuple(Lease(*row) for row in query(connection, LEASES, (n,)))
 
 
 def page(connection: apsw.Connection, which: Filter, limit: int, cursor: str | None) -> Page:
-    """One page of a listing: candidates from the best index, then the rest of the filter."""
-    before = 2**63 - 1 if cursor is None else _number(cursor)
-    candidates = [n for (n,) in connection.execute(*_candidates(which, before)).fetchall()]
+    """One page of a listing: candidates from the best index, read one by one until it is full."""
+    last = START if cursor is None else _number(cursor)
     found: list[Stored] = []
-    for n in candidates:
+    for examined, (n,) in enumerate(_candidates(connection, which, last)):
+        if len(found) == limit or examined == EXAMINE:
+            return Page(tuple(found), _cursor(last))
+        last = n
         stored = _match(connection, n, which)
         if stored is not None:
             found.append(stored)
-        if len(found) == limit or (n == candidates[-1] and len(candidates) == EXAMINE):
-            return Page(
-                tuple(found), None if n == candidates[-1] and len(candidates) < EXAMINE else _cursor(n)
-            )
     return Page(tuple(found))
 
 
-def _candidates(which: Filter, before: int) -> tuple[str, tuple[Any, ...]]:
+def _candidates(connection: apsw.Connection, which: Filter, before: int) -> Iterator[Any]:
+    end = (before, EXAMINE + 1)
     if which.state is State.DOING:
-        return "SELECT DISTINCT job FROM lease WHERE job < ? ORDER BY job DESC LIMIT ?", (before, EXAMINE)
-    for column, value in (("name", which.name), ("state", which.state)):
-        if value is not None and (column == "name" or which.function is None):
-            query = f"SELECT n FROM job WHERE {column} = ? AND n < ? ORDER BY n DESC LIMIT ?"  # noqa: S608
-            return query, (value, before, EXAMINE)
+        return query(connection, LEASED, end)
+    if which.name is not None:
+        return query(connection, NAMED, (which.name, *end))
     if which.function is not None:
-        query = "SELECT job FROM job_function WHERE function = ? AND job < ? ORDER BY job DESC LIMIT ?"
-        return query, (which.function, before, EXAMINE)
-    return "SELECT n FROM job WHERE n < ? ORDER BY n DESC LIMIT ?", (before, EXAMINE)
+        return query(connection, WITH_FUNCTION, (which.function, *end))
+    if which.state is not None:
+        return query(connection, IN_STATE, (which.state, *end))
+    return query(connection, ALL, end)
 
 
 def _match(connection: apsw.Connection, n: int, which: Filter) -> Stored | None:
-    row = connection.execute("SELECT state, ended, name, record FROM job WHERE n = ?", (n,)).get
-    if row is None or (which.name is not None and which.name != row[2]):
+    state, ended, name, record = connection.execute(LISTED, (n,)).get
+    if which.name not in (None, name):
         return None
-    leases = () if row[1] else _leases(connection, n)
-    if which.state is not None and which.state != (State.DOING if leases else row[0]):
+    leases = () if ended else _leases(connection, n)
+    if which.state not in (None, State.DOING if leases else state):
         return None
-    job = decode_job(row[3])
+    job = decode_job(record)
     if which.function is not None and all(step.function != which.function for step in job.steps):
         return None
     return Stored(job, leases)
@@ -88,49 +102,47 @@ def _cursor(n: int) -> str:
 
 def _number(cursor: str) -> int:
     try:
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        if text[:1] == b"n" and text[1:].isdigit() and len(text) < 20:
-            return int(text[1:])
-    except (binascii.Error, ValueError):
-        pass
-    raise InvalidInput(Fault("not a cursor that a page of this listing gave", "/cursor"))
+        n = int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[1:])
+    except ValueError:
+        n = 0
+    if not 0 < n <= START or _cursor(n) != cursor:
+        raise InvalidInput(Fault("not a cursor that a page of this listing gave", "/cursor"))
+    return n
 
 
 def lost(connection: apsw.Connection, limit: int, now: float) -> list[Claim]:
-    """Leases that have run out. All leases are looked at: there are only as many as jobs running."""
-    rows = connection.execute(
-        f"SELECT job.record, {_LEASE} FROM lease JOIN job ON job.n = lease.job WHERE until <= ? LIMIT ?",  # noqa: S608
-        (now, limit),
-    )
-    return [Claim(decode_job(record), Lease(*rest)) for record, *rest in rows]
+    """Leases that have run out. All leases are looked at: there are only as many as steps being run."""
+    jobs: dict[int, Job] = {}
+    claims = []
+    for n, record, *lease in query(connection, LOST, (now, limit)):
+        if n not in jobs:  # a job may have very many steps
+            jobs[n] = decode_job(record)
+        claims.append(Claim(jobs[n], Lease(*lease)))
+    return claims
 
 
 def alarmed(connection: apsw.Connection, limit: int, now: float) -> list[Stored]:
     """Unfinished jobs whose alarm has rung."""
-    rows = connection.execute(
-        "SELECT n, record FROM job WHERE NOT ended AND alarm <= ? ORDER BY alarm LIMIT ?", (now, limit)
-    ).fetchall()
+    rows = query(connection, ALARMED, (now, limit))
     return [Stored(decode_job(record), _leases(connection, n)) for n, record in rows]
 
 
 def workers(connection: apsw.Connection, now: float) -> list[WorkerInfo]:
     """The workers known, those that fell silent marked so."""
-    rows = connection.execute("SELECT info, seen, until FROM worker ORDER BY id")
     return [
-        replace(
-            _worker_decoder.decode(info),
-            seen_at=seen,
-            seen_until=until,
-            state="active" if until > now else "unhealthy",
-        )
-        for info, seen, until in rows
+        _worker(_worker_decoder.decode(info), seen, until, now)
+        for info, seen, until in query(connection, "SELECT info, seen, until FROM worker ORDER BY id")
     ]
+
+
+def _worker(info: WorkerInfo, seen: float, until: float, now: float) -> WorkerInfo:
+    state = info.state if until > now else "unhealthy"
+    return replace(info, seen_at=seen, seen_until=until, state=state)
 
 
 def counts(connection: apsw.Connection) -> Counts:
     """The counters."""
-    rows = connection.execute("SELECT kind, name, value FROM counter").fetchall()
-    states = {state: 0 for state in State if state is not State.DOING}
-    states |= {State(name): value for kind, name, value in rows if kind == "state"}
-    queued = {name: value for kind, name, value in rows if kind == "queue" and value}
+    states: dict[State, int] = {state: 0 for state in State if state is not State.DOING}
+    states.update((State(state), jobs) for state, jobs in query(connection, "SELECT state, jobs FROM tally"))
+    queued = dict(query(connection, "SELECT name, places FROM function WHERE places > 0"))
     return Counts(states, queued, connection.execute("SELECT count(*) FROM lease").get)

@@ -1,6 +1,6 @@
 -- Version 1. Later versions are files migrations/NNN.sql, applied in order, forward only.
 
--- One row a store: its version, and the last token and sequence given out.
+-- One row a store: its version, and the last token given out.
 CREATE TABLE meta (
     version INTEGER NOT NULL,
     token   INTEGER NOT NULL
@@ -54,12 +54,17 @@ CREATE TABLE lease (
     PRIMARY KEY (job, step)
 ) WITHOUT ROWID;
 
--- Counters, so that nothing has to be counted: jobs by state, places by function.
-CREATE TABLE counter (
-    kind  TEXT    NOT NULL,
-    name  TEXT    NOT NULL,
-    value INTEGER NOT NULL,
-    PRIMARY KEY (kind, name)
+-- How many, so that nothing has to be counted: jobs by state at rest.
+CREATE TABLE tally (
+    state TEXT    PRIMARY KEY,
+    jobs  INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- How many places the queue of a function has, and the last token given out for it (0: none).
+CREATE TABLE function (
+    name   TEXT    PRIMARY KEY,
+    places INTEGER NOT NULL,
+    served INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 
 CREATE TABLE idempotency (

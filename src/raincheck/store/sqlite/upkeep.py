@@ -3,62 +3,56 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import apsw
 import msgspec
 
+from raincheck.codec import decode_job
 from raincheck.model import WorkerInfo
-from raincheck.store.sqlite.changes import count
+from raincheck.store.sqlite.changes import News, tally
+from raincheck.store.sqlite.connection import query
 
 WORKER_MEMORY = 60.0
 """Seconds for which a worker that fell silent is still shown."""
 
+TO_PRUNE = "SELECT n, id, state, record FROM job WHERE ended AND alarm <= ? ORDER BY alarm LIMIT ?"
+TO_FORGET = "SELECT n, id, state, record FROM job WHERE id = ? AND rev = ? AND ended"
+REMEMBER = "INSERT OR REPLACE INTO gone (id, until) VALUES (?, ?)"
+UNLIST = "DELETE FROM job_function WHERE function = ? AND job = ?"
+REMOVE = "DELETE FROM job WHERE n = ?"
+RUN_OUT = (
+    "DELETE FROM gone WHERE id IN (SELECT id FROM gone WHERE until <= ? LIMIT ?)",
+    "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE until <= ? LIMIT ?)",
+)
+
 _encoder = msgspec.msgpack.Encoder()
 
 
-def prune(connection: apsw.Connection, limit: int, remember: float, now: float) -> int:
+def prune(connection: apsw.Connection, limit: int, remember: float, news: News) -> int:
     """Remove ended jobs whose time has come, and all memories that have run out."""
-    rows = connection.execute(
-        "SELECT n, id, state FROM job WHERE ended AND alarm <= ? ORDER BY alarm LIMIT ?", (now, limit)
-    ).fetchall()
-    _remove(connection, rows, now + remember)
-    for statement in (
-        "DELETE FROM gone WHERE id IN (SELECT id FROM gone WHERE until <= ? LIMIT ?)",
-        "DELETE FROM idempotency WHERE key IN (SELECT key FROM idempotency WHERE until <= ? LIMIT ?)",
-    ):
+    now = news.now
+    removed = _remove(connection, list(query(connection, TO_PRUNE, (now, limit))), remember, news)
+    for statement in RUN_OUT:
         connection.execute(statement, (now, limit))
     connection.execute("DELETE FROM worker WHERE until <= ?", (now - WORKER_MEMORY,))
-    return len(rows)
+    connection.execute("DELETE FROM function WHERE places = 0")
+    return removed
 
 
-def forget(connection: apsw.Connection, job_id: str, rev: int, remember: float, now: float) -> bool:
+def forget(connection: apsw.Connection, job_id: str, rev: int, remember: float, news: News) -> bool:
     """Remove one ended job that is still at this revision."""
-    rows = connection.execute(
-        "SELECT n, id, state FROM job WHERE id = ? AND rev = ? AND ended", (job_id, rev)
-    ).fetchall()
-    _remove(connection, rows, now + remember)
-    return bool(rows)
+    return bool(_remove(connection, list(query(connection, TO_FORGET, (job_id, rev))), remember, news))
 
 
-def _remove(connection: apsw.Connection, rows: list[tuple[int, str, str]], until: float) -> None:
-    if not rows:
-        return
-    numbers = [(n,) for n, _, _ in rows]
-    connection.executemany(
-        "INSERT OR REPLACE INTO gone (id, until) VALUES (?, ?)", [(job_id, until) for _, job_id, _ in rows]
-    )
-    for n, _, _ in rows:
-        names = _functions_of(connection, n)
-        connection.executemany(
-            "DELETE FROM job_function WHERE function = ? AND job = ?", [(name, n) for name in names]
-        )
-    connection.executemany("DELETE FROM job WHERE n = ?", numbers)
-    count(connection, "state", Counter({s: -k for s, k in Counter(state for _, _, state in rows).items()}))
-
-
-def _functions_of(connection: apsw.Connection, n: int) -> set[str]:
-    record = connection.execute("SELECT record FROM job WHERE n = ?", (n,)).get
-    return {step[0] for step in msgspec.msgpack.decode(record)[2]}
+def _remove(connection: apsw.Connection, rows: list[Any], remember: float, news: News) -> int:
+    listed = {(step.function, n) for n, _, _, record in rows for step in decode_job(record).steps}
+    connection.executemany(REMEMBER, [(job_id, news.now + remember) for _, job_id, _, _ in rows])
+    connection.executemany(UNLIST, listed)
+    connection.executemany(REMOVE, [(n,) for n, _, _, _ in rows])
+    tally(connection, Counter({s: -k for s, k in Counter(state for _, _, state, _ in rows).items()}))
+    news.jobs.update((job_id, None) for _, job_id, _, _ in rows)
+    return len(rows)
 
 
 def register(connection: apsw.Connection, worker: WorkerInfo, ttl: float, now: float) -> None:

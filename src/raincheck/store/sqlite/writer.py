@@ -2,221 +2,260 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import apsw
 
 from raincheck.clock import monotonic, now
+from raincheck.codec import decode_job, encode_job
 from raincheck.errors import StoreUnavailable
-from raincheck.model import Change, Job
+from raincheck.model import Change
+from raincheck.store.base import Held, Outcome
 from raincheck.store.signals import Signals
 from raincheck.store.sqlite import changes, leases
 from raincheck.store.sqlite.bell import Bell, Ring
-from raincheck.store.sqlite.connection import connect, prepare, translate
-from raincheck.store.sqlite.lane import Answers, Lane, Request
-from raincheck.store.sqlite.leases import ClaimCall
+from raincheck.store.sqlite.changes import News
+from raincheck.store.sqlite.connection import close, connect, transaction, translate
+from raincheck.store.sqlite.lane import Answers, Lane, Request, fail
+
+T = TypeVar("T")
 
 LOOK = 1.0
-"""Seconds between looks where the bell works, in case it was not heard."""
-LOOK_WITHOUT_BELL = 0.015
+"""Seconds between looks at what other processes did, where they can be heard: one may have been missed."""
+
+LOOK_WHEN_DEAF = 0.02
+RING_AGAIN = 0.05
+
+FAULTY_REQUEST = (apsw.ConstraintError, apsw.MismatchError, apsw.RangeError, apsw.TooBigError)
+"""Errors of SQLite's that lie in what was asked, not in the file."""
 
 
-class CommitCall(NamedTuple):
-    """Changes with their records."""
+class Write(Request[T]):
+    """Something to be done within a transaction."""
 
-    changes: list[tuple[Change, bytes]]
+    def __init__(self, do: Callable[[apsw.Connection, News], T], *, threaded: bool = False) -> None:
+        super().__init__(threaded=threaded)
+        self.do = do
 
 
-Write = Callable[[apsw.Connection], Any]
+class Commit(Request[list[Outcome]]):
+    """Changes to be written."""
+
+    def __init__(self, batch: Sequence[Change]) -> None:
+        super().__init__()
+        self.records = [(change, encode_job(change.job)) for change in batch]
+
+
+class Claim(Request[leases.Taken]):
+    """Steps to be leased; waits for some until a monotonic time."""
+
+    def __init__(self, lane: Lane, demand: leases.Demand, until: float) -> None:
+        super().__init__()
+        self.lane = lane
+        self.demand = demand
+        self.until = until
+
+    def abandoned(self, answer: leases.Taken) -> None:
+        ids = {n: decode_job(record).id for n, record in answer.records.items()}
+        held = [Held(ids[n], lease.step, lease.token) for n, lease in answer.leases]
+        if held:
+            with suppress(StoreUnavailable):
+                self.lane.put(Write(releaser(held), threaded=True))
+
+
+def releaser(held: Sequence[Held]) -> Callable[[apsw.Connection, News], None]:
+    """The write that gives leases back."""
+    return lambda connection, news: leases.release(connection, held, news)
 
 
 class Writer:
     """Serves commits, claims and other writes; keeps the claims that wait for something to do."""
 
-    def __init__(self, path: Path, signals: Signals) -> None:
-        self._path = path
+    _path: Path
+    _bell: Bell
+
+    def __init__(self, signals: Signals) -> None:
         self._signals = signals
-        self._bell = Bell(path)
         self._connection: apsw.Connection | None = None
-        self._parked: list[Request] = []
-        self._look_at = 0.0
-        self._told_at = 0.0
+        self._waiting: list[Claim] = []
+        self._look_at = math.inf
         self._version = 0
-        self._poked = False
-        self._answers = Answers()
-        self.lane = Lane("raincheck-writer", self._serve, self._patience)
+        self._untold = False
+        self._told_at = -math.inf
+        self.lane = Lane("raincheck-writer", self._serve, self._end, self._patience)
 
-    def listen(self) -> None:
-        """Hear from other processes from now on."""
-        self._bell.listen(self._heard)
-
-    def poke(self) -> None:
-        """Look at the waiting claims now."""
-        self._poked = True
-        self.lane.put(None)
+    def start(self, path: Path) -> None:
+        """Serve from now on, with the database at ``path``."""
+        self._path = path
+        self._bell = Bell(path, self._heard)
+        self.lane.start()
 
     def _heard(self, ring: Ring) -> None:
+        """Called on the bell's thread."""
         if ring.all or ring.jobs:
             self._signals.tell({} if ring.all else dict.fromkeys(ring.jobs))
         if ring.all or ring.functions:
-            self.poke()
+            self.lane.wake()
 
     def _patience(self) -> float | None:
         if self._bell.behind:
-            return 0.005
-        look = LOOK if self._bell.works else LOOK_WITHOUT_BELL
-        if not self._parked:
-            return look if self._signals.wanted else None
-        at = min(self._look_at, *(request.call.until for request in self._parked))
-        return max(0.0, min(at - monotonic(), look))
+            return RING_AGAIN
+        if not self._waiting and not self._signals.wanted:
+            return None
+        at = min([self._look_at, *(claim.until for claim in self._waiting)]) if self._waiting else math.inf
+        return max(0.0, min(at - monotonic(), self._look_every))
 
-    def _serve(self, batch: list[Request]) -> None:
-        if self._bell.behind:
-            self._bell.ring_missed()
-        if self._connection is None and not self._reconnect(batch):
-            return
-        if batch or self._must_look():
-            self._transact(batch)
+    @property
+    def _look_every(self) -> float:
+        return LOOK_WHEN_DEAF if self._bell.deaf else LOOK
+
+    def _serve(self, batch: list[Request[Any]]) -> None:
+        self._bell.ring_missed()
+        try:
+            connection = self._connected()
+            self._listen(batch)
+            stirred = self._others_wrote(connection) or self._look_at <= monotonic()
+            if batch or (self._waiting and stirred):
+                self._transact(connection, batch, stirred)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers are told
+            self._break_off(batch, error)
         self._drop_expired()
 
-    def _reconnect(self, batch: list[Request]) -> bool:
-        try:
-            connection = connect(self._path)
-            prepare(connection, self._path)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the callers are told
-            self._fail([*batch, *self._parked], error)
-            self._parked.clear()
-            return False
-        self._connection = connection
-        return True
+    def _connected(self) -> apsw.Connection:
+        if self._connection is None:
+            self._connection = connect(self._path)
+            self._untold = True
+        return self._connection
 
-    def _must_look(self) -> bool:
-        """Whether waiting claims, or others who wait, should look at the database now."""
-        assert self._connection is not None  # noqa: S101 - _serve has connected
-        changed = self._version != (version := self._connection.data_version())
-        self._version = version
-        if changed and self._told_at <= monotonic():
-            self._told_at = monotonic() + (LOOK if self._bell.works else LOOK_WITHOUT_BELL)
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            close(connection)
+
+    def _listen(self, batch: list[Request[Any]]) -> None:
+        """If somebody here is going to wait, hear the others, before it is looked what there is."""
+        waits = self._signals.wanted or any(isinstance(r, Claim) and r.until > monotonic() for r in batch)
+        if waits and self._bell.listen():
+            self._untold = True
+
+    def _others_wrote(self, connection: apsw.Connection) -> bool:
+        """Whether another process wrote since the last look. Those who wait for jobs are told so."""
+        version: int = connection.execute("PRAGMA data_version").get
+        wrote, self._version = version != self._version, version
+        self._untold = (self._untold or wrote) and self._signals.wanted
+        if self._untold and monotonic() - self._told_at >= self._look_every:
+            self._untold, self._told_at = False, monotonic()
             self._signals.tell({})
-        due = bool(self._parked) and (self._poked or changed or self._look_at <= monotonic())
-        self._poked = False
-        return due
+        return wrote
 
-    def _transact(self, batch: list[Request]) -> None:
-        connection = self._connection
-        assert connection is not None  # noqa: S101 - _serve has connected
-        parked, self._parked = self._parked, []
+    def _transact(self, connection: apsw.Connection, batch: list[Request[Any]], stirred: bool) -> None:
+        """Serve a batch in one transaction; should one of its requests spoil it, each in one of its own."""
+        waiting, look_at, answers = self._waiting, self._look_at, Answers()
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            told = self._apply(connection, batch, parked)
-            connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - rolled back, and the callers are told
-            self._parked = parked
-            self._roll_back(error)
-            if len(batch) > 1 and isinstance(
-                error, apsw.ConstraintError | LookupError | TypeError | ValueError
-            ):
-                for request in batch:  # find the one to blame; the others must not suffer
-                    self._transact([request])
+            with transaction(connection):
+                news = News(now())
+                self._apply(connection, batch, answers, news)
+                drained = self._claim(connection, batch, stirred, answers, news)
+        except Exception as error:
+            self._waiting, self._look_at = waiting, 0.0 if stirred else look_at
+            if not batch or (isinstance(error, apsw.Error) and not isinstance(error, FAULTY_REQUEST)):
+                raise
+            if len(batch) == 1:
+                fail(batch, self._translated(error))
             else:
-                self._fail(batch, error)
+                for request in batch:  # the others must not suffer
+                    self._transact(connection, [request], stirred)
             return
-        self._answers.give()
-        self._tell(*told)
+        answers.give()
+        self._tell(news, drained)
 
     def _apply(
-        self, connection: apsw.Connection, batch: list[Request], parked: list[Request]
-    ) -> tuple[Mapping[str, Job], set[str]]:
-        commits = [request for request in batch if isinstance(request.call, CommitCall)]
-        written = self._commit(connection, commits)
-        ready = set(written.due)
-        claims = parked + [request for request in batch if isinstance(request.call, ClaimCall)]
+        self, connection: apsw.Connection, batch: list[Request[Any]], answers: Answers, news: News
+    ) -> None:
+        """Commit all changes of the batch, then do its other writes."""
+        commits = [request for request in batch if isinstance(request, Commit)]
+        if commits:
+            records = [record for commit in commits for record in commit.records]
+            outcomes = iter(changes.commit(connection, records, news))
+            for commit in commits:
+                answers.add(commit, list(islice(outcomes, len(commit.records))))
         for request in batch:
-            if not isinstance(request.call, CommitCall | ClaimCall):
-                answer = request.call(connection)
-                ready.update(answer.functions if isinstance(answer, Requeued) else ())
-                self._answers.add(request, answer)
-        drained = self._claim(connection, claims)
-        time = now()
-        return written.jobs, {f for f in ready if f not in drained or written.due.get(f, 0.0) > time}
+            if isinstance(request, Write):
+                answers.add(request, request.do(connection, news))
 
-    def _commit(self, connection: apsw.Connection, requests: list[Request]) -> changes.Written:
-        everything = [pair for request in requests for pair in request.call.changes]
-        if not everything:
-            return changes.Written([], {}, {})
-        written = changes.commit(connection, everything, now())
-        at = 0
-        for request in requests:
-            size = len(request.call.changes)
-            self._answers.add(request, written.outcomes[at : at + size])
-            at += size
-        return written
+    def _claim(
+        self,
+        connection: apsw.Connection,
+        batch: list[Request[Any]],
+        stirred: bool,
+        answers: Answers,
+        news: News,
+    ) -> set[str]:
+        """Serve the claims that may get something, those that waited first; some go on waiting.
 
-    def _claim(self, connection: apsw.Connection, requests: list[Request]) -> set[str]:
-        """Serve claims; those that get nothing and may wait are parked. The functions left with none."""
+        The answer are the functions of which nothing is left that is ready.
+        """
+        placed = news.ready | news.later
+        hopeful: list[Claim] = []
+        patient: list[Claim] = []
+        for claim in self._waiting:
+            may = stirred or not placed.isdisjoint(claim.demand.functions)
+            (hopeful if may else patient).append(claim)
+        hopeful += (request for request in batch if isinstance(request, Claim))
         drained: set[str] = set()
-        self._look_at = monotonic() + LOOK
-        for request in requests:
-            call: ClaimCall = request.call
-            if request.future.cancelled():
+        look_at = math.inf if stirred else self._look_at
+        for claim in hopeful:
+            if claim.future.cancelled():
                 continue
-            taken = leases.claim(connection, call, now())
-            if taken or call.until <= monotonic():
-                self._answers.add(request, taken)
-            else:
-                self._parked.append(request)
-                due = leases.next_due(connection, call.functions)
-                if due is not None:
-                    self._look_at = min(self._look_at, monotonic() + max(0.0, due - now()))
-            if len(taken) < call.limit:
-                drained.update(call.functions)
+            taken = leases.claim(connection, claim.demand, news.now)
+            if len(taken.leases) < claim.demand.limit:
+                drained.update(claim.demand.functions)
+            if taken.leases or claim.until <= monotonic():
+                answers.add(claim, taken)
+                continue
+            patient.append(claim)
+            due = leases.next_due(connection, claim.demand.functions)
+            if due is not None:
+                look_at = min(look_at, monotonic() + min(max(0.0, due - now()), LOOK))
+        self._waiting, self._look_at = patient, look_at
         return drained
 
-    def _tell(self, jobs: Mapping[str, Job], ready: set[str]) -> None:
-        if jobs:
-            self._signals.tell(jobs)
-        old = [job.id for job in jobs.values() if job.rev > 1]
-        if ready or old:
-            self._bell.ring(ready, old)
+    def _tell(self, news: News, drained: set[str]) -> None:
+        if news.jobs:
+            self._signals.tell(news.jobs)
+        functions = news.later | (news.ready - drained)
+        jobs = [job_id for job_id, job in news.jobs.items() if job is None or job.rev > 1]
+        if functions or jobs:
+            self._bell.ring(functions, jobs)
+
+    def _break_off(self, batch: list[Request[Any]], error: Exception) -> None:
+        """Nothing could be done. What a failed sync left behind must not be trusted: begin anew."""
+        passing = isinstance(error, apsw.BusyError | apsw.FullError)
+        if self._connection is not None and (self._connection.in_transaction or not passing):
+            self._disconnect()
+        fail([*batch, *self._waiting], self._translated(error))
+        self._waiting = []
+
+    def _translated(self, error: Exception) -> Exception:
+        return translate(error, self._path) if isinstance(error, apsw.Error) else error
 
     def _drop_expired(self) -> None:
-        time = monotonic()
-        for request in [r for r in self._parked if r.call.until <= time or r.future.cancelled()]:
-            self._parked.remove(request)
-            self._answers.add(request, [])
-        self._answers.give()
+        answers, waiting, time = Answers(), [], monotonic()
+        for claim in self._waiting:
+            if claim.until <= time or claim.future.cancelled():
+                answers.add(claim, leases.Taken({}, []))
+            else:
+                waiting.append(claim)
+        self._waiting = waiting
+        answers.give()
 
-    def _fail(self, requests: list[Request], error: BaseException) -> None:
-        for request in requests:
-            self._answers.add(request, translate(error, self._path))
-        self._answers.give()
-
-    def _roll_back(self, error: BaseException) -> None:
-        self._answers.drop()
-        connection = self._connection
-        assert connection is not None  # noqa: S101 - a transaction was begun on it
-        try:
-            if connection.in_transaction:  # SQLite may have rolled back by itself
-                connection.execute("ROLLBACK")
-            broken = isinstance(error, apsw.IOError)
-        except apsw.Error:
-            broken = True
-        if broken:  # what a failed sync left behind must not be trusted: begin anew
-            self._connection = None
-            connection.close(True)
-
-    def finish(self) -> None:
-        """Let go of everything; called once the lane has ended."""
-        self._fail(self._parked, StoreUnavailable("the store is closed"))
-        self._parked.clear()
+    def _end(self) -> None:
+        fail(self._waiting, StoreUnavailable("the store is not open"))
+        self._waiting = []
         self._bell.close()
-        if self._connection is not None:
-            self._connection.close()
-
-
-class Requeued(NamedTuple):
-    """The answer of a write that put places of these functions back into the queue."""
-
-    functions: set[str]
+        self._disconnect()

@@ -1,0 +1,21 @@
+"""What is measured, in the order in which it is."""
+
+from benchmarks.measures import (
+    backlog,
+    chain,
+    cpu,
+    drain,
+    enqueue,
+    http,
+    latency,
+    memory,
+    startup,
+    threads,
+    waiters,
+)
+
+MEASURES = {
+    module.MEASURE.name: module.MEASURE
+    for module in (startup, memory, enqueue, drain, chain, backlog, cpu, threads, latency, waiters, http)
+}
+"""By name."""

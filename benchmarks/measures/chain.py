@@ -1,0 +1,36 @@
+"""Chain: steps a second of jobs that are chains of three, against as many steps that are jobs of their own.
+
+One ``raincheck worker`` process drains each, as in ``drain``.
+"""
+
+from __future__ import annotations
+
+from benchmarks.bench import Bench
+from benchmarks.drain import drain, fill
+from benchmarks.figures import Measure, Readings, Row, at_least
+
+LENGTH = 3
+
+
+def run(bench: Bench) -> Readings:
+    """Drain the same number of steps as jobs of one, and as chains."""
+    jobs = bench.size(10_000)
+    return {"chain": _rate(bench, jobs, LENGTH), "single": _rate(bench, jobs * LENGTH, 1)}
+
+
+def _rate(bench: Bench, jobs: int, steps: int) -> float:
+    url = bench.store()
+    bench.call(fill, url=url, jobs=jobs, steps=steps)
+    seconds, _ = drain(bench, url, jobs)
+    return jobs * steps / seconds
+
+
+MEASURE = Measure(
+    "chain",
+    "Chain of three",
+    (
+        Row("chain", "steps of chains of three", "steps/s", (at_least(0.8, "single"),)),
+        Row("single", "steps that are jobs of their own", "steps/s"),
+    ),
+    run,
+)

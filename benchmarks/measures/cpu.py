@@ -1,0 +1,51 @@
+"""CPU: microseconds of processor time that a no-op job costs a ``raincheck worker``, and who spends them.
+
+The whole process while it drains a full queue as in ``drain``, so SQLite's work is in it; then the thread
+of the event loop (functions, lifecycle, codec) and the thread that writes (SQLite) by themselves. *gather*:
+tasks of no-op coroutines, a hundred at a time on uvloop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from benchmarks.bench import CONCURRENCY, Bench
+from benchmarks.drain import drain, fill
+from benchmarks.figures import Measure, Readings, Row, at_most, ratio_to
+from benchmarks.programs.functions import nothing
+
+
+def run(bench: Bench) -> Readings:
+    """Drain a store, then gather as many tasks."""
+    jobs, url = bench.size(30_000), bench.store()
+    bench.call(fill, url=url, jobs=jobs)
+    _, spent = drain(bench, url, jobs)
+    micros = {name: seconds / jobs * 1e6 for name, seconds in spent.items()}
+    return {
+        "process": micros["process"],
+        "loop": micros["MainThread"],
+        "writer": micros["raincheck-writer"],
+        "gather": bench.call(gather, tasks=bench.size(200_000)),
+    }
+
+
+async def gather(tasks: int) -> float:
+    """In a child: microseconds of processor time a task."""
+    begun = time.process_time()
+    for _ in range(tasks // CONCURRENCY):
+        await asyncio.gather(*(nothing.function() for _ in range(CONCURRENCY)))
+    return (time.process_time() - begun) / tasks * 1e6
+
+
+MEASURE = Measure(
+    "cpu",
+    "Processor time a no-op job",
+    (
+        Row("process", "worker process, SQLite included", "µs", (at_most(3.0, "gather"),)),
+        Row("loop", "of it the event loop's thread", "µs", (ratio_to("gather"),)),
+        Row("writer", "of it the writing thread", "µs"),
+        Row("gather", "asyncio.gather of no-op tasks", "µs"),
+    ),
+    run,
+)

@@ -1,0 +1,98 @@
+"""Threads: microseconds that it takes to run a sync no-op function in a thread, a hundred at a time.
+
+The worker's own `Crew` is given a hundred claimed runs and tells when the last has ended, again and again;
+no store is asked meanwhile. *to_thread*: a gather of a hundred `asyncio.to_thread`. Wall time, uvloop both.
+*Drain*: a full queue of jobs that run in threads, and one of async jobs, each done by one ``raincheck
+worker``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.bench import CONCURRENCY, Bench
+from benchmarks.drain import drain, fill
+from benchmarks.figures import Measure, Readings, Row, at_most, ratio_to
+from benchmarks.programs.functions import app, nothing, nothing_in_a_thread
+from raincheck.worker.crew import Crew
+from raincheck.worker.processes import Processes
+from raincheck.worker.run import Run
+
+
+def run(bench: Bench) -> Readings:
+    """The threads alone, then as part of a worker."""
+    calls, jobs = bench.size(50_000), bench.size(20_000)
+    return {
+        "crew": bench.call(with_crew, url=bench.store(), calls=calls),
+        "to_thread": bench.call(with_to_thread, calls=calls // 5),
+        "drain": _drain(bench, jobs, nothing_in_a_thread.name),
+        "drain_async": _drain(bench, jobs, nothing.name),
+    }
+
+
+def _drain(bench: Bench, jobs: int, function: str) -> float:
+    url = bench.store()
+    bench.call(fill, url=url, jobs=jobs, function=function)
+    seconds, _ = drain(bench, url, jobs)
+    return jobs / seconds
+
+
+async def with_crew(url: str, calls: int) -> float:
+    """In a child: microseconds a run."""
+    app.url = url
+    await fill(url, CONCURRENCY, function=nothing_in_a_thread.name)
+    async with app:
+        claims = await app.jobs.store.claim("bench", [nothing_in_a_thread.name], CONCURRENCY, 3600.0)
+        left, over = 0, asyncio.Event()
+
+        def ended(run: Run, result: Any, error: BaseException | None) -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                over.set()
+
+        crew = Crew(CONCURRENCY, Processes(1, lambda run, progress: None), ended)
+
+        async def burst() -> None:
+            nonlocal left
+            left = len(claims)
+            crew.start([Run(claim, nothing_in_a_thread) for claim in claims])
+            await over.wait()
+            over.clear()
+
+        micros = await _time(burst, calls)
+        await crew.close()
+    return micros
+
+
+async def with_to_thread(calls: int) -> float:
+    """In a child: microseconds a call."""
+
+    async def burst() -> None:
+        await asyncio.gather(*(asyncio.to_thread(nothing_in_a_thread) for _ in range(CONCURRENCY)))
+
+    return await _time(burst, calls)
+
+
+async def _time(burst: Callable[[], Any], calls: int) -> float:
+    await burst()
+    begun = time.perf_counter()
+    for _ in range(calls // CONCURRENCY):
+        await burst()
+    return (time.perf_counter() - begun) / calls * 1e6
+
+
+MEASURE = Measure(
+    "threads",
+    "Sync functions, in threads",
+    (
+        Row("crew", "the worker's threads, 100 at a time", "µs", (at_most(0.25, "to_thread"),)),
+        Row("to_thread", "asyncio.to_thread, 100 at a time", "µs"),
+        Row("drain", "drain of sync functions", "jobs/s", (ratio_to("drain_async"),)),
+        Row("drain_async", "drain of async functions", "jobs/s"),
+    ),
+    run,
+)

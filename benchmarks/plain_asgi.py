@@ -1,0 +1,148 @@
+"""What the way to an endpoint costs: plain ASGI, Starlette's router, or Starlette's own classes.
+
+The same work is reached in three ways, beside a server that only gives back what it got. Needs
+``wrk``. Figures are CPU time of the server a request, which other load disturbs less than requests
+a second. Used by docs/decisions/0002; run it as ``python -m benchmarks.plain_asgi``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+import raincheck.server
+from raincheck import App
+from raincheck.documents import encode, job_document, raw
+from raincheck.model import Stored
+from raincheck.server import create_server
+from raincheck.server.bodies import job_from
+from raincheck.server.wire import Protocol
+
+SECONDS = 4
+ROUNDS = 5
+CONNECTIONS = 32
+POST = """
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = '{"name": "one", "functions": [{"name": "add", "args": [1, 2]}]}'
+"""
+
+
+async def bare(scope: Any, receive: Any, send: Any) -> None:
+    """Give back what came."""
+    body = (await receive()).get("body") or b"{}" if scope["type"] == "http" else b""
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 202, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def classes(app: App) -> Any:
+    """The two endpoints as one writes them with Starlette."""
+
+    async def create(request: Request) -> Response:
+        draft = job_from(await request.body(), app.jobs.store.now(), app.functions, app.limits)
+        stored = Stored(await app.jobs.submit(draft))
+        await app.directory.refresh()
+        content = encode(job_document(stored, app.directory.offered, raw))
+        return Response(content, 202, {"location": f"/v1/job/{draft.id}"}, "application/json")
+
+    async def find(request: Request) -> Response:
+        stored = await app.jobs.find(request.path_params["id"])
+        await app.directory.refresh()
+        content = encode(job_document(stored, app.directory.offered, raw))
+        return Response(content, 200, media_type="application/json")
+
+    return Starlette(
+        routes=[
+            Route("/v1/job", create, methods=["POST"]),
+            Route("/v1/job/{id}", find),
+        ]
+    )
+
+
+async def serve(variant: str, folder: str) -> None:
+    """Serve a variant on a free port; print the port and the path of a job."""
+    app = App(f"sqlite:///{folder}/jobs.db")
+
+    @app.function
+    def add(*numbers: int) -> int:
+        return sum(numbers)
+
+    async with app:
+        job = await app.submit("one", [add.step(1, 2)])
+        if variant == "router":
+            raincheck.server._hot = lambda method, path: None
+        made: Any = {"bare": bare, "classes": classes(app)}.get(variant) or create_server(app)
+        config = uvicorn.Config(
+            made,
+            port=0,
+            http=Protocol,
+            log_level="critical",
+            access_log=False,
+            lifespan="off",
+            proxy_headers=False,
+        )
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve())
+        while not server.started:  # noqa: ASYNC110 - it has no event for it
+            await asyncio.sleep(0.01)
+        print(server.servers[0].sockets[0].getsockname()[1], f"/v1/job/{job.id}", flush=True)
+        await serving
+
+
+def measure(variant: str, call: str) -> tuple[float, float]:
+    """Microseconds of CPU a request, and requests a second."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "post.lua")
+        script.write_text(POST)
+        command = [sys.executable, "-m", "benchmarks.plain_asgi", variant, folder]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            port, path = server.stdout.readline().split()
+            options = ["-s", str(script)] if call == "POST" else []
+            url = f"http://127.0.0.1:{port}" + ("/v1/job" if call == "POST" else path)
+            began = cpu(server.pid)
+            wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}", *options, url]
+            said = subprocess.run(wrk, capture_output=True, text=True, check=True).stdout
+            used = cpu(server.pid) - began
+            server.terminate()
+    found = re.search(r"(\d+) requests in ([\d.]+)s", said)
+    assert found is not None, said
+    assert "Non-2xx" not in said, said
+    return used / int(found[1]) * 1e6, int(found[1]) / float(found[2])
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+def main() -> None:
+    """Measure all, taking turns; print the medians."""
+    variants = ("bare", "plain", "router", "classes")
+    for call in ("GET", "POST"):
+        runs = [{variant: measure(variant, call) for variant in variants} for _ in range(ROUNDS)]
+        for variant in variants:
+            used, rate = (statistics.median(run[variant][i] for run in runs) for i in (0, 1))
+            print(f"{call:5} {variant:8} {used:7.1f} µs CPU a request {rate:9.0f} requests/s", flush=True)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        uvloop = __import__("uvloop")
+        uvloop.run(serve(sys.argv[1], sys.argv[2]))
+    else:
+        main()

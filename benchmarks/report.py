@@ -1,0 +1,116 @@
+"""What came of a run: a table on the terminal, a table in Markdown, and all of it in JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from benchmarks.figures import Line, Spread
+from benchmarks.run import Result
+from benchmarks.table import HEADINGS, RIGHT, cells
+
+STYLES = {"yes": "green", "NO": "bold red"}
+
+
+def introduction(facts: dict[str, Any]) -> Iterator[str]:
+    """The machine, the versions and the settings, a line each."""
+    machine = facts["machine"]
+    yield (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}; "
+        f"load before {machine['load_before']}; a synced write of 4 KiB takes {machine['fsync_4k_ms']} ms"
+    )
+    yield ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    yield from (f"{side}: {text}" for side, text in facts["settings"].items())
+
+
+def show(results: Sequence[Result], console: Console) -> None:
+    """Print the table."""
+    table = Table(header_style="bold")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right" if heading in RIGHT else "left")
+    for result in results:
+        table.add_section()
+        table.add_row(Text(result.measure.title, style="bold"))
+        for line in cells(result.lines):
+            table.add_row(*(Text(text, style=STYLES.get(text, "")) for text in line))
+    console.print(table)
+    console.print(summary(results))
+
+
+def summary(results: Sequence[Result]) -> str:
+    """How many targets are met."""
+    met = [
+        verdict.met
+        for result in results
+        for line in result.lines
+        for verdict in line.verdicts
+        if verdict.check.is_target
+    ]
+    missing = f", {met.count(None)} not measured" if None in met else ""
+    return f"{met.count(True)} of {len(met)} targets met{missing}."
+
+
+def write(folder: Path, facts: dict[str, Any], results: Sequence[Result]) -> None:
+    """Write ``latest.json`` and ``latest.md``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {**facts, "measures": [_measure(result) for result in results]}
+    (folder / "latest.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (folder / "latest.md").write_text("\n".join(_markdown(facts, results)) + "\n", "utf-8")
+
+
+def _markdown(facts: dict[str, Any], results: Sequence[Result]) -> Iterator[str]:
+    runs = f"medians of {facts['repeat']} runs" if facts["repeat"] > 1 else "one run"
+    quick = ", a fifth of the size" if facts["quick"] else ""
+    yield from ("# Benchmarks", "", f"{facts['date']}, {runs}{quick}. {summary(results)}", "")
+    yield from (f"- {line}" for line in introduction(facts))
+    yield ""
+    yield f"| {' | '.join(HEADINGS)} |"
+    yield f"|{'|'.join('--:' if heading in RIGHT else '---' for heading in HEADINGS)}|"
+    for result in results:
+        yield f"| **{result.measure.title}** |" + " |" * (len(HEADINGS) - 1)
+        yield from (f"| {' | '.join(line)} |" for line in cells(result.lines))
+
+
+def _measure(result: Result) -> dict[str, Any]:
+    return {
+        "name": result.measure.name,
+        "title": result.measure.title,
+        "runs": result.runs,
+        "seconds": round(result.seconds, 1),
+        **({"problem": result.problem} if result.problem else {}),
+        "rows": [_row(line) for line in result.lines],
+    }
+
+
+def _row(line: Line) -> dict[str, Any]:
+    return {
+        "key": line.row.key,
+        "label": line.row.label,
+        "unit": line.row.unit,
+        "figure": _numbers(line.figure),
+        "checks": [
+            {
+                "against": verdict.check.against,
+                "ratio": _numbers(verdict.ratio),
+                "at_least": verdict.check.least,
+                "at_most": verdict.check.most,
+                "met": verdict.met,
+            }
+            for verdict in line.verdicts
+        ],
+    }
+
+
+def _numbers(spread: Spread | None) -> dict[str, float] | None:
+    if spread is None:
+        return None
+    return {
+        name: float(f"{value:.4g}")
+        for name, value in (("median", spread.middle), ("min", spread.least), ("max", spread.most))
+    }

@@ -1,0 +1,131 @@
+"""Whether the SQLite store slows down as queues grow: ``python -m benchmarks.store_growth``.
+
+Each call is measured with a thousand jobs queued and with 300,000, in the same run: what matters is
+the ratio. Times are of whole calls from asyncio, so the writing ones contain a sync of the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from raincheck import lifecycle
+from raincheck.clock import new_id
+from raincheck.model import Change, Claim, Job, State, Step
+from raincheck.store import Store, make_store
+from raincheck.store.base import Filter, Held
+from raincheck.triggers import Succeeded
+
+SIZES = (1_000, 300_000)
+ROUNDS = 100
+BATCH = 5_000
+
+Call = Callable[[], Awaitable[object]]
+
+
+def submission(store: Store, number: int) -> Change:
+    """A job of two steps; one in a thousand is urgent, one in a thousand is for later."""
+    now = store.now()
+    job = Job(
+        id=new_id(),
+        name=f"name {number % 10}",
+        steps=(Step(f"function {number % 3}", stage=0, args=b"[1,2,3]"), Step("then", stage=1)),
+        data=b'{"city":"Paris"}',
+        priority=1 if number % 1000 == 1 else 0,
+        scheduled_at=now + 86400.0 if number % 1000 == 2 else None,
+        result_ttl=86400.0,
+    )
+    return lifecycle.submit(job, now)
+
+
+async def fill(store: Store, begin: int, end: int) -> float:
+    """Submit jobs; microseconds a job."""
+    spent = 0.0
+    for at in range(begin, end, BATCH):
+        changes = [submission(store, number) for number in range(at, min(end, at + BATCH))]
+        begun = time.perf_counter()
+        await store.commit(changes)
+        spent += time.perf_counter() - begun
+    return spent / (end - begin) * 1e6
+
+
+class Calls:
+    """The calls that are measured; `restore` undoes what they did to the queues."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.held: list[Claim] = []
+
+    async def claim(self, limit: int) -> None:
+        """Claim so many steps."""
+        functions = ("function 0", "function 1", "function 2", "never submitted")
+        self.held += await self.store.claim("benchmark", functions, limit, 60.0)
+
+    async def finish_and_claim(self) -> None:
+        """Finish all that is held and claim as much again, in one transaction."""
+        held, self.held = self.held, []
+        now = self.store.now()
+        ended = [Succeeded(lifecycle.attempt_of(claim.lease), b"6") for claim in held]
+        changes = [lifecycle.advance(claim.job, e, now) for claim, e in zip(held, ended, strict=True)]
+        await asyncio.gather(self.store.commit(changes), self.claim(len(held)))
+        await self.store.commit([submission(self.store, number) for number in range(3, 3 + len(held))])
+
+    async def restore(self) -> None:
+        """Give back what is held."""
+        await self.store.release([Held(c.job.id, c.lease.step, c.lease.token) for c in self.held])
+        self.held.clear()
+
+
+async def measure(store: Store) -> dict[str, float]:
+    """Milliseconds of each call, the median."""
+    calls = Calls(store)
+    measured: dict[str, Call] = {
+        "commit of 1": lambda: store.commit([submission(store, 0)]),
+        "claim of 1": lambda: calls.claim(1),
+        "claim of 100": lambda: calls.claim(100),
+        "finish 100 and claim 100; submit 100": calls.finish_and_claim,
+        "newest 50": lambda: store.page(Filter(), 50),
+        "50 of a name": lambda: store.page(Filter(name="name 3"), 50),
+        "50 of a function": lambda: store.page(Filter(function="function 1"), 50),
+        "50 pending": lambda: store.page(Filter(state=State.PENDING), 50),
+        "alarmed": lambda: store.alarmed(100),
+        "counts": store.counts,
+    }
+    times: dict[str, float] = {}
+    for name, call in measured.items():
+        spent = []
+        for _ in range(ROUNDS):
+            if call == calls.finish_and_claim:
+                await calls.claim(100)
+            begun = time.perf_counter()
+            await call()
+            spent.append(time.perf_counter() - begun)
+            await calls.restore()
+        times[name] = statistics.median(spent) * 1e3
+    return times
+
+
+async def main() -> None:
+    """Measure at each size, and print a table."""
+    with tempfile.TemporaryDirectory(prefix="rc-") as folder:
+        store = make_store(f"sqlite:///{Path(folder) / 'raincheck.db'}")
+        await store.open()
+        results, have = [], 0
+        for size in SIZES:
+            cost = await fill(store, have, size)
+            print(f"{size:>9,} jobs queued, {cost:.1f} µs each")
+            results.append(await measure(store))
+            have = size
+        await store.close()
+    print(f"\n{'ms a call, median':38}" + "".join(f"{size:>12,}" for size in SIZES) + f"{'ratio':>8}")
+    for name, small in results[0].items():
+        large = results[-1][name]
+        print(f"{name:38}{small:12.3f}{large:12.3f}{large / small:8.2f}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,34 @@
+"""Four functions to make jobs of: the sample server of the document that started it all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raincheck import App, Context
+
+app = App(title="chain")
+
+
+@app.function("/v1/say-hello-world")
+async def say_hello_world(name: str = "world") -> str:
+    """Say hello."""
+    return f"Hello, {name}!"
+
+
+@app.function("/v1/test-1")
+async def test_1(ctx: Context) -> str:
+    """Leave a word for those who come after."""
+    ctx.data["left by"] = ctx.step.function
+    return "test-1 was here"
+
+
+@app.function("/v1/test-2")
+def test_2(ctx: Context) -> dict[str, Any]:
+    """Tell what the function before gave, and what is in the job's data."""
+    return {"previous": ctx.previous, "data": ctx.data}
+
+
+@app.function("/v1/test-fail")
+async def test_fail(ctx: Context, *args: Any) -> None:
+    """Fail, whatever it is given."""
+    raise RuntimeError(f"attempt {ctx.attempt} with {list(args)} failed, as always")

@@ -1,0 +1,54 @@
+"""Commands about raincheck itself."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import Annotated, Literal
+
+import msgspec
+from cyclopts import Parameter
+
+from raincheck.cli.exits import Exit
+from raincheck.cli.terminal import out, print_json
+from raincheck.version import VERSION
+
+Shell = Literal["bash", "fish", "powershell", "zsh"]
+
+
+def version(*, json: Annotated[bool, Parameter(show_default=False)] = False) -> int:
+    """Print the version of raincheck and of what it stands on.
+
+    Parameters
+    ----------
+    json
+        Print JSON.
+    """
+    versions = {
+        "raincheck": VERSION,
+        "python": platform.python_version(),
+        "sqlite": metadata.version("apsw").rpartition(".")[0],  # apsw is numbered after what it carries
+        "platform": platform.platform(terse=True),
+    }
+    if json:
+        print_json(msgspec.json.encode(versions))
+    else:
+        for name, value in versions.items():
+            out.print(f"{name:10}{value}")
+    return Exit.OK
+
+
+def install_completion(*, shell: Shell | None = None) -> int:
+    """Let the shell complete commands and options.
+
+    Parameters
+    ----------
+    shell
+        The shell, if it is not to be guessed.
+    """
+    from cyclopts.completion.install import create_install_completion_command
+
+    from raincheck.cli import cli
+
+    create_install_completion_command(cli.install_completion, add_to_startup=True)(shell=shell)
+    return Exit.OK

@@ -1,0 +1,130 @@
+"""Commands that list: jobs, functions, workers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+from rich.table import Table
+from rich.text import Text
+
+from raincheck.cli.api import Api
+from raincheck.cli.exits import Exit
+from raincheck.cli.follow import here_and_now
+from raincheck.cli.options import HERE, Connection
+from raincheck.cli.terminal import cut, note, plain, print_json, show
+from raincheck.cli.views import STYLES, elapsed, state_of, steps_of
+from raincheck.documents import FunctionSummary, JobPage, WorkerDocument
+from raincheck.model import State
+
+
+def jobs(
+    *,
+    state: State | None = None,
+    name: str | None = None,
+    function: str | None = None,
+    limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
+    cursor: str | None = None,
+    connection: Connection = HERE,
+) -> int:
+    """List jobs, newest first.
+
+    Parameters
+    ----------
+    state
+        Only jobs in this state.
+    name
+        Only jobs of this name.
+    function
+        Only jobs with this function.
+    limit
+        How many at most.
+    cursor
+        Go on where a listing ended, which printed this.
+    """
+    asked = {"state": state, "name": name, "function": function, "limit": limit, "cursor": cursor}
+    with Api(connection.url) as api:
+        reply = api.get("/v1/job", {key: value for key, value in asked.items() if value is not None})
+    if connection.json:
+        print_json(reply.body)
+        return Exit.OK
+    page, now = reply.read(JobPage), here_and_now()
+    table = _table("ID", "NAME", "STATE", "AGE", "FUNCTIONS")
+    for job in page.jobs:
+        table.add_row(
+            plain(job.id),
+            cut(job.name, 40),
+            Text(state_of(job), STYLES[job.state]),
+            elapsed(job.created_at, now),
+            cut(" ".join(step.name for step in steps_of(job)), 80),
+        )
+    _print(table, "no jobs")
+    if page.cursor is not None:
+        note(f"There are more: --cursor {page.cursor}")
+    return Exit.OK
+
+
+def functions(*, connection: Connection = HERE) -> int:
+    """List the functions that can be called."""
+    with Api(connection.url) as api:
+        reply = api.get("/v1/function")
+    if connection.json:
+        print_json(reply.body)
+        return Exit.OK
+    table = _table("NAME", "ARGUMENTS", "WORKERS", "QUEUED", "ABOUT")
+    for summary in reply.read(list[FunctionSummary]):
+        table.add_row(
+            plain(summary.name),
+            cut(_signature(summary), 60),
+            Text(str(len(summary.workers)), "" if summary.workers else "yellow"),
+            str(summary.queued),
+            cut(summary.doc.split("\n\n")[0], 100),
+        )
+    _print(table, "no functions")
+    return Exit.OK
+
+
+def workers(*, connection: Connection = HERE) -> int:
+    """List the workers."""
+    with Api(connection.url) as api:
+        reply = api.get("/v1/worker")
+    if connection.json:
+        print_json(reply.body)
+        return Exit.OK
+    now = here_and_now()
+    table = _table("ID", "STATE", "RUNNING", "SINCE", "SEEN", "VERSION", "FUNCTIONS")
+    for worker in reply.read(list[WorkerDocument]):
+        table.add_row(
+            plain(worker.id),
+            Text(plain(worker.state), "green" if worker.state == "active" else "yellow"),
+            f"{worker.running} of {worker.concurrency}",
+            elapsed(worker.started_at, now),
+            f"{elapsed(worker.seen_at, now)} ago",
+            plain(worker.version),
+            cut(" ".join(worker.functions), 80),
+        )
+    _print(table, "no workers")
+    return Exit.OK
+
+
+def _signature(summary: FunctionSummary) -> str:
+    """The arguments of a function: those that may be left out in brackets."""
+    required = summary.parameters.get("required", [])
+    properties: dict[str, Any] = summary.parameters.get("properties", {})
+    return " ".join(name if name in required else f"[{name}]" for name in properties)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for i, column in enumerate(columns):
+        table.add_column(column, no_wrap=i == 0)
+    return table
+
+
+def _print(table: Table, nothing: str) -> None:
+    """Print a table; if it is empty, say so beside stdout."""
+    if table.row_count:
+        show(table)
+    else:
+        note(nothing)

@@ -1,0 +1,119 @@
+"""What reaches the terminal: two consoles, and the rule that user data never brings escapes to it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable
+
+import msgspec
+from rich.console import Console, RenderableType
+from rich.highlighter import JSONHighlighter
+from rich.table import Table
+from rich.text import Text
+
+from raincheck.cli.exits import Refused
+from raincheck.errors import InvalidInput, RaincheckError
+from raincheck.model import ErrorDetail
+
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_WIDE = 1000
+"""Columns of what is no terminal: nothing is cut or wrapped for a program that reads it."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let `raincheck.cli.main` decide what it means that nobody reads any more."""
+        raise BrokenPipeError
+
+
+def _console(*, stderr: bool = False) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else _WIDE
+    return _Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+
+
+out = _console()
+err = _console(stderr=True)
+
+
+def plain(text: str) -> str:
+    """Text whose control characters, and those that turn its direction, are shown instead of obeyed."""
+    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+def one_line(value: object, limit: int = 200) -> str:
+    """A value as JSON on one line, cut if it is long."""
+    return cut(msgspec.json.encode(value).decode(), limit)
+
+
+def cut(text: str, limit: int = 200) -> str:
+    """Text on one line, no longer than ``limit``."""
+    line = plain(" ".join(text.split()))
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def show(*renderables: RenderableType) -> None:
+    """Print what may be a table; elsewhere than on a terminal, without the blanks that fill its lines."""
+    if out.is_terminal:
+        out.print(*renderables, sep="\n")
+        return
+    with out.capture() as capture:
+        out.print(*renderables, sep="\n")
+    out.file.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+    out.file.flush()
+
+
+def json_text(document: bytes) -> Text:
+    """JSON as it came, indented and coloured: a number keeps its digits, a control character its escape."""
+    return JSONHighlighter()(Text(_formatted(document, 2)))
+
+
+def print_json(document: bytes) -> None:
+    """Print a JSON document on stdout."""
+    out.print(json_text(document), soft_wrap=True)
+
+
+def print_json_line(document: bytes) -> None:
+    """Print JSON as one line of many."""
+    out.file.write(f"{_formatted(document, -1)}\n")
+    out.file.flush()
+
+
+def _formatted(document: bytes, indent: int) -> str:
+    text = msgspec.json.format(document, indent=indent).decode()
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def note(message: str, label: str = "", style: str = "dim") -> None:
+    """Say something beside the data, on stderr."""
+    head = (f"{label}: ", f"bold {style}") if label else ""
+    err.print(Text.assemble(head, (plain(message), "" if label else style)), soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """Say that something may not be as it should be."""
+    note(message, "Warning", "yellow")
+
+
+def complain(error: RaincheckError) -> None:
+    """Show an error: what it is, and each fault with where it lies."""
+    if isinstance(error, Refused):
+        problem = error.problem
+        note(problem.title, "Error", "red")
+        if problem.detail and not problem.errors:
+            err.print(Text(f"  {plain(problem.detail)}"), soft_wrap=True)
+        _print_faults(problem.errors)
+    elif isinstance(error, InvalidInput):
+        note("Invalid input", "Error", "red")
+        _print_faults(ErrorDetail(fault.detail, fault.pointer) for fault in error.faults)
+    else:
+        note(str(error), "Error", "red")
+
+
+def _print_faults(faults: Iterable[ErrorDetail]) -> None:
+    table = Table.grid(padding=(0, 2))
+    for fault in faults:
+        table.add_row("", Text(plain(fault.pointer or "/"), "bold"), Text(plain(fault.detail)))
+    if table.row_count:
+        err.print(table)

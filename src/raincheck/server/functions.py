@@ -1,0 +1,89 @@
+"""Functions over HTTP: what can be called, and calling it."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from raincheck.documents import CallDocument, FunctionSummary, function_summary, raw
+from raincheck.errors import NotFound
+from raincheck.lifecycle import previous_results
+from raincheck.model import FunctionInfo, Problem, State, Stored
+from raincheck.server.bodies import call_from, json_body
+from raincheck.server.exchange import Answer, Request, json_answer
+from raincheck.server.jobs import accepted, job_url, submit
+from raincheck.server.preferences import Waiting, waiting
+from raincheck.server.problems import answer_of
+
+UNKNOWN = Problem(title="The job failed", detail="no reason is known")
+CANCELLED = Problem(
+    type="cancelled",
+    title="The job was cancelled",
+    status=409,
+    detail="somebody cancelled it before it had a result: retry it, or call the function again",
+)
+
+
+async def call(request: Request) -> Answer:
+    """``POST /v1/function/{name}``"""
+    jobs = await request.jobs()
+    function = await _known(request)
+    wait = waiting(request, function.wait)
+    body = await json_body(request)
+    draft = call_from(body, function.name, jobs.store.now(), request.app.functions, request.app.limits)
+    stored = await submit(request, draft, body, wait)
+    return _result(request, stored, wait) if stored.job.state.ended else accepted(request, stored, wait)
+
+
+async def find(request: Request) -> Answer:
+    """``GET /v1/function/{name}``"""
+    function = await _known(request)
+    return json_answer(200, (await _summaries(request, [function]))[0])
+
+
+async def everything(request: Request) -> Answer:
+    """``GET /v1/function``"""
+    await request.jobs()
+    await request.app.directory.refresh()
+    infos = request.app.directory.infos()
+    return json_answer(200, await _summaries(request, [infos[name] for name in sorted(infos)]))
+
+
+async def _known(request: Request) -> FunctionInfo:
+    """What is known of the function in the path. Raises `NotFound`.
+
+    Its name may begin with a slash, which a proxy may have merged with the one before.
+    """
+    await request.jobs()
+    directory = request.app.directory
+    for look in (directory.refresh, directory.read):  # again, for its worker may have come just now
+        await look()
+        for name in (request.target, f"/{request.target}"):
+            info = directory.info(name)
+            if info is not None:
+                return info
+    raise NotFound(
+        f"no function is named {request.target[:100]!r}, here or at a worker: GET /v1/function lists them; "
+        "POST /v1/job also takes functions that no worker offers yet"
+    )
+
+
+async def _summaries(request: Request, infos: list[FunctionInfo]) -> list[FunctionSummary]:
+    jobs = await request.jobs()
+    await request.app.directory.refresh()
+    queued = (await jobs.store.counts()).queued
+    workers_of = request.app.directory.workers_of
+    return [function_summary(info, workers_of(info.name), queued.get(info.name, 0)) for info in infos]
+
+
+def _result(request: Request, stored: Stored, wait: Waiting) -> Answer:
+    """The answer of a call that has ended: its result, or the problem it ended with."""
+    job = stored.job
+    url = job_url(request, job.id)
+    place = (b"content-location", url)
+    if job.state is State.DONE:
+        result = raw(previous_results(job, job.steps[-1].stage + 1))
+        document = CallDocument(id=job.id, state=job.state, result=result)
+        return json_answer(200, document, place, *wait.applied(200))
+    problem = CANCELLED if job.state is State.CANCELLED else job.error or UNKNOWN
+    status = problem.status if job.state is State.CANCELLED or problem.status >= 500 else 500
+    return answer_of(replace(problem, instance=url.decode(), status=status), *wait.applied(status))

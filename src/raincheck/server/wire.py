@@ -1,0 +1,140 @@
+"""HTTP/1.1 as uvicorn speaks it, with what it lacks: limits on a request's head, and a gentle hang-up."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from raincheck.documents import encode
+from raincheck.server.problems import PROBLEM_JSON, problem_of
+from raincheck.server.refusals import HEAD_TOO_LARGE, MALFORMED, TOO_SLOW, Kind
+
+HEAD_BYTES = 32 * 1024
+HEAD_LINES = 200
+HEAD_SECONDS = 10.0
+"""How long a client may take to send a head, from when it connects or begins to."""
+
+LINGER_SECONDS = 2.0
+"""How long a client that is still sending may take to notice that it was answered."""
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection."""
+
+    _timer: asyncio.TimerHandle | None = None
+    _heading = True
+    _arrived = 0
+    _parsed = 0
+    lingering = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._socket = transport
+        super().connection_made(_Transport(transport, self))  # type: ignore[arg-type]
+        self._watch_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.lingering:
+            return
+        super().data_received(data)
+        if self._heading and not self.transport.is_closing():
+            self._arrived += len(data)
+            if self._arrived > HEAD_BYTES:
+                self._refuse(HEAD_TOO_LARGE, f"a head has at most {HEAD_BYTES} bytes: send less")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._watch_head()
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._heading = False
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP; uvicorn calls this for whatever went wrong in reading."""
+        if self._parsed > HEAD_BYTES or len(self.headers or ()) >= HEAD_LINES:
+            limits = f"at most {HEAD_LINES} headers and {HEAD_BYTES} bytes"
+            self._refuse(HEAD_TOO_LARGE, f"a head has {limits}: send less")
+        else:
+            self._refuse(MALFORMED, "this is not HTTP/1.1: mend the client, or what is between it and here")
+
+    def hang_up(self) -> None:
+        """Close the connection; if more of a request is coming, once the client has seen its answer."""
+        if self._heading or not self.cycle.more_body:
+            self._socket.close()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Read no more, and close soon: at once would reset the connection, and the answer be lost."""
+        if self.lingering or self._socket.is_closing():
+            return
+        self.lingering = True
+        self._stop_timer()
+        self._timer = self.loop.call_later(LINGER_SECONDS, self._socket.close)
+        cycle = getattr(self, "cycle", None)
+        if cycle is not None:  # a request before it, still at work, has nobody to answer
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._socket.write_eof()
+        self.flow.resume_reading()
+
+    def _count(self, size: int) -> None:
+        self._parsed += size
+        if self._parsed > HEAD_BYTES or len(self.headers) >= HEAD_LINES:
+            raise ValueError  # the parser stops, and send_400_response is called
+
+    def _watch_head(self) -> None:
+        self._heading, self._arrived, self._parsed = True, 0, 0
+        self._stop_timer()
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._late)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self) -> None:
+        if self._arrived:
+            self._refuse(TOO_SLOW, f"the head did not arrive within {HEAD_SECONDS:g} s: send it again")
+        else:
+            self._socket.close()
+
+    def _refuse(self, kind: Kind, detail: str) -> None:
+        """Answer with a problem, without asking the app, and hang up."""
+        body = encode(problem_of(kind, detail))
+        name, media = PROBLEM_JSON
+        head = (STATUS_LINE[kind.status], name, b": ", media, b"\r\nconnection: close\r\ncontent-length: ")
+        self._socket.write(b"".join((*head, b"%d\r\n\r\n" % len(body), body)))
+        self._linger()
+
+
+class _Transport:
+    """A transport as uvicorn sees it: to close it is to hang up."""
+
+    def __init__(self, transport: asyncio.Transport, protocol: Protocol) -> None:
+        self._transport = transport
+        self._protocol = protocol
+
+    def close(self) -> None:
+        self._protocol.hang_up()
+
+    def is_closing(self) -> bool:
+        return self._protocol.lingering or self._transport.is_closing()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

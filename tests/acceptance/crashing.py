@@ -1,0 +1,48 @@
+"""The app that test_crash runs in workers which are killed: every attempt leaves its lines in a ledger."""
+
+import asyncio
+import os
+import time
+
+from raincheck import App, Context, RetryOptions
+
+app = App()
+
+# nothing here is to fail for good, however often its worker is killed
+OPTIONS = RetryOptions(retry_limit=2, delay=0.01, lost_limit=1000)
+
+
+def note(what: str, ctx: Context, part: int) -> None:
+    """One line, in one write: it is there entirely or not at all, in the order of what happened."""
+    ledger = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(ledger, f"{what} {ctx.job.id} {part} {ctx.attempt}\n".encode())
+    finally:
+        os.close(ledger)
+
+
+def fails_first(number: int) -> bool:
+    """Whether a step with this number fails at its first attempt."""
+    return number % 5 == 0
+
+
+def ended(ctx: Context, part: int, number: int) -> int:
+    """The end of an attempt: it fails, or adds its number to what came before it."""
+    if fails_first(number) and ctx.step.retry_count == 0:
+        raise ValueError("the first attempt fails")
+    note("end", ctx, part)
+    return int(ctx.previous or 0) + number
+
+
+@app.function(retry=OPTIONS)
+async def on_the_loop(ctx: Context, part: int, number: int) -> int:
+    note("begin", ctx, part)
+    await asyncio.sleep(number % 7 / 50)
+    return ended(ctx, part, number)
+
+
+@app.function(retry=OPTIONS)
+def in_a_thread(ctx: Context, part: int, number: int) -> int:
+    note("begin", ctx, part)
+    time.sleep(number % 7 / 50)
+    return ended(ctx, part, number)

@@ -1,0 +1,85 @@
+"""raincheck's own commands as processes that are killed, and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+LISTENING = "Listening and serving HTTP on "
+
+
+class Command:
+    """``raincheck ...`` as a process; what it prints is kept, to be shown when a test fails."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        self._arguments = arguments
+        self._environment = environment
+        self._process: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._url: asyncio.Future[str] | None = None
+        self.printed: list[str] = []
+
+    async def start(self) -> None:
+        """Start it, for the first time or again."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAINCHECK_")}
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "raincheck", *self._arguments),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=kept | self._environment,
+        )
+        if self._url is None or self._url.done():  # else it was killed before it could say it
+            self._url = asyncio.get_running_loop().create_future()
+        self._reading = asyncio.create_task(self._read(self._process.stdout))
+
+    async def _read(self, output: asyncio.StreamReader | None) -> None:
+        assert output is not None
+        async for line in output:
+            text = line.decode()
+            self.printed.append(text)
+            if text.startswith(LISTENING) and self._url is not None:
+                self._url.set_result(text.removeprefix(LISTENING).strip())
+
+    async def url(self) -> str:
+        """Where the server listens that was started last, once it does."""
+        assert self._url is not None
+        return await asyncio.shield(self._url)
+
+    async def kill(self) -> None:
+        """Kill it, as a power cut would."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> int:
+        """Tell it to stop; its exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def _end(self, number: int) -> int:
+        assert self._process is not None
+        assert self._reading is not None
+        self._process.send_signal(number)
+        code = await self._process.wait()
+        await self._reading
+        return code
+
+    @property
+    def running(self) -> bool:
+        """Whether it is there."""
+        return self._process is not None and self._process.returncode is None
+
+
+@asynccontextmanager
+async def running(*commands: Command) -> AsyncIterator[None]:
+    """The commands, started; none of them is left at the end."""
+    try:
+        for command in commands:
+            await command.start()
+        yield
+    finally:
+        for command in commands:
+            if command.running:
+                await command.kill()

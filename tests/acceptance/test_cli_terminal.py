@@ -1,0 +1,214 @@
+"""What a user sees: the demo, a job live on a terminal, Ctrl-C, and how quickly it is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.processes import APP, LISTENING, ROOT, Running, raincheck, running, serving, store_in
+
+pytestmark = pytest.mark.acceptance
+
+pty = pytest.importorskip("pty", reason="a terminal is what this is about")
+
+
+class Terminal:
+    """raincheck on a terminal of 100 columns."""
+
+    def __init__(self, *arguments: str, **environment: str) -> None:
+        self._reader, terminal = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "raincheck", *arguments],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+            env=os.environ | {"TERM": "xterm", "COLUMNS": "100", "LINES": "40"} | environment,
+        )
+        os.close(terminal)
+        self.shown = ""
+
+    def until(self, words: str) -> str:
+        """Wait for these words; all that was shown, without the terminal's commands."""
+        while words not in self.shown and (read := self._read()):
+            self.shown += read
+        assert words in self.shown, self.shown
+        return self.shown
+
+    def rest(self) -> str:
+        """All that was shown when it has ended."""
+        while read := self._read():
+            self.shown += read
+        os.close(self._reader)
+        return self.shown
+
+    def _read(self) -> str:
+        try:
+            text = os.read(self._reader, 65536).decode(errors="replace")
+        except OSError:  # the other end is closed
+            return ""
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text) or " "
+
+
+def test_the_demo_shows_a_job_from_its_submission_to_its_end(tmp_path: Path) -> None:
+    """A parallel stage, a retry and progress; no file and no process stays behind."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TMPDIR", str(tmp_path))
+        ran = raincheck("demo")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    for words in (
+        "POST http://127.0.0.1:",
+        '/rain/stations("Bergen")  retrying   try 1/3  the register does not answer',
+        '/rain/measure("hill")     doing      ',
+        "rain in Bergen  done after",
+        '"retry_count":2',
+        '"result": {"millimetres":5.9,"advice":"take a rain check"}',
+    ):
+        assert words in ran.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_on_a_terminal_is_live(tmp_path: Path) -> None:
+    """A bar for each function, drawn again and again."""
+    terminal = Terminal("demo", TMPDIR=str(tmp_path))
+    shown = terminal.rest()
+    assert terminal.process.wait() == 0
+    assert '┌ ✓  /rain/measure("harbour")  ━━━━━━━━━━━━  done' in shown
+    assert len(re.findall(r"[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]  /rain/stations", shown)) > 2
+
+
+def test_the_demo_that_is_interrupted_cleans_up(tmp_path: Path) -> None:
+    """Exit code 130, and no file stays behind."""
+    terminal = Terminal("demo", TMPDIR=str(tmp_path))
+    terminal.until("Following it")
+    terminal.process.send_signal(signal.SIGINT)
+    terminal.rest()
+    assert terminal.process.wait() == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_can_be_watched_on_a_terminal(tmp_path: Path) -> None:
+    """Until it ends; the last picture stays."""
+    with serving(tmp_path) as (_, url):
+        job_id = raincheck("call", "work", "8", "--no-wait", url=url).stdout.strip()
+        terminal = Terminal("watch", job_id, "--url", url)
+        shown = terminal.rest()
+        assert terminal.process.wait() == 0
+        assert re.search(r"━ +doing +\S+ s +part \d", shown)
+        assert "work(8)  ━━━━━━━━━━━━  done" in shown
+
+
+def test_a_job_that_waits_for_a_worker_says_so(tmp_path: Path) -> None:
+    """And it goes on when one comes."""
+    store = store_in(tmp_path)
+    with running("server", APP, "--port", "0", "--store", store) as server:
+        url = server.line(LISTENING)
+        job_id = raincheck("call", "work", "--no-wait", url=url).stdout.strip()
+        with running("watch", job_id, "--url", url) as watch:
+            watch.line("Warning: no worker offers 'work' now")
+            with running("worker", APP, "--store", store):
+                watch.line("done after")
+
+
+def test_ctrl_c_leaves_a_watched_job_alone(tmp_path: Path) -> None:
+    """Exit code 130, and how to stop it."""
+    with serving(tmp_path, "--grace", "0.1") as (_, url):
+        job_id = raincheck("call", "nap", "60", "--no-wait", url=url).stdout.strip()
+        terminal = Terminal("watch", job_id, "--url", url)
+        terminal.until("nap(60)")
+        terminal.process.send_signal(signal.SIGINT)
+        assert f"The job goes on. To stop it: raincheck cancel {job_id} --url {url}" in " ".join(
+            terminal.rest().split()
+        )
+        assert terminal.process.wait() == 130
+        assert json.loads(raincheck("status", job_id, "--json", url=url).stdout)["state"] == "doing"
+
+
+def test_a_watch_outlives_a_server_that_is_restarted(tmp_path: Path) -> None:
+    """It says that the server is away, and goes on when it is back."""
+    with serving(tmp_path, "--lease", "1") as (server, url):
+        job_id = raincheck("call", "nap", "1", "--no-wait", url=url).stdout.strip()
+        with running("watch", job_id, "--url", url) as watch:
+            watch.line("nap(1)")
+            server.signal(signal.SIGKILL)
+            watch.line("Warning: no server answers at")
+            with serving(tmp_path, "--port", url.rpartition(":")[2]):
+                watch.line("done after")
+                assert watch.process.wait() == 0
+
+
+@pytest.mark.parametrize("arguments", [["version"], ["version", "--json"]])
+def test_nobody_needs_to_read_it_all(arguments: list[str]) -> None:
+    """A reader that has gone, as head goes, is no failure."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = subprocess.run(
+        [sys.executable, "-m", "raincheck", *arguments], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+
+
+def test_on_a_terminal_log_lines_are_short(tmp_path: Path) -> None:
+    """The time, the level and the message."""
+    app = ROOT / "examples" / "chain" / "app.py"
+    terminal = Terminal("serve", str(app), "--port", "0", "--store", store_in(tmp_path))
+    terminal.until("Listening and serving HTTP on ")
+    terminal.process.send_signal(signal.SIGINT)
+    assert "Stopping; what runs gets 30 s to end." in terminal.rest()
+    assert terminal.process.wait() == 0
+
+
+@pytest.mark.parametrize("code", ["import raincheck", "from raincheck import App"])
+def test_importing_is_quick(code: str, record_property: Callable[[str, object], None]) -> None:
+    """The time is told, not judged; that no web stack is loaded is judged."""
+    begun = time.perf_counter()
+    modules = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    record_property("milliseconds", round((time.perf_counter() - begun) * 1000))
+    assert not {"starlette", "uvicorn", "httpx2", "cyclopts", "rich", "raincheck.worker"} & set(modules)
+    if code == "import raincheck":
+        assert not {"asyncio", "msgspec", "apsw", "raincheck.app"} & set(modules)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unwanted"),
+    [
+        (["--help"], {"asyncio", "msgspec", "apsw", "httpx2", "starlette"}),
+        (["jobs"], {"apsw", "starlette", "uvicorn"}),
+    ],
+)
+def test_a_command_loads_what_it_needs(arguments: list[str], unwanted: set[str]) -> None:
+    """Help loads no command, and a client no server."""
+    code = (
+        "import sys\nfrom raincheck.cli import main\n"
+        f"main([*{arguments!r}, *{['--url', 'http://127.0.0.1:1'] if arguments == ['jobs'] else []!r}])\n"
+        "sys.stderr.write('\\n'.join(sys.modules))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not unwanted & set(ran.stderr.split())
+
+
+def test_how_quickly_it_is_there(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    """Told, not judged: machines differ."""
+    begun = time.perf_counter()
+    assert raincheck("--help").returncode == 0
+    record_property("help", round((time.perf_counter() - begun) * 1000))
+    begun = time.perf_counter()
+    server: Running
+    with serving(tmp_path) as (server, _):
+        record_property("server ready", round((time.perf_counter() - begun) * 1000))
+        assert server.process.poll() is None

@@ -1,0 +1,163 @@
+"""Servers and workers are killed again and again: no acknowledged job is lost, none goes wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+import pytest
+
+from raincheck import App
+from raincheck.model import Job
+from tests.acceptance import crashing
+from tests.acceptance.support import Command, running
+from tests.contract.leaks import all_jobs, assert_no_leaks
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+
+JOBS = 2000
+KILLS = 20
+CONCURRENCY = 10
+LEASE = 1
+SUBMITTERS = 8
+PAUSE = 0.15
+"""Seconds between two orders of one submitter, at most: there is work to do at every kill."""
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where the database is; short enough for the names of sockets."""
+    with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+class Order(NamedTuple):
+    """A job to be submitted: its idempotency key, and its steps as (function, number)."""
+
+    key: str
+    steps: list[tuple[str, int]]
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The request."""
+        return {
+            "name": "crash",
+            "functions": [
+                {"name": function, "args": [part, number]}
+                for part, (function, number) in enumerate(self.steps)
+            ],
+        }
+
+
+def orders(chance: random.Random) -> list[Order]:
+    """Jobs of one to three steps."""
+
+    def steps() -> list[tuple[str, int]]:
+        return [
+            (chance.choice(("on_the_loop", "in_a_thread")), chance.randrange(1000))
+            for _ in range(chance.randint(1, 3))
+        ]
+
+    return [Order(f"key-{n}", steps()) for n in range(JOBS)]
+
+
+async def submit(
+    server: Command, chance: random.Random, todo: list[Order], acknowledged: dict[str, Order]
+) -> None:
+    """Submit what there is to do, each order until it is acknowledged, whatever happens to the server."""
+    async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
+        while todo:
+            order = todo.pop()
+            await asyncio.sleep(chance.uniform(0.0, PAUSE))
+            while True:
+                try:
+                    answer = await client.post(
+                        f"{await server.url()}/v1/job",
+                        json=order.body,
+                        headers={"Idempotency-Key": f'"{order.key}"', "Prefer": "respond-async"},
+                    )
+                except httpx2.TransportError:  # it was killed, perhaps after it had stored the job
+                    await asyncio.sleep(0.01)
+                    continue
+                assert answer.status_code in (200, 202, 503), answer.text
+                if answer.status_code != 503:
+                    acknowledged[answer.json()["id"]] = order
+                    break
+
+
+async def kill_at_random(chance: random.Random, victims: list[Command]) -> Counter[int]:
+    """Kill one after the other, and start each again; how often each was killed."""
+    kills: Counter[int] = Counter()
+    for _ in range(KILLS):
+        await asyncio.sleep(chance.uniform(0.1, 1.5))
+        number = chance.randrange(len(victims))
+        kills[number] += 1
+        await victims[number].kill()
+        await victims[number].start()
+    return kills
+
+
+async def test_whatever_is_killed_every_job_ends_well(folder: Path) -> None:
+    """Jobs acknowledged by servers that are killed, run by workers that are killed, are done once."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")  # noqa: T201 - shown if it fails
+    chance = random.Random(seed)
+    target, url, ledger = f"{crashing.__file__}:app", f"sqlite:///{folder / 'db'}", folder / "ledger"
+    working = ("--lease", str(LEASE), "--concurrency", str(CONCURRENCY), "--log-level", "warning")
+    server = Command("server", target, "--port", "0", "--store", url, "--log-level", "warning")
+    workers = [Command("worker", target, "--store", url, *working, LEDGER=str(ledger)) for _ in range(2)]
+    todo, acknowledged = orders(chance), dict[str, Order]()
+    async with running(server, *workers), App(url) as app:
+        async with asyncio.TaskGroup() as group:
+            killing = group.create_task(kill_at_random(chance, [*workers, server]))
+            for _ in range(SUBMITTERS):
+                group.create_task(submit(server, chance, todo, acknowledged))
+        ended = [await app.jobs.wait(job_id, 30) for job_id in acknowledged]
+        assert [await command.stop() for command in (server, *workers)] == [0, 0, 0]
+        assert (await app.jobs.store.counts()).leased == 0
+        assert len(await all_jobs(app.jobs.store)) == len(acknowledged) == JOBS
+        await assert_no_leaks(app.jobs.store)
+    kills = killing.result()
+    lost = [check(stored.job, acknowledged[stored.job.id]) for stored in ended]
+    print(f"killed {sorted(kills.items())}, {sum(lost)} attempts lost")  # noqa: T201
+    assert 0 < sum(lost) <= 2 * CONCURRENCY * (kills[0] + kills[1])
+    check_ledger([stored.job for stored in ended], ledger.read_text("ascii").splitlines())
+
+
+def check(job: Job, order: Order) -> int:
+    """Each step has its own result, recorded once; how many of its attempts were lost."""
+    assert job.state == "done", job
+    total = 0
+    for step, (function, number) in zip(job.steps, order.steps, strict=True):
+        total += number
+        assert (step.function, step.result) == (function, b"%d" % total)
+        assert step.retry_count == 1 + crashing.fails_first(number)
+    recorded = [event.step for event in job.events if event.kind == "step-done"]
+    assert recorded == list(range(len(job.steps)))
+    return sum(step.lost_count for step in job.steps)
+
+
+def check_ledger(jobs: list[Job], lines: list[str]) -> None:
+    """No attempt was made twice, none before its turn, and no more of them than were recorded."""
+    when: dict[tuple[str, str, int, int], int] = {}
+    for moment, line in enumerate(lines):
+        what, job_id, part, attempt = line.split()
+        key = (what, job_id, int(part), int(attempt))
+        assert key not in when, f"twice: {line}"
+        when[key] = moment
+    for job in jobs:
+        last_end = -1
+        for n, step in enumerate(job.steps):
+            attempts = range(1, step.retry_count + step.lost_count + 1)
+            begun = [when[k] for a in attempts if (k := ("begin", job.id, n, a)) in when]
+            assert last_end < min(begun)
+            last_end = when["end", job.id, n, attempts[-1]]
+            assert max(begun) < last_end
+    made = sum(step.retry_count + step.lost_count for job in jobs for step in job.steps)
+    assert sum(key[0] == "begin" for key in when) <= made

@@ -1,0 +1,288 @@
+"""Real processes on one SQLite file: they wake each other, and none of them loses anything."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import apsw
+import pytest
+
+from raincheck.model import Stored
+from raincheck.store import Store, make_store
+from tests.acceptance import sqlite_children
+from tests.acceptance.sqlite_children import submission
+from tests.contract.leaks import assert_no_leaks
+
+pytestmark = pytest.mark.acceptance
+
+CHILDREN = str(sqlite_children.__file__)
+WAKE = 0.020
+"""Seconds within which an idle claimer is to have what was committed."""
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """Where a database may be; short enough for the names of sockets."""
+    with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder) / "raincheck.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[Store]:
+    """An open store in this process."""
+    store = make_store(url_of(path))
+    await store.open()
+    yield store
+    await store.close()
+
+
+def url_of(path: Path) -> str:
+    """A database as a URL."""
+    return f"sqlite:///{path}"
+
+
+@asynccontextmanager
+async def child(
+    role: str, path: Path, number: float = 0, **env: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that plays a role; it is killed at the end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        CHILDREN,
+        role,
+        url_of(path),
+        str(number),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+
+
+async def line(process: asyncio.subprocess.Process) -> list[str]:
+    """The words of the next line that a child says."""
+    assert process.stdout is not None
+    return (await process.stdout.readline()).decode().split()
+
+
+async def run(role: str, path: Path, number: float = 0) -> tuple[int | None, str]:
+    """How a child ended, and all that it said."""
+    async with child(role, path, number) as process:
+        said, _ = await process.communicate()
+        return process.returncode, said.decode()
+
+
+def show(*words: object) -> None:
+    """Figures, shown by ``pytest -s``."""
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+
+
+def check_integrity(path: Path) -> None:
+    """The file is as SQLite wants it."""
+    connection = apsw.Connection(str(path))
+    assert connection.execute("PRAGMA integrity_check").get == "ok"
+    connection.close()
+
+
+class TestWaking:
+    """An idle claimer in another process."""
+
+    @pytest.mark.parametrize("bell", ["works", "is blocked"])
+    async def test_a_commit_wakes_an_idle_claimer(self, path: Path, bell: str) -> None:
+        """In much less time than anybody notices, with the bell or without."""
+        if bell == "is blocked":
+            path.with_name(path.name + "-bell").write_text("a file where the folder would be")
+        store = make_store(url_of(path))
+        await store.open()
+        delays = []
+        async with child("claimer", path) as claimer:
+            assert await line(claimer) == ["ready"]
+            for _ in range(21):
+                await asyncio.sleep(0.05)  # it is idle by now
+                change = submission(store)
+                committed = time.monotonic()
+                assert await store.commit([change]) == [None]
+                job_id, claimed = await line(claimer)
+                assert job_id == change.job.id
+                delays.append(float(claimed) - committed)
+        await store.close()
+        show(f"the bell {bell}: claimed after", *(f"{1000 * delay:.1f}" for delay in delays), "ms")
+        assert statistics.median(delays) < (WAKE if bell == "works" else 2 * WAKE)
+
+    @pytest.mark.parametrize("bell", ["works", "is blocked"])
+    async def test_an_idle_claimer_costs_nothing_to_speak_of(self, path: Path, bell: str) -> None:
+        """Less than a hundredth of a core."""
+        if bell == "is blocked":
+            path.with_name(path.name + "-bell").write_text("a file where the folder would be")
+        _, said = await run("idler", path, 3.0)
+        show(f"the bell {bell}: {100 * float(said):.2f} % of a core")
+        assert float(said) < 0.01
+
+
+class TestManyWriters:
+    """Several processes that write as fast as they can."""
+
+    async def test_nobody_is_ever_locked_out(self, path: Path, store: Store) -> None:
+        """No error, nothing lost, and a WAL that does not grow for ever."""
+        runs = [run("hammer", path, 3.0) for _ in range(4)]
+        results = await asyncio.gather(*runs, run("looker", path, 3.0))
+        show("finished:", *(said.strip() for _, said in results[:4]), "pages read:", results[4][1].strip())
+        assert [code for code, _ in results] == [0] * 5
+        assert all(int(said) > 0 for _, said in results)
+        wal = path.with_name(path.name + "-wal").stat().st_size
+        show(f"WAL: {wal / 1024**2:.1f} MiB")
+        assert wal < 64 * 1024**2
+        await assert_no_leaks(store)
+        check_integrity(path)
+
+    async def test_many_processes_create_one_database(self, path: Path) -> None:
+        """One makes it, the others find it made."""
+        results = await asyncio.gather(*(run("opener", path) for _ in range(8)))
+        assert results == [(0, "opened\n")] * 8
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked there")
+    async def test_a_forked_process_cannot_use_the_store(self, path: Path) -> None:
+        """It is told so at once, and harms nobody."""
+        assert await run("forker", path) == (0, "StoreUnavailable\ngoes on\n")
+
+
+class TestKilling:
+    """A process that is killed while it commits."""
+
+    async def test_what_was_acknowledged_is_there(self, path: Path, store: Store) -> None:
+        """Every commit that returned, of every process that was killed."""
+        acknowledged: list[str] = []
+        for number in range(6):
+            async with child("committer", path) as committer:
+                for _ in range(5 + 7 * number):
+                    acknowledged += await line(committer)
+                assert await store.commit([submission(store)]) == [None]  # it locks nobody out
+                committer.send_signal(signal.SIGKILL)
+                said, _ = await committer.communicate()
+                *complete, _ = said.decode().split("\n")
+                acknowledged += " ".join(complete).split()
+            assert await store.commit([submission(store)]) == [None]
+        found = await store.find(acknowledged)
+        assert [each.job.id for each in found if isinstance(each, Stored)] == acknowledged
+        await assert_no_leaks(store)
+        check_integrity(path)
+
+    async def test_what_was_acknowledged_is_there_for_who_comes_later(self, path: Path) -> None:
+        """Also if nobody else had the file open."""
+        async with child("committer", path) as committer:
+            acknowledged = [job_id for _ in range(20) for job_id in await line(committer)]
+            committer.kill()
+            await committer.wait()
+        async with AsyncExitStack() as stack:
+            store = make_store(url_of(path))
+            await store.open()
+            stack.push_async_callback(store.close)
+            found = await store.find(acknowledged)
+            assert [each.job.id for each in found if isinstance(each, Stored)] == acknowledged
+
+
+class TestFullDisk:
+    """No file may grow any more."""
+
+    async def test_a_full_disk_loses_nothing_and_passes(self, path: Path) -> None:
+        """Commits fail with an error that says so, and go on when there is room, without a restart."""
+        code, said = await run("filler", path)
+        show(said)
+        lines = [words.split() for words in said.splitlines()]
+        refused = [words for words in lines if words[0] == "full"]
+        assert code == 0
+        assert {words[1] for words in refused} == {"StoreFull"}
+        assert len(refused) > 1
+        told = {words[0]: words[1:] for words in lines if words[0] != "full"}
+        assert told["kept"][0] == told["kept"][1]
+        assert told["resumed"] == ["True"]
+        assert told["after"][0] == told["after"][1]
+        check_integrity(path)
+
+
+class TestUnusableFiles:
+    """What is not a raincheck database."""
+
+    def refusal(self, path: Path, **env: str) -> str:
+        """Why a file cannot be opened."""
+        command = [sys.executable, CHILDREN, "opener", url_of(path)]
+        return subprocess.run(
+            command, env={**os.environ, **env}, capture_output=True, check=True, text=True
+        ).stdout.strip()
+
+    def test_a_file_that_is_no_database(self, path: Path) -> None:
+        """It is refused, and left as it is."""
+        path.write_text("Dear diary, " * 1000)
+        assert self.refusal(path) == (
+            f"StoreUnusable {path} is no intact SQLite database: file is not a database"
+        )
+        assert path.read_text() == "Dear diary, " * 1000
+
+    def test_a_database_of_another_program(self, path: Path) -> None:
+        """It is refused, and left as it is."""
+        other = apsw.Connection(str(path))
+        other.execute("CREATE TABLE diary (text)")
+        other.close()
+        before = path.read_bytes()
+        assert self.refusal(path) == (
+            f"StoreUnusable {path} is the database of another program; give raincheck its own file"
+        )
+        assert path.read_bytes() == before
+
+    def test_a_database_of_a_newer_version(self, path: Path) -> None:
+        """It is refused, and left as it is."""
+        assert self.refusal(path) == "opened"
+        newer = apsw.Connection(str(path))
+        newer.execute("UPDATE meta SET version = 99")
+        newer.close()
+        assert self.refusal(path) == (
+            f"StoreUnusable {path} was written by a newer raincheck (format 99, this one knows 1): "
+            "upgrade raincheck"
+        )
+
+    def test_a_damaged_database(self, path: Path) -> None:
+        """It is refused."""
+        assert self.refusal(path) == "opened"
+        content = bytearray(path.read_bytes())
+        content[100:4096] = os.urandom(3996)
+        path.write_bytes(content)
+        assert self.refusal(path).startswith(f"StoreUnusable {path} is no intact SQLite database:")
+
+    def test_a_folder_that_is_not_there(self, path: Path) -> None:
+        """The error says where to look."""
+        assert self.refusal(path / "nowhere" / "raincheck.db") == (
+            f"StoreUnavailable {path}/nowhere/raincheck.db cannot be opened: "
+            "look at its folder and their permissions"
+        )
+
+    def test_a_folder_in_its_place(self, path: Path) -> None:
+        """The error says where to look."""
+        path.mkdir()
+        assert self.refusal(path).startswith(f"StoreUnavailable {path} cannot be opened")
+
+    @pytest.mark.skipif(os.name != "posix", reason="permissions are different there")
+    def test_a_file_that_cannot_be_written(self, path: Path) -> None:
+        """The error says where to look."""
+        assert self.refusal(path) == "opened"
+        for each in (path, path.parent):
+            each.chmod(0o555 if each.is_dir() else 0o444)
+        nobody = {"AS_NOBODY": "1"} if os.geteuid() == 0 else {}
+        try:
+            assert self.refusal(path, **nobody) == (
+                f"StoreUnavailable {path} cannot be written: look at the permissions of it and its folder"
+            )
+        finally:
+            path.parent.chmod(0o755)

@@ -1,0 +1,81 @@
+"""The app that the commands are tried on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+from raincheck import App, Context, RetryOptions
+
+app = App("sqlite:///never-used.db", title="for the commands")
+
+ESCAPES = "\x1b[31mred\x1b[0m \x9b2J \u202eleft"
+
+
+@app.function
+async def add(*numbers: float) -> float:
+    """The sum."""
+    return sum(numbers)
+
+
+@app.function
+def echo(*args: Any, **kwargs: Any) -> Any:
+    """What it was given."""
+    return [args, kwargs]
+
+
+@app.function
+async def greet(name: str, greeting: str = "Hello") -> str:
+    """A greeting."""
+    return f"{greeting}, {name}!"
+
+
+@app.function("team/fail", retry=RetryOptions(retry_limit=2, delay=0.0))
+async def fail(reason: str = "always") -> None:
+    """No result, ever."""
+    raise ValueError(reason)
+
+
+@app.function(wait=0.0)
+async def work(ctx: Context, parts: int = 4) -> str:
+    """Something that tells how far it has come; calls of it do not wait."""
+    for part in range(parts):
+        ctx.progress(part, parts, f"part {part}")
+        await asyncio.sleep(0.2)
+    return "worked"
+
+
+@app.function
+async def nap(ctx: Context, seconds: float) -> str:
+    """Takes its time, and says when it begins."""
+    ctx.log.info("napping")
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+@app.function
+async def block(ctx: Context, seconds: float) -> str:
+    """Holds the loop, as nobody should."""
+    ctx.log.info("blocking")
+    time.sleep(seconds)  # noqa: ASYNC251 - the very point
+    return "blocked"
+
+
+@app.function(process=True)
+def elsewhere() -> int:
+    """The process that it runs in."""
+    return os.getpid()
+
+
+@app.function
+def escapes() -> str:
+    """What a terminal would obey."""
+    return ESCAPES
+
+
+@app.function("fail-with-escapes")
+def fail_with_escapes() -> None:
+    """An error that a terminal would obey."""
+    raise ValueError(ESCAPES)

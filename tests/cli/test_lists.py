@@ -1,0 +1,89 @@
+"""raincheck jobs, functions, workers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.conftest import Run
+
+
+def ids(run: Run, *arguments: str) -> list[str]:
+    ran = run("jobs", *arguments, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    return [job["id"] for job in json.loads(ran.out)["jobs"]]
+
+
+def test_jobs_are_listed_newest_first(run: Run) -> None:
+    """Each with its id, name, state and functions."""
+    first, second = (run("call", "add", str(i), "--json").job_id for i in range(2))
+    ran = run("jobs", "--limit", "2")
+    assert ran.code == 0
+    assert [line.split()[0] for line in ran.out.splitlines()] == ["ID", second, first]
+    assert ran.out.splitlines()[1].split()[1:3] == ["add", "done"]
+
+
+def test_jobs_can_be_filtered(run: Run) -> None:
+    """By state, by name, by function."""
+    failed, done = run("call", "team/fail", "--json").job_id, run("call", "add", "--json").job_id
+    assert ids(run, "--state", "failed", "--limit", "1") == [failed]
+    assert ids(run, "--name", "add", "--limit", "1") == [done]
+    assert ids(run, "--function", "team/fail", "--limit", "1") == [failed]
+    assert ids(run, "--name", "no such name") == []
+
+
+def test_a_listing_goes_on_at_its_cursor(run: Run) -> None:
+    """The cursor is told, and takes up where the page ended."""
+    for _ in range(3):
+        run("call", "add")
+    ran = run("jobs", "--limit", "2")
+    cursor = ran.err.strip().removeprefix("There are more: --cursor ")
+    everything = ids(run, "--limit", "3")
+    assert ids(run, "--limit", "1", "--cursor", cursor) == everything[2:]
+
+
+def test_no_jobs_are_told_beside_stdout(run: Run) -> None:
+    """A script that counts lines counts none."""
+    assert run("jobs", "--name", "no such name") == (0, "", "no jobs\n")
+
+
+@pytest.mark.parametrize(
+    "option", [["--state", "odd"], ["--limit", "x"], ["--limit", "0"], ["--cursor", "%"]]
+)
+def test_a_bad_filter_is_refused(run: Run, option: list[str]) -> None:
+    """Exit code 2, here or by the server."""
+    ran = run("jobs", *option)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("Error: ")
+
+
+def test_functions_are_listed(run: Run) -> None:
+    """Each with its arguments, its workers and what it is for."""
+    run("call", "add")
+    lines = run("functions").out.splitlines()
+    assert lines[0].split() == ["NAME", "ARGUMENTS", "WORKERS", "QUEUED", "ABOUT"]
+    greet = next(line for line in lines if line.startswith("greet"))
+    assert greet.split() == ["greet", "name", "[greeting]", "1", "0", "A", "greeting."]
+
+
+def test_functions_as_json(run: Run) -> None:
+    """With their schemas."""
+    functions = {each["name"]: each for each in json.loads(run("functions", "--json").out)}
+    assert functions["greet"]["parameters"]["required"] == ["name"]
+
+
+def test_workers_are_listed(run: Run) -> None:
+    """Each with its state and what it does."""
+    run("call", "add")
+    lines = run("workers").out.splitlines()
+    assert lines[0].split()[:3] == ["ID", "STATE", "RUNNING"]
+    assert "active" in lines[1]
+    assert len(lines) == 2
+
+
+def test_workers_as_json(run: Run) -> None:
+    """As the server tells of them."""
+    run("call", "add")
+    (worker,) = json.loads(run("workers", "--json").out)
+    assert (worker["state"], worker["concurrency"]) == ("active", 100)

@@ -1,0 +1,78 @@
+"""Made-up requests, after the OpenAPI document and against it: proper ones are answered as described,
+improper ones refused, and none ends with the server's fault."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis import Case, GenerationMode
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from raincheck import Limits
+from raincheck.server import Server
+from tests.server.conftest import make_app
+
+OPAQUE = ("cursor", "Prefer", "Idempotency-Key")
+"""Parameters whose values only a server gives, or that have tests of their own."""
+
+DATED = "POST /v1/job"
+"""A date must lie ahead, and an integer be written as one: no schema can say so."""
+
+fuzz = settings(
+    max_examples=25,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_no_request_ends_badly(tmp_path: Path, mode: GenerationMode) -> None:
+    """Every operation, with proper requests and with improper ones."""
+    server = make_app(tmp_path, Limits(wait=0.0)).asgi
+    assert isinstance(server, Server)
+    schema = schemathesis.openapi.from_dict(without_opaque(json.loads(server.openapi.document(""))))
+    schema.app = server
+    tried = 0
+
+    @given(data=st.data())
+    @fuzz
+    def check(operation: APIOperation[Any, Any, Any, Any], data: st.DataObject) -> None:
+        nonlocal tried
+        case: Case[Any] = data.draw(operation.as_strategy(generation_mode=mode))
+        tried += 1
+        case.call_and_validate(excluded_checks=[positive_data_acceptance] if operation.label == DATED else [])
+
+    for result in schema.get_all_operations():
+        with suppress(Unsatisfiable):  # of a request that takes nothing, nothing can be wrong
+            check(result.ok())  # type: ignore[union-attr]
+    assert tried > 200
+
+
+def without_opaque(value: Any) -> Any:
+    """The document without the parameters that cannot be made up."""
+    if isinstance(value, list):
+        return [without_opaque(each) for each in value if not is_opaque(each)]
+    if isinstance(value, dict):
+        return {key: without_opaque(each) for key, each in value.items()}
+    return value
+
+
+def is_opaque(value: Any) -> bool:
+    """Whether this is such a parameter, or refers to one."""
+    return isinstance(value, dict) and (
+        value.get("name") in OPAQUE
+        or str(value.get("$ref", "")).removeprefix("#/components/parameters/") in OPAQUE
+    )

@@ -1,0 +1,98 @@
+"""The table from exceptions to answers."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from raincheck import App, errors
+from raincheck.errors import Fault
+from raincheck.server import Server
+from raincheck.server.exchange import Request
+from raincheck.server.problems import problem_answer
+from raincheck.server.refusals import NO_METHOD, Refused
+
+SECRET = "/home/somebody/jobs.db"
+
+ANSWERS = {
+    errors.InvalidInput(Fault("is wrong", "/name")): (422, "validation"),
+    errors.InvalidArguments(Fault("is wrong", "/0")): (422, "validation"),
+    errors.NotFound("there is no job"): (404, "not-found"),
+    errors.Gone("there was a job"): (410, "gone"),
+    errors.WrongState("it has ended"): (409, "wrong-state"),
+    errors.IdempotencyMismatch("the key was used"): (422, "idempotency-mismatch"),
+    errors.TooLarge("at most 5"): (413, "too-large"),
+    errors.StoreUnavailable(SECRET): (503, "store-unavailable"),
+    errors.StoreUnusable(SECRET): (503, "store-unavailable"),
+    errors.StoreFull(SECRET): (507, "store-full"),
+    errors.IllegalTransition(SECRET): (500, "internal"),
+    Refused(NO_METHOD, "use GET", (b"allow", b"GET")): (405, "method-not-allowed"),
+    ValueError(SECRET): (500, "internal"),
+    RecursionError(SECRET): (500, "internal"),
+}
+
+
+@pytest.fixture
+def request_(app: App) -> Request:
+    server = app.asgi
+    assert isinstance(server, Server)
+    scope = {"type": "http", "method": "GET", "path": "/v1/job", "headers": [], "http_version": "1.1"}
+
+    async def receive() -> dict[str, object]:
+        raise AssertionError
+
+    return Request(server, scope, receive)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), list(ANSWERS.items()), ids=[type(e).__name__ for e in ANSWERS]
+)
+def test_each_error_has_its_answer(request_: Request, error: Exception, expected: tuple[int, str]) -> None:
+    """A problem document that keeps to itself what is the server's own."""
+    answer = problem_answer(error, request_)
+    problem = json.loads(answer.body)
+    assert (answer.status, problem["type"], problem["status"]) == (expected[0], expected[1], expected[0])
+    assert dict(answer.headers)[b"content-type"] == b"application/problem+json"
+    assert problem["title"]
+    assert problem["detail"]
+    assert SECRET.encode() not in answer.body
+    assert (b"retry-after" in dict(answer.headers)) == (expected[0] == 503)
+
+
+def test_what_nobody_expected_is_logged(request_: Request, caplog: pytest.LogCaptureFixture) -> None:
+    """With its traceback, which the answer has not."""
+    try:
+        raise ValueError(SECRET)
+    except ValueError as error:
+        answer = problem_answer(error, request_)
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.exc_info
+    assert "GET /v1/job failed" in caplog.text
+    assert SECRET in caplog.text
+    assert b"Traceback" not in answer.body
+
+
+def test_every_fault_has_a_pointer(request_: Request) -> None:
+    """That of the whole input is empty."""
+    answer = problem_answer(errors.InvalidInput(Fault("is wrong")), request_)
+    assert json.loads(answer.body)["errors"] == [{"detail": "is wrong", "pointer": ""}]
+
+
+def test_every_error_of_raincheck_has_an_answer(request_: Request) -> None:
+    """None ends with what nobody expected but bugs, and what only Python can raise."""
+    internal = {
+        *(
+            "RegistrationError",
+            "RegisteredTooLate",
+            "TargetError",
+            "ConfigError",
+            "JobFailed",
+            "JobCancelled",
+        ),
+        *("NotJSON", "RetryLater", "DoNotRetry", "IllegalTransition", "RaincheckError"),
+    }
+    known = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type)}
+    answered = {type(error).__name__ for error, (status, _) in ANSWERS.items() if status != 500}
+    assert known - internal - answered <= {"Fault", "NamedTuple", "StoreError"}

@@ -1,0 +1,108 @@
+"""Functions for child processes, which find them by module and name."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from asyncio import CancelledError
+from contextvars import ContextVar
+
+from raincheck import Context, DoNotRetry, RetryLater
+
+
+class Unspeakable(Exception):
+    """An exception that cannot be told."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("not even this")
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+async def double(number: int) -> int:
+    return 2 * number
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def hang(ctx: Context) -> None:
+    ctx.progress(os.getpid())
+    while True:
+        time.sleep(60)
+
+
+def die(code: int) -> None:
+    os._exit(code)
+
+
+def shoot() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave() -> None:
+    sys.exit("enough")
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def cancel() -> None:
+    raise CancelledError
+
+
+def mumble() -> None:
+    raise Unspeakable
+
+
+def refuse() -> None:
+    raise DoNotRetry("never")
+
+
+def once_more(ctx: Context) -> int:
+    if ctx.attempt == 1:
+        raise RetryLater("busy", retry_after=0.01)
+    return ctx.attempt
+
+
+def thing() -> object:
+    return {"thing": object()}
+
+
+def note(ctx: Context, value: int) -> list[object]:
+    ctx.progress(1, 2, "half")
+    seen = dict(ctx.data)
+    ctx.data["value"] = value
+    return [ctx.previous, seen, ctx.attempt, ctx.job.name]
+
+
+def lives_on() -> str:
+    """Leave a thread behind that would keep the process from ending."""
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    return "done"
+
+
+def haunt(ctx: Context) -> None:
+    """Leave a thread behind that goes on telling progress."""
+
+    def tell() -> None:
+        while True:
+            ctx.progress(13)
+            time.sleep(0.001)
+
+    threading.Thread(target=tell, daemon=True).start()
+
+
+variable: ContextVar[str] = ContextVar("variable", default="nothing")
+
+
+async def mark(word: str) -> str:
+    """Set a context variable; the answer is what it was before."""
+    before = variable.get()
+    variable.set(word)
+    return before
