@@ -1,37 +1,40 @@
-"""The Valkey/Redis store: many machines, one server, a primary with sentinels, or a cluster.
+"""The Valkey/Redis store: many machines, one server, or a primary with sentinels.
 
-Every verb is one script a shard (`*.lua`), carried with whatever else is to be sent (`courier`). Keys
+Every verb is one script a shard (``*.lua``), carried with whatever else is to be sent (`courier`). Keys
 come from `keys`, the shape of arguments and answers from `wire`. Processes tell each other what has
-changed by publish and subscribe (`subscriber`): a hint, everybody also looks once a second.
+changed by publish and subscribe (`subscriber`): a hint, waiting claims also look once a second.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-import redis as sync_redis
 from msgspec.structs import replace
 
 from raincheck import clock
-from raincheck.codec import decode_job, encode_job
-from raincheck.errors import StoreUnavailable
-from raincheck.model import Change, Claim, State, Stored, WorkerInfo
-from raincheck.store.base import Conflict, Counts, Filter, Held, Listener, Missing, Outcome, Page
+from raincheck.errors import StoreError, StoreUnavailable, StoreUnusable
+from raincheck.model import Change, Claim, Stored, WorkerInfo
+from raincheck.store.base import Counts, Filter, Held, Listener, Missing, Outcome, Page
 from raincheck.store.signals import Signals, Watch
 from raincheck.store.valkey import listing, wire
-from raincheck.store.valkey.address import connector, parse
-from raincheck.store.valkey.commits import Commits
-from raincheck.store.valkey.courier import Courier, translate
-from raincheck.store.valkey.keys import STATES, Keys, ShardKeys, packed, unpacked
+from raincheck.store.valkey.address import parse
+from raincheck.store.valkey.checks import check
+from raincheck.store.valkey.claims import Claims, Demand
+from raincheck.store.valkey.courier import Call, Commit, Courier
+from raincheck.store.valkey.keys import Keys, ShardKeys, packed, unpacked
 from raincheck.store.valkey.ready import Ready
-from raincheck.store.valkey.scripts import script
 from raincheck.store.valkey.subscriber import Subscriber, message
 
 __all__ = ["ValkeyStore"]
+
+logger = logging.getLogger("raincheck.store")
+
+VERSION = 1
+"""Of what is kept in the server."""
 
 LOOK = 1.0
 """Seconds between looks of a waiting claim, in case it was not told."""
@@ -39,204 +42,164 @@ LOOK = 1.0
 WORKER_MEMORY = 60.0
 """Seconds for which a worker that fell silent is still shown."""
 
-_encode = msgspec.msgpack.Encoder().encode
-_worker = msgspec.msgpack.Decoder(WorkerInfo)
+EXTEND_TIMEOUT = 5.0
+
+_encode_worker = msgspec.msgpack.Encoder().encode
+_decode_worker = msgspec.msgpack.Decoder(WorkerInfo).decode
 
 
 class ValkeyStore:
     """A `raincheck.store.base.Store` in a Valkey (7.2 or newer) or Redis (7.0 or newer) server."""
 
     def __init__(self, url: str) -> None:
-        self.address = parse(url)
-        self.keys = Keys(self.address.namespace, self.address.shards)
-        self._signals = Signals()
+        self._address = parse(url)
+        self._keys = Keys(self._address.namespace, self._address.shards)
+        self._origin = clock.new_id()
         self._ready = Ready()
-        self._connect = connector(self.address)
-        self._couriers: dict[asyncio.AbstractEventLoop, tuple[Courier, Commits]] = {}
-        self._subscriber = Subscriber(self._connect, self.keys.bell, self._signals, self._ready)
-        self._extender: Any = None
-        self._offset = 0.0
-        self._turn = 0
-        self._closed = False
+        self._signals = Signals(attend=self._attend)
+        self._subscriber = Subscriber(
+            self._address, self._keys.bell, self._origin, self._signals, self._ready
+        )
+        self._courier = Courier(self._address, self._keys, self._origin, self._signals, self._ready)
+        self._claims = Claims(self._keys, self._courier, self._ask)
 
     def now(self) -> float:
-        return clock.now() + self._offset
+        return clock.now() + self._courier.offset
 
     async def open(self) -> None:
-        before = clock.now()
+        if self._courier.lane.running:
+            return
+        self._courier.start()
         try:
-            seconds, micros = await self._courier().client.time()
-        except Exception as error:
-            raise translate(error) from error
-        self._offset = seconds + micros / 1e6 - (before + clock.now()) / 2
+            for warning in check(await self._send("INFO"), self._address.ack):
+                logger.warning(warning)
+            await self._begin()
+        except BaseException:
+            await asyncio.to_thread(self._courier.close)
+            raise
+        if self._signals.wanted:
+            self._subscriber.start()
+
+    async def _begin(self) -> None:
+        """Begin the namespace, or see that it is as we have it."""
+        shards = len(self._keys.shards)
+        answer = await self._ask("open", self._keys.shards[0], VERSION, shards, keys=[self._keys.config])
+        version, has = (int(word) for word in answer)
+        if version != VERSION:
+            raise StoreUnusable(f"the namespace is of version {version}, and this raincheck of {VERSION}")
+        if has != shards:
+            raise StoreUnusable(f"the namespace has shards={has}: give that, or another namespace")
 
     async def close(self) -> None:
-        self._closed = True
+        try:
+            await self._send("PING")  # once this is answered, so is all before it
+        except StoreError:
+            pass
+        await asyncio.to_thread(self._stop)
+        self._signals.fire({})  # so that who waits finds it closed
         self._ready.tell(None)
-        await self._subscriber.close()
-        for loop, (courier, _) in list(self._couriers.items()):
-            if loop is asyncio.get_running_loop():
-                await courier.close()
-        self._couriers.clear()
-        if self._extender is not None:
-            self._extender.close()
 
-    def _courier(self) -> Courier:
-        return self._here()[0]
+    def _stop(self) -> None:
+        self._courier.close()
+        self._subscriber.close()
 
-    def _here(self) -> tuple[Courier, Commits]:
-        """The courier of this event loop, and the commits it carries."""
-        if self._closed:
-            raise StoreUnavailable("the store is closed")
-        loop = asyncio.get_running_loop()
-        here = self._couriers.get(loop)
-        if here is None:
-            for old in [old for old in self._couriers if old.is_closed()]:
-                del self._couriers[old]
-            commits = Commits(self.keys, self._subscriber.origin)
-            courier = Courier(self._connect, commits.pack, _acknowledgement(self.address.ack))
-            here = self._couriers[loop] = (courier, commits)
-        return here
+    def _attend(self) -> None:
+        if self._courier.lane.running:
+            self._subscriber.start()
 
-    async def _call(self, name: str, shard: ShardKeys, *args: Any) -> Any:
-        return await self._courier().call(script(name), shard.fixed, lambda replay: list(args))
+    async def _send(self, *words: Any) -> Any:
+        """A plain command."""
+        return await self._courier.lane.ask(Call(None, (), lambda replay: words))
+
+    async def _ask(self, name: str, shard: ShardKeys, *words: Any, keys: Sequence[str] = ()) -> Any:
+        """A script in a shard, which may be sent twice without harm."""
+        return await self._courier.lane.ask(Call(name, [*shard.fixed, *keys], lambda replay: words))
+
+    async def _ask_all(self, name: str, *words: Any, keys: Sequence[str] = ()) -> list[Any]:
+        """A script in all shards."""
+        return await asyncio.gather(
+            *(self._ask(name, shard, *words, keys=keys) for shard in self._keys.shards)
+        )
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
         if not changes:
             return []
-        courier, commits = self._here()
-        order = commits.add(changes)
-        courier.nudge()
-        outcomes = await order
-        self._tell([change for change, outcome in zip(changes, outcomes, strict=True) if outcome is None])
-        return outcomes
-
-    def _tell(self, written: list[Change]) -> None:
-        """Tell those who wait in this process, before the server does."""
-        jobs = {change.job.id: change.job for change in written if change.job.rev > 1}
-        if jobs:
-            self._signals.tell(jobs)
-        functions = {place.function for change in written for place in change.put}
-        if functions:
-            self._ready.tell(functions)
+        return await self._courier.lane.ask(Commit([wire.pack(change) for change in changes]))
 
     async def claim(
         self, worker: str, functions: Sequence[str], limit: int, lease: float, wait: float = 0.0
     ) -> list[Claim]:
         until = clock.monotonic() + wait
-        if wait:
-            await self._subscriber.start()
-        waiter = self._ready.join(functions)
-        try:
+        demand = Demand(worker, tuple(dict.fromkeys(functions)), limit, lease)
+        if wait > 0:
+            self._attend()
+        with self._ready.waiter(functions) as waiter:
             while True:
-                claims, due = await self._claim_once(worker, functions, limit, lease)
+                claims, due = await self._claims.once(demand)
                 left = until - clock.monotonic()
                 if claims or left <= 0:
                     return claims
-                await self._ready.wait(waiter[1], min(left, LOOK, max(0.0, due - self.now())))
-        finally:
-            self._ready.leave(waiter)
-
-    async def _claim_once(
-        self, worker: str, functions: Sequence[str], limit: int, lease: float
-    ) -> tuple[list[Claim], float]:
-        """Ask every shard for its share, then those that gave it for the rest."""
-        shards = list(self.keys.shards)
-        self._turn = (self._turn + 1) % len(shards)
-        shards = shards[self._turn :] + shards[: self._turn]
-        claims: list[Claim] = []
-        due = float("inf")
-        while shards and len(claims) < limit:
-            share = -(-(limit - len(claims)) // len(shards))
-            sizes = [min(share, max(0, limit - len(claims) - i * share)) for i in range(len(shards))]
-            asked = [(shard, size) for shard, size in zip(shards, sizes, strict=True) if size]
-            answers = await asyncio.gather(
-                *(self._claim_shard(shard, worker, functions, size, lease) for shard, size in asked)
-            )
-            shards = [
-                shard for (shard, size), (got, _) in zip(asked, answers, strict=True) if len(got) == size
-            ]
-            for got, later in answers:
-                claims += got
-                due = min(due, later)
-        return claims, due
-
-    async def _claim_shard(
-        self, shard: ShardKeys, worker: str, functions: Sequence[str], limit: int, lease: float
-    ) -> tuple[list[Claim], float]:
-        keys = [*shard.fixed, shard.claimed(worker), *(key for f in functions for key in shard.queue(f))]
-        nonce = clock.new_id()
-        size = len(self.keys.shards)
-        answer = await self._courier().call(
-            script("claim"),
-            keys,
-            lambda replay: [worker, limit, lease, size, shard.number, nonce, int(replay), *functions],
-            functools.partial(self._give_back, worker),
-        )
-        if len(answer) == 1:
-            return [], float(answer[0] or "inf")
-        return wire.claims(answer, worker), float("inf")
-
-    def _give_back(self, worker: str, answer: Any) -> None:
-        if len(answer) > 1:
-            claims = wire.claims(answer, worker)
-            held = [Held(c.job.id, c.lease.step, c.lease.token) for c in claims]
-            _background(self.release(held))
+                await waiter.wait(min(left, LOOK, max(0.001, due - self.now())))
 
     def extend(self, held: Sequence[Held], lease: float) -> list[int | None]:
-        if self._extender is None:
-            self._extender = connector(self.address, sync_redis)()
-        answers: list[int | None] = [None] * len(held)
+        calls = []
         for shard, places in self._by_shard(held):
-            args = [lease, *(arg for i in places for arg in _lease_args(held[i]))]
-            for i, rev in zip(places, self._extend(shard, args), strict=True):
+            words = (lease, *(word for i in places for word in wire.lease_args(held[i])))
+            calls.append((places, self._extend(shard, words)))
+        answers: list[int | None] = [None] * len(held)
+        until = clock.monotonic() + EXTEND_TIMEOUT
+        for places, call in calls:
+            try:
+                revs = call.future.result(max(0.0, until - clock.monotonic()))
+            except TimeoutError:
+                raise StoreUnavailable(f"the server was busy for {EXTEND_TIMEOUT:g} s") from None
+            for i, rev in zip(places, revs, strict=True):
                 answers[i] = None if rev < 0 else rev
         return answers
 
-    def _extend(self, shard: ShardKeys, args: list[Any]) -> list[int]:
-        extend = script("extend")
-        try:
-            try:
-                revs: list[int] = self._extender.evalsha(extend.sha, len(shard.fixed), *shard.fixed, *args)
-            except sync_redis.exceptions.NoScriptError:
-                revs = self._extender.eval(extend.source, len(shard.fixed), *shard.fixed, *args)
-        except (sync_redis.RedisError, OSError) as error:
-            raise translate(error) from error
-        return revs
+    def _extend(self, shard: ShardKeys, words: tuple[Any, ...]) -> Call:
+        call = Call("extend", shard.fixed, lambda replay: words, threaded=True)
+        self._courier.lane.put(call)
+        return call
 
     def _by_shard(self, held: Sequence[Held]) -> list[tuple[ShardKeys, list[int]]]:
-        shards: dict[int, list[int]] = {}
-        for i, lease in enumerate(held):
-            shards.setdefault(self.keys.shard_of(packed(lease.job_id)).number, []).append(i)
-        return [(self.keys.shards[number], places) for number, places in shards.items()]
+        """Leases by the shard of their jobs, as numbers; those of what is no job are left out."""
+        return self._sorted([each.job_id for each in held])
 
-    async def release(self, held: Sequence[Held]) -> None:
-        for shard, places in self._by_shard(held):
-            args = [arg for i in places for arg in _lease_args(held[i])]
-            functions = await self._call("release", shard, self.keys.bell, *args)
-            self._ready.tell([function.decode() for function in functions])
-
-    async def report(self, held: Held, progress: bytes) -> bool:
-        shard = self.keys.shard_of(packed(held.job_id))
-        return bool(await self._call("report", shard, *_lease_args(held), progress))
-
-    async def find(self, job_ids: Sequence[str]) -> list[Stored | Missing]:
-        found: list[Stored | Missing] = [Missing()] * len(job_ids)
-        raws: dict[int, list[tuple[int, bytes]]] = {}
+    def _sorted(self, job_ids: Sequence[str]) -> list[tuple[ShardKeys, list[int]]]:
+        """Ids by shard, as numbers; at least one shard, so that a store that is closed is found out."""
+        shards: dict[ShardKeys, list[int]] = {}
         for i, job_id in enumerate(job_ids):
             try:
                 raw = packed(job_id)
             except ValueError:  # no id that was ever given out
                 continue
-            raws.setdefault(self.keys.shard_of(raw).number, []).append((i, raw))
-        for number, wanted in raws.items():
-            answers = await self._call("find", self.keys.shards[number], *(raw for _, raw in wanted))
-            for (i, _), answer in zip(wanted, answers, strict=True):
-                found[i] = wire.stored(answer) if isinstance(answer, list) else Missing(gone=bool(answer))
+            shards.setdefault(self._keys.shard_of(raw), []).append(i)
+        return list(shards.items()) or [(self._keys.shards[0], [])]
+
+    async def release(self, held: Sequence[Held]) -> None:
+        for shard, places in self._by_shard(held):
+            words = [word for i in places for word in wire.lease_args(held[i])]
+            functions = await self._ask("release", shard, self._keys.bell, *words)
+            self._ready.tell([function.decode() for function in functions])
+
+    async def report(self, held: Held, progress: bytes) -> bool:
+        ((shard, places),) = self._by_shard([held])
+        leases = [word for _ in places for word in wire.lease_args(held)]
+        return bool(await self._ask("report", shard, progress, *leases))
+
+    async def find(self, job_ids: Sequence[str]) -> list[Stored | Missing]:
+        found: list[Stored | Missing] = [Missing()] * len(job_ids)
+        parts = self._sorted(job_ids)
+        answers = await asyncio.gather(
+            *(self._ask("find", shard, *(packed(job_ids[i]) for i in places)) for shard, places in parts)
+        )
+        for (_, places), answer in zip(parts, answers, strict=True):
+            for i, each in zip(places, answer, strict=True):
+                found[i] = wire.stored(each) if isinstance(each, list) else Missing(gone=bool(each))
         return found
 
     async def changed(self, job_id: str, rev: int, wait: float) -> Stored | Missing | None:
-        await self._subscriber.start()
         return await self._signals.changed(job_id, rev, wait, self._find)
 
     async def _find(self, job_id: str) -> Stored | Missing:
@@ -244,104 +207,76 @@ class ValkeyStore:
         return found
 
     def watch(self, job_id: str) -> Watch:
-        _background(self._subscriber.start())
         return self._signals.watch(job_id)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        _background(self._subscriber.start())
         return self._signals.listen(listener)
 
     async def page(self, which: Filter, limit: int, cursor: str | None = None) -> Page:
-        return await listing.page(self._courier().client, self.keys, self.find, which, limit, cursor)
+        return await listing.page(self._send, self._keys, self.find, which, limit, cursor)
 
     async def lost(self, limit: int) -> list[Claim]:
-        claims: list[Claim] = []
-        for shard in self.keys.shards:
-            members = await self._call("due", shard, "until", limit)
-            stored = await self.find([unpacked(member[:16]) for member in members])
-            for member, found in zip(members, stored, strict=True):
-                step = int.from_bytes(member[16:18])
-                leases = () if isinstance(found, Missing) else found.leases
-                claims += [Claim(found.job, x) for x in leases if x.step == step and x.until <= self.now()]  # type: ignore[union-attr]
-        return claims[:limit]
+        rows = [wire.stored(row) for rows in await self._ask_all("lost", limit) for row in rows]
+        return [Claim(row.job, row.leases[0]) for row in rows][:limit]
 
     async def alarmed(self, limit: int) -> list[Stored]:
-        ids = [unpacked(i) for shard in self.keys.shards for i in await self._call("due", shard, "wake", limit)]
-        return [found for found in await self.find(ids[:limit]) if isinstance(found, Stored)]
+        found = await self.find(await self._due("wake", limit))
+        return [each for each in found if isinstance(each, Stored) and not each.job.state.ended]
+
+    async def _due(self, which: str, limit: int) -> list[str]:
+        """The ids whose time has come, the longest overdue first."""
+        answers = await self._ask_all("due", which, limit)
+        due = sorted((float(rows[i + 1]), rows[i]) for rows in answers for i in range(0, len(rows), 2))
+        return [unpacked(raw) for _, raw in due[:limit]]
 
     async def prune(self, limit: int, remember: float) -> int:
-        removed = 0
-        for shard in self.keys.shards:
-            ids = await self._call("due", shard, "prune", limit - removed) if removed < limit else []
-            found = [f for f in await self.find([unpacked(i) for i in ids]) if isinstance(f, Stored)]
-            removed += await self._remove(shard, found, remember)
-            await self._call("sweep", shard, limit)
+        found = await self.find(await self._due("prune", limit))
+        removed = await self._remove([each for each in found if isinstance(each, Stored)], remember)
+        await self._ask_all("sweep", limit, WORKER_MEMORY, keys=self._keys.workers)
         return removed
 
     async def forget(self, job_id: str, rev: int, remember: float) -> bool:
-        (found,) = await self.find([job_id])
+        found = await self._find(job_id)
         if isinstance(found, Missing) or found.job.rev != rev:
             return False
-        return bool(await self._remove(self.keys.shard_of(packed(job_id)), [found], remember))
+        return await self._remove([found], remember) == 1
 
-    async def _remove(self, shard: ShardKeys, found: list[Stored], remember: float) -> int:
-        keys, args = list(shard.fixed), [remember]
-        for job in (each.job for each in found):
-            indexes = wire.index_keys(shard, job.name, {step.function for step in job.steps})
-            numbers = range(len(keys) + 1, len(keys) + 1 + len(indexes))
-            keys += indexes
-            args += [packed(job.id), job.rev, len(indexes), *numbers]  # type: ignore[list-item]
-        if not found:
-            return 0
-        removed: int = await self._courier().call(script("remove"), keys, lambda replay: args)
-        return removed
+    async def _remove(self, found: list[Stored], remember: float) -> int:
+        total = 0
+        for shard, places in self._sorted([each.job.id for each in found]):
+            keys: list[str] = []
+            words: list[Any] = []
+            for job in (found[i] for i in places):
+                indexes = wire.index_keys(shard, job)
+                first = len(shard.fixed) + len(keys) + 1
+                keys += indexes
+                words += [packed(job.job.id), job.job.rev, len(indexes), *range(first, first + len(indexes))]
+            word = message((), [found[i].job.id for i in places], self._origin)
+            gone = await self._ask("remove", shard, remember, self._keys.bell, word, *words, keys=keys)
+            jobs = [found[i].job.id for i, went in zip(places, gone, strict=True) if went]
+            if jobs:
+                self._signals.tell(dict.fromkeys(jobs))
+            total += len(jobs)
+        return total
 
     async def register(self, worker: WorkerInfo, ttl: float) -> None:
-        await self._register(worker.id, _encode(worker), ttl)
+        await self._register(worker.id, _encode_worker(worker), ttl)
 
     async def unregister(self, worker_id: str) -> None:
         await self._register(worker_id, b"", 0.0)
 
     async def _register(self, worker_id: str, info: bytes, ttl: float) -> None:
-        keys = [self.keys.workers, self.keys.workers_until]
-        await self._courier().call(
-            script("register"), keys, lambda replay: [worker_id, info, ttl, WORKER_MEMORY]
-        )
+        await self._ask("register", self._keys.shards[0], worker_id, info, ttl, keys=self._keys.workers)
 
     async def workers(self) -> list[WorkerInfo]:
-        keys = [self.keys.workers, self.keys.workers_until]
-        answer = await self._courier().call(script("workers"), keys, lambda replay: [])
+        answer = await self._ask("workers", self._keys.shards[0], keys=self._keys.workers)
         time = float(answer[0])
         found = []
         for i in range(1, len(answer), 3):
-            info, until = _worker.decode(answer[i]), float(answer[i + 2])
+            info, seen, until = _decode_worker(answer[i]), float(answer[i + 1]), float(answer[i + 2])
             state = info.state if until > time else "unhealthy"
-            found.append(replace(info, seen_at=float(answer[i + 1]), seen_until=until, state=state))
+            found.append(replace(info, seen_at=seen, seen_until=until, state=state))
         return sorted(found, key=lambda worker: worker.id)
 
     async def counts(self) -> Counts:
-        return await listing.counts(self._courier().client, self.keys)
-
-
-def _lease_args(held: Held) -> tuple[bytes, int, int]:
-    return packed(held.job_id), held.step, held.token
-
-
-def _acknowledgement(ack: str) -> tuple[str, ...] | None:
-    return {"fsync": ("WAITAOF", "1", "0", "2000"), "replicated": ("WAIT", "1", "2000")}.get(ack)
-
-
-_tasks: set[asyncio.Task[Any]] = set()
-
-
-def _background(work: Any) -> None:
-    """Do it without anybody waiting; a failure means that others, or time, will have to."""
-    task = asyncio.ensure_future(work)
-    _tasks.add(task)
-    task.add_done_callback(_forget)
-
-
-def _forget(task: asyncio.Task[Any]) -> None:
-    _tasks.discard(task)
-    if not task.cancelled():
-        task.exception()
+        return listing.total(await self._ask_all("counts"))

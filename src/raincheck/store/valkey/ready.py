@@ -5,42 +5,62 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from threading import Lock
+from typing import Self
 
 from raincheck.store.signals import call_into
 
 
 class Ready:
-    """Wakes waiting claims when a function they are for has something ready."""
+    """Wakes waiting claims when a function they are for may have something ready; the longest waiting first."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._waiting: set[tuple[asyncio.AbstractEventLoop, asyncio.Event, frozenset[str]]] = set()
+        self._waiting: dict[Waiter, None] = {}
 
     def tell(self, functions: Iterable[str] | None) -> None:
         """Something of these functions (None: of any) may be ready. May be called from any thread."""
         names = None if functions is None else set(functions)
         with self._lock:
-            woken = [w for w in self._waiting if names is None or not names.isdisjoint(w[2])]
-        for loop, event, _ in woken:
-            call_into(loop, event.set)
+            woken = [w for w in self._waiting if names is None or not names.isdisjoint(w.functions)]
+        for waiter in woken:
+            call_into(waiter.loop, waiter.event.set)
 
-    async def wait(self, event: asyncio.Event, seconds: float) -> None:
+    def waiter(self, functions: Iterable[str]) -> Waiter:
+        """To be told of these functions within its ``with``."""
+        return Waiter(self, frozenset(functions))
+
+    def join(self, waiter: Waiter) -> None:
+        """Tell it from now on."""
+        with self._lock:
+            self._waiting[waiter] = None
+
+    def leave(self, waiter: Waiter) -> None:
+        """Tell it no more."""
+        with self._lock:
+            self._waiting.pop(waiter, None)
+
+
+class Waiter:
+    """A claim that waits."""
+
+    def __init__(self, ready: Ready, functions: frozenset[str]) -> None:
+        self._ready = ready
+        self.functions = functions
+        self.loop = asyncio.get_running_loop()
+        self.event = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        self._ready.join(self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._ready.leave(self)
+
+    async def wait(self, seconds: float) -> None:
         """Wait for a word, for at most ``seconds``."""
         try:
             async with asyncio.timeout(seconds):
-                await event.wait()
+                await self.event.wait()
         except TimeoutError:
             pass
-        event.clear()
-
-    def join(self, functions: Iterable[str]) -> tuple[asyncio.AbstractEventLoop, asyncio.Event, frozenset[str]]:
-        """Be told of these functions from now on."""
-        waiter = (asyncio.get_running_loop(), asyncio.Event(), frozenset(functions))
-        with self._lock:
-            self._waiting.add(waiter)
-        return waiter
-
-    def leave(self, waiter: tuple[asyncio.AbstractEventLoop, asyncio.Event, frozenset[str]]) -> None:
-        """Be told no more."""
-        with self._lock:
-            self._waiting.discard(waiter)
+        self.event.clear()

@@ -1,16 +1,12 @@
--- Notes a worker, or strikes it out. KEYS: workers (hash), workers-until (zset).
--- ARGV: id, info ('' to strike out), seconds, memory seconds.
-local t = redis.call('TIME')
-local time = tonumber(t[1]) + tonumber(t[2]) / 1e6
+-- Notes a worker, or strikes it out. KEYS after the fixed ones: workers, workers-until.
+-- ARGV: id, info ('' to strike out), seconds.
+local time = now()
+local workers, workers_until = KEYS[FIXED + 1], KEYS[FIXED + 2]
 if ARGV[2] == '' then
-  redis.call('HDEL', KEYS[1], ARGV[1])
-  redis.call('ZREM', KEYS[2], ARGV[1])
+  call('HDEL', workers, ARGV[1])
+  call('ZREM', workers_until, ARGV[1])
 else
-  redis.call('HSET', KEYS[1], ARGV[1], cmsgpack.pack({ARGV[2], time}))
-  redis.call('ZADD', KEYS[2], string.format('%.6f', time + tonumber(ARGV[3])), ARGV[1])
-end
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', string.format('%.6f', time - tonumber(ARGV[4])))) do
-  redis.call('HDEL', KEYS[1], id)
-  redis.call('ZREM', KEYS[2], id)
+  call('HSET', workers, ARGV[1], cmsgpack.pack({ARGV[2], time}))
+  call('ZADD', workers_until, num(time + tonumber(ARGV[3])), ARGV[1])
 end
 return 0

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable
+import logging
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from threading import Event, Lock, Thread
 
 import msgspec
+from redis import RedisError
 
-from raincheck.clock import new_id
 from raincheck.store.signals import Signals
+from raincheck.store.valkey.address import Address, connect
 from raincheck.store.valkey.ready import Ready
 
-LOOK = 1.0
+logger = logging.getLogger("raincheck.store")
+
+LOOK = 0.5
+"""Seconds after which closing is noticed at the latest."""
+
+PAUSE = 0.2
 
 
 class Word(msgspec.Struct, array_like=True):
-    """Functions with something ready, jobs that changed, whether anything may have, who says so."""
+    """Functions with new places, jobs that changed, and the process that says so."""
 
     functions: list[str]
     jobs: list[str]
-    all: bool = False
     origin: str = ""
 
 
@@ -32,71 +37,68 @@ _decode = msgspec.msgpack.Decoder(Word).decode
 def message(functions: Iterable[str], jobs: list[str], origin: str) -> bytes:
     """A word for the others; empty if there is nothing to say."""
     names = list(functions)
-    return _encode(Word(names, jobs, False, origin)) if names or jobs else b""
+    return _encode(Word(names, jobs, origin)) if names or jobs else b""
 
 
 class Subscriber:
-    """One subscription a process, begun when somebody here first waits for something."""
+    """A thread with a subscription, begun when somebody in this process first waits for something."""
 
-    def __init__(self, connect: Callable[[], Any], channel: str, signals: Signals, ready: Ready) -> None:
-        self.origin = new_id()
-        self._connect = connect
+    def __init__(self, address: Address, channel: str, origin: str, signals: Signals, ready: Ready) -> None:
+        self._address = address
         self._channel = channel
+        self._origin = origin
         self._signals = signals
         self._ready = ready
-        self._task: asyncio.Task[None] | None = None
-        self._began = False
-        self._heard = asyncio.Event()
+        self._lock = Lock()
+        self._thread: Thread | None = None
+        self._closed = Event()
 
-    async def start(self) -> None:
-        """See that there is a subscription."""
-        if self._task is None or self._task.done() or self._task.get_loop().is_closed():
-            self._heard = asyncio.Event()
-            self._task = asyncio.create_task(self._listen())
-        if self._task.get_loop() is asyncio.get_running_loop() and not self._heard.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(1.0):
-                    await self._heard.wait()
+    def start(self) -> None:
+        """See that there is a subscription. Does not wait for it: when it is there, all look once more."""
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._closed = Event()
+                self._thread = Thread(
+                    target=self._run, args=(self._closed,), name="raincheck-subscriber", daemon=True
+                )
+                self._thread.start()
 
-    async def _listen(self) -> None:
-        while True:
-            with suppress(Exception):
-                await self._subscribed()
-            await asyncio.sleep(0.1)
+    def close(self) -> None:
+        """End the subscription."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._closed.set()
+        if thread is not None:
+            thread.join()
 
-    async def _subscribed(self) -> None:
-        client = self._connect()
-        if hasattr(client, "get_random_node"):  # a cluster tells every node, so that any will do
-            node = client.get_random_node()
-            raise NotImplementedError(node)
-        try:
-            async with client.pubsub() as pubsub:
-                await pubsub.subscribe(self._channel)
-                self._missed()
-                while True:
-                    news = await pubsub.get_message(timeout=LOOK)
-                    self._heard.set()
-                    if news is not None and news["type"] == "message":
+    def _run(self, closed: Event) -> None:
+        while not closed.is_set():
+            try:
+                self._listen(closed)
+            except (RedisError, OSError) as error:
+                logger.debug("the subscription was cut off: %s", error)
+            except Exception:  # it goes on: without it, everything would be slow
+                logger.exception("the subscription failed")
+            closed.wait(PAUSE)
+
+    def _listen(self, closed: Event) -> None:
+        with connect(self._address) as client, client.pubsub() as pubsub:
+            pubsub.subscribe(self._channel)
+            while not closed.is_set():
+                news = pubsub.get_message(timeout=LOOK)
+                if news is None:
+                    continue
+                if news["type"] == "subscribe":  # what was said before is not known
+                    self._signals.tell({})
+                    self._ready.tell(None)
+                elif news["type"] == "message":
+                    with suppress(msgspec.MsgspecError):
                         self._hear(_decode(news["data"]))
-        finally:
-            await client.aclose()
-
-    def _missed(self) -> None:
-        """What was said before we listened, or while we were cut off, is not known."""
-        self._signals.tell({})
-        self._ready.tell(None)
 
     def _hear(self, word: Word) -> None:
-        if word.origin == self.origin:
+        if word.origin == self._origin:
             return
-        if word.all or word.jobs:
-            self._signals.tell({} if word.all else dict.fromkeys(word.jobs))
-        if word.all or word.functions:
-            self._ready.tell(None if word.all else word.functions)
-
-    async def close(self) -> None:
-        """End the subscription."""
-        task, self._task = self._task, None
-        if task is not None and task.get_loop() is asyncio.get_running_loop():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        if word.jobs:
+            self._signals.tell(dict.fromkeys(word.jobs))
+        if word.functions:
+            self._ready.tell(word.functions)
