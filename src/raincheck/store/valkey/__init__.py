@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -91,10 +92,8 @@ class ValkeyStore:
             raise StoreUnusable(f"the namespace has shards={has}: give that, or another namespace")
 
     async def close(self) -> None:
-        try:
+        with suppress(StoreError):
             await self._send("PING")  # once this is answered, so is all before it
-        except StoreError:
-            pass
         await asyncio.to_thread(self._stop)
         self._signals.fire({})  # so that who waits finds it closed
         self._ready.tell(None)

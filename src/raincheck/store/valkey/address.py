@@ -84,9 +84,8 @@ def _sentinel(url: str, options: dict[str, Any]) -> Redis:
         raise ValueError("it must name the service: redis+sentinel://host:26379/SERVICE")
     if parts.scheme.startswith("rediss"):
         options["ssl"] = True
-    sentinel = Sentinel(
-        [(host, int(port or 26379)) for host, _, port in hosts], sentinel_kwargs=dict(options)
-    )
+    make: Any = Sentinel  # it ships without types
+    sentinel = make([(host, int(port or 26379)) for host, _, port in hosts], sentinel_kwargs=dict(options))
     password = None if parts.password is None else unquote(parts.password)
     username = unquote(parts.username) if parts.username else None
     client: Redis = sentinel.master_for(

@@ -250,6 +250,7 @@ class Courier:
         """Send commands, and what goes with every trip; the answers, the acknowledgement's last."""
         look = clock.monotonic() - self._looked_at > CLOCK_LOOK
         before = clock.now()
+        pipeline: Any  # its execute_command ships without types
         with self._connected().pipeline(transaction=False) as pipeline:
             if look:
                 pipeline.execute_command("TIME")

@@ -11,7 +11,7 @@ from raincheck.store.signals import call_into
 
 
 class Ready:
-    """Wakes waiting claims when a function they are for may have something ready; the longest waiting first."""
+    """Wakes waiting claims when a function they are for may have something; who waited longest first."""
 
     def __init__(self) -> None:
         self._lock = Lock()

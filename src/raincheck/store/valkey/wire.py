@@ -38,7 +38,7 @@ def pack(change: Change) -> Packed:
 
 
 def _member(raw_id: bytes, place: Place) -> bytes:
-    """A place as a member of its queue; members sort as places are claimed: by priority, due time, id, step."""
+    """A place as a member of its queue. They sort as they are claimed: by priority, due time, id, step."""
     (due,) = struct.unpack(">Q", struct.pack(">d", place.due))
     due = due | _TOP if due < _TOP else due ^ (2 * _TOP - 1)  # bits of a float, made to sort as numbers
     try:
