@@ -28,7 +28,7 @@ setup: .venv/installed ## Create .venv with the locked tools and the project
 	@touch $@
 
 .PHONY: demo
-demo: setup ## Show raincheck at work, in one process
+demo: setup ## Show raincheck at work: a server, two workers, a job
 	$(BIN)/raincheck demo
 
 .PHONY: serve

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.figures import Line, Spread
+from benchmarks.figures import Line, Spread, Verdict
 from benchmarks.run import Result
 from benchmarks.table import HEADINGS, RIGHT, cells
 
@@ -60,7 +60,7 @@ def write(folder: Path, facts: dict[str, Any], results: Sequence[Result]) -> Non
     """Write ``latest.json`` and ``latest.md``."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {**facts, "measures": [_measure(result) for result in results]}
-    (folder / "latest.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (folder / "latest.json").write_text(_json(document), "utf-8")
     (folder / "latest.md").write_text("\n".join(_markdown(facts, results)) + "\n", "utf-8")
 
 
@@ -89,28 +89,45 @@ def _measure(result: Result) -> dict[str, Any]:
 
 
 def _row(line: Line) -> dict[str, Any]:
+    row = line.row
     return {
-        "key": line.row.key,
-        "label": line.row.label,
-        "unit": line.row.unit,
+        "key": row.key,
+        "label": row.label,
+        "unit": row.unit,
         "figure": _numbers(line.figure),
-        "checks": [
-            {
-                "against": verdict.check.against,
-                "ratio": _numbers(verdict.ratio),
-                "at_least": verdict.check.least,
-                "at_most": verdict.check.most,
-                "met": verdict.met,
-            }
-            for verdict in line.verdicts
-        ],
+        **({"checks": [_check(verdict) for verdict in line.verdicts]} if line.verdicts else {}),
     }
 
 
-def _numbers(spread: Spread | None) -> dict[str, float] | None:
+def _check(verdict: Verdict) -> dict[str, Any]:
+    check = verdict.check
+    said = {
+        "against": check.against,
+        "ratio": _numbers(verdict.ratio),
+        "at_least": check.least,
+        "at_most": check.most,
+        "met": verdict.met,
+    }
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def _numbers(spread: Spread | None) -> list[float] | None:
+    """Median, least, most."""
     if spread is None:
         return None
-    return {
-        name: float(f"{value:.4g}")
-        for name, value in (("median", spread.middle), ("min", spread.least), ("max", spread.most))
+    return [float(f"{value:.4g}") for value in (spread.middle, spread.least, spread.most)]
+
+
+def _json(document: dict[str, Any]) -> str:
+    """A row of the table on each line, so that a change of one is a change of its line."""
+    rows = {
+        f"<{m}.{r}>": row for m, each in enumerate(document["measures"]) for r, row in enumerate(each["rows"])
     }
+    marked = [
+        {**each, "rows": [f"<{m}.{r}>" for r in range(len(each["rows"]))]}
+        for m, each in enumerate(document["measures"])
+    ]
+    text = json.dumps({**document, "measures": marked}, indent=1, ensure_ascii=False)
+    for mark, row in rows.items():
+        text = text.replace(f'"{mark}"', json.dumps(row, ensure_ascii=False))
+    return text + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -58,6 +58,8 @@ class App:
         self.limits = limits
         self.lifespan = lifespan
         self.functions = Functions()
+        self.held_here: list[Callable[[], Iterable[int]]] = []
+        """Tells the tokens of the leases that workers of this process look after."""
         self._lock = Lock()
         self._opening: Future[None] | None = None
         self._open = False

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from raincheck.clock import monotonic
 from raincheck.functions import Functions
 from raincheck.model import FunctionInfo, RetryOptions, WorkerInfo
 from raincheck.store.base import Store
+
+logger = logging.getLogger("raincheck.directory")
 
 FRESH = 1.0
 STALE = 10.0
@@ -32,6 +35,7 @@ class Directory:
             await self.read()
         elif age >= FRESH and (self._refreshing is None or self._refreshing.done()):
             self._refreshing = asyncio.create_task(self.read())
+            self._refreshing.add_done_callback(_heed)
 
     async def read(self) -> list[WorkerInfo]:
         """Read the register of workers now."""
@@ -68,3 +72,9 @@ class Directory:
         """The retry options of a function, where a step has none of its own."""
         info = self.info(name)
         return RetryOptions() if info is None else info.retry
+
+
+def _heed(refreshing: asyncio.Task[list[WorkerInfo]]) -> None:
+    """A refresh that failed is tried again by the next caller: what is known gets old meanwhile."""
+    if not refreshing.cancelled() and (error := refreshing.exception()) is not None:
+        logger.debug("the register of workers could not be read: %s", error)

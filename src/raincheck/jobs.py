@@ -158,6 +158,6 @@ def fingerprint(*parts: bytes) -> bytes:
 def _present(job_id: str, found: Stored | Missing) -> Stored:
     if isinstance(found, Missing):
         if found.gone:
-            raise Gone(f"job {job_id} ended and was removed when its time to be kept was over")
+            raise Gone(f"job {job_id} ended, and was removed since")
         raise NotFound(f"there is no job {job_id}")
     return found

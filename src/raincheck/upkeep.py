@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Self
 
@@ -29,15 +29,10 @@ BATCH = 500
 
 
 class Upkeep:
-    """Runs the duties while its context is open.
+    """Runs the duties while its context is open."""
 
-    ``ours`` are the tokens of leases that this process is looking after. When they have run out, the
-    process itself was held up (or the clock was set forward), and it extends them now.
-    """
-
-    def __init__(self, app: App, ours: Callable[[], Collection[int]] = tuple) -> None:
+    def __init__(self, app: App) -> None:
         self._app = app
-        self._ours = ours
         self._store = app.jobs.store
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -54,7 +49,8 @@ class Upkeep:
     async def recover(self) -> int:
         """Let steps whose lease has run out be run again, or fail; how many."""
         lost = await self._store.lost(BATCH)
-        ours = self._ours() if lost else ()
+        # ours ran out because this very process was held up, or the clock set forward: it extends them now
+        ours = {token for tokens in self._app.held_here for token in tokens()} if lost else ()
         claims = [claim for claim in lost if claim.lease.token not in ours]
         if not claims:
             return 0

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.processes import APP, LISTENING, ROOT, Running, raincheck, running, serving, store_in
+from tests.cli.processes import APP, LISTENING, Running, raincheck, running, serving, store_in
 
 pytestmark = pytest.mark.acceptance
 
@@ -37,11 +37,12 @@ class Terminal:
         os.close(terminal)
         self.shown = ""
 
-    def until(self, words: str) -> str:
-        """Wait for these words; all that was shown, without the terminal's commands."""
-        while words not in self.shown and (read := self._read()):
+    def until(self, words: str, then: str = "") -> str:
+        """Wait for these words, and then those; all that was shown, without the terminal's commands."""
+        while then not in self.shown.partition(words)[2] or words not in self.shown:
+            read = self._read()
+            assert read, self.shown
             self.shown += read
-        assert words in self.shown, self.shown
         return self.shown
 
     def rest(self) -> str:
@@ -136,9 +137,9 @@ def test_ctrl_c_leaves_a_watched_job_alone(tmp_path: Path) -> None:
 def test_a_watch_outlives_a_server_that_is_restarted(tmp_path: Path) -> None:
     """It says that the server is away, and goes on when it is back."""
     with serving(tmp_path, "--lease", "1") as (server, url):
-        job_id = raincheck("call", "nap", "1", "--no-wait", url=url).stdout.strip()
+        job_id = raincheck("call", "hang", "--no-wait", url=url).stdout.strip()
         with running("watch", job_id, "--url", url) as watch:
-            watch.line("nap(1)")
+            watch.line("hang()")
             server.signal(signal.SIGKILL)
             watch.line("Warning: no server answers at")
             with serving(tmp_path, "--port", url.rpartition(":")[2]):
@@ -159,10 +160,14 @@ def test_nobody_needs_to_read_it_all(arguments: list[str]) -> None:
 
 
 def test_on_a_terminal_log_lines_are_short(tmp_path: Path) -> None:
-    """The time, the level and the message."""
-    app = ROOT / "examples" / "chain" / "app.py"
-    terminal = Terminal("serve", str(app), "--port", "0", "--store", store_in(tmp_path))
-    terminal.until("Listening and serving HTTP on ")
+    """The time, the level and the message; what it quotes brings no escapes along."""
+    terminal = Terminal("serve", APP, "--port", "0", "--store", store_in(tmp_path))
+    url = terminal.until("Listening and serving HTTP on http://127.0.0.1:", "\n").split()[-1]
+    assert raincheck("call", "fail-with-escapes", url=url).returncode == 1
+    shown = terminal.until("fail-with-escapes raised", "\n")
+    assert re.search(
+        r"\n\d\d:\d\d:\d\d  warning job \S+, fail-with-escapes raised ValueError: \\x1b\[31m", shown
+    )
     terminal.process.send_signal(signal.SIGINT)
     assert "Stopping; what runs gets 30 s to end." in terminal.rest()
     assert terminal.process.wait() == 0

@@ -56,6 +56,14 @@ async def nap(ctx: Context, seconds: float) -> str:
 
 
 @app.function
+async def hang(ctx: Context) -> str:
+    """Hangs at the first attempt, until its worker is lost."""
+    if ctx.attempt == 1:
+        await asyncio.sleep(60)
+    return "went on"
+
+
+@app.function
 async def block(ctx: Context, seconds: float) -> str:
     """Holds the loop, as nobody should."""
     ctx.log.info("blocking")

@@ -264,6 +264,21 @@ class TestWaiting:
             pass
         await give_up(store, claiming)
 
+    async def test_a_claim_cancelled_between_its_answer_and_its_waking_gives_back(self, store: Store) -> None:
+        """The answer lies there, and another task cancels before the caller takes it up."""
+        await submit(store, "f")
+
+        async def cancel_when_answered() -> None:
+            await store.release([])  # in the same batch, so answered at the same time
+            claiming.cancel()
+
+        for _ in range(20):
+            claiming = asyncio.create_task(store.claim("gone", ("f",), 1, HOUR))
+            (outcome, _) = await asyncio.gather(claiming, cancel_when_answered(), return_exceptions=True)
+            if not isinstance(outcome, BaseException):
+                await store.release([held(claim) for claim in outcome])
+            await all_given_back(store)
+
     async def test_a_claim_served_after_its_caller_is_gone_gives_back(self, store: Store) -> None:
         """A job committed in the same moment is not lost with it."""
         for _ in range(30):
@@ -307,7 +322,12 @@ async def give_up(store: Store, claiming: asyncio.Task[list[Claim]]) -> None:
     (outcome,) = await asyncio.gather(claiming, return_exceptions=True)
     if not isinstance(outcome, BaseException):
         await store.release([held(claim) for claim in outcome])
-    await settle(store)  # by now it was served, or never will be
+    await all_given_back(store)
+
+
+async def all_given_back(store: Store) -> None:
+    """Wait until nothing is leased."""
+    await settle(store)  # by now every claim was served, or never will be
     async with asyncio.timeout(SOON):
         while (await store.counts()).leased:
             pass

@@ -224,6 +224,7 @@ class TestTwoProcesses:
         claim = await take_one(there, "f")
         async with waiting(here, here.changed(job.id, 1, SOON)) as changing:
             begun = monotonic()
+            await submit(there, "a change right before the one that is waited for")
             after = await finish(there, claim)
             assert await changing == Stored(after)
         assert monotonic() - begun < 1.5

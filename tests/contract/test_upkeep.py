@@ -232,6 +232,12 @@ class TestForget:
         assert await store.forget(job.id, job.rev, HOUR) is True
         assert await look(store, job.id) == Missing(gone=True)
 
+    async def test_a_job_may_be_forgotten_without_a_trace(self, store: Store) -> None:
+        """When it is to be remembered for no time at all."""
+        job = await done(store)
+        assert await store.forget(job.id, job.rev, 0.0) is True
+        assert await look(store, job.id) == Missing(gone=False)
+
     async def test_a_job_that_has_not_ended_is_kept(self, store: Store) -> None:
         """Whether it waits or is being done."""
         job = await submit(store, "f")

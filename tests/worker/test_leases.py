@@ -5,6 +5,7 @@ import ctypes
 import re
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ import pytest
 from raincheck import App, Context, RetryOptions, Worker, step
 from raincheck.model import WorkerInfo
 from raincheck.upkeep import Upkeep
-from tests.worker.helpers import begun, entry, logged
+from tests.worker.helpers import begun, entry, logged, seen
 
 LEASE = 0.6
 
@@ -79,6 +80,40 @@ async def test_another_worker_leaves_a_blocked_one_its_lease(app: App) -> None:
             await asyncio.to_thread(asyncio.run, elsewhere())
             assert (await app.status(job.id)).result == "first"
     assert runs == []
+
+
+async def test_what_was_claimed_while_the_loop_was_blocked_is_not_run_late(app: App) -> None:
+    """A claim that comes to a blocked loop, and runs out there, is left to those who took it over."""
+    runs: list[str] = []
+    blocked = threading.Event()
+    other = App(app.url)
+
+    @app.function
+    async def blind() -> None:
+        blocked.set()
+        block(LEASE + 2.0)
+
+    @app.function("f")
+    async def first() -> None:
+        runs.append("first")
+
+    @other.function("f")
+    async def second() -> None:
+        runs.append("second")
+
+    async def elsewhere() -> None:
+        async with other:
+            assert await asyncio.to_thread(blocked.wait, 5)
+            job = await other.submit("f", [second.step()])
+            await seen(other, job.id, lambda job: job.state == "doing")
+            async with Worker(other, lease=LEASE):
+                await other.wait(job.id)
+
+    async with app, Worker(app, lease=LEASE):
+        meanwhile = asyncio.create_task(asyncio.to_thread(asyncio.run, elsewhere()))
+        await blind.call()
+        await meanwhile
+    assert runs == ["second"]
 
 
 async def test_a_blocked_loop_is_told_of(app: App) -> None:
@@ -241,8 +276,10 @@ async def test_a_worker_leaves_alone_what_it_runs(app: App) -> None:
     async with app:
         job = await app.submit("never", [never.step()])
         (claim,) = await app.jobs.store.claim("slow", ("never",), 1, 0.0)
-        assert await Upkeep(app, lambda: {claim.lease.token}).recover() == 0
+        app.held_here.append(lambda: [claim.lease.token])
+        assert await Upkeep(app).recover() == 0
         assert (await app.status(job.id)).state == "doing"
+        app.held_here.clear()
         assert await Upkeep(app).recover() == 1
 
 

@@ -27,8 +27,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") 
 def run(main: Main, *, grace: float, at_once: Callable[[], None] = lambda: None) -> int:
     """Run ``main`` on a loop; a signal sets its event, a second one ends the process, after ``at_once``."""
     sys.setswitchinterval(SWITCH_INTERVAL)
-    gc.collect()
-    gc.freeze()  # what start-up left stays: no collection need look at it again
+    settle()
 
     async def until_signalled() -> None:
         stop = asyncio.Event()
@@ -37,6 +36,12 @@ def run(main: Main, *, grace: float, at_once: Callable[[], None] = lambda: None)
 
     _run(until_signalled())
     return Exit.OK
+
+
+def settle() -> None:
+    """What start-up has left stays: spare every collection to come from looking at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 async def in_thread(main: Main, stop: asyncio.Event) -> None:

@@ -16,7 +16,7 @@ from raincheck.app import App
 from raincheck.cli.children import Children, first_line, when_the_parent_stops
 from raincheck.cli.logs import set_up_logging
 from raincheck.cli.options import Level
-from raincheck.cli.running import Main, in_thread, run
+from raincheck.cli.running import Main, in_thread, run, settle
 from raincheck.cli.target import load
 from raincheck.cli.terminal import out, plain, warn
 from raincheck.store import mask
@@ -120,13 +120,7 @@ def server(target: str, /, *, listening: Listening = Listening(), common: Common
     return _run(main, common, 0)
 
 
-def worker(
-    target: str,
-    /,
-    *,
-    working: Working = Working(),
-    common: Common = Common(),
-) -> int:
+def worker(target: str, /, *, working: Working = Working(), common: Common = Common()) -> int:
     """Run the functions of an app, without the HTTP API.
 
     Parameters
@@ -139,9 +133,11 @@ def worker(
         _introduce(app)
         out.print(f"Working, up to {working.concurrency} attempts at once.")
 
+    work = _worker(app, working)
+
     async def main(stop: asyncio.Event) -> None:
         async with app:
-            await _worker(app, working)(stop)
+            await work(stop)
 
     return _run(main, common, working.grace)
 
@@ -178,6 +174,7 @@ async def _listen(app: App, listening: Listening, stop: asyncio.Event) -> None:
         else:
             out.print("Open to all users of this machine: no sign-in is configured.")
         out.print(Text.assemble("Listening and serving HTTP on ", (url, "bold")), soft_wrap=True)
+        settle()
 
     await listen(app, listening.host, listening.port, stop=stop, started=started, insecure=listening.insecure)
 

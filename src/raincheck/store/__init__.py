@@ -18,7 +18,8 @@ def make_store(url: str) -> Store:
     Raises `StoreUnusable` for a URL that names no store.
     """
     parts = urlsplit(url)
-    if parts.scheme == "sqlite" and not parts.netloc and len(parts.path) > 1:
+    path_alone = not (parts.netloc or parts.query or parts.fragment)
+    if parts.scheme == "sqlite" and path_alone and len(parts.path) > 1:
         from raincheck.store.sqlite import SQLiteStore
 
         return SQLiteStore(Path(parts.path[1:]))

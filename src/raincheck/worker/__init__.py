@@ -28,6 +28,9 @@ from raincheck.worker.shift import Shift
 
 __all__ = ["Worker"]
 
+PATIENCE = 1.0
+"""Seconds that a worker which leaves gives the thread that keeps its leases, should the store be slow."""
+
 
 class Worker:
     """Runs the functions of ``app``: up to ``concurrency`` attempts at once on the loop and in threads,
@@ -90,7 +93,8 @@ class Worker:
             stack.push_async_callback(self._leave, shift, keeper)
             await store.register(info, self._lease)
             keeper.start()
-            await stack.enter_async_context(Upkeep(self._app, shift.tokens))
+            self._app.held_here.append(shift.tokens)
+            await stack.enter_async_context(Upkeep(self._app))
             self._ready.set()
             try:
                 await self._work(stop, shift)
@@ -125,7 +129,8 @@ class Worker:
         await shift.close()
         keeper.stop()
         if keeper.ident is not None:  # it was started; what it says last must not come after the farewell
-            await asyncio.to_thread(keeper.join)
+            await asyncio.to_thread(keeper.join, PATIENCE)
+            self._app.held_here.remove(shift.tokens)
         with suppress(StoreError):
             await self._app.jobs.store.unregister(self.id)
 

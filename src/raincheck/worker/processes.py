@@ -75,6 +75,7 @@ class Processes:
         self.size = size
         self._report = report
         self._idle: list[Child] = []
+        self._closed = False
         # twice as many: those that wait for a child, and those that see one off
         self._threads = ThreadPoolExecutor(2 * size, thread_name_prefix="raincheck-process")
 
@@ -106,27 +107,27 @@ class Processes:
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
-            starting.add_done_callback(_put_aside(self._idle))
+            starting.add_done_callback(self._put_aside)
             raise
+
+    def _put_aside(self, starting: asyncio.Future[Child]) -> None:
+        """Keep a child that nobody waited for."""
+        if not starting.cancelled() and starting.exception() is None:
+            self._idle.append(starting.result())
+            if self._closed:
+                starting.result().kill()
 
     def _call(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     async def close(self) -> None:
         """End the children; none of them is at work any more."""
+        self._closed = True
         for worker in self._idle:
             worker.kill()
         await asyncio.gather(*(self._call(worker.end) for worker in self._idle))
         self._idle.clear()
         self._threads.shutdown(wait=False)
-
-
-def _put_aside(idle: list[Child]) -> Callable[[asyncio.Future[Child]], None]:
-    def keep(starting: asyncio.Future[Child]) -> None:
-        if not starting.cancelled() and starting.exception() is None:
-            idle.append(starting.result())
-
-    return keep
 
 
 def _order(run: Run) -> Order:

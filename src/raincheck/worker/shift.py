@@ -36,6 +36,7 @@ class Shift:
         self._state = state
         self._quiet = asyncio.Event()
         self._returned: list[Run] = []
+        self._returning: asyncio.Task[None] | None = None
         self.finisher = Finisher(store)
         self.reporter = Reporter(store)
         self.crew = Crew(concurrency, Processes(processes, self.reporter.report), self._over)
@@ -52,9 +53,13 @@ class Shift:
         return {run.token for run in self.held()}
 
     def begin(self, claims: list[Claim]) -> None:
-        """Run what was claimed."""
+        """Run what was claimed; not what is old because the loop was blocked when it came."""
         now = monotonic()
         runs = [run for claim in claims if (run := self._prepare(claim)) is not None]
+        late = [run for run in runs if run.claim.lease.until <= self.store.now()]
+        if late:
+            runs = [run for run in runs if run not in late]
+            self._returning = asyncio.create_task(self._give_back(late))
         for run in runs:
             run.extended_at = now
             self.notices.begin(run)
@@ -124,6 +129,8 @@ class Shift:
             await self._quiet.wait()
 
     async def _give_back(self, runs: list[Run]) -> None:
+        if not runs:
+            return
         try:
             await self.store.release([run.held for run in runs])
         except StoreError as error:

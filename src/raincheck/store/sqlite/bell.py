@@ -2,7 +2,7 @@
 
 Each process that waits for something has a datagram socket in a folder beside the database; whoever
 writes sends a word to all of them. It is a hint and no more: a lost one costs a second, because
-everybody also looks once a second. Where there are no such sockets, they look 50 times a second,
+everybody also looks once a second. Where there are no such sockets, they look 40 times a second,
 at SQLite's own change counter, which costs some microseconds each.
 """
 
@@ -60,9 +60,14 @@ class Bell:
         """Whether some peer's inbox was full, so that it has to be rung again."""
         return bool(self._missed)
 
+    @property
+    def settled(self) -> bool:
+        """Whether it listens already, or never will."""
+        return self._listener is not None or self.deaf
+
     def listen(self) -> bool:
         """Hear the others from now on. True: from just now on, so they may not have been heard before."""
-        if self._listener is not None or self.deaf:
+        if self.settled:
             return False
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
@@ -86,10 +91,12 @@ class Bell:
         listener.bind(self._address(self._name))
 
     def _listen(self, listener: socket.socket) -> None:
-        while not self._closed:
+        while True:
             try:
                 message = listener.recv(MAX_BYTES + 1024)
             except OSError:
+                return
+            if self._closed:
                 return
             with suppress(msgspec.MsgspecError):
                 self._heard(_decoder.decode(message))

@@ -26,7 +26,7 @@ _PRAGMAS = (
     "fullfsync=ON",  # on a Mac, fsync alone does not reach the disk
     "wal_autocheckpoint=4000",
     "journal_size_limit=67108864",
-    "cache_size=-32768",
+    "cache_size=-4096",  # the operating system caches the file, too
     "temp_store=MEMORY",
 )
 

@@ -28,7 +28,7 @@ T = TypeVar("T")
 LOOK = 1.0
 """Seconds between looks at what other processes did, where they can be heard: one may have been missed."""
 
-LOOK_WHEN_DEAF = 0.02
+LOOK_WHEN_DEAF = 0.025
 RING_AGAIN = 0.05
 
 FAULTY_REQUEST = (apsw.ConstraintError, apsw.MismatchError, apsw.RangeError, apsw.TooBigError)
@@ -83,7 +83,8 @@ class Writer:
         self._signals = signals
         self._connection: apsw.Connection | None = None
         self._waiting: list[Claim] = []
-        self._look_at = math.inf
+        self._due_at = math.inf  # when the next place becomes due that one of them waits for
+        self._act_at = math.inf  # when that is, or one of them must wait no longer
         self._version = 0
         self._untold = False
         self._told_at = -math.inf
@@ -107,7 +108,7 @@ class Writer:
             return RING_AGAIN
         if not self._waiting and not self._signals.wanted:
             return None
-        at = min([self._look_at, *(claim.until for claim in self._waiting)]) if self._waiting else math.inf
+        at = self._act_at if self._waiting else math.inf
         return max(0.0, min(at - monotonic(), self._look_every))
 
     @property
@@ -119,12 +120,11 @@ class Writer:
         try:
             connection = self._connected()
             self._listen(batch)
-            stirred = self._others_wrote(connection) or self._look_at <= monotonic()
-            if batch or (self._waiting and stirred):
+            stirred = self._others_wrote(connection) or self._due_at <= monotonic()
+            if batch or (self._waiting and (stirred or self._act_at <= monotonic())):
                 self._transact(connection, batch, stirred)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers are told
             self._break_off(batch, error)
-        self._drop_expired()
 
     def _connected(self) -> apsw.Connection:
         if self._connection is None:
@@ -139,6 +139,8 @@ class Writer:
 
     def _listen(self, batch: list[Request[Any]]) -> None:
         """If somebody here is going to wait, hear the others, before it is looked what there is."""
+        if self._bell.settled:
+            return
         waits = self._signals.wanted or any(isinstance(r, Claim) and r.until > monotonic() for r in batch)
         if waits and self._bell.listen():
             self._untold = True
@@ -155,14 +157,14 @@ class Writer:
 
     def _transact(self, connection: apsw.Connection, batch: list[Request[Any]], stirred: bool) -> None:
         """Serve a batch in one transaction; should one of its requests spoil it, each in one of its own."""
-        waiting, look_at, answers = self._waiting, self._look_at, Answers()
+        waiting, answers = self._waiting, Answers()
         try:
             with transaction(connection):
                 news = News(now())
                 self._apply(connection, batch, answers, news)
                 drained = self._claim(connection, batch, stirred, answers, news)
         except Exception as error:
-            self._waiting, self._look_at = waiting, 0.0 if stirred else look_at
+            self._waiting, self._due_at, self._act_at = waiting, 0.0, 0.0  # look again at all of them
             if not batch or (isinstance(error, apsw.Error) and not isinstance(error, FAULTY_REQUEST)):
                 raise
             if len(batch) == 1:
@@ -196,33 +198,36 @@ class Writer:
         answers: Answers,
         news: News,
     ) -> set[str]:
-        """Serve the claims that may get something, those that waited first; some go on waiting.
+        """Serve the claims that may get something or must wait no longer; the others go on waiting.
 
         The answer are the functions of which nothing is left that is ready.
         """
-        placed = news.ready | news.later
+        time, placed = monotonic(), news.ready | news.later
         hopeful: list[Claim] = []
         patient: list[Claim] = []
         for claim in self._waiting:
-            may = stirred or not placed.isdisjoint(claim.demand.functions)
-            (hopeful if may else patient).append(claim)
+            if claim.future.cancelled():
+                continue
+            hopes = stirred or claim.until <= time or not placed.isdisjoint(claim.demand.functions)
+            (hopeful if hopes else patient).append(claim)
         hopeful += (request for request in batch if isinstance(request, Claim))
         drained: set[str] = set()
-        look_at = math.inf if stirred else self._look_at
+        due_at = math.inf if stirred else self._due_at
         for claim in hopeful:
             if claim.future.cancelled():
                 continue
             taken = leases.claim(connection, claim.demand, news.now)
             if len(taken.leases) < claim.demand.limit:
                 drained.update(claim.demand.functions)
-            if taken.leases or claim.until <= monotonic():
+            if taken.leases or claim.until <= time:
                 answers.add(claim, taken)
                 continue
             patient.append(claim)
             due = leases.next_due(connection, claim.demand.functions)
             if due is not None:
-                look_at = min(look_at, monotonic() + min(max(0.0, due - now()), LOOK))
-        self._waiting, self._look_at = patient, look_at
+                due_at = min(due_at, time + min(max(0.0, due - news.now), LOOK))
+        self._waiting, self._due_at = patient, due_at
+        self._act_at = min([due_at, *(claim.until for claim in patient)])
         return drained
 
     def _tell(self, news: News, drained: set[str]) -> None:
@@ -243,16 +248,6 @@ class Writer:
 
     def _translated(self, error: Exception) -> Exception:
         return translate(error, self._path) if isinstance(error, apsw.Error) else error
-
-    def _drop_expired(self) -> None:
-        answers, waiting, time = Answers(), [], monotonic()
-        for claim in self._waiting:
-            if claim.until <= time or claim.future.cancelled():
-                answers.add(claim, leases.Taken({}, []))
-            else:
-                waiting.append(claim)
-        self._waiting = waiting
-        answers.give()
 
     def _end(self) -> None:
         fail(self._waiting, StoreUnavailable("the store is not open"))
