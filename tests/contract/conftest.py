@@ -10,17 +10,41 @@ from pathlib import Path
 
 import pytest
 
+from raincheck.clock import new_id
 from raincheck.store import Store, make_store
 from tests.contract.leaks import assert_no_leaks
+from tests.servers import Server, server
+
+DRIVERS = ("sqlite", "valkey", "valkey-shards")
 
 
-@pytest.fixture(params=["sqlite"])
-def new_url(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
-    """Tells where an empty store is, another one each time; of each driver in turn."""
-    assert request.param == "sqlite"
-    numbers = count()
-    with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as folder:  # a short path
-        yield lambda: f"sqlite:///{Path(folder) / f'{next(numbers)}.db'}"
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the contract on every driver; what is one driver's own, on that one."""
+    if "driver" in metafunc.fixturenames:
+        own = metafunc.module.__name__.rpartition(".")[2].startswith
+        drivers = [d for d in DRIVERS if own(f"test_{d.partition('-')[0]}_")] or DRIVERS
+        metafunc.parametrize("driver", drivers)
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Server]:
+    """One server for all tests; each has namespaces of its own."""
+    with tempfile.TemporaryDirectory(prefix="rc-") as folder, server(Path(folder)) as running:
+        yield running
+
+
+@pytest.fixture
+def new_url(driver: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
+    """Tells where an empty store is, another one each time."""
+    if driver == "sqlite":
+        numbers = count()
+        with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as folder:  # a short path
+            yield lambda: f"sqlite:///{Path(folder) / f'{next(numbers)}.db'}"
+    else:
+        running: Server = request.getfixturevalue("valkey")
+        shards = 3 if driver == "valkey-shards" else 1
+        yield lambda: f"{running.url}?namespace={new_id()}&shards={shards}"
+        running.flush()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -381,6 +382,7 @@ def by_step(found: Stored | Missing) -> Stored | Missing:
     return replace(found, leases=tuple(sorted(found.leases, key=lambda lease: lease.step)))
 
 
+@pytest.mark.timeout(120)  # CI plays 200 histories on each driver
 def test_a_store_does_what_a_dictionary_would(new_url: Callable[[], str]) -> None:
     """Whatever is done in whatever order."""
 

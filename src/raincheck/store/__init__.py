@@ -23,6 +23,12 @@ def make_store(url: str) -> Store:
         from raincheck.store.sqlite import SQLiteStore
 
         return SQLiteStore(Path(parts.path[1:]))
+    if parts.scheme.split("+")[0] in ("redis", "rediss", "valkey", "valkeys", "unix"):
+        try:
+            from raincheck.store.valkey import ValkeyStore
+        except ModuleNotFoundError as error:
+            raise StoreUnusable(f"{mask(url)} needs the extra: pip install 'raincheck[valkey]'") from error
+        return ValkeyStore(url)
     raise StoreUnusable(f"no store has the URL {mask(url)!r}; one that works: sqlite:///raincheck.db")
 
 

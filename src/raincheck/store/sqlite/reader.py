@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import apsw
 
+from raincheck.store.lane import Answers, Lane, Request
 from raincheck.store.sqlite.connection import close, connect, transaction, translate
-from raincheck.store.sqlite.lane import Answers, Lane, Request
 
 T = TypeVar("T")
 

@@ -16,12 +16,12 @@ from raincheck.codec import decode_job, encode_job
 from raincheck.errors import StoreUnavailable
 from raincheck.model import Change
 from raincheck.store.base import Held, Outcome
+from raincheck.store.lane import Answers, Lane, Request, fail
 from raincheck.store.signals import Signals
 from raincheck.store.sqlite import changes, leases
 from raincheck.store.sqlite.bell import Bell, Ring
 from raincheck.store.sqlite.changes import News
 from raincheck.store.sqlite.connection import close, connect, transaction, translate
-from raincheck.store.sqlite.lane import Answers, Lane, Request, fail
 
 T = TypeVar("T")
 

@@ -1,0 +1,281 @@
+"""The Valkey/Redis store: many machines, one server, or a primary with sentinels.
+
+Every verb is one script a shard (``*.lua``), carried with whatever else is to be sent (`courier`). Keys
+come from `keys`, the shape of arguments and answers from `wire`. Processes tell each other what has
+changed by publish and subscribe (`subscriber`): a hint, waiting claims also look once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from raincheck import clock
+from raincheck.errors import StoreError, StoreUnavailable, StoreUnusable
+from raincheck.model import Change, Claim, Stored, WorkerInfo
+from raincheck.store.base import Counts, Filter, Held, Listener, Missing, Outcome, Page
+from raincheck.store.signals import Signals, Watch
+from raincheck.store.valkey import listing, wire
+from raincheck.store.valkey.address import parse
+from raincheck.store.valkey.checks import check
+from raincheck.store.valkey.claims import Claims, Demand
+from raincheck.store.valkey.courier import Call, Commit, Courier
+from raincheck.store.valkey.keys import Keys, ShardKeys, packed, unpacked
+from raincheck.store.valkey.ready import Ready
+from raincheck.store.valkey.subscriber import Subscriber, message
+
+__all__ = ["ValkeyStore"]
+
+logger = logging.getLogger("raincheck.store")
+
+VERSION = 1
+"""Of what is kept in the server."""
+
+LOOK = 1.0
+"""Seconds between looks of a waiting claim, in case it was not told."""
+
+WORKER_MEMORY = 60.0
+"""Seconds for which a worker that fell silent is still shown."""
+
+EXTEND_TIMEOUT = 5.0
+
+_encode_worker = msgspec.msgpack.Encoder().encode
+_decode_worker = msgspec.msgpack.Decoder(WorkerInfo).decode
+
+
+class ValkeyStore:
+    """A `raincheck.store.base.Store` in a Valkey (7.2 or newer) or Redis (7.0 or newer) server."""
+
+    def __init__(self, url: str) -> None:
+        self._address = parse(url)
+        self._keys = Keys(self._address.namespace, self._address.shards)
+        self._origin = clock.new_id()
+        self._ready = Ready()
+        self._signals = Signals(attend=self._attend)
+        self._subscriber = Subscriber(
+            self._address, self._keys.bell, self._origin, self._signals, self._ready
+        )
+        self._courier = Courier(self._address, self._keys, self._origin, self._signals, self._ready)
+        self._claims = Claims(self._keys, self._courier, self._ask)
+
+    def now(self) -> float:
+        return clock.now() + self._courier.offset
+
+    async def open(self) -> None:
+        if self._courier.lane.running:
+            return
+        self._courier.start()
+        try:
+            for warning in check(await self._send("INFO"), self._address.ack):
+                logger.warning(warning)
+            await self._begin()
+        except BaseException:
+            await asyncio.to_thread(self._courier.close)
+            raise
+        if self._signals.wanted:
+            self._subscriber.start()
+
+    async def _begin(self) -> None:
+        """Begin the namespace, or see that it is as we have it."""
+        shards = len(self._keys.shards)
+        answer = await self._ask("open", self._keys.shards[0], VERSION, shards, keys=[self._keys.config])
+        version, has = (int(word) for word in answer)
+        if version != VERSION:
+            raise StoreUnusable(f"the namespace is of version {version}, and this raincheck of {VERSION}")
+        if has != shards:
+            raise StoreUnusable(f"the namespace has shards={has}: give that, or another namespace")
+
+    async def close(self) -> None:
+        with suppress(StoreError):
+            await self._send("PING")  # once this is answered, so is all before it
+        await asyncio.to_thread(self._stop)
+        self._signals.fire({})  # so that who waits finds it closed
+        self._ready.tell(None)
+
+    def _stop(self) -> None:
+        self._courier.close()
+        self._subscriber.close()
+
+    def _attend(self) -> None:
+        if self._courier.lane.running:
+            self._subscriber.start()
+
+    async def _send(self, *words: Any) -> Any:
+        """A plain command."""
+        return await self._courier.lane.ask(Call(None, (), lambda replay: words))
+
+    async def _ask(self, name: str, shard: ShardKeys, *words: Any, keys: Sequence[str] = ()) -> Any:
+        """A script in a shard, which may be sent twice without harm."""
+        return await self._courier.lane.ask(Call(name, [*shard.fixed, *keys], lambda replay: words))
+
+    async def _ask_all(self, name: str, *words: Any, keys: Sequence[str] = ()) -> list[Any]:
+        """A script in all shards."""
+        return await asyncio.gather(
+            *(self._ask(name, shard, *words, keys=keys) for shard in self._keys.shards)
+        )
+
+    async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
+        if not changes:
+            return []
+        return await self._courier.lane.ask(Commit([wire.pack(change) for change in changes]))
+
+    async def claim(
+        self, worker: str, functions: Sequence[str], limit: int, lease: float, wait: float = 0.0
+    ) -> list[Claim]:
+        until = clock.monotonic() + wait
+        demand = Demand(worker, tuple(dict.fromkeys(functions)), limit, lease)
+        if wait > 0:
+            self._attend()
+        with self._ready.waiter(functions) as waiter:
+            while True:
+                claims, due = await self._claims.once(demand)
+                left = until - clock.monotonic()
+                if claims or left <= 0:
+                    return claims
+                await waiter.wait(min(left, LOOK, max(0.001, due - self.now())))
+
+    def extend(self, held: Sequence[Held], lease: float) -> list[int | None]:
+        calls = []
+        for shard, places in self._by_shard(held):
+            words = (lease, *(word for i in places for word in wire.lease_args(held[i])))
+            calls.append((places, self._extend(shard, words)))
+        answers: list[int | None] = [None] * len(held)
+        until = clock.monotonic() + EXTEND_TIMEOUT
+        for places, call in calls:
+            try:
+                revs = call.future.result(max(0.0, until - clock.monotonic()))
+            except TimeoutError:
+                raise StoreUnavailable(f"the server was busy for {EXTEND_TIMEOUT:g} s") from None
+            for i, rev in zip(places, revs, strict=True):
+                answers[i] = None if rev < 0 else rev
+        return answers
+
+    def _extend(self, shard: ShardKeys, words: tuple[Any, ...]) -> Call:
+        call = Call("extend", shard.fixed, lambda replay: words, threaded=True)
+        self._courier.lane.put(call)
+        return call
+
+    def _by_shard(self, held: Sequence[Held]) -> list[tuple[ShardKeys, list[int]]]:
+        """Leases by the shard of their jobs, as numbers; those of what is no job are left out."""
+        return self._sorted([each.job_id for each in held])
+
+    def _sorted(self, job_ids: Sequence[str]) -> list[tuple[ShardKeys, list[int]]]:
+        """Ids by shard, as numbers; at least one shard, so that a store that is closed is found out."""
+        shards: dict[ShardKeys, list[int]] = {}
+        for i, job_id in enumerate(job_ids):
+            try:
+                raw = packed(job_id)
+            except ValueError:  # no id that was ever given out
+                continue
+            shards.setdefault(self._keys.shard_of(raw), []).append(i)
+        return list(shards.items()) or [(self._keys.shards[0], [])]
+
+    async def release(self, held: Sequence[Held]) -> None:
+        for shard, places in self._by_shard(held):
+            words = [word for i in places for word in wire.lease_args(held[i])]
+            functions = await self._ask("release", shard, self._keys.bell, *words)
+            self._ready.tell([function.decode() for function in functions])
+
+    async def report(self, held: Held, progress: bytes) -> bool:
+        ((shard, places),) = self._by_shard([held])
+        leases = [word for _ in places for word in wire.lease_args(held)]
+        return bool(await self._ask("report", shard, progress, *leases))
+
+    async def find(self, job_ids: Sequence[str]) -> list[Stored | Missing]:
+        found: list[Stored | Missing] = [Missing()] * len(job_ids)
+        parts = self._sorted(job_ids)
+        answers = await asyncio.gather(
+            *(self._ask("find", shard, *(packed(job_ids[i]) for i in places)) for shard, places in parts)
+        )
+        for (_, places), answer in zip(parts, answers, strict=True):
+            for i, each in zip(places, answer, strict=True):
+                found[i] = wire.stored(each) if isinstance(each, list) else Missing(gone=bool(each))
+        return found
+
+    async def changed(self, job_id: str, rev: int, wait: float) -> Stored | Missing | None:
+        return await self._signals.changed(job_id, rev, wait, self._find)
+
+    async def _find(self, job_id: str) -> Stored | Missing:
+        (found,) = await self.find([job_id])
+        return found
+
+    def watch(self, job_id: str) -> Watch:
+        return self._signals.watch(job_id)
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        return self._signals.listen(listener)
+
+    async def page(self, which: Filter, limit: int, cursor: str | None = None) -> Page:
+        return await listing.page(self._send, self._keys, self.find, which, limit, cursor)
+
+    async def lost(self, limit: int) -> list[Claim]:
+        rows = [wire.stored(row) for rows in await self._ask_all("lost", limit) for row in rows]
+        return [Claim(row.job, row.leases[0]) for row in rows][:limit]
+
+    async def alarmed(self, limit: int) -> list[Stored]:
+        found = await self.find(await self._due("wake", limit))
+        return [each for each in found if isinstance(each, Stored) and not each.job.state.ended]
+
+    async def _due(self, which: str, limit: int) -> list[str]:
+        """The ids whose time has come, the longest overdue first."""
+        answers = await self._ask_all("due", which, limit)
+        due = sorted((float(rows[i + 1]), rows[i]) for rows in answers for i in range(0, len(rows), 2))
+        return [unpacked(raw) for _, raw in due[:limit]]
+
+    async def prune(self, limit: int, remember: float) -> int:
+        found = await self.find(await self._due("prune", limit))
+        removed = await self._remove([each for each in found if isinstance(each, Stored)], remember)
+        await self._ask_all("sweep", limit, WORKER_MEMORY, keys=self._keys.workers)
+        return removed
+
+    async def forget(self, job_id: str, rev: int, remember: float) -> bool:
+        found = await self._find(job_id)
+        if isinstance(found, Missing) or found.job.rev != rev:
+            return False
+        return await self._remove([found], remember) == 1
+
+    async def _remove(self, found: list[Stored], remember: float) -> int:
+        total = 0
+        for shard, places in self._sorted([each.job.id for each in found]):
+            keys: list[str] = []
+            words: list[Any] = []
+            for job in (found[i] for i in places):
+                indexes = wire.index_keys(shard, job)
+                first = len(shard.fixed) + len(keys) + 1
+                keys += indexes
+                words += [packed(job.job.id), job.job.rev, len(indexes), *range(first, first + len(indexes))]
+            word = message((), [found[i].job.id for i in places], self._origin)
+            gone = await self._ask("remove", shard, remember, self._keys.bell, word, *words, keys=keys)
+            jobs = [found[i].job.id for i, went in zip(places, gone, strict=True) if went]
+            if jobs:
+                self._signals.tell(dict.fromkeys(jobs))
+            total += len(jobs)
+        return total
+
+    async def register(self, worker: WorkerInfo, ttl: float) -> None:
+        await self._register(worker.id, _encode_worker(worker), ttl)
+
+    async def unregister(self, worker_id: str) -> None:
+        await self._register(worker_id, b"", 0.0)
+
+    async def _register(self, worker_id: str, info: bytes, ttl: float) -> None:
+        await self._ask("register", self._keys.shards[0], worker_id, info, ttl, keys=self._keys.workers)
+
+    async def workers(self) -> list[WorkerInfo]:
+        answer = await self._ask("workers", self._keys.shards[0], keys=self._keys.workers)
+        time = float(answer[0])
+        found = []
+        for i in range(1, len(answer), 3):
+            info, seen, until = _decode_worker(answer[i]), float(answer[i + 1]), float(answer[i + 2])
+            state = info.state if until > time else "unhealthy"
+            found.append(replace(info, seen_at=seen, seen_until=until, state=state))
+        return sorted(found, key=lambda worker: worker.id)
+
+    async def counts(self) -> Counts:
+        return listing.total(await self._ask_all("counts"))

@@ -1,0 +1,74 @@
+"""Every key, and how a job's id leads to the shard it lives in: nowhere else is a key put together.
+
+All keys of a shard carry its number as hash tag, so that they live in one slot of a cluster. What is
+not of one shard lives with shard 0. The last byte of a job's id (random bits) chooses its shard.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from raincheck.model import State
+
+STATES = (State.SCHEDULED, State.PENDING, State.RETRYING, State.DONE, State.FAILED, State.CANCELLED)
+"""In the order of their keys and of their number in a record's header; ended ones last."""
+
+_SHARED = ("idempotency", "idempotency-until")
+_OWN = ("jobs", "leases", "until", "progress", "all", "wake", "prune", "gone", "meta", "queued", "served")
+
+
+def packed(job_id: str) -> bytes:
+    """A UUID as its 16 bytes. Raises `ValueError` for anything else, also for one in another spelling."""
+    raw = bytes.fromhex(job_id.replace("-", "")) if len(job_id) == 36 else b""
+    if len(raw) != 16 or unpacked(raw) != job_id:
+        raise ValueError(f"{job_id!r} is not the id of a job")
+    return raw
+
+
+def unpacked(raw: bytes) -> str:
+    """16 bytes as a UUID."""
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+class ShardKeys:
+    """The keys of one shard. ``fixed``: what every script gets first, in the order of ``head.lua``."""
+
+    def __init__(self, namespace: str, number: int) -> None:
+        self._prefix = f"{namespace}:{{{number}}}:"
+        self.number = number
+        self.queue = lru_cache(4096)(self._queue)
+        shared = [f"{namespace}:{{0}}:{name}" for name in _SHARED]
+        self.all = self._prefix + "all"
+        self.leases = self._prefix + "leases"
+        self.fixed = [self._prefix + name for name in _OWN] + shared + [self.state(state) for state in STATES]
+
+    def _queue(self, function: str) -> tuple[str, str]:
+        """Where ready places of a function wait, and where those wait that are due later."""
+        return f"{self._prefix}ready:{function}", f"{self._prefix}later:{function}"
+
+    def index(self, kind: str, name: str) -> str:
+        """The ids of the jobs with this ``name``, or with a step of this ``function``."""
+        return f"{self._prefix}{kind}:{name}"
+
+    def claimed(self, worker: str) -> str:
+        """What a worker was given last; it expires by itself."""
+        return f"{self._prefix}claimed:{worker}"
+
+    def state(self, state: State) -> str:
+        """The ids of the jobs in this state at rest."""
+        return f"{self._prefix}state:{state}"
+
+
+class Keys:
+    """The keys of a namespace."""
+
+    def __init__(self, namespace: str, shards: int) -> None:
+        self.shards = [ShardKeys(namespace, number) for number in range(shards)]
+        self.bell = f"{namespace}:bell"
+        self.config = f"{namespace}:{{0}}:config"
+        self.workers = [f"{namespace}:{{0}}:workers", f"{namespace}:{{0}}:workers-until"]
+
+    def shard_of(self, raw_id: bytes) -> ShardKeys:
+        """The shard of a job."""
+        return self.shards[raw_id[-1] % len(self.shards)]

@@ -1,0 +1,145 @@
+"""How values cross to the scripts and back: `Change` to arrays, arrays to `Stored` and `Claim`."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from raincheck.codec import decode_job, encode_job
+from raincheck.model import Change, Claim, Lease, Place, Release, Stored
+from raincheck.store.base import Conflict, Duplicate, Held, Outcome
+from raincheck.store.valkey.keys import STATES, ShardKeys, packed, unpacked
+
+HEADER = 5
+"""Bytes before a record: its revision and the number of its state."""
+
+_TOP = 1 << 63
+_NUMBER = {state: number for number, state in enumerate(STATES)}
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Packed(NamedTuple):
+    """A change, made ready by whoever commits it: what is wrong with it is his to hear."""
+
+    change: Change
+    raw_id: bytes
+    record: bytes
+    members: bytes
+
+
+def pack(change: Change) -> Packed:
+    """Make a change ready. Raises `ValueError` for what cannot be stored."""
+    raw = packed(change.job.id)
+    places = (*change.take, *change.drop, *change.put)
+    return Packed(change, raw, encode_job(change.job), b"".join([_member(raw, place) for place in places]))
+
+
+def _member(raw_id: bytes, place: Place) -> bytes:
+    """A place as a member of its queue. They sort as they are claimed: by priority, due time, id, step."""
+    (due,) = struct.unpack(">Q", struct.pack(">d", place.due))
+    due = due | _TOP if due < _TOP else due ^ (2 * _TOP - 1)  # bits of a float, made to sort as numbers
+    try:
+        return struct.pack(">QQ16sH", _TOP - place.priority, due, raw_id, place.step)
+    except struct.error as error:
+        raise ValueError(f"priority {place.priority} or step {place.step} is out of range") from error
+
+
+class Batch:
+    """Changes of one shard as the arguments of ``commit.lua``: each key once, then by its number."""
+
+    def __init__(self, shard: ShardKeys) -> None:
+        self._shard = shard
+        self._numbers: dict[str, int] = {}
+        self.keys = list(shard.fixed)
+        self.bodies: list[bytes] = []
+        self._changes: list[Any] = []
+
+    def add(self, each: Packed) -> None:
+        """Put a change in."""
+        change = each.change
+        job, key = change.job, change.key
+        self.bodies += (each.raw_id, each.record, each.members)
+        self._changes.append(
+            (
+                job.rev,
+                _NUMBER[job.state],
+                False if change.alarm is None else change.alarm,
+                key is not None and (key.name, key.fingerprint.hex(), key.until),
+                [self._key(k) for k in index_keys(self._shard, change)] if job.rev == 1 else (),
+                [self._place(place) for place in change.take],
+                [_guard(release) for release in change.release],
+                [_guard(hold) for hold in change.hold],
+                [self._place(place) for place in change.drop],
+                [self._place(place) for place in change.put],
+            )
+        )
+
+    @property
+    def packed(self) -> bytes:
+        """The changes as one argument."""
+        return _encode(self._changes)
+
+    def _key(self, key: str) -> int:
+        number = self._numbers.get(key)
+        if number is None:
+            self.keys.append(key)
+            number = self._numbers[key] = len(self.keys)
+        return number
+
+    def _place(self, place: Place) -> tuple[int, int, int, float, str]:
+        ready, later = self._shard.queue(place.function)
+        return place.step, self._key(ready), self._key(later), place.due, place.function
+
+
+def _guard(release: Release) -> tuple[int, int, bool]:
+    return release.step, release.token, release.expired
+
+
+def index_keys(shard: ShardKeys, of: Change | Stored) -> list[str]:
+    """The keys of the indexes that a job is in, beside those of all and of its state."""
+    functions = sorted({step.function for step in of.job.steps})
+    return [shard.index("name", of.job.name), *(shard.index("function", function) for function in functions)]
+
+
+def lease_args(held: Held) -> tuple[bytes, int, int]:
+    """How a script is told of a lease. Raises `ValueError` for the id of no job."""
+    return packed(held.job_id), held.step, held.token
+
+
+def outcome(answer: Any) -> Outcome:
+    """What ``commit.lua`` says of a change."""
+    if isinstance(answer, list):
+        return Duplicate(unpacked(answer[0]), bytes.fromhex(answer[1].decode()))
+    return Conflict() if answer else None
+
+
+def stored(answer: list[Any]) -> Stored:
+    """What ``find.lua`` or ``lost.lua`` says of a job."""
+    leases = [_lease(answer[i : i + 6]) for i in range(1, len(answer), 6)]
+    return Stored(decode_job(answer[0][HEADER:]), tuple(sorted(leases, key=lambda lease: lease.step)))
+
+
+def _lease(words: list[Any]) -> Lease:
+    step, token, worker, since, until, progress = words
+    return Lease(step, token, worker.decode(), float(since), float(until), progress or None)
+
+
+def claims(answer: Sequence[Any], worker: str) -> list[Claim]:
+    """What ``claim.lua`` moved."""
+    *rows, since, until = answer[1:]
+    since, until = float(since), float(until)
+    return [
+        Claim(decode_job(rows[i][HEADER:]), Lease(rows[i + 1], rows[i + 2], worker, since, until))
+        for i in range(0, len(rows), 3)
+    ]
+
+
+def held_in(answer: Sequence[Any]) -> list[tuple[bytes, int, int]]:
+    """The leases that ``claim.lua`` gave, as a script is told of them."""
+    rows = answer[1:-2]
+    return [
+        (packed(decode_job(rows[i][HEADER:]).id), rows[i + 1], rows[i + 2]) for i in range(0, len(rows), 3)
+    ]

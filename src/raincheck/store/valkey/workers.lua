@@ -1,0 +1,9 @@
+-- The workers known. KEYS after the fixed ones: workers, workers-until. Returns {time, info, seen, until, ...}.
+local answer = {num(now())}
+local found = call('ZRANGE', KEYS[FIXED + 2], 0, -1, 'WITHSCORES')
+for i = 1, #found, 2 do
+  local info = cmsgpack.unpack(call('HGET', KEYS[FIXED + 1], found[i]))
+  local n = #answer
+  answer[n + 1], answer[n + 2], answer[n + 3] = info[1], num(info[2]), found[i + 1]
+end
+return answer

