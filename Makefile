@@ -55,7 +55,7 @@ test: check ## Check, then run every test
 
 .PHONY: test-fast
 test-fast: setup ## Run the unit and contract tests
-	$(BIN)/pytest tests/unit tests/contract
+	$(BIN)/pytest -n 2 tests/unit tests/contract
 
 .PHONY: bench
 bench: setup ## Measure against the peers

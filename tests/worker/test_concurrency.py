@@ -153,9 +153,32 @@ async def test_a_context_variable_stays_with_its_function(app: App, mode: str) -
         return mark_in_a_thread(word)
 
     mark = app.function(mark_on_the_loop if mode == "loop" else mark_in_a_thread)
-    async with app, Worker(app, concurrency=1):
-        jobs = [await app.submit("mark", [mark.step(word)]) for word in "abc"]
-        assert [(await app.wait(job.id)).result for job in jobs] == ["nothing"] * 3
+    async with app:
+        jobs = [await app.submit("mark", [mark.step(str(n))]) for n in range(20)]
+        async with Worker(app):
+            assert {(await app.wait(job.id)).result for job in jobs} == {"nothing"}
+
+
+async def test_a_function_that_cancels_its_task_cancels_no_other(app: App) -> None:
+    """A function that cancels the task it runs in, and returns, does no harm to those that come next."""
+
+    @app.function
+    async def vandal() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return "gone"
+
+    @app.function
+    async def good() -> str:
+        await asyncio.sleep(0)
+        return "well"
+
+    async with app:
+        pair = [vandal.step(), good.step()]
+        jobs = [await app.submit("mixed", [pair[n % 2]]) for n in range(20)]
+        async with Worker(app):
+            assert [(await app.wait(job.id)).result for job in jobs] == ["gone", "well"] * 10
 
 
 async def test_many_members_of_a_stage_may_end_at_once(app: App) -> None:

@@ -139,13 +139,15 @@ async def test_the_data_of_a_failed_attempt_is_not_kept(app: App) -> None:
 
 async def test_progress_is_seen_while_a_function_runs(app: App) -> None:
     """The latest progress shows on the job being done, then on the ended one."""
-    seen_it = asyncio.Event()
+    seen_half, seen_more = asyncio.Event(), asyncio.Event()
 
     @app.function
     async def work(ctx: Context) -> None:
         ctx.progress(1, 4)
         ctx.progress(2, 4, "half")
-        await seen_it.wait()
+        await seen_half.wait()
+        ctx.progress(3, 4)
+        await seen_more.wait()
         ctx.progress(4, 4)
 
     async with app, Worker(app):
@@ -153,7 +155,9 @@ async def test_progress_is_seen_while_a_function_runs(app: App) -> None:
         half = await seen(app, job.id, lambda job: entry(job).progress is not None)
         assert half.state == "doing"
         assert entry(half).progress == {"done": 2.0, "total": 4.0, "message": "half"}
-        seen_it.set()
+        seen_half.set()
+        await seen(app, job.id, lambda job: entry(job).progress == {"done": 3.0, "total": 4.0})
+        seen_more.set()
         assert entry(await app.wait(job.id)).progress == {"done": 4.0, "total": 4.0}
 
 

@@ -77,6 +77,39 @@ async def test_telling_twice_is_telling_once(app: App) -> None:
         assert run.reason is Reason.GIVEN_BACK
 
 
+async def test_a_run_whose_lease_is_lost_is_dropped(app: App) -> None:
+    """A run whose lease turns out to be lost is stopped, and nothing is made of how it ends."""
+    cancelled = asyncio.Event()
+
+    @app.function
+    async def wait() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+        return "late"
+
+    async with shift_with(app, wait, 1) as (shift, (run,)):
+        await asyncio.sleep(0)
+        shift.notices.changed(run, None)
+        await cancelled.wait()
+        await asyncio.sleep(0)
+        assert run.over
+        assert shift.held() == []
+
+
+async def test_a_lease_lost_with_the_outcome_still_to_write_stops_nothing(app: App) -> None:
+    """News of a lost lease that come when its attempt has ended already are no news."""
+    async with shift_with(app, never(app, "async"), 1) as (shift, (run,)):
+        await shift.wind_up(0.0)
+        (claim,) = await app.jobs.store.claim("w", ("on_the_loop",), 1, 60.0)
+        run = Run(claim, run.function)
+        shift.finisher.add(run, Succeeded(run.attempt, b"1"))
+        shift.notices.changed(run, None)
+        await shift.finisher.written()
+        assert (await app.status(claim.job.id)).state == "done"
+
+
 async def finished(app: App, jobs: int) -> tuple[Finisher, list[Run]]:
     """A finisher, and runs of so many jobs whose outcomes are still to be told."""
     function = never(app, "async")

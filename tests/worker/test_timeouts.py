@@ -42,9 +42,11 @@ async def test_an_async_function_is_stopped(app: App) -> None:
 async def test_a_thread_is_given_up(app: App) -> None:
     """A function in a thread that takes too long loses its slot; what it returns late is dropped."""
     go, told = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
 
     @app.function(timeout=0.1)
     def slow(ctx: Context) -> str:
+        threads.append(threading.current_thread())
         go.wait(20)
         if ctx.cancelled:
             told.set()
@@ -63,6 +65,8 @@ async def test_a_thread_is_given_up(app: App) -> None:
         assert await asyncio.to_thread(told.wait, 5)
         assert await quick.call() == 1
         assert await app.status(job.id) == ended
+        await asyncio.to_thread(threads[0].join, 5)  # another has taken its place
+        assert not threads[0].is_alive()
 
 
 async def test_a_process_is_killed(app: App) -> None:

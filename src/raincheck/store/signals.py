@@ -57,8 +57,9 @@ class Watch:
         return Stored(self._job) if self._job is not None and self._job.state.ended else None
 
     def fire(self, job: Job | None) -> None:
-        """The job has changed; called on the loop."""
-        self._job = job
+        """The job has changed; called on the loop. That others say so, too, does not undo what was seen."""
+        if job is not None or self.ended is None:
+            self._job = job
         self._changed.set()
 
 
@@ -133,7 +134,8 @@ class Signals:
         deadline = monotonic() + wait
         with self.watch(job_id) as watch:
             while True:
-                found = watch.ended or await find(job_id)
+                ended = watch.ended
+                found = ended if ended is not None and ended.job.rev > rev else await find(job_id)
                 if isinstance(found, Missing) or found.job.rev > rev:
                     return found
                 if not await watch.changed(deadline - monotonic()):

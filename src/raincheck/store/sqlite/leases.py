@@ -11,7 +11,7 @@ import msgspec
 
 from raincheck.model import Lease
 from raincheck.store.base import Held
-from raincheck.store.sqlite.changes import DEQUEUE, ENQUEUE, News, count_places
+from raincheck.store.sqlite.changes import ENQUEUE, News, count_places
 from raincheck.store.sqlite.connection import query
 from raincheck.store.sqlite.rows import write_rows
 
@@ -25,6 +25,7 @@ READY = """
     WHERE queue.function = ? AND queue.priority = ? AND queue.due <= ?
     ORDER BY queue.due, queue.job, queue.step LIMIT ?
 """
+TAKE = "DELETE FROM queue WHERE function = ? AND priority = ? AND (due, job, step) <= (?, ?, ?)"
 NEXT_PRIORITY = "SELECT min(priority) FROM queue WHERE function = ? AND priority > ?"
 FIRST_DUE = "SELECT min(due) FROM queue WHERE function = ? AND priority = ?"
 NEW_TOKENS = "UPDATE meta SET token = token + ? RETURNING token"
@@ -108,10 +109,12 @@ def _waiting(connection: apsw.Connection, functions: tuple[str, ...]) -> list[st
 def _dequeue(connection: apsw.Connection, function: str, limit: int, now: float) -> list[Any]:
     rows: list[Any] = []
     for priority in _priorities(connection, function):
-        rows += query(connection, READY, (function, priority, now, limit - len(rows)))
+        got = list(query(connection, READY, (function, priority, now, limit - len(rows))))
+        if got:  # they are the first of the queue: all up to the last of them
+            connection.execute(TAKE, got[-1][:5])
+        rows += got
         if len(rows) >= limit:
             break
-    write_rows(connection, DEQUEUE, [row[:5] for row in rows])
     return rows
 
 
