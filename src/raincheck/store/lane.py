@@ -29,6 +29,8 @@ class Request(Generic[T]):
     def __init__(self, *, threaded: bool = False) -> None:
         self.loop = None if threaded else asyncio.get_running_loop()
         self.future: Any = concurrent.futures.Future() if self.loop is None else self.loop.create_future()
+        self.posted: list[T | BaseException] = []
+        """The answer on its way to the loop, which may end before it is there."""
 
     def settle(self, answer: T | BaseException) -> None:
         """Give the answer; an exception is raised. Called on the loop, or from any thread."""
@@ -42,7 +44,11 @@ class Request(Generic[T]):
 
     def give_up(self) -> None:
         """The caller has gone: an answer that came in the same moment is lost on it."""
-        if not self.future.cancel() and not self.future.cancelled() and self.future.exception() is None:
+        if self.future.cancel() or self.future.cancelled():
+            for answer in self.posted:
+                if not isinstance(answer, BaseException):
+                    self.abandoned(answer)
+        elif self.future.exception() is None:
             self.abandoned(self.future.result())
 
     def abandoned(self, answer: T) -> None:
@@ -63,6 +69,7 @@ class Answers:
         """Give them all: one call into each loop."""
         loops: dict[asyncio.AbstractEventLoop | None, list[tuple[Request[Any], Any]]] = {}
         for request, answer in self._answers:
+            request.posted.append(answer)  # before it is looked whether it gave up: one of the two will see
             loop = None if request.future.cancelled() else request.loop  # one that gave up may be ending
             loops.setdefault(loop, []).append((request, answer))
         for loop, answers in loops.items():
