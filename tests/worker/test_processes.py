@@ -5,7 +5,9 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -141,9 +143,12 @@ async def test_late_progress_is_not_told_of_the_next_run(app: App) -> None:
         assert entry(await app.wait(job.id)).progress is None
 
 
-async def test_a_child_keeps_nothing_of_one_run_for_the_next(app: App) -> None:
+@pytest.mark.parametrize("function", [functions.mark, functions.mark_on_a_loop])
+async def test_a_child_keeps_nothing_of_one_run_for_the_next(
+    app: App, function: Callable[[str], Any]
+) -> None:
     """A context variable set by a function in a child is not seen by the next one there."""
-    mark = app.function(process=True)(functions.mark)
+    mark = app.function(process=True)(function)
 
     async with app, Worker(app, processes=1):
         assert [await mark.call(word) for word in ("a", "b")] == ["nothing", "nothing"]
