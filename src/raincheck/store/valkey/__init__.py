@@ -212,7 +212,7 @@ class ValkeyStore:
         return self._signals.listen(listener)
 
     async def page(self, which: Filter, limit: int, cursor: str | None = None) -> Page:
-        return await listing.page(self._send, self._keys, self.find, which, limit, cursor)
+        return await listing.page(self._send, self._ask, self._keys, self.find, which, limit, cursor)
 
     async def lost(self, limit: int) -> list[Claim]:
         rows = [wire.stored(row) for rows in await self._ask_all("lost", limit) for row in rows]
@@ -243,15 +243,11 @@ class ValkeyStore:
     async def _remove(self, found: list[Stored], remember: float) -> int:
         total = 0
         for shard, places in self._sorted([each.job.id for each in found]):
-            keys: list[str] = []
             words: list[Any] = []
-            for job in (found[i] for i in places):
-                indexes = wire.index_keys(shard, job)
-                first = len(shard.fixed) + len(keys) + 1
-                keys += indexes
-                words += [packed(job.job.id), job.job.rev, len(indexes), *range(first, first + len(indexes))]
+            for job in (found[i].job for i in places):
+                words += [packed(job.id), job.rev, wire.tags_of(job)]
             word = message((), [found[i].job.id for i in places], self._origin)
-            gone = await self._ask("remove", shard, remember, self._keys.bell, word, *words, keys=keys)
+            gone = await self._ask("remove", shard, remember, self._keys.bell, word, *words)
             jobs = [found[i].job.id for i, went in zip(places, gone, strict=True) if went]
             if jobs:
                 self._signals.tell(dict.fromkeys(jobs))

@@ -10,26 +10,24 @@ local LAST, FIRST, NAME = KEYS[FIXED + 1], FIXED + 2, 8
 local MEMORY = 60
 local got, waiting = {}, {}
 
-local function answer_of(members, since, till)
-  local answer, known = {''}, {}
+-- The answer to the first try, which may have been lost on its way: the leases that are still what they were.
+local function again(members, since, till)
+  local answer = {''}
   for _, m in ipairs(members) do
-    local id = m[1]
-    known[id] = known[id] or {leases_of(id), call('HGET', JOBS, id)}
-    local lease = known[id][1][m[2]]
+    local lease = leases_of(m[1])[m[2]]
     if lease and lease[1] == m[3] then
       local n = #answer
-      answer[n + 1], answer[n + 2], answer[n + 3] = known[id][2], m[2], m[3]
+      answer[n + 1], answer[n + 2], answer[n + 3] = call('HGET', JOBS, m[1]), m[2], m[3]
     end
   end
-  answer[#answer + 1] = since
-  answer[#answer + 1] = till
+  push(answer, since, till)
   return answer
 end
 
-if ARGV[7] == '1' then -- the answer to the first try may have been lost on its way
+if ARGV[7] == '1' then
   local last = call('GET', LAST)
   last = last and cmsgpack.unpack(last)
-  if last and last[1] == ARGV[6] then return answer_of(last[2], last[3], last[4]) end
+  if last and last[1] == ARGV[6] then return again(last[2], last[3], last[4]) end
 end
 
 local function next_due()
@@ -47,7 +45,7 @@ local function pop(w, room)
   local n = #popped / 2
   if n > 0 then
     count(w.name, -n)
-    call('HSET', SERVED, w.name, num(time))
+    call('HSET', SERVED, w.name, time)
   end
   return n
 end
@@ -75,18 +73,29 @@ while #waiting > 0 and #got < limit do
   waiting = still
 end
 if #got == 0 then return {next_due()} end
+
 local token = call('HINCRBY', META, 'token', #got) - #got
 local till = num(time + seconds)
-local members, leases = {}, {}
+local ids, steps, owner = {}, {}, {}
 for i, g in ipairs(got) do
-  local member, w = g[1], g[2]
-  local id, step = string.sub(member, 17, 32), struct.unpack('>I2', string.sub(member, 33, 34))
-  local fence = (token + i) * shards + shard
-  leases[id] = leases[id] or leases_of(id)
-  leases[id][step] = {fence, worker, time, KEYS[w.key], member, w.name}
-  call('ZADD', UNTIL, till, field(id, step))
-  members[i] = {id, step, fence}
+  ids[i], steps[i] = string.sub(g[1], 17, 32), struct.unpack('>I2', string.sub(g[1], 33, 34))
 end
-for id, all in pairs(leases) do keep_leases(id, all) end
+local packed = read('HMGET', LEASES, ids)
+local members, untils, answer = {}, {}, {''}
+for i, value in ipairs(read('HMGET', JOBS, ids)) do
+  local id, step, w = ids[i], steps[i], got[i][2]
+  local fence = (token + i) * shards + shard
+  owner[id] = owner[id] or unpacked(packed[i])
+  owner[id][step] = {fence, worker, time, KEYS[w.key], got[i][1], w.name}
+  members[i] = {id, step, fence}
+  push(untils, till, field(id, step))
+  push(answer, value, step)
+  push(answer, fence)
+end
+local leases = {}
+for id, all in pairs(owner) do push(leases, id, cmsgpack.pack(all)) end
+write('HSET', LEASES, leases)
+write('ZADD', UNTIL, untils)
 call('SET', LAST, cmsgpack.pack({ARGV[6], members, num(time), till}), 'EX', MEMORY)
-return answer_of(members, num(time), till)
+push(answer, num(time), till)
+return answer

@@ -1,117 +1,171 @@
 -- Writes changes, each entirely or not at all.
 -- ARGV: changes (msgpack), bell channel, bell message, replay (1: the same call may have been here), then of each
--- change its job's id, its record, and the members of take, drop and put: bytes that are no text stay out of the
--- msgpack, whose Lua reader knows no such type.
--- A change: {rev, state, alarm|false, key|false, index keys, take, release, hold, drop, put}
+-- change its job's id, its tags, its record, and the members of take, drop and put: bytes that are no text stay out of
+-- the msgpack, whose Lua reader knows no such type.
+-- A change: {rev, state, alarm|false, key|false, take, release, hold, drop, put}
 -- A place: {step, ready key, later key, due, function}; a key is its number in KEYS.
 -- A lease guard: {step, token, expired}. An idempotency key: {name, fingerprint, until}.
 -- Returns for each change: 0 written, 1 conflict, {job id, fingerprint} if its key is taken.
-local time = now()
-local replay = ARGV[4] == '1'
-local seen, written = {}, false
-local SIZE = 34
+local SIZE, FIRST, WORDS = 34, 5, 4
+local time, replay = now(), ARGV[4] == '1'
+local changes = cmsgpack.unpack(ARGV[1])
+local seen, keys, reports = {}, {}, call('EXISTS', PROGRESS) == 1
+
+-- What is to be written, gathered. What goes, goes first: it frees memory, so that a full server lets jobs end.
+local unleased, lapsed, asleep, kept, back = {}, {}, {}, {}, {} -- from LEASES, UNTIL, WAKE, PRUNE, GONE
+local leased, records, wakes, prunes = {}, {}, {}, {}           -- to LEASES, JOBS, WAKE, PRUNE
+local left, entered, ready, later, queued = {}, {}, {}, {}, {}  -- by state, state, key, key, function
+
+local function listed(lists, key)
+  lists[key] = lists[key] or {}
+  return lists[key]
+end
 
 local function waits(p) return call('ZSCORE', KEYS[p[2]], p.member) or call('ZSCORE', KEYS[p[3]], p.member) end
 
-local function in_force(leases, id, guard)
-  local lease = leases[guard[1]]
+local function in_force(c, guard)
+  local lease = c.leases[guard[1]]
   if not lease or lease[1] ~= guard[2] then return false end
-  return not guard[3] or tonumber(call('ZSCORE', UNTIL, field(id, guard[1]))) <= time
+  return not guard[3] or tonumber(call('ZSCORE', UNTIL, field(c.id, guard[1]))) <= time
 end
 
 local function taken(key, id)
-  local packed = call('HGET', IDEM, key[1])
-  if not packed then return nil end
-  local found = cmsgpack.unpack(packed)
+  local found = keys[key[1]]
+  if not found then
+    local packed = call('HGET', IDEM, key[1])
+    if not packed then return nil end
+    found = cmsgpack.unpack(packed)
+  end
   if found[3] <= time or (replay and found[1] == id) then return nil end
   return {found[1], found[2]}
 end
 
 local function dequeue(p)
-  if call('ZREM', KEYS[p[2]], p.member) + call('ZREM', KEYS[p[3]], p.member) > 0 then count(p[5], -1) end
+  if call('ZREM', KEYS[p[2]], p.member) + call('ZREM', KEYS[p[3]], p.member) > 0 then
+    queued[p[5]] = (queued[p[5]] or 0) - 1
+  end
 end
 
-local function is_used(id, stored)
-  if stored then return true end
-  local till = call('ZSCORE', GONE, id)
-  return till and tonumber(till) > time
+local function enqueue(p)
+  if p[4] <= time then push(listed(ready, p[2]), 0, p.member) else push(listed(later, p[3]), p[4], p.member) end
+  queued[p[5]] = (queued[p[5]] or 0) + 1
 end
 
-local function holds(c, id, stored, leases)
-  local rev, take, release, hold = c[1], c[6], c[7], c[8]
-  if rev == 1 then return #take + #release + #hold == 0 and not is_used(id, stored) end
-  if not stored or header(stored) ~= rev - 1 then return false end
-  for _, guard in ipairs(release) do if not in_force(leases, id, guard) then return false end end
-  for _, guard in ipairs(hold) do if not in_force(leases, id, guard) then return false end end
+local function unlease(c, step)
+  local name = field(c.id, step)
+  c.leases[step] = nil
+  push(lapsed, name)
+  if reports then call('HDEL', PROGRESS, name) end
+end
+
+local function holds(c)
+  local rev, take, release, hold = c[1], c[5], c[6], c[7]
+  if rev == 1 then
+    return #take + #release + #hold == 0 and not c.stored and not (c.gone and tonumber(c.gone) > time)
+  end
+  if not c.stored or c.was ~= rev - 1 then return false end
+  for _, guard in ipairs(release) do if not in_force(c, guard) then return false end end
+  for _, guard in ipairs(hold) do if not in_force(c, guard) then return false end end
   for _, p in ipairs(take) do if not waits(p) then return false end end
   return true
 end
 
-local function set_alarm(id, rev, alarm, ended)
-  if rev == 1 then call('ZREM', GONE, id)
-  else
-    if ended or not alarm then call('ZREM', WAKE, id) end
-    if not ended then call('ZREM', PRUNE, id) end
+local function gather_state(c)
+  local state, alarm, ended = c[2], c[3], c[2] >= ENDED_FROM
+  if c.before ~= state then
+    if c.before then push(listed(left, c.before), c.entry) end
+    push(listed(entered, state), 0, c.entry)
   end
-  if alarm then call('ZADD', ended and PRUNE or WAKE, num(alarm), id) end
+  if c.gone then push(back, c.id) end
+  if c.woke and (ended or not alarm) then push(asleep, c.id) end
+  if c.before and c.before >= ENDED_FROM and not ended then push(kept, c.id) end
+  if alarm then push(ended and prunes or wakes, alarm, c.id) end
 end
 
-local function write(c, id, value, before, leases)
-  local rev, state, indexes, take, release, drop, put = c[1], c[2], c[5], c[6], c[7], c[9], c[10]
-  for _, p in ipairs(take) do dequeue(p) end
-  if #release + #drop > 0 then -- first: they free memory, so that a full server lets jobs end
-    for _, guard in ipairs(release) do unlease(leases, id, guard[1]) end
-    for _, p in ipairs(drop) do dequeue(p) unlease(leases, id, p[1]) end
-    keep_leases(id, leases)
+local function gather(c)
+  local release, drop = c[6], c[8]
+  for _, p in ipairs(c[5]) do dequeue(p) end
+  if #release + #drop > 0 then
+    for _, guard in ipairs(release) do unlease(c, guard[1]) end
+    for _, p in ipairs(drop) do dequeue(p) unlease(c, p[1]) end
+    if next(c.leases) == nil then push(unleased, c.id) else push(leased, c.id, cmsgpack.pack(c.leases)) end
   end
-  call('HSET', JOBS, id, value)
-  if rev == 1 then
-    call('ZADD', ALL, 0, id)
-    for _, k in ipairs(indexes) do call('ZADD', KEYS[k], 0, id) end
-  end
-  if before ~= state then
-    if before then call('ZREM', KEYS[STATE + before], id) end
-    call('ZADD', KEYS[STATE + state], 0, id)
-  end
-  set_alarm(id, rev, c[3], state >= ENDED_FROM)
-  for _, p in ipairs(put) do
-    if p[4] <= time then call('ZADD', KEYS[p[2]], 0, p.member) else call('ZADD', KEYS[p[3]], num(p[4]), p.member) end
-    count(p[5], 1)
-  end
+  push(records, c.id, c.value)
+  gather_state(c)
+  for _, p in ipairs(c[9]) do enqueue(p) end
 end
 
-local function apply(c, id, record, members)
-  local at = 1
-  for _, places in ipairs({c[6], c[9], c[10]}) do
-    for _, p in ipairs(places) do
-      p.member = string.sub(members, at, at + SIZE - 1)
-      at = at + SIZE
-    end
-  end
-  local rev, key = c[1], c[4]
-  local stored = call('HGET', JOBS, id)
-  local value = struct.pack('>I4B', rev, c[2]) .. record
-  if replay and stored and (rev == 1 or stored == value) then return 0 end
-  if seen[id] then return 1 end
-  local other = key and taken(key, id)
+local function apply(c)
+  if c.stored then c.was, c.before, c.woke = header(c.stored) end
+  if replay and c.stored and (c[1] == 1 or c.stored == c.value) then return 0 end
+  if seen[c.id] then return 1 end
+  local key = c[4]
+  local other = key and taken(key, c.id)
   if other then return other end
-  local leases = #c[7] + #c[8] + #c[9] > 0 and leases_of(id)
-  if not holds(c, id, stored, leases) then return 1 end
-  local before = nil
-  if stored then local _, state = header(stored) before = state end
-  write(c, id, value, before, leases)
-  if key then
-    call('HSET', IDEM, key[1], cmsgpack.pack({c.id, key[2], key[3]}))
-    call('ZADD', IDEM_UNTIL, num(key[3]), key[1])
-  end
-  seen[id], written = true, true
+  if not holds(c) then return 1 end
+  gather(c)
+  if key then keys[key[1]] = {c.id, key[2], key[3]} end
+  seen[c.id] = true
   return 0
 end
 
-local answers = {}
-for i, c in ipairs(cmsgpack.unpack(ARGV[1])) do
-  c.id = ARGV[2 + 3 * i]
-  answers[i] = apply(c, c.id, ARGV[3 + 3 * i], ARGV[4 + 3 * i])
+local function take_words(c, at)
+  c.id, c.entry = ARGV[at], ARGV[at] .. ARGV[at + 1]
+  c.value = with_header(c[1], c[2], c[3] and c[2] < ENDED_FROM, ARGV[at + 2])
+  local members, first = ARGV[at + 3], 1
+  for list = 5, 9 do
+    if list == 5 or list > 7 then
+      for _, p in ipairs(c[list]) do
+        p.member = string.sub(members, first, first + SIZE - 1)
+        first = first + SIZE
+      end
+    end
+  end
 end
-if written and ARGV[3] ~= '' then call('PUBLISH', ARGV[2], ARGV[3]) end
+
+local function look_up()
+  local ids, new, leasing, known = {}, {}, {}, {}
+  for i, c in ipairs(changes) do
+    take_words(c, FIRST + WORDS * (i - 1))
+    ids[i] = c.id
+    if c[1] == 1 then push(new, c.id) end
+    if #c[6] + #c[7] + #c[8] > 0 then push(leasing, c.id) end
+  end
+  for i, gone in ipairs(read('ZMSCORE', GONE, new)) do known[new[i]] = gone end
+  local leases = {}
+  for i, packed in ipairs(read('HMGET', LEASES, leasing)) do leases[leasing[i]] = packed end
+  for i, stored in ipairs(read('HMGET', JOBS, ids)) do
+    local c = changes[i]
+    c.stored, c.gone, c.leases = stored, c[1] == 1 and known[c.id], unpacked(leases[c.id])
+  end
+end
+
+local function write_all()
+  write('HDEL', LEASES, unleased)
+  write('ZREM', UNTIL, lapsed)
+  write('ZREM', WAKE, asleep)
+  write('ZREM', PRUNE, kept)
+  write('ZREM', GONE, back)
+  for state, entries in pairs(left) do write('ZREM', KEYS[STATE + state], entries) end
+  write('HSET', JOBS, records)
+  write('HSET', LEASES, leased)
+  for state, entries in pairs(entered) do write('ZADD', KEYS[STATE + state], entries) end
+  write('ZADD', WAKE, wakes)
+  write('ZADD', PRUNE, prunes)
+  for key, members in pairs(ready) do write('ZADD', KEYS[key], members) end
+  for key, members in pairs(later) do write('ZADD', KEYS[key], members) end
+  for func, by in pairs(queued) do count(func, by) end
+  for name, key in pairs(keys) do
+    call('HSET', IDEM, name, cmsgpack.pack(key))
+    call('ZADD', IDEM_UNTIL, key[3], name)
+  end
+end
+
+look_up()
+local answers = {}
+for i, c in ipairs(changes) do answers[i] = apply(c) end
+if next(seen) then
+  write_all()
+  if ARGV[3] ~= '' then call('PUBLISH', ARGV[2], ARGV[3]) end
+end
 return answers

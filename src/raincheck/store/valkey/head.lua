@@ -1,10 +1,12 @@
 -- Put before every script. KEYS begin with these, in the order of keys.py.
 local JOBS, LEASES, UNTIL, PROGRESS = KEYS[1], KEYS[2], KEYS[3], KEYS[4] -- hash, hash, zset, hash
-local ALL, WAKE, PRUNE, GONE = KEYS[5], KEYS[6], KEYS[7], KEYS[8]        -- zsets
-local META, QUEUED, SERVED = KEYS[9], KEYS[10], KEYS[11]                 -- hashes
-local IDEM, IDEM_UNTIL = KEYS[12], KEYS[13]                              -- hash, zset; of all shards together
-local STATE = 14                                                         -- KEYS[STATE + number]: zsets
-local FIXED, ENDED_FROM = 19, 3
+local WAKE, PRUNE, GONE = KEYS[5], KEYS[6], KEYS[7]                      -- zsets
+local META, QUEUED, SERVED = KEYS[8], KEYS[9], KEYS[10]                  -- hashes
+local IDEM, IDEM_UNTIL = KEYS[11], KEYS[12]                              -- hash, zset; of all shards together
+local STATE = 13                                                         -- KEYS[STATE + number]: zsets
+local FIXED, ENDED_FROM = 18, 3
+local WAKES = 16
+local CHUNK = 1000 -- words of one command; Lua's stack bears some thousands
 local call = redis.call
 
 local function num(x) return string.format('%.17g', x) end
@@ -15,14 +17,44 @@ local function now()
   return tonumber(t[1]) + tonumber(t[2]) / 1e6
 end
 
--- A job is kept as its revision (4 bytes), its state's number (1 byte) and its record.
-local function header(value) return struct.unpack('>I4B', value) end
+local function push(list, a, b)
+  local n = #list
+  list[n + 1] = a
+  if b then list[n + 2] = b end
+end
+
+-- One command for all of these words: a call for each would cost more than what it does.
+local function write(command, key, words)
+  for i = 1, #words, CHUNK do call(command, key, unpack(words, i, math.min(i + CHUNK - 1, #words))) end
+end
+
+-- What is there of each of these ids; false where nothing is.
+local function read(command, key, ids)
+  if #ids <= CHUNK then return #ids > 0 and call(command, key, unpack(ids)) or {} end
+  local found = {}
+  for i = 1, #ids, CHUNK do
+    for _, each in ipairs(call(command, key, unpack(ids, i, math.min(i + CHUNK - 1, #ids)))) do
+      found[#found + 1] = each
+    end
+  end
+  return found
+end
+
+-- A job is kept as its revision (4 bytes), its state's number, and its record.
+local function header(value)
+  local rev, state = struct.unpack('>I4B', value)
+  return rev, state % WAKES, state >= WAKES
+end
+
+-- With `wakes`, the job has an alarm in WAKE.
+local function with_header(rev, state, wakes, record)
+  return struct.pack('>I4B', rev, wakes and state + WAKES or state) .. record
+end
 
 -- The leases of a job, by step: {token, worker, since, ready key, member, function}
-local function leases_of(id)
-  local packed = call('HGET', LEASES, id)
-  return packed and cmsgpack.unpack(packed) or {}
-end
+local function unpacked(packed) return packed and cmsgpack.unpack(packed) or {} end
+
+local function leases_of(id) return unpacked(call('HGET', LEASES, id)) end
 
 local function keep_leases(id, leases)
   if next(leases) == nil then call('HDEL', LEASES, id)
@@ -38,12 +70,6 @@ local function held(id, step, token)
   if lease and lease[1] == token then return lease, leases end
 end
 
-local function unlease(leases, id, step)
-  leases[step] = nil
-  call('ZREM', UNTIL, field(id, step))
-  call('HDEL', PROGRESS, field(id, step))
-end
-
 -- Count places in the queue of a function; what comes to nothing leaves nothing behind.
 local function count(func, by)
   if call('HINCRBY', QUEUED, func, by) == 0 then call('HDEL', QUEUED, func) end
@@ -51,7 +77,7 @@ end
 
 -- Members of queues sort by themselves: priority, due time, id (from byte 17), step (from byte 33).
 local function promote(ready, later, time, limit)
-  for _, member in ipairs(call('ZRANGEBYSCORE', later, '-inf', num(time), 'LIMIT', 0, limit)) do
+  for _, member in ipairs(call('ZRANGEBYSCORE', later, '-inf', time, 'LIMIT', 0, limit)) do
     call('ZREM', later, member)
     call('ZADD', ready, 0, member)
   end

@@ -6,6 +6,7 @@ not of one shard lives with shard 0. The last byte of a job's id (random bits) c
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 
 from raincheck.model import State
@@ -14,7 +15,7 @@ STATES = (State.SCHEDULED, State.PENDING, State.RETRYING, State.DONE, State.FAIL
 """In the order of their keys and of their number in a record's header; ended ones last."""
 
 _SHARED = ("idempotency", "idempotency-until")
-_OWN = ("jobs", "leases", "until", "progress", "all", "wake", "prune", "gone", "meta", "queued", "served")
+_OWN = ("jobs", "leases", "until", "progress", "wake", "prune", "gone", "meta", "queued", "served")
 
 
 def packed(job_id: str) -> bytes:
@@ -31,6 +32,18 @@ def unpacked(raw: bytes) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+@lru_cache(4096)
+def tag(kind: str, value: str) -> bytes:
+    """4 bytes that stand for a job's ``name`` or for a ``function`` of its; others may have the same."""
+    return hashlib.blake2b(f"{kind}:{value}".encode(), digest_size=4).digest()
+
+
+@lru_cache(4096)
+def tags(name: str, functions: tuple[str, ...]) -> bytes:
+    """All tags of a job; they stay the same for its whole life."""
+    return tag("name", name) + b"".join(sorted({tag("function", function) for function in functions}))
+
+
 class ShardKeys:
     """The keys of one shard. ``fixed``: what every script gets first, in the order of ``head.lua``."""
 
@@ -39,7 +52,6 @@ class ShardKeys:
         self.number = number
         self.queue = lru_cache(4096)(self._queue)
         shared = [f"{namespace}:{{0}}:{name}" for name in _SHARED]
-        self.all = self._prefix + "all"
         self.leases = self._prefix + "leases"
         self.fixed = [self._prefix + name for name in _OWN] + shared + [self.state(state) for state in STATES]
 
@@ -47,16 +59,12 @@ class ShardKeys:
         """Where ready places of a function wait, and where those wait that are due later."""
         return f"{self._prefix}ready:{function}", f"{self._prefix}later:{function}"
 
-    def index(self, kind: str, name: str) -> str:
-        """The ids of the jobs with this ``name``, or with a step of this ``function``."""
-        return f"{self._prefix}{kind}:{name}"
-
     def claimed(self, worker: str) -> str:
         """What a worker was given last; it expires by itself."""
         return f"{self._prefix}claimed:{worker}"
 
     def state(self, state: State) -> str:
-        """The ids of the jobs in this state at rest."""
+        """The ids of the jobs in this state at rest, each with its tags."""
         return f"{self._prefix}state:{state}"
 
 

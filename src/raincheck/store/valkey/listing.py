@@ -4,61 +4,75 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from raincheck.errors import Fault, InvalidInput
 from raincheck.model import State, Stored
 from raincheck.store.base import Counts, Filter, Missing, Page
-from raincheck.store.valkey.keys import STATES, Keys, ShardKeys, packed, unpacked
+from raincheck.store.valkey.keys import STATES, Keys, ShardKeys, packed, tag, unpacked
 
 EXAMINE = 1000
 """How many jobs one page looks at."""
+
+LOOKS = 5000
+"""How many it looks at by their tags, in each shard and state."""
 
 READ = 100
 """How many of them are read together, at least."""
 
 Find = Callable[[Sequence[str]], Awaitable[list[Stored | Missing]]]
 Send = Callable[..., Awaitable[Any]]
+Ask = Callable[..., Awaitable[Any]]
 
 
-async def page(send: Send, keys: Keys, find: Find, which: Filter, limit: int, cursor: str | None) -> Page:
-    """One page: candidates of every shard from the best index, newest first, then the rest of the filter."""
-    before = None if cursor is None else _raw(cursor)
-    lists = await asyncio.gather(*(_candidates(send, shard, which, before) for shard in keys.shards))
-    everything = sorted((raw for found in lists for raw in found), reverse=True)
-    candidates = everything[:EXAMINE]
-    more = len(everything) > EXAMINE
+async def page(
+    send: Send, ask: Ask, keys: Keys, find: Find, which: Filter, limit: int, cursor: str | None
+) -> Page:
+    """One page: what every shard has of the state and tags looked for, newest first, read."""
+    before = b"" if cursor is None else _raw(cursor)
+    looks = (
+        _leased(send, shard, before) if which.state is State.DOING else _scan(ask, shard, which, before)
+        for shard in keys.shards
+    )
+    looked = await asyncio.gather(*looks)
+    ended = max((each.ended for each in looked), default=b"")
+    found = sorted((raw for each in looked for raw in each.found if raw >= ended), reverse=True)
+    candidates = found[:EXAMINE]
+    if len(found) > EXAMINE:
+        ended = candidates[-1]
     jobs: list[Stored] = []
-    size = max(limit, READ) if (which.state, which.name, which.function) != (None, None, None) else limit
+    size = limit if which == Filter() else max(limit, READ)
     for at in range(0, len(candidates), size):
         chunk = candidates[at : at + size]
-        for raw, found in zip(chunk, await find([unpacked(raw) for raw in chunk]), strict=True):
-            if isinstance(found, Stored) and _matches(found, which):
-                jobs.append(found)
+        for raw, stored in zip(chunk, await find([unpacked(raw) for raw in chunk]), strict=True):
+            if isinstance(stored, Stored) and _matches(stored, which):
+                jobs.append(stored)
                 if len(jobs) == limit:
-                    last = raw == candidates[-1] and not more
+                    last = raw == candidates[-1] and not ended
                     return Page(tuple(jobs), None if last else unpacked(raw))
-    return Page(tuple(jobs), unpacked(candidates[-1]) if more else None)
+    return Page(tuple(jobs), unpacked(ended) if ended else None)
 
 
-async def _candidates(send: Send, shard: ShardKeys, which: Filter, before: bytes | None) -> list[bytes]:
-    """The newest ids that may match, one more than are looked at."""
-    if which.state is State.DOING:
-        leased = await send("HKEYS", shard.leases)
-        return sorted((raw for raw in leased if before is None or raw < before), reverse=True)[: EXAMINE + 1]
-    newest = "+" if before is None else b"(" + before
-    found: list[bytes] = await send(
-        "ZRANGE", _index(shard, which), newest, "-", "BYLEX", "REV", "LIMIT", 0, EXAMINE + 1
-    )
-    return found
+class Looked(NamedTuple):
+    """The ids found in a shard, and where the look ended; empty: at the oldest."""
+
+    found: list[bytes]
+    ended: bytes
 
 
-def _index(shard: ShardKeys, which: Filter) -> str:
-    if which.name is not None:
-        return shard.index("name", which.name)
-    if which.function is not None:
-        return shard.index("function", which.function)
-    return shard.all if which.state is None else shard.state(which.state)
+async def _leased(send: Send, shard: ShardKeys, before: bytes) -> Looked:
+    leased: list[bytes] = await send("HKEYS", shard.leases)
+    return Looked([raw for raw in leased if not before or raw < before], b"")
+
+
+async def _scan(ask: Ask, shard: ShardKeys, which: Filter, before: bytes) -> Looked:
+    wanted = [tag("name", which.name)] if which.name is not None else []
+    wanted += [tag("function", which.function)] if which.function is not None else []
+    states = range(len(STATES)) if which.state is None else (STATES.index(which.state),)
+    looks = LOOKS if wanted else EXAMINE
+    answers = await ask("scan", shard, before, looks, len(wanted), *wanted, *states)
+    ended = max(answer[0] for answer in answers)
+    return Looked([raw for answer in answers for raw in answer[1:] if raw >= ended], ended)
 
 
 def _matches(found: Stored, which: Filter) -> bool:

@@ -8,8 +8,10 @@ for i = 2, #ARGV, 3 do
     local func = lease[6]
     call('ZADD', lease[4], 0, lease[5])
     count(func, 1)
-    unlease(leases, id, step)
+    leases[step] = nil
     keep_leases(id, leases)
+    call('ZREM', UNTIL, field(id, step))
+    call('HDEL', PROGRESS, field(id, step))
     if not seen[func] then seen[func] = true functions[#functions + 1] = func end
   end
 end

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from raincheck.codec import decode_job, encode_job
-from raincheck.model import Change, Claim, Lease, Place, Release, Stored
+from raincheck.model import Change, Claim, Job, Lease, Place, Release, Stored
 from raincheck.store.base import Conflict, Duplicate, Held, Outcome
-from raincheck.store.valkey.keys import STATES, ShardKeys, packed, unpacked
+from raincheck.store.valkey.keys import STATES, ShardKeys, packed, tags, unpacked
 
 HEADER = 5
 """Bytes before a record: its revision and the number of its state."""
@@ -61,14 +61,13 @@ class Batch:
         """Put a change in."""
         change = each.change
         job, key = change.job, change.key
-        self.bodies += (each.raw_id, each.record, each.members)
+        self.bodies += (each.raw_id, tags_of(job), each.record, each.members)
         self._changes.append(
             (
                 job.rev,
                 _NUMBER[job.state],
                 False if change.alarm is None else change.alarm,
                 key is not None and (key.name, key.fingerprint.hex(), key.until),
-                [self._key(k) for k in index_keys(self._shard, change)] if job.rev == 1 else (),
                 [self._place(place) for place in change.take],
                 [_guard(release) for release in change.release],
                 [_guard(hold) for hold in change.hold],
@@ -98,10 +97,9 @@ def _guard(release: Release) -> tuple[int, int, bool]:
     return release.step, release.token, release.expired
 
 
-def index_keys(shard: ShardKeys, of: Change | Stored) -> list[str]:
-    """The keys of the indexes that a job is in, beside those of all and of its state."""
-    functions = sorted({step.function for step in of.job.steps})
-    return [shard.index("name", of.job.name), *(shard.index("function", function) for function in functions)]
+def tags_of(job: Job) -> bytes:
+    """What listings find a job by, without reading it."""
+    return tags(job.name, tuple([step.function for step in job.steps]))
 
 
 def lease_args(held: Held) -> tuple[bytes, int, int]:
