@@ -20,7 +20,7 @@ from raincheck.worker.threads import Threads
 
 Over = Callable[[Run, Any, BaseException | None], None]
 
-STRETCH = 0.005
+STRETCH = 0.001
 """Seconds for which a runner may take run after run without letting others have the loop."""
 
 ABANDON = 1.0

@@ -179,7 +179,7 @@ class ValkeyStore:
     async def release(self, held: Sequence[Held]) -> None:
         for shard, places in self._by_shard(held):
             words = [word for i in places for word in wire.lease_args(held[i])]
-            functions = await self._ask("release", shard, self._keys.bell, *words)
+            functions = await self._ask("release", shard, self._keys.bell, shard.ready, *words)
             self._ready.tell([function.decode() for function in functions])
 
     async def report(self, held: Held, progress: bytes) -> bool:

@@ -7,18 +7,19 @@ local time = now()
 local worker, limit, seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local shards, shard = tonumber(ARGV[4]), tonumber(ARGV[5])
 local LAST, FIRST, NAME = KEYS[FIXED + 1], FIXED + 2, 8
-local MEMORY = 60
+local MEMORY, GIVEN = 60, '>c16I2I8'
 local got, waiting = {}, {}
 
 -- The answer to the first try, which may have been lost on its way: the leases that are still what they were.
-local function again(members, since, till)
-  local answer = {''}
-  for _, m in ipairs(members) do
-    local lease = leases_of(m[1])[m[2]]
-    if lease and lease[1] == m[3] then
-      local n = #answer
-      answer[n + 1], answer[n + 2], answer[n + 3] = call('HGET', JOBS, m[1]), m[2], m[3]
+local function again(given, since, till)
+  local answer, at = {''}, 1
+  while at <= #given do
+    local id, step, token, after = struct.unpack(GIVEN, given, at)
+    if held(id, step, token) then
+      push(answer, call('HGET', JOBS, id), step)
+      push(answer, token)
     end
+    at = after
   end
   push(answer, since, till)
   return answer
@@ -74,28 +75,27 @@ while #waiting > 0 and #got < limit do
 end
 if #got == 0 then return {next_due()} end
 
-local token = call('HINCRBY', META, 'token', #got) - #got
+local first = (call('HINCRBY', META, 'token', #got) - #got) * shards + shard
 local till = num(time + seconds)
-local ids, steps, owner = {}, {}, {}
+local ids, steps = {}, {}
 for i, g in ipairs(got) do
   ids[i], steps[i] = string.sub(g[1], 17, 32), struct.unpack('>I2', string.sub(g[1], 33, 34))
 end
-local packed = read('HMGET', LEASES, ids)
-local members, untils, answer = {}, {}, {''}
+local before = read('HMGET', LEASES, ids)
+local leases, given, untils, answer = {}, {}, {}, {''}
 for i, value in ipairs(read('HMGET', JOBS, ids)) do
   local id, step, w = ids[i], steps[i], got[i][2]
-  local fence = (token + i) * shards + shard
-  owner[id] = owner[id] or unpacked(packed[i])
-  owner[id][step] = {fence, worker, time, KEYS[w.key], got[i][1], w.name}
-  members[i] = {id, step, fence}
+  local token = first + i * shards
+  leases[id] = (leases[id] or before[i] or '') .. lease(step, token, time, string.sub(got[i][1], 1, 16), worker, w.name)
+  given[i] = struct.pack(GIVEN, id, step, token)
   push(untils, till, field(id, step))
   push(answer, value, step)
-  push(answer, fence)
+  push(answer, token)
 end
-local leases = {}
-for id, all in pairs(owner) do push(leases, id, cmsgpack.pack(all)) end
-write('HSET', LEASES, leases)
+local leased = {}
+for id, all in pairs(leases) do push(leased, id, all) end
+write('HSET', LEASES, leased)
 write('ZADD', UNTIL, untils)
-call('SET', LAST, cmsgpack.pack({ARGV[6], members, num(time), till}), 'EX', MEMORY)
+call('SET', LAST, cmsgpack.pack({ARGV[6], table.concat(given), num(time), till}), 'EX', MEMORY)
 push(answer, num(time), till)
 return answer

@@ -101,7 +101,9 @@ class Claims:
         """Give leases back without waiting for it."""
         with suppress(StoreUnavailable):
             bell = self._keys.bell
-            self._courier.lane.put(Call("release", shard.fixed, lambda replay: (bell, *words), threaded=True))
+            self._courier.lane.put(
+                Call("release", shard.fixed, lambda replay: (bell, shard.ready, *words), threaded=True)
+            )
 
     async def _gather(self, asked: list[asyncio.Task[Found]]) -> list[Claim]:
         """What the shards gave; if some failed, what the others gave. Given up, all of it goes back."""

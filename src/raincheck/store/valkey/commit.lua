@@ -2,11 +2,11 @@
 -- ARGV: changes (msgpack), bell channel, bell message, replay (1: the same call may have been here), then of each
 -- change its job's id, its tags, its record, and the members of take, drop and put: bytes that are no text stay out of
 -- the msgpack, whose Lua reader knows no such type.
--- A change: {rev, state, alarm|false, key|false, take, release, hold, drop, put}
+-- A change: {rev, state, alarm|false, key|false, take, release, hold, drop, put}; of the lists, those with something in.
 -- A place: {step, ready key, later key, due, function}; a key is its number in KEYS.
 -- A lease guard: {step, token, expired}. An idempotency key: {name, fingerprint, until}.
 -- Returns for each change: 0 written, 1 conflict, {job id, fingerprint} if its key is taken.
-local SIZE, FIRST, WORDS = 34, 5, 4
+local SIZE, FIRST, WORDS, NONE = 34, 5, 4, {}
 local time, replay = now(), ARGV[4] == '1'
 local changes = cmsgpack.unpack(ARGV[1])
 local seen, keys, reports = {}, {}, call('EXISTS', PROGRESS) == 1
@@ -24,8 +24,8 @@ end
 local function waits(p) return call('ZSCORE', KEYS[p[2]], p.member) or call('ZSCORE', KEYS[p[3]], p.member) end
 
 local function in_force(c, guard)
-  local lease = c.leases[guard[1]]
-  if not lease or lease[1] ~= guard[2] then return false end
+  local at, after, token = lease_on(c.leases, guard[1])
+  if token ~= guard[2] then return false end
   return not guard[3] or tonumber(call('ZSCORE', UNTIL, field(c.id, guard[1]))) <= time
 end
 
@@ -52,8 +52,10 @@ local function enqueue(p)
 end
 
 local function unlease(c, step)
+  local at, after = lease_on(c.leases, step)
+  if not at then return end
   local name = field(c.id, step)
-  c.leases[step] = nil
+  c.leases = cut(c.leases, at, after)
   push(lapsed, name)
   if reports then call('HDEL', PROGRESS, name) end
 end
@@ -61,12 +63,12 @@ end
 local function holds(c)
   local rev, take, release, hold = c[1], c[5], c[6], c[7]
   if rev == 1 then
-    return #take + #release + #hold == 0 and not c.stored and not (c.gone and tonumber(c.gone) > time)
+    return not take and not release and not hold and not c.stored and not (c.gone and tonumber(c.gone) > time)
   end
   if not c.stored or c.was ~= rev - 1 then return false end
-  for _, guard in ipairs(release) do if not in_force(c, guard) then return false end end
-  for _, guard in ipairs(hold) do if not in_force(c, guard) then return false end end
-  for _, p in ipairs(take) do if not waits(p) then return false end end
+  for _, guard in ipairs(release or NONE) do if not in_force(c, guard) then return false end end
+  for _, guard in ipairs(hold or NONE) do if not in_force(c, guard) then return false end end
+  for _, p in ipairs(take or NONE) do if not waits(p) then return false end end
   return true
 end
 
@@ -84,15 +86,15 @@ end
 
 local function gather(c)
   local release, drop = c[6], c[8]
-  for _, p in ipairs(c[5]) do dequeue(p) end
-  if #release + #drop > 0 then
-    for _, guard in ipairs(release) do unlease(c, guard[1]) end
-    for _, p in ipairs(drop) do dequeue(p) unlease(c, p[1]) end
-    if next(c.leases) == nil then push(unleased, c.id) else push(leased, c.id, cmsgpack.pack(c.leases)) end
+  for _, p in ipairs(c[5] or NONE) do dequeue(p) end
+  if release or drop then
+    for _, guard in ipairs(release or NONE) do unlease(c, guard[1]) end
+    for _, p in ipairs(drop or NONE) do dequeue(p) unlease(c, p[1]) end
+    if c.leases == '' then push(unleased, c.id) else push(leased, c.id, c.leases) end
   end
   push(records, c.id, c.value)
   gather_state(c)
-  for _, p in ipairs(c[9]) do enqueue(p) end
+  for _, p in ipairs(c[9] or NONE) do enqueue(p) end
 end
 
 local function apply(c)
@@ -115,7 +117,7 @@ local function take_words(c, at)
   local members, first = ARGV[at + 3], 1
   for list = 5, 9 do
     if list == 5 or list > 7 then
-      for _, p in ipairs(c[list]) do
+      for _, p in ipairs(c[list] or NONE) do
         p.member = string.sub(members, first, first + SIZE - 1)
         first = first + SIZE
       end
@@ -129,14 +131,14 @@ local function look_up()
     take_words(c, FIRST + WORDS * (i - 1))
     ids[i] = c.id
     if c[1] == 1 then push(new, c.id) end
-    if #c[6] + #c[7] + #c[8] > 0 then push(leasing, c.id) end
+    if c[6] or c[7] or c[8] then push(leasing, c.id) end
   end
   for i, gone in ipairs(read('ZMSCORE', GONE, new)) do known[new[i]] = gone end
   local leases = {}
   for i, packed in ipairs(read('HMGET', LEASES, leasing)) do leases[leasing[i]] = packed end
   for i, stored in ipairs(read('HMGET', JOBS, ids)) do
     local c = changes[i]
-    c.stored, c.gone, c.leases = stored, c[1] == 1 and known[c.id], unpacked(leases[c.id])
+    c.stored, c.gone, c.leases = stored, c[1] == 1 and known[c.id], leases[c.id] or ''
   end
 end
 

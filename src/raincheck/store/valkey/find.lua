@@ -5,7 +5,12 @@ for i, id in ipairs(ARGV) do
   local value = call('HGET', JOBS, id)
   if value then
     local answer = {value}
-    for step, lease in pairs(leases_of(id)) do append_lease(answer, id, step, lease) end
+    local leases, at = leases_of(id), 1
+    while at <= #leases do
+      local step, token, since, place, worker, func, after = struct.unpack(LEASE, leases, at)
+      append_lease(answer, id, step, token, since, worker)
+      at = after
+    end
     answers[i] = answer
   else
     local till = call('ZSCORE', GONE, id)

@@ -51,23 +51,34 @@ local function with_header(rev, state, wakes, record)
   return struct.pack('>I4B', rev, wakes and state + WAKES or state) .. record
 end
 
--- The leases of a job, by step: {token, worker, since, ready key, member, function}
-local function unpacked(packed) return packed and cmsgpack.unpack(packed) or {} end
+-- The leases of a job stand one behind the other: step, token, since, place, worker, function. A place is what its
+-- member in the queue begins with, before the id and the step.
+local LEASE = '>I2I8dc16I2c0I2c0'
 
-local function leases_of(id) return unpacked(call('HGET', LEASES, id)) end
-
-local function keep_leases(id, leases)
-  if next(leases) == nil then call('HDEL', LEASES, id)
-  else call('HSET', LEASES, id, cmsgpack.pack(leases)) end
+local function lease(step, token, since, place, worker, func)
+  return struct.pack(LEASE, step, token, since, place, #worker, worker, #func, func)
 end
+
+local function leases_of(id) return call('HGET', LEASES, id) or '' end
+
+-- Where the lease on a step begins and what follows it, then its token, since, place, worker, function.
+local function lease_on(leases, step)
+  local at = 1
+  while at <= #leases do
+    local each, token, since, place, worker, func, after = struct.unpack(LEASE, leases, at)
+    if each == step then return at, after, token, since, place, worker, func end
+    at = after
+  end
+end
+
+local function cut(leases, at, after) return string.sub(leases, 1, at - 1) .. string.sub(leases, after) end
 
 local function field(id, step) return id .. struct.pack('>I2', step) end
 
--- The lease on a step, if it has this token; and all leases of its job.
+-- Whether the lease on a step is in force with this token.
 local function held(id, step, token)
-  local leases = leases_of(id)
-  local lease = leases[step]
-  if lease and lease[1] == token then return lease, leases end
+  local at, after, has = lease_on(leases_of(id), step)
+  return has == token
 end
 
 -- Count places in the queue of a function; what comes to nothing leaves nothing behind.
@@ -83,9 +94,9 @@ local function promote(ready, later, time, limit)
   end
 end
 
-local function append_lease(answer, id, step, lease)
-  local n, name = #answer, field(id, step)
-  answer[n + 1], answer[n + 2], answer[n + 3] = step, lease[1], lease[2]
-  answer[n + 4], answer[n + 5] = num(lease[3]), call('ZSCORE', UNTIL, name)
-  answer[n + 6] = call('HGET', PROGRESS, name) or ''
+local function append_lease(answer, id, step, token, since, worker)
+  local name = field(id, step)
+  push(answer, step, token)
+  push(answer, worker, num(since))
+  push(answer, call('ZSCORE', UNTIL, name), call('HGET', PROGRESS, name) or '')
 end

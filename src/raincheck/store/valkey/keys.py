@@ -53,11 +53,12 @@ class ShardKeys:
         self.queue = lru_cache(4096)(self._queue)
         shared = [f"{namespace}:{{0}}:{name}" for name in _SHARED]
         self.leases = self._prefix + "leases"
+        self.ready = self._prefix + "ready:"
         self.fixed = [self._prefix + name for name in _OWN] + shared + [self.state(state) for state in STATES]
 
     def _queue(self, function: str) -> tuple[str, str]:
         """Where ready places of a function wait, and where those wait that are due later."""
-        return f"{self._prefix}ready:{function}", f"{self._prefix}later:{function}"
+        return self.ready + function, f"{self._prefix}later:{function}"
 
     def claimed(self, worker: str) -> str:
         """What a worker was given last; it expires by itself."""

@@ -1,18 +1,19 @@
--- Gives steps back to where they were claimed from. ARGV: bell channel, then id, step, token of each.
--- The keys of their queues stand in the leases: they are of this shard. Returns the functions.
+-- Gives steps back to where they were claimed from. ARGV: bell channel, what the keys of ready places begin with, then
+-- id, step, token of each. The keys of their queues are of this shard. Returns the functions.
 local functions, seen = {}, {}
-for i = 2, #ARGV, 3 do
+for i = 3, #ARGV, 3 do
   local id, step = ARGV[i], tonumber(ARGV[i + 1])
-  local lease, leases = held(id, step, tonumber(ARGV[i + 2]))
-  if lease then
-    local func = lease[6]
-    call('ZADD', lease[4], 0, lease[5])
+  local leases = leases_of(id)
+  local at, after, token, since, place, worker, func = lease_on(leases, step)
+  if token == tonumber(ARGV[i + 2]) then
+    local name = field(id, step)
+    local left = cut(leases, at, after)
+    call('ZADD', ARGV[2] .. func, 0, place .. name)
     count(func, 1)
-    leases[step] = nil
-    keep_leases(id, leases)
-    call('ZREM', UNTIL, field(id, step))
-    call('HDEL', PROGRESS, field(id, step))
-    if not seen[func] then seen[func] = true functions[#functions + 1] = func end
+    if left == '' then call('HDEL', LEASES, id) else call('HSET', LEASES, id, left) end
+    call('ZREM', UNTIL, name)
+    call('HDEL', PROGRESS, name)
+    if not seen[func] then seen[func] = true push(functions, func) end
   end
 end
 if #functions > 0 then call('PUBLISH', ARGV[1], cmsgpack.pack({functions, {}, ''})) end

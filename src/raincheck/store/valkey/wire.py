@@ -68,11 +68,11 @@ class Batch:
                 _NUMBER[job.state],
                 False if change.alarm is None else change.alarm,
                 key is not None and (key.name, key.fingerprint.hex(), key.until),
-                [self._place(place) for place in change.take],
-                [_guard(release) for release in change.release],
-                [_guard(hold) for hold in change.hold],
-                [self._place(place) for place in change.drop],
-                [self._place(place) for place in change.put],
+                (change.take and [self._place(place) for place in change.take]) or None,
+                (change.release and [_guard(release) for release in change.release]) or None,
+                (change.hold and [_guard(hold) for hold in change.hold]) or None,
+                (change.drop and [self._place(place) for place in change.drop]) or None,
+                (change.put and [self._place(place) for place in change.put]) or None,
             )
         )
 
