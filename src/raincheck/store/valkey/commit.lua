@@ -34,7 +34,7 @@ end
 local function is_used(id, stored)
   if stored then return true end
   local till = call('ZSCORE', GONE, id)
-  return till and tonumber(till) > time
+  return till and math.abs(tonumber(till)) > time -- negative: void
 end
 
 local function holds(c, id, stored, leases)

@@ -2,7 +2,7 @@
 local JOBS, LEASES, UNTIL, PROGRESS = KEYS[1], KEYS[2], KEYS[3], KEYS[4] -- hash, hash, zset, hash
 local ALL, WAKE, PRUNE, GONE = KEYS[5], KEYS[6], KEYS[7], KEYS[8]        -- zsets
 local META, QUEUED, SERVED = KEYS[9], KEYS[10], KEYS[11]                 -- hashes
-local IDEM, IDEM_UNTIL = KEYS[12], KEYS[13]                              -- hash, zset; of all shards together
+local IDEM, IDEM_UNTIL = KEYS[12], KEYS[13]                              -- hash, zset
 local STATE = 14                                                         -- KEYS[STATE + number]: zsets
 local FIXED, ENDED_FROM = 19, 3
 local call = redis.call

@@ -44,12 +44,12 @@ async def page(send: Send, keys: Keys, find: Find, which: Filter, limit: int, cu
 async def _candidates(send: Send, shard: ShardKeys, which: Filter, before: bytes | None) -> list[bytes]:
     """The newest ids that may match, one more than are looked at."""
     if which.state is State.DOING:
-        leased = await send("HKEYS", shard.leases)
+        leased = await send("HKEYS", shard.leases, key=shard.leases)
         return sorted((raw for raw in leased if before is None or raw < before), reverse=True)[: EXAMINE + 1]
     newest = "+" if before is None else b"(" + before
-    found: list[bytes] = await send(
-        "ZRANGE", _index(shard, which), newest, "-", "BYLEX", "REV", "LIMIT", 0, EXAMINE + 1
-    )
+    key = _index(shard, which)
+    words = ("ZRANGE", key, newest, "-", "BYLEX", "REV", "LIMIT", 0, EXAMINE + 1)
+    found: list[bytes] = await send(*words, key=key)
     return found
 
 

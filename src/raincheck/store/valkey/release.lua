@@ -1,5 +1,6 @@
 -- Gives steps back to where they were claimed from. ARGV: bell channel, then id, step, token of each.
--- The keys of their queues stand in the leases: they are of this shard. Returns the functions.
+-- The keys of their queues stand in the leases: they are of this shard, and the server is not told of them; so KEYS end
+-- with one that there never is, which keeps a cluster from running this while it moves the slot. Returns the functions.
 local functions, seen = {}, {}
 for i = 2, #ARGV, 3 do
   local id, step = ARGV[i], tonumber(ARGV[i + 1])
