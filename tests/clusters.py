@@ -34,6 +34,11 @@ def say(server: Server, *command: Any) -> Any:
         return answer
 
 
+def slot_of(key: str) -> int:
+    """The slot of a key."""
+    return int(key_slot(key.encode()))
+
+
 class Member(Server):
     """A node of a cluster."""
 
@@ -51,7 +56,21 @@ class Member(Server):
     @property
     def follows(self) -> bool:
         """Whether it is the replica of another, and has what that has."""
-        return say(self, "INFO", "replication").get("master_link_status") == "up"
+        info: dict[str, Any] = say(self, "INFO", "replication")
+        return info.get("master_link_status") == "up"
+
+    def has(self, slot: int) -> bool:
+        """Whether it says that the slot is its own."""
+        return any(first <= slot <= last and node[1] == self.port for first, last, node, *_ in self._slots())
+
+    def _slots(self) -> Any:
+        with self.client() as client:
+            client.response_callbacks.pop("CLUSTER SLOTS", None)
+            return client.execute_command("CLUSTER SLOTS")
+
+    def send_key(self, key: bytes, target: Member) -> None:
+        """Move one key of a slot that is being moved."""
+        say(self, "MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
 
     def sees(self, members: int) -> bool:
         """Whether it knows so many members, and all slots are served."""
@@ -89,8 +108,7 @@ class Cluster:
 
     def owner(self, key: str) -> Member:
         """Who has the slot of a key."""
-        slot = key_slot(key.encode())
-        return self.primaries[min(slot * len(self.primaries) // SLOTS, len(self.primaries) - 1)]
+        return next(member for member in self.primaries if member.has(slot_of(key)))
 
     def flush(self) -> None:
         """Empty it."""

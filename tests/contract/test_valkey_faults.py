@@ -76,8 +76,8 @@ class TestLeaks:
         assert (await store.counts()).leased == 0
         namespace = url.partition("namespace=")[2].partition("&")[0]
         kept = set()
-        for server in servers:
-            with server.client() as client:
+        for each in servers:
+            with each.client() as client:
                 kept |= {str(k) for k in client.scan_iter(f"{namespace}:*") if client.ttl(k) == -1}
         assert {name.rpartition(":")[2].rstrip("'") for name in kept} == {"config", "meta"}
 

@@ -65,7 +65,7 @@ class ValkeyStore:
             self._courier.nodes.client, self._keys.bell, self._origin, self._signals, self._ready
         )
         self._claims = Claims(self._keys, self._courier)
-        self._reservations = Reservations(self._keys, self._courier)
+        self.reservations = Reservations(self._keys, self._courier)
 
     def now(self) -> float:
         return clock.now() + self._courier.offset
@@ -151,7 +151,7 @@ class ValkeyStore:
 
         plain = [change for change in changes if change.key is None]
         outcomes = iter(await self.commit(plain))
-        keyed = (self._reservations.write(change, change.key, write) for change in changes if change.key)
+        keyed = (self.reservations.write(change, change.key, write) for change in changes if change.key)
         reserved = iter(await asyncio.gather(*keyed))
         return [next(reserved if change.key else outcomes) for change in changes]
 

@@ -75,7 +75,9 @@ while #waiting > 0 and #got < limit do
   waiting = still
 end
 if #got == 0 then return {next_due()} end
-local token = call('HINCRBY', META, 'token', #got) - #got
+-- Not less than the time in milliseconds: who takes over from a lost primary may not know what that gave out last.
+local token = math.max(tonumber(call('HGET', META, 'token') or '0'), math.floor(time * 1000))
+call('HSET', META, 'token', num(token + #got))
 local till = num(time + seconds)
 local members, leases = {}, {}
 for i, g in ipairs(got) do
