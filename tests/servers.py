@@ -19,6 +19,9 @@ PATIENCE = 10.0
 class Server:
     """A Valkey server of its own, with its files in ``folder``."""
 
+    arguments: tuple[str, ...] = ()
+    """What it is told before its settings."""
+
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.port = free_port()
@@ -36,7 +39,7 @@ class Server:
         settings = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.folder)} | self._settings
         options = [word for name, value in settings.items() for word in (f"--{name}", value)]
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen([binary, *options], stdout=log, stderr=log)
+            self._process = subprocess.Popen([binary, *self.arguments, *options], stdout=log, stderr=log)
         until = monotonic() + PATIENCE
         while not self._answers():
             if self._process.poll() is not None or monotonic() > until:

@@ -12,10 +12,11 @@ import pytest
 
 from raincheck.clock import new_id
 from raincheck.store import Store, make_store
+from tests.clusters import Cluster, cluster
 from tests.contract.leaks import assert_no_leaks
 from tests.servers import Server, server
 
-DRIVERS = ("sqlite", "valkey", "valkey-shards")
+DRIVERS = ("sqlite", "valkey", "valkey-shards", "valkey-cluster")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -33,6 +34,22 @@ def valkey() -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def valkey_cluster() -> Iterator[Cluster]:
+    """Three nodes for all tests; each test has namespaces of its own."""
+    with cluster() as running:
+        yield running
+
+
+@pytest.fixture
+def servers(driver: str, request: pytest.FixtureRequest) -> list[Server]:
+    """Those that keep what the driver under test writes."""
+    if driver == "valkey-cluster":
+        nodes: Cluster = request.getfixturevalue("valkey_cluster")
+        return [*nodes.primaries]
+    return [request.getfixturevalue("valkey")]
+
+
 @pytest.fixture
 def new_url(driver: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
     """Tells where an empty store is, another one each time."""
@@ -40,6 +57,10 @@ def new_url(driver: str, request: pytest.FixtureRequest) -> Iterator[Callable[[]
         numbers = count()
         with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as folder:  # a short path
             yield lambda: f"sqlite:///{Path(folder) / f'{next(numbers)}.db'}"
+    elif driver == "valkey-cluster":
+        nodes: Cluster = request.getfixturevalue("valkey_cluster")
+        yield lambda: f"{nodes.url}?namespace={new_id()}&shards=5"
+        nodes.flush()
     else:
         running: Server = request.getfixturevalue("valkey")
         shards = 3 if driver == "valkey-shards" else 1

@@ -1,7 +1,7 @@
-"""The Valkey/Redis store: many machines, one server, or a primary with sentinels.
+"""The Valkey/Redis store: many machines, one server, a primary with sentinels, or a cluster.
 
-Every verb is one script a shard (``*.lua``), carried with whatever else is to be sent (`courier`). Keys
-come from `keys`, the shape of arguments and answers from `wire`. Processes tell each other what has
+Every verb is one script a shard (``*.lua``), carried with whatever else is to be sent (`courier`, `trips`).
+Keys come from `keys`, the shape of arguments and answers from `wire`. Processes tell each other what has
 changed by publish and subscribe (`subscriber`): a hint, waiting claims also look once a second.
 """
 
@@ -24,10 +24,12 @@ from raincheck.store.signals import Signals, Watch
 from raincheck.store.valkey import listing, wire
 from raincheck.store.valkey.address import parse
 from raincheck.store.valkey.checks import check
-from raincheck.store.valkey.claims import Claims, Demand
-from raincheck.store.valkey.courier import Call, Commit, Courier
+from raincheck.store.valkey.claims import Claims, Demand, sift
+from raincheck.store.valkey.courier import Courier
 from raincheck.store.valkey.keys import Keys, ShardKeys, packed, unpacked
+from raincheck.store.valkey.parcels import Call, Commit
 from raincheck.store.valkey.ready import Ready
+from raincheck.store.valkey.reservations import Reservations
 from raincheck.store.valkey.subscriber import Subscriber, message
 
 __all__ = ["ValkeyStore"]
@@ -58,11 +60,12 @@ class ValkeyStore:
         self._origin = clock.new_id()
         self._ready = Ready()
         self._signals = Signals(attend=self._attend)
-        self._subscriber = Subscriber(
-            self._address, self._keys.bell, self._origin, self._signals, self._ready
-        )
         self._courier = Courier(self._address, self._keys, self._origin, self._signals, self._ready)
-        self._claims = Claims(self._keys, self._courier, self._ask)
+        self._subscriber = Subscriber(
+            self._courier.nodes.client, self._keys.bell, self._origin, self._signals, self._ready
+        )
+        self._claims = Claims(self._keys, self._courier)
+        self.reservations = Reservations(self._keys, self._courier)
 
     def now(self) -> float:
         return clock.now() + self._courier.offset
@@ -72,14 +75,21 @@ class ValkeyStore:
             return
         self._courier.start()
         try:
-            for warning in check(await self._send("INFO"), self._address.ack):
-                logger.warning(warning)
+            await self._check()
             await self._begin()
         except BaseException:
             await asyncio.to_thread(self._courier.close)
             raise
         if self._signals.wanted:
             self._subscriber.start()
+
+    async def _check(self) -> None:
+        """See how every server that has a shard is set."""
+        infos = await asyncio.gather(*(self._send("INFO", key=shard.nothing) for shard in self._keys.shards))
+        ack, cluster = self._address.ack, self._address.cluster
+        warnings = [each for info in infos for each in check(info, ack, cluster=cluster)]
+        for warning in dict.fromkeys(warnings):
+            logger.warning(warning)
 
     async def _begin(self) -> None:
         """Begin the namespace, or see that it is as we have it."""
@@ -92,8 +102,9 @@ class ValkeyStore:
             raise StoreUnusable(f"the namespace has shards={has}: give that, or another namespace")
 
     async def close(self) -> None:
+        self._subscriber.end()
         with suppress(StoreError):
-            await self._send("PING")  # once this is answered, so is all before it
+            await self._send("PUBLISH", self._subscriber.own, b"")  # by its answer, all before is answered
         await asyncio.to_thread(self._stop)
         self._signals.fire({})  # so that who waits finds it closed
         self._ready.tell(None)
@@ -106,24 +117,43 @@ class ValkeyStore:
         if self._courier.lane.running:
             self._subscriber.start()
 
-    async def _send(self, *words: Any) -> Any:
-        """A plain command."""
-        return await self._courier.lane.ask(Call(None, (), lambda replay: words))
+    async def _send(self, *words: Any, key: str | None = None) -> Any:
+        """A plain command, sent to where ``key`` is."""
+        keys = () if key is None else (key,)
+        return await self._courier.lane.ask(Call(None, keys, lambda replay: words))
 
     async def _ask(self, name: str, shard: ShardKeys, *words: Any, keys: Sequence[str] = ()) -> Any:
         """A script in a shard, which may be sent twice without harm."""
         return await self._courier.lane.ask(Call(name, [*shard.fixed, *keys], lambda replay: words))
 
-    async def _ask_all(self, name: str, *words: Any, keys: Sequence[str] = ()) -> list[Any]:
+    async def _ask_all(self, name: str, *words: Any) -> list[Any]:
         """A script in all shards."""
-        return await asyncio.gather(
-            *(self._ask(name, shard, *words, keys=keys) for shard in self._keys.shards)
-        )
+        return await asyncio.gather(*(self._ask(name, shard, *words) for shard in self._keys.shards))
+
+    async def _ask_some(self, name: str, *words: Any) -> list[Any]:
+        """A script in all shards; if some cannot be reached, what the others say."""
+        asked = (self._ask(name, shard, *words) for shard in self._keys.shards)
+        return sift(await asyncio.gather(*asked, return_exceptions=True))
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
         if not changes:
             return []
+        if len(self._keys.shards) > 1 and any(change.key for change in changes):
+            return await self._reserve_and_commit(changes)
         return await self._courier.lane.ask(Commit([wire.pack(change) for change in changes]))
+
+    async def _reserve_and_commit(self, changes: Sequence[Change]) -> list[Outcome]:
+        """Commit changes of which some have idempotency keys, perhaps of other shards than their jobs."""
+
+        async def write(change: Change) -> Outcome:
+            (outcome,) = await self.commit([replace(change, key=None)])
+            return outcome
+
+        plain = [change for change in changes if change.key is None]
+        outcomes = iter(await self.commit(plain))
+        keyed = (self.reservations.write(change, change.key, write) for change in changes if change.key)
+        reserved = iter(await asyncio.gather(*keyed))
+        return [next(reserved if change.key else outcomes) for change in changes]
 
     async def claim(
         self, worker: str, functions: Sequence[str], limit: int, lease: float, wait: float = 0.0
@@ -179,7 +209,9 @@ class ValkeyStore:
     async def release(self, held: Sequence[Held]) -> None:
         for shard, places in self._by_shard(held):
             words = [word for i in places for word in wire.lease_args(held[i])]
-            functions = await self._ask("release", shard, self._keys.bell, shard.ready, *words)
+            functions = await self._ask(
+                "release", shard, self._keys.bell, shard.ready, *words, keys=[shard.nothing]
+            )
             self._ready.tell([function.decode() for function in functions])
 
     async def report(self, held: Held, progress: bytes) -> bool:
@@ -215,7 +247,7 @@ class ValkeyStore:
         return await listing.page(self._send, self._ask, self._keys, self.find, which, limit, cursor)
 
     async def lost(self, limit: int) -> list[Claim]:
-        rows = [wire.stored(row) for rows in await self._ask_all("lost", limit) for row in rows]
+        rows = [wire.stored(row) for rows in await self._ask_some("lost", limit) for row in rows]
         return [Claim(row.job, row.leases[0]) for row in rows][:limit]
 
     async def alarmed(self, limit: int) -> list[Stored]:
@@ -224,14 +256,17 @@ class ValkeyStore:
 
     async def _due(self, which: str, limit: int) -> list[str]:
         """The ids whose time has come, the longest overdue first."""
-        answers = await self._ask_all("due", which, limit)
+        answers = await self._ask_some("due", which, limit)
         due = sorted((float(rows[i + 1]), rows[i]) for rows in answers for i in range(0, len(rows), 2))
         return [unpacked(raw) for _, raw in due[:limit]]
 
     async def prune(self, limit: int, remember: float) -> int:
         found = await self.find(await self._due("prune", limit))
         removed = await self._remove([each for each in found if isinstance(each, Stored)], remember)
-        await self._ask_all("sweep", limit, WORKER_MEMORY, keys=self._keys.workers)
+        first, *others = self._keys.shards
+        swept = [self._ask("sweep", shard, limit, WORKER_MEMORY) for shard in others]
+        swept.append(self._ask("sweep", first, limit, WORKER_MEMORY, keys=self._keys.workers))
+        sift(await asyncio.gather(*swept, return_exceptions=True))
         return removed
 
     async def forget(self, job_id: str, rev: int, remember: float) -> bool:
@@ -243,16 +278,21 @@ class ValkeyStore:
     async def _remove(self, found: list[Stored], remember: float) -> int:
         total = 0
         for shard, places in self._sorted([each.job.id for each in found]):
-            words: list[Any] = []
-            for job in (found[i].job for i in places):
-                words += [packed(job.id), job.rev, wire.tags_of(job)]
-            word = message((), [found[i].job.id for i in places], self._origin)
-            gone = await self._ask("remove", shard, remember, self._keys.bell, word, *words)
+            gone = await self._courier.lane.ask(self._removal(shard, [found[i] for i in places], remember))
             jobs = [found[i].job.id for i, went in zip(places, gone, strict=True) if went]
             if jobs:
                 self._signals.tell(dict.fromkeys(jobs))
             total += len(jobs)
         return total
+
+    def _removal(self, shard: ShardKeys, jobs: list[Stored], remember: float) -> Call:
+        words = [
+            word for each in jobs for word in (packed(each.job.id), each.job.rev, wire.tags_of(each.job))
+        ]
+        word = message((), [each.job.id for each in jobs], self._origin)
+        return Call(
+            "remove", shard.fixed, lambda replay: (remember, self._keys.bell, word, int(replay), *words)
+        )
 
     async def register(self, worker: WorkerInfo, ttl: float) -> None:
         await self._register(worker.id, _encode_worker(worker), ttl)

@@ -1,9 +1,9 @@
-"""URLs of this store: which server, and how it is used."""
+"""URLs of this store: which servers, and how they are used."""
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from msgspec import Struct
 from redis import Redis
@@ -14,40 +14,66 @@ from redis.sentinel import Sentinel
 from raincheck.errors import StoreUnusable
 
 ACKS = ("local", "fsync", "replicated")
-SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+PLAIN = ("redis", "rediss", "unix")
+PORTS = {"sentinel": 26379, "cluster": 6379}
+SCHEMES = (*PLAIN, *(f"{scheme}+{form}" for form in PORTS for scheme in PLAIN[:2]))
+
+CLUSTER_SHARDS = 16
+"""Enough that a cluster of a few nodes shares the load, few enough that a claim can look at all."""
 
 CONNECT_TIMEOUT = 2.0
 TIMEOUT = 5.0
 """Seconds without an answer after which a connection is given up."""
+
+SENTINEL_TIMEOUT = 0.5
+"""The same for a sentinel: there are others to ask."""
+
+
+class Place(NamedTuple):
+    """Where a server listens."""
+
+    host: str
+    port: int
 
 
 class Address(Struct, frozen=True, kw_only=True):
     """A URL taken apart.
 
     ``namespace`` begins every key; ``shards`` is over how many slots jobs are spread (the same for
-    all who use the namespace); ``ack`` is what an acknowledged commit has survived.
+    all who use the namespace); ``ack`` is what an acknowledged commit has survived. ``places`` are
+    those of the sentinels, or of some nodes of the cluster, that the URL names.
     """
 
     url: str
     namespace: str
     shards: int
     ack: str
+    form: str
+    places: tuple[Place, ...]
+
+    @property
+    def cluster(self) -> bool:
+        """Whether it is a cluster."""
+        return self.form == "cluster"
 
 
 def parse(url: str) -> Address:
     """Take a URL apart. Raises `StoreUnusable` for one that means nothing."""
     parts = urlsplit(url)
     scheme = parts.scheme.replace("valkey", "redis", 1)
-    if scheme.endswith("+cluster"):
-        raise StoreUnusable("a cluster cannot be used yet: give a single server, or redis+sentinel://")
     if scheme not in SCHEMES:
         raise StoreUnusable(
             f"{parts.scheme}:// is not known; one of {', '.join(f'{s}://' for s in SCHEMES)} is"
         )
+    form = scheme.partition("+")[2]
     query = dict(parse_qsl(parts.query))
     ack, namespace, shards = (
         query.pop(name, default)
-        for name, default in (("ack", "local"), ("namespace", "raincheck"), ("shards", "1"))
+        for name, default in (
+            ("ack", "local"),
+            ("namespace", "raincheck"),
+            ("shards", str(CLUSTER_SHARDS) if form == "cluster" else "1"),
+        )
     )
     if ack not in ACKS:
         raise StoreUnusable(f"ack={ack} means nothing: it is one of {', '.join(ACKS)}")
@@ -55,12 +81,36 @@ def parse(url: str) -> Address:
         raise StoreUnusable(f"shards={shards}: a number from 1 to 256")
     if "{" in namespace or "}" in namespace or not namespace:
         raise StoreUnusable(f"namespace={namespace!r}: at least one character, no braces")
-    plain = parts._replace(scheme=scheme, query=urlencode(query)).geturl()
-    return Address(url=plain, namespace=namespace, shards=int(shards), ack=ack)
+    plain = parts._replace(scheme=scheme, query=urlencode(query))
+    places = _places(plain, PORTS[form]) if form else ()
+    if form == "cluster" and parts.path.strip("/") not in ("", "0"):
+        raise StoreUnusable(f"a cluster has one database, 0, and so the URL cannot name {parts.path}")
+    return Address(
+        url=plain.geturl(), namespace=namespace, shards=int(shards), ack=ack, form=form, places=places
+    )
 
 
-def connect(address: Address) -> Redis:
-    """A client that sends nothing twice by itself: we know what may be repeated, and say that it is."""
+def _places(parts: SplitResult, port: int) -> tuple[Place, ...]:
+    """``a:1,b,[::1]:2`` of a URL, each with its port."""
+    scheme = parts.scheme.partition("+")[0]
+    places = []
+    for each in parts.netloc.rpartition("@")[2].split(","):
+        try:
+            one = urlsplit(f"{scheme}://{each}")
+            place = Place(one.hostname or "", one.port or port)
+        except ValueError as error:
+            raise StoreUnusable(f"{each!r} is no host:port: {error}") from error
+        if not place.host:
+            raise StoreUnusable(f"the URL must name hosts: {parts.scheme}://host:{port},host2:{port}")
+        places.append(place)
+    return tuple(places)
+
+
+def connect(address: Address, place: Place | None = None) -> Redis:
+    """A client that sends nothing twice by itself: we know what may be repeated, and say that it is.
+
+    ``place`` says which node of a cluster it is for.
+    """
     options: dict[str, Any] = {
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": TIMEOUT,
@@ -68,24 +118,34 @@ def connect(address: Address) -> Redis:
         "health_check_interval": 15,
     }
     try:
-        if urlsplit(address.url).scheme.endswith("+sentinel"):
-            return _sentinel(address.url, options)
-        return Redis.from_url(address.url, **options)
+        if address.form == "sentinel":
+            return _sentinel(address, options)
+        url = address.url if place is None else _url_of(address, place)
+        return Redis.from_url(url, **options)
     except (ValueError, TypeError) as error:
         raise StoreUnusable(f"the URL of the store cannot be used: {error}") from error
 
 
-def _sentinel(url: str, options: dict[str, Any]) -> Redis:
+def _url_of(address: Address, place: Place) -> str:
+    """The URL of one node of a cluster."""
+    parts = urlsplit(address.url)
+    user, at, _ = parts.netloc.rpartition("@")
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    scheme = parts.scheme.partition("+")[0]
+    return parts._replace(scheme=scheme, netloc=f"{user}{at}{host}:{place.port}", path="").geturl()
+
+
+def _sentinel(address: Address, options: dict[str, Any]) -> Redis:
     """``redis+sentinel://a:26379,b:26379/service/0``: whoever the sentinels say is the primary."""
-    parts = urlsplit(url)
-    hosts = [host.partition(":") for host in parts.netloc.rpartition("@")[2].split(",")]
+    parts = urlsplit(address.url)
     service, _, db = parts.path.lstrip("/").partition("/")
     if not service:
         raise ValueError("it must name the service: redis+sentinel://host:26379/SERVICE")
     if parts.scheme.startswith("rediss"):
         options["ssl"] = True
     make: Any = Sentinel  # it ships without types
-    sentinel = make([(host, int(port or 26379)) for host, _, port in hosts], sentinel_kwargs=dict(options))
+    asking = {"socket_timeout": SENTINEL_TIMEOUT, "socket_connect_timeout": SENTINEL_TIMEOUT}
+    sentinel = make(address.places, sentinel_kwargs=options | asking)
     password = None if parts.password is None else unquote(parts.password)
     username = unquote(parts.username) if parts.username else None
     client: Redis = sentinel.master_for(

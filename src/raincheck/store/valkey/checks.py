@@ -13,15 +13,21 @@ Settings = Mapping[str, Any]
 """What INFO answers."""
 
 
-def check(info: Settings, ack: str) -> list[str]:
-    """What is to be warned of. Raises `StoreUnusable` for a server that cannot keep what is asked of it."""
+def check(info: Settings, ack: str, *, cluster: bool = False) -> list[str]:
+    """What is to be warned of. Raises `StoreUnusable` for a server that cannot keep what is asked of it.
+
+    ``cluster`` says that the URL is one of a cluster.
+    """
     kind = "valkey" if "valkey_version" in info else "redis"
     version = str(info.get(f"{kind}_version", "0"))
     if _numbers(version) < OLDEST[kind]:
         oldest = ".".join(map(str, OLDEST[kind]))
         raise StoreUnusable(f"the server is {kind} {version}; {oldest} is the oldest that works")
-    if info.get("cluster_enabled") == 1:
-        raise StoreUnusable("the server is part of a cluster, which cannot be used yet")
+    if info.get("cluster_enabled") == 1 and not cluster:
+        raise StoreUnusable(
+            "the server is part of a cluster: say redis+cluster://host:port (or rediss+cluster://), "
+            "with one or several of its nodes"
+        )
     if ack == "fsync" and not info.get("aof_enabled"):
         raise StoreUnusable("ack=fsync needs a server with appendonly yes: this one syncs nothing to disk")
     return list(_warnings(info, ack))

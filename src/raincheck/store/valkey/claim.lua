@@ -74,8 +74,9 @@ while #waiting > 0 and #got < limit do
   waiting = still
 end
 if #got == 0 then return {next_due()} end
-
-local first = (call('HINCRBY', META, 'token', #got) - #got) * shards + shard
+-- Not less than the time in milliseconds: who takes over from a lost primary may not know what that gave out last.
+local last = math.max(tonumber(call('HGET', META, 'token') or '0'), math.floor(time * 1000))
+call('HSET', META, 'token', num(last + #got))
 local till = num(time + seconds)
 local ids, steps = {}, {}
 for i, g in ipairs(got) do
@@ -85,7 +86,7 @@ local before = read('HMGET', LEASES, ids)
 local leases, given, untils, answer = {}, {}, {}, {''}
 for i, value in ipairs(read('HMGET', JOBS, ids)) do
   local id, step, w = ids[i], steps[i], got[i][2]
-  local token = first + i * shards
+  local token = (last + i) * shards + shard
   leases[id] = (leases[id] or before[i] or '') .. lease(step, token, time, string.sub(got[i][1], 1, 16), worker, w.name)
   given[i] = struct.pack(GIVEN, id, step, token)
   push(untils, till, field(id, step))

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from heapq import merge
 from itertools import islice
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from raincheck import clock
 from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.model import Claim
 from raincheck.store.valkey import wire
-from raincheck.store.valkey.courier import Call, Courier
+from raincheck.store.valkey.courier import Courier
 from raincheck.store.valkey.keys import Keys, ShardKeys, packed
+from raincheck.store.valkey.parcels import Call
 
 SHARE = -1
 """How many of a function to take: the script shares out by itself."""
@@ -38,22 +39,12 @@ class Found(NamedTuple):
     due: float
 
 
-class Ask(Protocol):
-    """Runs a script in a shard."""
-
-    def __call__(
-        self, name: str, shard: ShardKeys, *words: Any, keys: Sequence[str]
-    ) -> Coroutine[Any, Any, Any]:
-        """Its answer."""
-
-
 class Claims:
     """Claims of one store."""
 
-    def __init__(self, keys: Keys, courier: Courier, ask: Ask) -> None:
+    def __init__(self, keys: Keys, courier: Courier) -> None:
         self._keys = keys
         self._courier = courier
-        self._ask = ask
 
     async def once(self, demand: Demand) -> Found:
         """What there is now."""
@@ -101,8 +92,9 @@ class Claims:
         """Give leases back without waiting for it."""
         with suppress(StoreUnavailable):
             bell = self._keys.bell
+            keys = [*shard.fixed, shard.nothing]
             self._courier.lane.put(
-                Call("release", shard.fixed, lambda replay: (bell, shard.ready, *words), threaded=True)
+                Call("release", keys, lambda replay: (bell, shard.ready, *words), threaded=True)
             )
 
     async def _gather(self, asked: list[asyncio.Task[Found]]) -> list[Claim]:
@@ -122,17 +114,25 @@ class Claims:
         return sorted(claims, key=_turn)
 
     async def _peek(self, demand: Demand) -> list[Head]:
-        answers = await asyncio.gather(*(self._peek_at(shard, demand) for shard in self._keys.shards))
+        """The heads of all queues; those of shards that cannot be reached are left out, unless none can."""
+        shards = self._keys.shards
+        answers = await self._peek_at(shards, demand, hasty=True)
+        if all(isinstance(answer, StoreError) for answer in answers):
+            answers = await self._peek_at(shards, demand, hasty=False)
+        sift(answers)
         return [
             Head(function, float(row[0]), float(row[1] or math.inf), shard.number, row[2:])
-            for shard, rows in zip(self._keys.shards, answers, strict=True)
+            for shard, rows in zip(shards, answers, strict=True)
+            if not isinstance(rows, BaseException)
             for function, row in zip(demand.functions, rows, strict=True)
         ]
 
-    async def _peek_at(self, shard: ShardKeys, demand: Demand) -> list[list[Any]]:
-        keys = [key for function in demand.functions for key in shard.queue(function)]
-        rows: list[list[Any]] = await self._ask("peek", shard, demand.limit, *demand.functions, keys=keys)
-        return rows
+    async def _peek_at(self, shards: list[ShardKeys], demand: Demand, *, hasty: bool) -> list[Any]:
+        calls = []
+        for shard in shards:
+            keys = [*shard.fixed, *(key for function in demand.functions for key in shard.queue(function))]
+            calls.append(Call("peek", keys, lambda replay: (demand.limit, *demand.functions), hasty=hasty))
+        return await asyncio.gather(*map(self._courier.lane.ask, calls), return_exceptions=True)
 
 
 class Head(NamedTuple):
@@ -171,6 +171,15 @@ def _line(heads: list[Head]) -> Any:
     """The shards of the members of all heads, as their turns come."""
     lines = [[(member, head.shard) for member in head.members] for head in heads]
     return (shard for _, shard in merge(*lines))
+
+
+def sift(answers: Sequence[Any]) -> list[Any]:
+    """The answers among what may be failures of the store. Raises one of these if there is nothing else."""
+    good = [answer for answer in answers if not isinstance(answer, StoreError)]
+    for answer in good or answers[:1]:
+        if isinstance(answer, BaseException):
+            raise answer
+    return good
 
 
 def _turn(claim: Claim) -> tuple[int, float, str, int]:

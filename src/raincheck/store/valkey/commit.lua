@@ -60,10 +60,13 @@ local function unlease(c, step)
   if reports then call('HDEL', PROGRESS, name) end
 end
 
+-- Void ids have their time as a negative number.
+local function is_used(c) return c.stored or (c.gone and math.abs(tonumber(c.gone)) > time) end
+
 local function holds(c)
   local rev, take, release, hold = c[1], c[5], c[6], c[7]
   if rev == 1 then
-    return not take and not release and not hold and not c.stored and not (c.gone and tonumber(c.gone) > time)
+    return not take and not release and not hold and not is_used(c)
   end
   if not c.stored or c.was ~= rev - 1 then return false end
   for _, guard in ipairs(release or NONE) do if not in_force(c, guard) then return false end end

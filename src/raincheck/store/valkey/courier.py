@@ -1,170 +1,103 @@
-"""Carries calls to the server: whatever came up while one trip was under way goes together with the next.
+"""Takes calls to the servers: whatever came up while one trip was under way goes together with the next.
 
-One thread, one connection. A trip that fails is made again for some seconds; its scripts are told that
-they may have been there before (``replay``), so that they answer as they did, or would have done.
+One thread, one connection to each server. Commits of all callers share a script call a shard.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from threading import Event
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import redis
-from redis import exceptions
-
 from raincheck import clock
-from raincheck.errors import StoreError, StoreUnavailable
 from raincheck.model import Job
-from raincheck.store.base import Outcome
-from raincheck.store.lane import Answers, Lane, Request, fail
+from raincheck.store.lane import Answers, Lane, Request
 from raincheck.store.signals import Signals
 from raincheck.store.valkey import wire
-from raincheck.store.valkey.address import Address, connect
-from raincheck.store.valkey.faults import passes, translate
+from raincheck.store.valkey.address import Address
 from raincheck.store.valkey.keys import Keys, ShardKeys
+from raincheck.store.valkey.nodes import make_nodes
+from raincheck.store.valkey.parcels import Call, Commit, Parcel
 from raincheck.store.valkey.ready import Ready
-from raincheck.store.valkey.scripts import script
 from raincheck.store.valkey.subscriber import message
+from raincheck.store.valkey.trips import Trips
 
 logger = logging.getLogger("raincheck.store")
 
 PATIENCE = 4.0
-"""Seconds for which a trip is tried again, before its callers hear of it."""
+"""Seconds for which a parcel is sent again, before its caller hears of it."""
 
 MAX_CHANGES = 500
 """Changes in one script call: the server does nothing else meanwhile."""
 
-ACK_MILLISECONDS = 2000
 CLOCK_LOOK = 15.0
 """Seconds between looks at the server's clock."""
 
-ACK_COMMANDS = {"fsync": ("WAITAOF", 1, 0, ACK_MILLISECONDS), "replicated": ("WAIT", 1, ACK_MILLISECONDS)}
-
-Words = Callable[[bool], Sequence[Any]]
-"""The arguments of a call; told whether it may have been carried out before."""
-
-
-class Call(Request[Any]):
-    """A script call, or a plain command; ``given_up`` gets the answer that nobody waits for any more."""
-
-    def __init__(
-        self,
-        script: str | None,
-        keys: Sequence[str],
-        words: Words,
-        *,
-        given_up: Callable[[Any], None] | None = None,
-        threaded: bool = False,
-    ) -> None:
-        super().__init__(threaded=threaded)
-        self.script = script
-        self.keys = keys
-        self.words = words
-        self.given_up = given_up
-
-    def abandoned(self, answer: Any) -> None:
-        if self.given_up is not None:
-            self.given_up(answer)
-
-
-class Commit(Request[list[Outcome]]):
-    """Changes of one caller, and the outcomes that have come in for them."""
-
-    def __init__(self, changes: Sequence[wire.Packed]) -> None:
-        super().__init__()
-        self.changes = changes
-        self.outcomes: list[Outcome] = [None] * len(changes)
-        self.open = len(changes)
-
-
-class Parcel:
-    """One command of a trip, what is done with its answer, and with its failure."""
-
-    def __init__(
-        self,
-        script: str | None,
-        keys: Sequence[str],
-        words: Words,
-        done: Callable[[Any], None],
-        failed: Callable[[StoreError], None],
-    ) -> None:
-        self.script = script
-        self.keys = keys
-        self.words = words
-        self.done = done
-        self.failed = failed
-        self.replay = False
-
-    def command(self) -> Sequence[Any]:
-        """What is sent."""
-        words = self.words(self.replay)
-        if self.script is None:
-            return words
-        return "EVALSHA", script(self.script).sha, len(self.keys), *self.keys, *words
-
 
 class Courier:
-    """The thread (`lane`) and its connection."""
+    """The thread (`lane`) and its connections."""
 
     def __init__(self, address: Address, keys: Keys, origin: str, signals: Signals, ready: Ready) -> None:
-        self._address = address
         self._keys = keys
         self._origin = origin
         self._signals = signals
         self._ready = ready
-        self._client: redis.Redis | None = None
-        self._acknowledge = ACK_COMMANDS.get(address.ack)
+        self.nodes = make_nodes(address)
+        self._trips = Trips(self.nodes, address.ack)
         self._looked_at = -CLOCK_LOOK
-        self._closing = Event()
+        self._answers = Answers()
+        self._news: dict[str, Job | None] = {}
         self.offset = 0.0
         """How far the server's clock is ahead of ours."""
-        self.lane = Lane("raincheck-valkey", self._serve, self._end)
+        self.lane = Lane("raincheck-valkey", self._serve, self._end, self._trips.waiting.patience)
 
     def start(self) -> None:
         """Carry from now on."""
-        self._closing.clear()
+        self._trips.last = False
         self.lane.start()
 
     def close(self) -> None:
-        """Make the last trip, then end; nothing is tried for long any more."""
-        self._closing.set()
+        """Make the last trip, then end; nothing is sent again."""
+        self._trips.last = True
         self.lane.close()
 
     def _end(self) -> None:
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self._carry(self._trips.waiting.empty())
+        self.nodes.close()
 
     def _serve(self, batch: list[Request[Any]]) -> None:
-        answers = Answers()
-        news: dict[str, Job | None] = {}
-        parcels = [
-            self._parcel(each, answers) for each in batch if isinstance(each, Call) and not _is_idle(each)
-        ]
-        parcels += self._commits([each for each in batch if isinstance(each, Commit)], answers, news)
+        until = clock.monotonic() + PATIENCE
+        parcels = [self._call(each, until) for each in batch if isinstance(each, Call) and not each.idle]
+        parcels += self._commits([each for each in batch if isinstance(each, Commit)], until)
+        self._carry(self._trips.waiting.sort(parcels))
+
+    def _carry(self, parcels: list[Parcel]) -> None:
+        """Carry parcels, and give the answers that came."""
+        if parcels and clock.monotonic() - self._looked_at > CLOCK_LOOK:
+            parcels = [self._clock_look(), *parcels]
         try:
-            if parcels:
-                self._deliver(parcels)
+            self._trips.make(parcels)
         except Exception as error:  # a bug: nobody shall wait for ever
             logger.exception("a trip to the store failed")
-            fail(batch, error)
-            return
+            self.nodes.close()
+            for parcel in parcels:
+                parcel.failed(error)
+        news, self._news = self._news, {}
+        answers, self._answers = self._answers, Answers()
         if news:
             self._signals.tell(news)
         answers.give()
 
-    def _parcel(self, call: Call, answers: Answers) -> Parcel:
+    def _call(self, call: Call, until: float) -> Parcel:
         def settle(answer: Any) -> None:
-            answers.add(call, answer)
+            self._answers.add(call, answer)
 
-        return Parcel(call.script, call.keys, call.words, settle, settle)
+        slot = self.nodes.slot(call.keys[0] if call.keys else self._keys.config)
+        return Parcel(
+            call.script, call.keys, call.words, settle, settle, slot=slot, until=until, hasty=call.hasty
+        )
 
-    def _commits(
-        self, commits: list[Commit], answers: Answers, news: dict[str, Job | None]
-    ) -> Iterator[Parcel]:
+    def _commits(self, commits: list[Commit], until: float) -> Iterator[Parcel]:
         shards: dict[int, list[tuple[Commit, int]]] = {}
         for commit in commits:
             for place, change in enumerate(commit.changes):
@@ -172,15 +105,9 @@ class Courier:
                 shards.setdefault(shard.number, []).append((commit, place))
         for number, orders in shards.items():
             for at in range(0, len(orders), MAX_CHANGES):
-                yield self._commit(self._keys.shards[number], orders[at : at + MAX_CHANGES], answers, news)
+                yield self._commit(self._keys.shards[number], orders[at : at + MAX_CHANGES], until)
 
-    def _commit(
-        self,
-        shard: ShardKeys,
-        orders: list[tuple[Commit, int]],
-        answers: Answers,
-        news: dict[str, Job | None],
-    ) -> Parcel:
+    def _commit(self, shard: ShardKeys, orders: list[tuple[Commit, int]], until: float) -> Parcel:
         changes = [commit.changes[place] for commit, place in orders]
         batch = wire.Batch(shard)
         for each in changes:
@@ -189,117 +116,46 @@ class Courier:
         word = message(functions, [c.change.job.id for c in changes if c.change.job.rev > 1], self._origin)
         head = (batch.packed, self._keys.bell, word)
 
+        def words(replay: bool) -> Sequence[Any]:
+            return *head, int(replay), *batch.bodies
+
         def done(answer: Any) -> None:
             for (commit, place), each in zip(orders, answer, strict=True):
                 commit.outcomes[place] = outcome = wire.outcome(each)
                 commit.open -= 1
                 if outcome is None:
                     job = commit.changes[place].change.job
-                    news[job.id] = job
+                    self._news[job.id] = job
                 if not commit.open:
-                    answers.add(commit, commit.outcomes)
+                    self._answers.add(commit, commit.outcomes)
             self._ready.tell(functions)
 
-        def failed(error: StoreError) -> None:
+        def failed(error: Exception) -> None:
             for commit in {commit for commit, _ in orders}:
-                answers.add(commit, error)
+                self._answers.add(commit, error)
 
-        return Parcel("commit", batch.keys, lambda replay: (*head, int(replay), *batch.bodies), done, failed)
+        slot = self.nodes.slot(shard.fixed[0])
+        return Parcel("commit", batch.keys, words, done, failed, slot=slot, until=until)
 
-    def _deliver(self, parcels: list[Parcel]) -> None:
-        """Make trips until every parcel is delivered, or patience is over."""
-        until, pause = clock.monotonic() + PATIENCE, 0.02
-        while True:
-            parcels, error = self._travel(parcels)
-            if not parcels or error is None:
-                return
-            if self._closing.is_set() or clock.monotonic() + pause > until:
-                for parcel in parcels:
-                    parcel.failed(error)
-                return
-            self._closing.wait(pause * (0.5 + clock.chance()))
-            pause = min(2 * pause, 0.5)
+    def _clock_look(self) -> Parcel:
+        """Asks for the time of the first shard's server: one clock decides, if there are several."""
+        before = 0.0
 
-    def _travel(self, parcels: list[Parcel]) -> tuple[list[Parcel], StoreError | None]:
-        """One trip; the parcels to be sent again, and why."""
-        try:
-            answers = self._send([parcel.command() for parcel in parcels])
-        except (exceptions.RedisError, OSError) as error:
-            self._end()  # nothing that may still come on this connection is an answer to what follows
-            for parcel in parcels:
-                parcel.replay = True
-            return parcels, translate(error)
-        unmet = self._unmet(answers.pop()) if self._acknowledge else None
-        again: list[Parcel] = []
-        reason: StoreError | None = None
-        for parcel, answer in zip(parcels, answers, strict=True):
-            if isinstance(answer, exceptions.NoScriptError) and parcel.script is not None:
-                self._load(parcel.script)
-            elif not (isinstance(answer, Exception) and passes(answer)):
-                _hand_over(parcel, answer, unmet)
-                continue
-            again.append(parcel)
-            reason = translate(answer)
-        return again, reason
+        def words(replay: bool) -> Sequence[Any]:
+            nonlocal before
+            before = clock.now()
+            return ("TIME",)
 
-    def _load(self, name: str) -> None:
-        with suppress(exceptions.RedisError, OSError):  # then the next trip finds out
-            self._connected().script_load(script(name).source)
+        def done(answer: tuple[int, int]) -> None:
+            self._see_time(before, answer[0] + answer[1] / 1e6, clock.now())
 
-    def _send(self, commands: list[Sequence[Any]]) -> list[Any]:
-        """Send commands, and what goes with every trip; the answers, the acknowledgement's last."""
-        look = clock.monotonic() - self._looked_at > CLOCK_LOOK
-        before = clock.now()
-        pipeline: Any  # its execute_command ships without types
-        with self._connected().pipeline(transaction=False) as pipeline:
-            if look:
-                pipeline.execute_command("TIME")
-            for command in commands:
-                pipeline.execute_command(*command)
-            if self._acknowledge:
-                pipeline.execute_command(*self._acknowledge)
-            answers: list[Any] = pipeline.execute(raise_on_error=False)
-        if look:
-            self._see_time(before, answers.pop(0), clock.now())
-        return answers
+        slot = self.nodes.slot(self._keys.config)
+        return Parcel(None, (), words, done, lambda error: None, slot=slot, until=0.0, hasty=True)
 
-    def _see_time(self, before: float, time: Any, after: float) -> None:
+    def _see_time(self, before: float, server: float, after: float) -> None:
         """Set our clock by the server's, unless the two may agree already."""
-        if isinstance(time, tuple):
-            self._looked_at = clock.monotonic()
-            server = time[0] + time[1] / 1e6
-            if not before + self.offset <= server <= after + self.offset:
-                self.offset = server - (before + after) / 2
-                if abs(self.offset) < after - before:
-                    self.offset = 0.0
-
-    def _unmet(self, answer: Any) -> StoreError | None:
-        """Why what was written may not count as acknowledged."""
-        if isinstance(answer, Exception):
-            return translate(answer)
-        count = answer[0] if isinstance(answer, list) else answer
-        if count >= 1:
-            return None
-        what = "synced to disk" if self._address.ack == "fsync" else "received by a replica"
-        return StoreUnavailable(
-            f"ack={self._address.ack}: it was written, but not {what} in time; it may be lost"
-        )
-
-    def _connected(self) -> redis.Redis:
-        if self._client is None:
-            self._client = connect(self._address)
-        return self._client
-
-
-def _is_idle(call: Call) -> bool:
-    """Whether the call would only be undone: a claim whose caller has gone."""
-    return call.given_up is not None and bool(call.future.cancelled())
-
-
-def _hand_over(parcel: Parcel, answer: Any, unmet: StoreError | None) -> None:
-    if isinstance(answer, Exception):
-        parcel.failed(translate(answer))
-    elif unmet is not None and parcel.script == "commit":
-        parcel.failed(unmet)
-    else:
-        parcel.done(answer)
+        self._looked_at = clock.monotonic()
+        if not before + self.offset <= server <= after + self.offset:
+            self.offset = server - (before + after) / 2
+            if abs(self.offset) < after - before:
+                self.offset = 0.0

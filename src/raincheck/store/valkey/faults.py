@@ -7,13 +7,21 @@ from redis import exceptions
 from raincheck.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
 
 _PASSING = ("LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "UNBLOCKED", "BUSY", "NOREPLICAS")
+_PASSING_ERRORS = (
+    OSError,
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.NoScriptError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+    exceptions.AskError,
+)
 
 
-def passes(error: Exception) -> bool:
-    """Whether it may be over in a moment: a start, a failover, a script that the server is to be told of."""
-    if isinstance(error, exceptions.BusyLoadingError | exceptions.ReadOnlyError | exceptions.NoScriptError):
-        return True
-    return isinstance(error, exceptions.ConnectionError) or _text(error).startswith(_PASSING)
+def passes(error: BaseException) -> bool:
+    """Whether it may be over in a moment: a start, a failover, a slot being moved, a script to be loaded."""
+    return isinstance(error, _PASSING_ERRORS) or _text(error).startswith(_PASSING)
 
 
 def translate(error: BaseException) -> StoreError:
@@ -29,6 +37,10 @@ def translate(error: BaseException) -> StoreError:
         return StoreUnavailable(f"the server does not let us in: {text}")
     if isinstance(error, exceptions.ResponseError) and text.startswith("WRONGTYPE"):
         return StoreUnusable(f"keys of this namespace belong to something else: {text}")
+    if "cluster support disabled" in text:
+        return StoreUnusable("the server is not part of a cluster: say redis://, not redis+cluster://")
+    if isinstance(error, exceptions.TryAgainError):
+        return StoreUnavailable("the cluster is moving this slot to another node")
     if isinstance(error, exceptions.ResponseError) and not passes(error):
         return StoreError(f"the server refused: {text}")
     return StoreUnavailable(f"the server cannot be reached: {text}")

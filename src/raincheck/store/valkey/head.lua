@@ -2,7 +2,7 @@
 local JOBS, LEASES, UNTIL, PROGRESS = KEYS[1], KEYS[2], KEYS[3], KEYS[4] -- hash, hash, zset, hash
 local WAKE, PRUNE, GONE = KEYS[5], KEYS[6], KEYS[7]                      -- zsets
 local META, QUEUED, SERVED = KEYS[8], KEYS[9], KEYS[10]                  -- hashes
-local IDEM, IDEM_UNTIL = KEYS[11], KEYS[12]                              -- hash, zset; of all shards together
+local IDEM, IDEM_UNTIL = KEYS[11], KEYS[12]                              -- hash, zset
 local STATE = 13                                                         -- KEYS[STATE + number]: zsets
 local FIXED, ENDED_FROM = 18, 3
 local WAKES = 16

@@ -1,21 +1,25 @@
 """Every key, and how a job's id leads to the shard it lives in: nowhere else is a key put together.
 
 All keys of a shard carry its number as hash tag, so that they live in one slot of a cluster. What is
-not of one shard lives with shard 0. The last byte of a job's id (random bits) chooses its shard.
+not of one shard lives with shard 0. The last byte of a job's id (random bits) chooses its shard, and a
+checksum that of an idempotency key.
 """
 
 from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
+from zlib import crc32
 
 from raincheck.model import State
 
 STATES = (State.SCHEDULED, State.PENDING, State.RETRYING, State.DONE, State.FAILED, State.CANCELLED)
 """In the order of their keys and of their number in a record's header; ended ones last."""
 
-_SHARED = ("idempotency", "idempotency-until")
-_OWN = ("jobs", "leases", "until", "progress", "wake", "prune", "gone", "meta", "queued", "served")
+_FIXED = (
+    *("jobs", "leases", "until", "progress", "wake", "prune", "gone", "meta", "queued", "served"),
+    *("idempotency", "idempotency-until"),
+)
 
 
 def packed(job_id: str) -> bytes:
@@ -51,10 +55,11 @@ class ShardKeys:
         self._prefix = f"{namespace}:{{{number}}}:"
         self.number = number
         self.queue = lru_cache(4096)(self._queue)
-        shared = [f"{namespace}:{{0}}:{name}" for name in _SHARED]
         self.leases = self._prefix + "leases"
         self.ready = self._prefix + "ready:"
-        self.fixed = [self._prefix + name for name in _OWN] + shared + [self.state(state) for state in STATES]
+        self.nothing = self._prefix + "nothing"
+        """No such key is ever made: named, it keeps a script off a slot that is just being moved."""
+        self.fixed = [self._prefix + name for name in _FIXED] + [self.state(state) for state in STATES]
 
     def _queue(self, function: str) -> tuple[str, str]:
         """Where ready places of a function wait, and where those wait that are due later."""
@@ -81,3 +86,7 @@ class Keys:
     def shard_of(self, raw_id: bytes) -> ShardKeys:
         """The shard of a job."""
         return self.shards[raw_id[-1] % len(self.shards)]
+
+    def shard_of_key(self, name: bytes) -> ShardKeys:
+        """The shard of an idempotency key."""
+        return self.shards[crc32(name) % len(self.shards)]

@@ -61,7 +61,7 @@ class Looked(NamedTuple):
 
 
 async def _leased(send: Send, shard: ShardKeys, before: bytes) -> Looked:
-    leased: list[bytes] = await send("HKEYS", shard.leases)
+    leased: list[bytes] = await send("HKEYS", shard.leases, key=shard.leases)
     return Looked([raw for raw in leased if not before or raw < before], b"")
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from threading import Event, Lock, Thread
 
 import msgspec
-from redis import RedisError
+from redis import Redis, RedisError
 
 from raincheck.store.signals import Signals
-from raincheck.store.valkey.address import Address, connect
 from raincheck.store.valkey.ready import Ready
 
 logger = logging.getLogger("raincheck.store")
 
 LOOK = 0.5
-"""Seconds after which closing is noticed at the latest."""
+"""Seconds after which closing is noticed, if the word that wakes a subscriber cannot be sent."""
 
 PAUSE = 0.2
 
@@ -43,9 +42,13 @@ def message(functions: Iterable[str], jobs: list[str], origin: str) -> bytes:
 class Subscriber:
     """A thread with a subscription, begun when somebody in this process first waits for something."""
 
-    def __init__(self, address: Address, channel: str, origin: str, signals: Signals, ready: Ready) -> None:
-        self._address = address
+    def __init__(
+        self, connect: Callable[[], Redis], channel: str, origin: str, signals: Signals, ready: Ready
+    ) -> None:
+        self._connect = connect
         self._channel = channel
+        self.own = f"{channel}:{origin}"
+        """A channel that nobody else hears: a word on it lets this one see that it is to end."""
         self._origin = origin
         self._signals = signals
         self._ready = ready
@@ -63,8 +66,12 @@ class Subscriber:
                 )
                 self._thread.start()
 
+    def end(self) -> None:
+        """End the subscription, with the next word that comes."""
+        self._closed.set()
+
     def close(self) -> None:
-        """End the subscription."""
+        """End the subscription, and wait for that."""
         with self._lock:
             thread, self._thread = self._thread, None
             self._closed.set()
@@ -82,8 +89,8 @@ class Subscriber:
             closed.wait(PAUSE)
 
     def _listen(self, closed: Event) -> None:
-        with connect(self._address) as client, client.pubsub() as pubsub:
-            pubsub.subscribe(self._channel)
+        with self._connect() as client, client.pubsub() as pubsub:
+            pubsub.subscribe(self._channel, self.own)
             while not closed.is_set():
                 news = pubsub.get_message(timeout=LOOK)
                 if news is None:
