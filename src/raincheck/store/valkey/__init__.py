@@ -92,8 +92,9 @@ class ValkeyStore:
             raise StoreUnusable(f"the namespace has shards={has}: give that, or another namespace")
 
     async def close(self) -> None:
-        with suppress(StoreError):
-            await self._send("PING")  # once this is answered, so is all before it
+        self._subscriber.leave()
+        with suppress(StoreError):  # once this is answered, so is all before it
+            await self._send("PUBLISH", self._keys.bell, b"")
         await asyncio.to_thread(self._stop)
         self._signals.fire({})  # so that who waits finds it closed
         self._ready.tell(None)

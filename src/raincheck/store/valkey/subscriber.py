@@ -17,7 +17,7 @@ from raincheck.store.valkey.ready import Ready
 logger = logging.getLogger("raincheck.store")
 
 LOOK = 0.5
-"""Seconds after which closing is noticed at the latest."""
+"""Seconds after which leaving is noticed at the latest, if no word comes in."""
 
 PAUSE = 0.2
 
@@ -63,8 +63,12 @@ class Subscriber:
                 )
                 self._thread.start()
 
+    def leave(self) -> None:
+        """End the subscription at the next word, whatever it says."""
+        self._closed.set()
+
     def close(self) -> None:
-        """End the subscription."""
+        """Wait until the subscription has ended."""
         with self._lock:
             thread, self._thread = self._thread, None
             self._closed.set()
