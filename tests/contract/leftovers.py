@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import apsw
 import redis
@@ -36,7 +35,9 @@ def rows_in(url: str) -> set[str]:
     """The tables of a database that are not empty and should be; of tallies, those that count anything."""
     with apsw.Connection(url.removeprefix("sqlite:///"), flags=apsw.SQLITE_OPEN_READONLY) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type='table'")]
-        counts = {table: connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in tables}
+        counts = {
+            table: connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in tables
+        }
         counts["tally"] = connection.execute("SELECT count(*) FROM tally WHERE jobs").fetchall()[0][0]
     connection.close()
     return {table for table, count in counts.items() if count} - {"meta", "gone", "idempotency"}
@@ -46,7 +47,9 @@ def keys_in(url: str) -> set[str]:
     """The keys of a namespace that stay for good and should not."""
     namespace = url.partition("namespace=")[2].partition("&")[0]
     with redis.Redis.from_url(url.partition("?")[0]) as client:
-        kept = [key.decode() for key in client.scan_iter(f"{namespace}:*", count=1000) if client.ttl(key) == -1]
+        kept = [
+            key.decode() for key in client.scan_iter(f"{namespace}:*", count=1000) if client.ttl(key) == -1
+        ]
         return {key for key in kept if key.rpartition(":")[2] not in FOR_GOOD and not ends(client, key)}
 
 
