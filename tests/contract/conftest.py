@@ -21,10 +21,11 @@ DRIVERS = ("sqlite", "valkey-shards", *KINDS)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the contract on every driver; what is SQLite's own, on that one."""
+    """Run the contract on every driver; what is one store's own, on the drivers of that one."""
     if "driver" in metafunc.fixturenames:
-        is_own = metafunc.module.__name__.rpartition(".")[2].startswith("test_sqlite_")
-        metafunc.parametrize("driver", ["sqlite"] if is_own else DRIVERS)
+        name = metafunc.module.__name__.rpartition(".")[2]
+        own = {"sqlite": DRIVERS[:1], "valkey": DRIVERS[1:]}
+        metafunc.parametrize("driver", own.get(name.split("_")[1], DRIVERS))
 
 
 @pytest.fixture(scope="session")

@@ -244,20 +244,26 @@ class ValkeyStore:
     async def _remove(self, found: list[Stored], remember: float) -> int:
         total = 0
         for shard, places in self._sorted([each.job.id for each in found]):
-            keys: list[str] = []
-            words: list[Any] = []
-            for job in (found[i] for i in places):
-                indexes = wire.index_keys(shard, job)
-                first = len(shard.fixed) + len(keys) + 1
-                keys += indexes
-                words += [packed(job.job.id), job.job.rev, len(indexes), *range(first, first + len(indexes))]
-            word = message((), [found[i].job.id for i in places], self._origin)
-            gone = await self._ask("remove", shard, remember, self._keys.bell, word, *words, keys=keys)
-            jobs = [found[i].job.id for i, went in zip(places, gone, strict=True) if went]
-            if jobs:
-                self._signals.tell(dict.fromkeys(jobs))
-            total += len(jobs)
+            jobs = [found[i] for i in places]
+            gone = await self._courier.lane.ask(self._removal(shard, jobs, remember))
+            went = [each.job.id for each, is_gone in zip(jobs, gone, strict=True) if is_gone]
+            if went:
+                self._signals.tell(dict.fromkeys(went))
+            total += len(went)
         return total
+
+    def _removal(self, shard: ShardKeys, jobs: list[Stored], remember: float) -> Call:
+        """The call that removes jobs of one shard."""
+        keys = list(shard.fixed)
+        words: list[Any] = []
+        for job in jobs:
+            indexes = wire.index_keys(shard, job)
+            first = len(keys) + 1
+            keys += indexes
+            words += [packed(job.job.id), job.job.rev, len(indexes), *range(first, first + len(indexes))]
+        word = message((), [job.job.id for job in jobs], self._origin)
+        head = (remember, self._keys.bell, word)
+        return Call("remove", keys, lambda replay: (*head, int(replay), *words))
 
     async def register(self, worker: WorkerInfo, ttl: float) -> None:
         await self._register(worker.id, _encode_worker(worker), ttl)

@@ -1,7 +1,8 @@
--- Removes ended jobs. ARGV: remember seconds, bell channel, bell message, then of each: id, revision, number of index
--- keys, their numbers in KEYS. Returns for each 1, or 0: it is no longer at that revision, or not ended, and stays.
-local till = num(now() + tonumber(ARGV[1]))
-local removed, i = {}, 4
+-- Removes ended jobs. ARGV: remember seconds, bell channel, bell message, replay (1: the same call may have been here),
+-- then of each: id, revision, number of index keys, their numbers in KEYS.
+-- Returns for each 1, or 0: it is no longer at that revision, or not ended, and stays.
+local till, replay = num(now() + tonumber(ARGV[1])), ARGV[4] == '1'
+local removed, i = {}, 5
 while i <= #ARGV do
   local id, rev, indexes = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
   local value = call('HGET', JOBS, id)
@@ -16,7 +17,8 @@ while i <= #ARGV do
     for k = i + 3, i + 2 + indexes do call('ZREM', KEYS[tonumber(ARGV[k])], id) end
     call('ZADD', GONE, till, id)
   end
-  removed[#removed + 1] = goes and 1 or 0
+  local went = replay and not value and call('ZSCORE', GONE, id)
+  removed[#removed + 1] = (goes or went) and 1 or 0
   i = i + 3 + indexes
 end
 call('PUBLISH', ARGV[2], ARGV[3])
