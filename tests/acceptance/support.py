@@ -60,8 +60,13 @@ class Command:
 
     async def _end(self, number: int) -> int:
         assert self._process is not None
-        assert self._reading is not None
         self._process.send_signal(number)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait until it has ended; its exit code."""
+        assert self._process is not None
+        assert self._reading is not None
         code = await self._process.wait()
         await self._reading
         return code

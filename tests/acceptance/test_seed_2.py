@@ -5,28 +5,40 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import pytest
 
+from raincheck.clock import new_id
+from raincheck.version import VERSION
+from tests.acceptance import gated
 from tests.acceptance.support import Command, running
 from tests.cli.processes import ROOT
 from tests.servers import Server, server
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(90)]
 
-TARGET = f"{ROOT / 'examples' / 'chain' / 'app.py'}:app"
+EXAMPLE = ROOT / "examples" / "chain"
+TARGET = f"{EXAMPLE / 'app.py'}:app"
+OTHER_TARGET = f"{gated.__file__}:app"
+CHAIN = (EXAMPLE / "job_chain.json").read_text("utf-8")
+FUNCTIONS = ["/v1/say-hello-world", "/v1/test-1", "/v1/test-2", "/v1/test-fail"]
 LEASE = "2"
 PATIENCE = 20.0
-CHAIN = {
-    "name": "test",
-    "functions": [
-        {"name": name, "retry_options": {"retry_limit": 3}}
-        for name in ("/v1/test-1", "/v1/test-2", "/v1/say-hello-world")
-    ],
-}
+JSON = {"Content-Type": "application/json"}
+
+Listed = list[dict[str, Any]]
+
+
+class Topology(NamedTuple):
+    """A client of the server, the two workers, and their store."""
+
+    client: httpx2.AsyncClient
+    workers: list[Command]
+    store: str
 
 
 @pytest.fixture(scope="module")
@@ -39,63 +51,148 @@ def valkey() -> Iterator[Server]:
         yield made
 
 
-@pytest.fixture
-async def workers(valkey: Server) -> AsyncIterator[tuple[httpx2.AsyncClient, list[Command]]]:
-    """A client of the server, and the two workers."""
-    valkey.flush()
-    api = Command("server", TARGET, "--store", valkey.url, "--port", "0")
-    two = [Command("worker", TARGET, "--store", valkey.url, "--lease", LEASE) for _ in range(2)]
+def worker(target: str, store: str, concurrency: int) -> Command:
+    """A worker, to be started."""
+    options = ("--lease", LEASE, "--concurrency", str(concurrency))
+    return Command("worker", target, "--store", store, *options)
+
+
+@asynccontextmanager
+async def started(store: str) -> AsyncIterator[Topology]:
+    """One server, and two workers that are there."""
+    api = Command("server", TARGET, "--store", store, "--port", "0")
+    two = [worker(TARGET, store, concurrency) for concurrency in (3, 5)]
     async with running(api, *two), httpx2.AsyncClient(base_url=await api.url(), timeout=30) as client:
-        yield client, two
+        await until_workers(client, lambda listed: states(listed) == ["active", "active"])
+        yield Topology(client, two, store)
 
 
-async def until_workers(
-    client: httpx2.AsyncClient, holds: Callable[[list[dict[str, Any]]], bool]
-) -> list[dict[str, Any]]:
+@pytest.fixture(scope="module")
+async def calm(valkey: Server) -> AsyncIterator[Topology]:
+    """One for all tests that harm nobody."""
+    async with started(f"{valkey.url}?namespace=calm") as topology:
+        yield topology
+
+
+@pytest.fixture
+async def topology(valkey: Server) -> AsyncIterator[Topology]:
+    """One whose workers a test may end."""
+    async with started(f"{valkey.url}?namespace={new_id()}") as topology:
+        yield topology
+
+
+async def until_workers(client: httpx2.AsyncClient, holds: Callable[[Listed], bool]) -> Listed:
     """The workers that the server lists, once they are as they should be."""
     async with asyncio.timeout(PATIENCE):
         while True:
-            listed: list[dict[str, Any]] = (await client.get("/v1/worker")).json()
+            listed: Listed = (await client.get("/v1/worker")).json()
             if holds(listed):
                 return listed
             await asyncio.sleep(0.1)
 
 
-async def run_chain(client: httpx2.AsyncClient) -> dict[str, Any]:
-    """The seed's chain, once it has ended."""
-    answer = await client.post("/v1/job", json=CHAIN)
+async def until(
+    client: httpx2.AsyncClient, job: dict[str, Any], holds: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any]:
+    """A job, once it is as it should be."""
+    async with asyncio.timeout(PATIENCE):
+        while not holds(job):
+            job = (await client.get(f"/v1/job/{job['id']}")).json()
+    return job
+
+
+def states(listed: Listed) -> list[str]:
+    """The states of workers, sorted."""
+    return sorted(each["state"] for each in listed)
+
+
+async def run(client: httpx2.AsyncClient, body: str | dict[str, Any]) -> dict[str, Any]:
+    """A job, once it has ended."""
+    asked = {"content": body} if isinstance(body, str) else {"json": body}
+    answer = await client.post("/v1/job", headers=JSON, **asked)
     assert answer.status_code == 202
     ended = await client.get(answer.headers["Location"], headers={"Prefer": "wait=20"})
     job: dict[str, Any] = ended.json()
     return job
 
 
-async def test_two_workers_are_there_with_what_they_offer(
-    workers: tuple[httpx2.AsyncClient, list[Command]],
-) -> None:
-    """Active, each with its functions."""
-    listed = await until_workers(workers[0], lambda listed: len(listed) == 2)
-    assert [worker["state"] for worker in listed] == ["active", "active"]
-    assert "/v1/test-1" in str(listed[0])
+def assert_is_as_in_the_document(job: dict[str, Any]) -> None:
+    """What the seed's document shows of its chain."""
+    assert (job["name"], job["state"], job["current_function"]) == ("test", "done", 2)
+    assert [(f["name"], f["retry_count"], f["retry_options"]["retry_limit"]) for f in job["functions"]] == [
+        ("/v1/test-1", 1, 3),
+        ("/v1/test-2", 1, 3),
+        ("/v1/say-hello-world", 1, 3),
+    ]
 
 
-async def test_the_chain_is_done_in_one_attempt_each(
-    workers: tuple[httpx2.AsyncClient, list[Command]],
-) -> None:
+async def test_two_workers_are_there_with_what_they_offer(calm: Topology) -> None:
+    """Active, each with its functions, capacity and version."""
+    listed = (await calm.client.get("/v1/worker")).json()
+    assert [each["functions"] for each in listed] == [FUNCTIONS, FUNCTIONS]
+    assert sorted(each["concurrency"] for each in listed) == [3, 5]
+    assert [each["version"] for each in listed] == [VERSION, VERSION]
+    assert len({each["id"] for each in listed}) == len({each["pid"] for each in listed}) == 2
+
+
+async def test_the_chain_is_done_in_one_attempt_each(calm: Topology) -> None:
     """With the last function as the current one, as the seed's document shows."""
-    job = await run_chain(workers[0])
-    assert (job["state"], job["current_function"]) == ("done", 2)
-    assert [function["retry_count"] for function in job["functions"]] == [1, 1, 1]
+    assert_is_as_in_the_document(await run(calm.client, CHAIN))
 
 
-async def test_a_killed_worker_is_seen_and_the_other_goes_on(
-    workers: tuple[httpx2.AsyncClient, list[Command]],
-) -> None:
-    """It is unhealthy or gone, and chains are done all the same."""
-    client, (first, _) = workers
-    await until_workers(client, lambda listed: [w["state"] for w in listed] == ["active"] * 2)
-    await first.kill()
-    for job in await asyncio.gather(*(run_chain(client) for _ in range(20))):
-        assert (job["state"], job["current_function"]) == ("done", 2)
-        assert [function["retry_count"] for function in job["functions"]] == [1, 1, 1]
-    await until_workers(client, lambda listed: [w["state"] for w in listed].count("active") == 1)
+async def test_both_workers_do_their_part(calm: Topology) -> None:
+    """Of many chains each runs some, and nobody else any."""
+    jobs = await asyncio.gather(*(run(calm.client, CHAIN) for _ in range(50)))
+    ran = {function["worker"] for job in jobs for function in job["functions"]}
+    assert ran == {each["id"] for each in (await calm.client.get("/v1/worker")).json()}
+
+
+async def test_a_job_goes_only_to_a_worker_that_offers_its_function(calm: Topology, tmp_path: Path) -> None:
+    """Until there is one, it waits, and says for what."""
+    client, gate = calm.client, tmp_path / "gate"
+    gate.touch()
+    functions = [{"name": "/v1/test-1"}, {"name": "gated", "args": [str(gate)]}, {"name": "/v1/test-2"}]
+    job = (await client.post("/v1/job", json={"name": "mixed", "functions": functions})).json()
+    job = await until(client, job, lambda job: job["waiting_for"] == ["gated"])
+    assert (job["state"], job["current_function"], job["functions"][1]["started_at"]) == ("pending", 1, None)
+    async with running(worker(OTHER_TARGET, calm.store, 1)):
+        ended = (await client.get(f"/v1/job/{job['id']}", headers={"Prefer": "wait=20"})).json()
+        offers = {each["id"]: each["functions"] for each in (await client.get("/v1/worker")).json()}
+    assert ended["state"] == "done"
+    assert [offers[function["worker"]] for function in ended["functions"]] == [
+        FUNCTIONS,
+        ["gated"],
+        FUNCTIONS,
+    ]
+
+
+async def test_a_killed_worker_is_unhealthy(topology: Topology) -> None:
+    """Within its lease; the other goes on, and chains are done all the same."""
+    await topology.workers[0].kill()
+    for job in await asyncio.gather(*(run(topology.client, CHAIN) for _ in range(20))):
+        assert_is_as_in_the_document(job)
+    listed = await until_workers(topology.client, lambda listed: states(listed) == ["active", "unhealthy"])
+    assert [each["concurrency"] for each in listed if each["state"] == "unhealthy"] == [3]
+
+
+async def test_a_stopped_worker_is_gone(topology: Topology) -> None:
+    """At once: it says so itself."""
+    assert await topology.workers[0].stop() == 0
+    listed = (await topology.client.get("/v1/worker")).json()
+    assert [(each["state"], each["concurrency"]) for each in listed] == [("active", 5)]
+
+
+async def test_what_a_killed_worker_ran_is_run_by_another(topology: Topology, tmp_path: Path) -> None:
+    """Within its lease and two seconds; the attempt is counted as lost, not as made."""
+    client, gate = topology.client, tmp_path / "gate"
+    one, other = (worker(OTHER_TARGET, topology.store, 1) for _ in range(2))
+    async with running(one):
+        functions = [{"name": "gated", "args": [str(gate)]}]
+        job = (await client.post("/v1/job", json={"name": "lost", "functions": functions})).json()
+        await until(client, job, lambda job: job["state"] == "doing")
+        await one.kill()
+    gate.touch()
+    async with running(other):
+        ended = await client.get(f"/v1/job/{job['id']}", headers={"Prefer": "wait=20"})
+    (function,) = ended.json()["functions"]
+    assert (function["result"], function["retry_count"], function["lost_count"]) == ("let go", 1, 1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -14,23 +15,30 @@ from raincheck.clock import new_id
 from raincheck.store import Store, make_store
 from tests.clusters import Cluster, cluster
 from tests.contract.leaks import assert_no_leaks
-from tests.servers import Server, server
+from tests.contract.leftovers import assert_nothing_left
+from tests.servers import KINDS, Server, server
 
-DRIVERS = ("sqlite", "valkey", "valkey-shards", "valkey-cluster")
+DRIVERS = ("sqlite", "valkey-shards", "valkey-cluster", *KINDS)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the contract on every driver; what is one driver's own, on that one."""
+    """Run the contract on every driver; what is one store's own, on the drivers of that one."""
     if "driver" in metafunc.fixturenames:
-        own = metafunc.module.__name__.rpartition(".")[2].startswith
-        drivers = [d for d in DRIVERS if own(f"test_{d.partition('-')[0]}_")] or DRIVERS
-        metafunc.parametrize("driver", drivers)
+        name = metafunc.module.__name__.rpartition(".")[2]
+        own = {"sqlite": DRIVERS[:1], "valkey": DRIVERS[1:]}
+        metafunc.parametrize("driver", own.get(name.split("_")[1], DRIVERS))
 
 
 @pytest.fixture(scope="session")
-def valkey() -> Iterator[Server]:
-    """One server for all tests; each has namespaces of its own."""
-    with tempfile.TemporaryDirectory(prefix="rc-") as folder, server(Path(folder)) as running:
+def servers() -> Iterator[Callable[[str], Server]]:
+    """Tells of a server of each kind, one for all tests; each has namespaces of its own."""
+    with ExitStack() as stack:
+
+        @cache
+        def running(kind: str) -> Server:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rc-"))
+            return stack.enter_context(server(Path(folder), kind))
+
         yield running
 
 
@@ -42,16 +50,9 @@ def valkey_cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def servers(driver: str, request: pytest.FixtureRequest) -> list[Server]:
-    """Those that keep what the driver under test writes."""
-    if driver == "valkey-cluster":
-        nodes: Cluster = request.getfixturevalue("valkey_cluster")
-        return [*nodes.primaries]
-    return [request.getfixturevalue("valkey")]
-
-
-@pytest.fixture
-def new_url(driver: str, request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
+def new_url(
+    driver: str, servers: Callable[[str], Server], request: pytest.FixtureRequest
+) -> Iterator[Callable[[], str]]:
     """Tells where an empty store is, another one each time."""
     if driver == "sqlite":
         numbers = count()
@@ -62,8 +63,8 @@ def new_url(driver: str, request: pytest.FixtureRequest) -> Iterator[Callable[[]
         yield lambda: f"{nodes.url}?namespace={new_id()}&shards=5"
         nodes.flush()
     else:
-        running: Server = request.getfixturevalue("valkey")
-        shards = 3 if driver == "valkey-shards" else 1
+        kind, _, sharded = driver.partition("-")
+        running, shards = servers(kind), 3 if sharded else 1
         yield lambda: f"{running.url}?namespace={new_id()}&shards={shards}"
         running.flush()
 
@@ -82,6 +83,7 @@ async def store(url: str) -> AsyncIterator[Store]:
     try:
         yield store
         await assert_no_leaks(store)
+        await assert_nothing_left(store, url)
     finally:
         await store.close()
 

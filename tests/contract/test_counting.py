@@ -70,6 +70,13 @@ class TestWorkers:
         await store.prune(10, 0.0)
         assert {w.id: w.state for w in await store.workers()} == {"silent": "unhealthy", "there": "active"}
 
+    async def test_a_worker_that_fell_silent_long_ago_is_gone(self, store: Store) -> None:
+        """After a minute."""
+        await store.register(info("long ago"), -60.0)
+        await store.register(info("lately"), -50.0)
+        await store.prune(10, 0.0)
+        assert [worker.id for worker in await store.workers()] == ["lately"]
+
     async def test_a_worker_that_left_is_not_known(self, store: Store) -> None:
         """To leave twice is to leave."""
         await store.register(info("w1"), HOUR)

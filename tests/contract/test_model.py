@@ -30,6 +30,7 @@ from raincheck.store import Store, make_store
 from raincheck.store.base import Conflict, Duplicate, Filter, Held, Missing, Outcome
 from raincheck.triggers import Alarm, Cancel, Failed, Lost, Retry, Stopped, Succeeded, Trigger
 from tests.contract.leaks import assert_counted, assert_no_leaks
+from tests.contract.leftovers import assert_nothing_left
 from tests.contract.steps import HOUR, draft
 
 FUNCTIONS = ("f", "g", "h")
@@ -122,6 +123,7 @@ class Lives(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.model = Model()
         self.tokens: set[int] = set()
+        self.url = url
         self.store: Store = make_store(url)
         self.run(self.store.open())
 
@@ -365,6 +367,7 @@ class Lives(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             self.run(assert_no_leaks(self.store))
+            self.run(assert_nothing_left(self.store, self.url))
         finally:
             self.run(self.store.close())
             self.runner.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from msgspec.structs import replace
@@ -196,10 +196,10 @@ class TestURLs:
         with pytest.raises(StoreUnusable, match=r"redis\+cluster://"):
             await make_store(nodes.primaries[0].url).open()
 
-    async def test_a_cluster_url_of_a_plain_server_is_refused(self, valkey: Server) -> None:
+    async def test_a_cluster_url_of_a_plain_server_is_refused(self, servers: Callable[[str], Server]) -> None:
         """With the one that works."""
         with pytest.raises(StoreUnusable, match="redis://"):
-            await make_store(f"redis+cluster://127.0.0.1:{valkey.port}").open()
+            await make_store(f"redis+cluster://127.0.0.1:{servers('valkey').port}").open()
 
     async def test_one_reachable_node_is_enough(self, nodes: Cluster) -> None:
         """The others are found."""

@@ -1,4 +1,4 @@
-"""What a Valkey store does when its server fails, forgets, refuses, or is not set up for what is asked."""
+"""What a Valkey store does when its server fails, forgets, or refuses."""
 
 from __future__ import annotations
 
@@ -6,40 +6,42 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
-from msgspec.structs import replace
+import redis
 
 from raincheck.clock import monotonic
-from raincheck.errors import StoreFull, StoreUnavailable, StoreUnusable
-from raincheck.model import Key, State
+from raincheck.errors import StoreFull, StoreUnavailable
+from raincheck.model import Job, Key, State
 from raincheck.store import Store, make_store
-from raincheck.store.valkey.checks import check
+from raincheck.store.base import Duplicate
 from tests.contract.leaks import assert_no_leaks
 from tests.contract.steps import (
     HOUR,
     SOON,
     done,
     draft,
+    extend,
     finish,
     get,
-    held,
     later,
     submission,
     submit,
     take,
     take_one,
+    waiting,
     write,
 )
-from tests.servers import Server, server
+from tests.servers import KINDS, Server, free_port, server
 
 
-@pytest.fixture
-def own() -> Iterator[Server]:
+@pytest.fixture(params=KINDS)
+def own(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server that a test may do anything to; it syncs every write."""
     with (
         tempfile.TemporaryDirectory(prefix="rc-") as folder,
-        server(Path(folder), appendonly="yes", appendfsync="always") as running,
+        server(Path(folder), request.param, appendonly="yes", appendfsync="always") as running,
     ):
         yield running
 
@@ -53,37 +55,16 @@ async def on_own(own: Server) -> AsyncIterator[Store]:
     await store.close()
 
 
-class TestLeaks:
-    """Every key has an owner or an expiry."""
-
-    async def test_when_all_jobs_are_gone_so_are_their_keys(
-        self, url: str, store: Store, servers: list[Server]
-    ) -> None:
-        """What stays is how the namespace is set, the last token given out, and what expires by itself."""
-        for turn in range(10):
-            key = Key(f"k{turn}", b"", store.now())
-            change = submission(store, draft("f", ("g", "h"), name=f"n{turn}", result_ttl=0.0), key)
-            assert await write(store, change) is None
-        for function in ("f", "g", "h"):
-            for claim in await take(store, function):
-                await store.report(held(claim), b"1")
-                job = (await get(store, claim.job.id)).job
-                await finish(store, replace(claim, job=job))
-        await assert_no_leaks(store)
-        while await store.prune(100, 0.0):
-            pass
-        await store.prune(100, 0.0)
-        assert (await store.counts()).leased == 0
-        namespace = url.partition("namespace=")[2].partition("&")[0]
-        kept = set()
-        for each in servers:
-            with each.client() as client:
-                kept |= {str(k) for k in client.scan_iter(f"{namespace}:*") if client.ttl(k) == -1}
-        assert {name.rpartition(":")[2].rstrip("'") for name in kept} == {"config", "meta"}
+async def until_true(what: Callable[[redis.Redis], bool], own: Server) -> None:
+    """Wait until something is true of a server."""
+    with own.client() as client:
+        async with asyncio.timeout(SOON):
+            while not what(client):  # noqa: ASYNC110 - a server tells nobody
+                await asyncio.sleep(0.01)
 
 
 class TestOutage:
-    """The server is not there, or not what it was."""
+    """The server is not there for a while."""
 
     async def test_what_was_acknowledged_survives_a_killed_server(self, own: Server, on_own: Store) -> None:
         """With appendfsync always; whoever calls meanwhile is served when it is back."""
@@ -95,34 +76,87 @@ class TestOutage:
         assert [(await get(on_own, job.id)).job for job in jobs] == jobs
         assert len(await take(on_own)) == 21
 
+    async def test_a_server_killed_ten_times_loses_nothing(self, own: Server, on_own: Store) -> None:
+        """While jobs are submitted and finished: each of them is there, and done once."""
+
+        def restart() -> None:
+            for _ in range(10):
+                own.kill()
+                own.start()
+
+        killer = Thread(target=restart)
+        finished: list[Job] = []
+        killer.start()
+        while killer.is_alive():
+            finished.append(await done(on_own, name=f"n{len(finished)}"))
+        killer.join()
+        assert [(await get(on_own, job.id)).job for job in finished] == finished
+        assert (await on_own.counts()).states[State.DONE] == len(finished)
+        await assert_no_leaks(on_own)
+
+    async def test_a_waiting_claim_outlives_a_killed_server(self, own: Server, on_own: Store) -> None:
+        """It is woken by what another process submits afterwards."""
+        async with waiting(on_own, on_own.claim("w", ("f",), 1, HOUR, SOON)) as claiming:
+            own.kill()
+            await asyncio.to_thread(own.start)
+            other = make_store(own.url)
+            await other.open()
+            job = await submit(other, "f")
+            assert [claim.job.id for claim in await claiming] == [job.id]
+            await other.close()
+
     async def test_a_server_that_stays_away_is_unavailable(self, own: Server, on_own: Store) -> None:
         """Callers hear of it within seconds, and are served again when it is back."""
         own.kill()
         begun = monotonic()
-        with pytest.raises(StoreUnavailable):
-            await submit(on_own, "f")
+        calls = (submit(on_own, "f"), take(on_own), on_own.counts(), on_own.find(["unknown"]))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {StoreUnavailable}
         assert monotonic() - begun < SOON
         await asyncio.to_thread(own.start)
         await submit(on_own, "f")
 
-    async def test_scripts_that_the_server_has_forgotten_are_sent_again(
+    async def test_a_server_that_answers_nothing_only_delays(self, own: Server, on_own: Store) -> None:
+        """For less than the store's patience: then what was asked is done, once."""
+        job = await submit(on_own, "f")
+        claim = await take_one(on_own)
+        own.freeze()
+        calls = (
+            asyncio.gather(submit(on_own, "g"), submit(on_own, "g")),
+            finish(on_own, claim),
+            extend(on_own, [], HOUR),
+        )
+        asking = asyncio.gather(*calls)
+        done, _ = await asyncio.wait([asking], timeout=1.0)
+        assert not done
+        own.thaw()
+        await asking
+        assert (await get(on_own, job.id)).job.state is State.DONE
+        assert len(await take(on_own, "g")) == 2
+
+    async def test_a_server_that_answers_nothing_for_long_is_unavailable(
         self, own: Server, on_own: Store
     ) -> None:
-        """Whoever calls does not notice."""
-        await submit(on_own, "f")
-        with own.client() as client:
-            client.script_flush()
-        await finish(on_own, await take_one(on_own))
+        """The caller cannot know whether it was done; with the same key, he may ask again."""
+        change = submission(on_own, draft("f"), Key("key", b"", later(on_own)))
+        own.freeze()
+        begun = monotonic()
+        with pytest.raises(StoreUnavailable):
+            await write(on_own, change)
+        assert monotonic() - begun < SOON
+        own.thaw()
+        again = submission(on_own, draft("f"), Key("key", b"", later(on_own)))
+        assert await write(on_own, again) in (None, Duplicate(change.job.id, b""))
+        assert len(await take(on_own)) == 1
 
     async def test_a_waiting_claim_outlives_a_cut_connection(self, own: Server, on_own: Store) -> None:
         """It is woken all the same."""
-        claiming = asyncio.create_task(on_own.claim("w", ("f",), 1, HOUR, SOON))
-        await asyncio.sleep(0.1)
-        with own.client() as client:
-            client.client_kill_filter(_type="normal", skipme=True)
-            client.client_kill_filter(_type="pubsub", skipme=True)
-        job = await submit(on_own, "f")
-        assert [claim.job.id for claim in await claiming] == [job.id]
+        async with waiting(on_own, on_own.claim("w", ("f",), 1, HOUR, SOON)) as claiming:
+            with own.client() as client:
+                client.client_kill_filter(_type="normal", skipme=True)
+                client.client_kill_filter(_type="pubsub", skipme=True)
+            job = await submit(on_own, "f")
+            assert [claim.job.id for claim in await claiming] == [job.id]
 
     async def test_a_call_whose_answer_was_lost_is_not_done_twice(self, own: Server, on_own: Store) -> None:
         """The connection is cut while many calls are under way; each job is there once, and claimed once."""
@@ -148,8 +182,46 @@ class TestOutage:
         assert (await on_own.counts()).states[State.DONE] == 50
         await assert_no_leaks(on_own)
 
+
+class TestRefusals:
+    """The server is there, and answers with an error."""
+
+    async def test_scripts_that_the_server_has_forgotten_are_sent_again(
+        self, own: Server, on_own: Store
+    ) -> None:
+        """NOSCRIPT: whoever calls does not notice."""
+        await submit(on_own, "f")
+        with own.client() as client:
+            client.script_flush()
+        await finish(on_own, await take_one(on_own))
+
+    async def test_a_server_that_is_loading_is_waited_for(self, own: Server, on_own: Store) -> None:
+        """LOADING: it reads its files after a start; callers are served when it has."""
+        job = await submit(on_own, "f")
+        with own.client() as client:
+            client.mset({f"filler {n}": "x" * 2000 for n in range(500)})
+            client.bgrewriteaof()
+        await until_true(is_rewritten, own)
+        own.kill()
+        own.settings |= {"key-load-delay": "2000", "loading-process-events-interval-bytes": "1024"}
+        starting = asyncio.create_task(asyncio.to_thread(own.start))
+        await until_true(is_loading, own)
+        assert (await take_one(on_own)).job == job
+        await starting
+
+    async def test_a_failover_is_waited_for(self, own: Server, on_own: Store) -> None:
+        """READONLY: a primary that has become a replica changes nothing, until it is one again."""
+        await submit(on_own, "f")
+        with own.client() as client:
+            client.replicaof("127.0.0.1", str(free_port()))
+            claiming = asyncio.create_task(take_one(on_own))
+            await until_true(lambda client: errors_of(client, "READONLY") > 0, own)
+            client.replicaof("NO", "ONE")
+        await finish(on_own, await claiming)
+        await assert_no_leaks(on_own)
+
     async def test_a_server_without_memory_is_full(self, own: Server, on_own: Store) -> None:
-        """It refuses new jobs, lets leased ones end, and goes on when there is room."""
+        """OOM: it refuses new jobs, lets leased ones end, and goes on when there is room."""
         await submit(on_own, "f")
         claim = await take_one(on_own)
         with own.client() as client:
@@ -159,97 +231,52 @@ class TestOutage:
             await finish(on_own, claim)
             client.config_set("maxmemory", "0")
         await done(on_own)
+        await assert_no_leaks(on_own)
+
+    async def test_a_server_that_cannot_save_is_full(self, own: Server, on_own: Store) -> None:
+        """MISCONF: it takes nothing as long as its snapshots fail, and goes on when they do not."""
+        await submit(on_own, "f")
+        claim = await take_one(on_own)
+        snapshot = own.folder / "dump.rdb"
+        snapshot.mkdir()  # no file can take its name
+        with own.client() as client:
+            client.config_set("save", "3600 1000000")
+            client.bgsave()
+            await until_true(lambda client: saves(client) == "err", own)
+            for refused in (submit(on_own, "f"), finish(on_own, claim)):
+                with pytest.raises(StoreFull, match="disk"):
+                    await refused
+            snapshot.rmdir()
+            client.bgsave()
+            await until_true(lambda client: saves(client) == "ok", own)
+        await finish(on_own, claim)
+        await assert_no_leaks(on_own)
 
 
-class TestAcks:
-    """What an acknowledged commit has survived."""
-
-    async def test_fsync_waits_for_the_disk(self, own: Server) -> None:
-        """And says so."""
-        store = make_store(f"{own.url}?ack=fsync")
-        await store.open()
-        await done(store)
-        await store.close()
-
-    async def test_fsync_without_a_log_is_refused(self, valkey: Server) -> None:
-        """When it is opened, not when a job is lost."""
-        with pytest.raises(StoreUnusable, match="appendonly"):
-            await make_store(f"{valkey.url}?ack=fsync").open()
-
-    async def test_replicated_without_a_replica_is_not_acknowledged(
-        self, own: Server, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        """The caller is told that the job may be lost; the log says why from the beginning."""
-        store = make_store(f"{own.url}?ack=replicated")
-        await store.open()
-        assert "no replica is connected" in caplog.text
-        with pytest.raises(StoreUnavailable, match="ack=replicated"):
-            await submit(store, "f")
-        await store.close()
-
-    async def test_replicated_waits_for_a_replica(self, own: Server) -> None:
-        """One is enough."""
-        host, port = "127.0.0.1", str(own.port)
-        with (
-            tempfile.TemporaryDirectory(prefix="rc-") as folder,
-            server(Path(folder), replicaof=f"{host} {port}", repl_diskless_sync_delay="0"),
-        ):
-            store = make_store(f"{own.url}?ack=replicated")
-            await store.open()
-            until = monotonic() + SOON
-            while True:
-                try:
-                    await done(store)
-                    break
-                except StoreUnavailable:  # it is still copying
-                    assert monotonic() < until
-            await store.close()
+def is_rewritten(client: redis.Redis) -> bool:
+    """Whether the log has been rewritten."""
+    info = client.info("persistence")
+    return not (info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"])
 
 
-class TestSettings:
-    """What is looked at when a store is opened."""
+def is_loading(client: redis.Redis) -> bool:
+    """Whether the server says that it is loading."""
+    try:
+        client.ping()
+    except redis.exceptions.BusyLoadingError:
+        return True
+    except redis.exceptions.ConnectionError:  # it is not there yet
+        return False
+    raise AssertionError("it was never seen loading")
 
-    @pytest.mark.parametrize(
-        ("info", "word"),
-        [
-            ({"aof_enabled": 0}, "appendonly is no"),
-            ({"aof_enabled": 1}, "ack=local"),
-            ({"aof_enabled": 1, "maxmemory_policy": "allkeys-lru"}, "deletes jobs"),
-        ],
-    )
-    def test_a_setting_that_can_lose_jobs_is_warned_of(self, info: dict[str, object], word: str) -> None:
-        """In words that say what it means."""
-        assert any(word in warning for warning in check({"valkey_version": "8.0.0", **info}, "local"))
 
-    @pytest.mark.parametrize(
-        "info", [{"redis_version": "6.2.1"}, {"valkey_version": "9.0", "cluster_enabled": 1}]
-    )
-    def test_a_server_that_will_not_do_is_refused(self, info: dict[str, object]) -> None:
-        """When it is opened."""
-        with pytest.raises(StoreUnusable):
-            check(info, "local")
+def errors_of(client: redis.Redis, word: str) -> int:
+    """How often the server has answered with an error that begins with this word."""
+    counted: dict[str, int] = client.info("errorstats").get(f"errorstat_{word}", {"count": 0})
+    return counted["count"]
 
-    @pytest.mark.parametrize(
-        "url",
-        [
-            "redis+other://h:1",
-            "redis://h?ack=all",
-            "redis://h?shards=0",
-            "redis://h?shards=x",
-            "redis://h?namespace={a}",
-            "redis+sentinel://h:26379",
-        ],
-    )
-    async def test_a_url_that_means_nothing_is_refused(self, url: str) -> None:
-        """With what would."""
-        with pytest.raises(StoreUnusable):
-            await make_store(url).open()
 
-    async def test_a_namespace_keeps_its_shards(self, new_url: Callable[[], str]) -> None:
-        """Jobs are where they were put, so another number would not find them."""
-        url = new_url()
-        store = make_store(url)
-        await store.open()
-        await store.close()
-        with pytest.raises(StoreUnusable, match="shards"):
-            await make_store(url.replace("shards=", "shards=1")).open()
+def saves(client: redis.Redis) -> str:
+    """How the last snapshot ended: ok or err; empty while one is being made."""
+    info = client.info("persistence")
+    return "" if info["rdb_bgsave_in_progress"] else str(info["rdb_last_bgsave_status"])

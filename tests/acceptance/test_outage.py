@@ -1,0 +1,140 @@
+"""The store goes away under a server and a worker: both say so, live on, and go on when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+import pytest
+
+from tests.acceptance import gated
+from tests.acceptance.support import Command, running
+from tests.servers import Server, free_port, server
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(90)]
+
+TARGET = f"{gated.__file__}:app"
+PATIENCE = 20.0
+SOON = 5.0
+"""Seconds within which work goes on once the store is back."""
+
+
+class Running(NamedTuple):
+    """A client of the server, and the commands."""
+
+    client: httpx2.AsyncClient
+    api: Command
+    worker: Command
+
+
+@pytest.fixture
+def valkey() -> Iterator[Server]:
+    """The store; it syncs every write."""
+    with (
+        tempfile.TemporaryDirectory(prefix="rc-") as folder,
+        server(Path(folder), appendonly="yes", appendfsync="always") as made,
+    ):
+        yield made
+
+
+@pytest.fixture
+async def started(valkey: Server) -> AsyncIterator[Running]:
+    """A server and a worker."""
+    api = Command("server", TARGET, "--store", valkey.url, "--port", "0")
+    worker = Command("worker", TARGET, "--store", valkey.url, "--lease", "60")
+    async with running(api, worker), httpx2.AsyncClient(base_url=await api.url(), timeout=30) as client:
+        yield Running(client, api, worker)
+
+
+def take_away(valkey: Server, how: str) -> None:
+    """Let the store be gone."""
+    {"killed": valkey.kill, "frozen": valkey.freeze}[how]()
+
+
+async def give_back(valkey: Server, how: str) -> None:
+    """Let it be there again, with what it had."""
+    await asyncio.to_thread({"killed": valkey.start, "frozen": valkey.thaw}[how])
+
+
+async def submitted(client: httpx2.AsyncClient, gate: Path, key: str) -> httpx2.Response:
+    """The answer to a submit of a job that ends once ``gate`` is there."""
+    body = {"name": "job", "functions": [{"name": "gated", "args": [str(gate)]}]}
+    headers = {"Idempotency-Key": f'"{key}"', "Prefer": "respond-async"}
+    return await client.post("/v1/job", json=body, headers=headers)
+
+
+async def until(client: httpx2.AsyncClient, path: str, status: int) -> httpx2.Response:
+    """The answer, once it has this status."""
+    async with asyncio.timeout(PATIENCE):
+        while (answer := await client.get(path)).status_code != status:
+            continue
+    return answer
+
+
+async def ended(client: httpx2.AsyncClient, job: dict[str, Any]) -> dict[str, Any]:
+    """A job, once it has ended."""
+    answer = await client.get(f"/v1/job/{job['id']}", headers={"Prefer": "wait=20"})
+    document: dict[str, Any] = answer.json()
+    return document
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+async def test_an_outage_costs_nothing_but_time(
+    started: Running, valkey: Server, tmp_path: Path, how: str
+) -> None:
+    """Requests get 503 and when to come again; what ran is recorded once; new work is done at once after."""
+    client, gate = started.client, tmp_path / "gate"
+    before = (await submitted(client, gate, "before")).json()
+    async with asyncio.timeout(PATIENCE):
+        while before["state"] != "doing":
+            before = (await client.get(f"/v1/job/{before['id']}")).json()
+
+    take_away(valkey, how)
+    not_ready = await until(client, "/readyz", 503)
+    refused, listing = await asyncio.gather(submitted(client, gate, "meanwhile"), client.get("/v1/job"))
+    gate.touch()  # what runs ends while its result cannot be written
+    alive = await client.get("/healthz")
+    await give_back(valkey, how)
+
+    assert (not_ready.json()["type"], not_ready.headers["retry-after"]) == ("not-ready", "2")
+    for answer in (refused, listing):
+        assert (answer.status_code, answer.json()["type"]) == (503, "store-unavailable")
+        assert answer.headers["retry-after"] == "2"
+    assert alive.status_code == 200
+    await until(client, "/readyz", 200)
+    async with asyncio.timeout(SOON):
+        again = await submitted(client, gate, "meanwhile")
+        assert (await ended(client, again.json()))["state"] == "done"
+    (function,) = (await ended(client, before))["functions"]
+    assert (function["result"], function["retry_count"], function["lost_count"]) == ("let go", 1, 0)
+    assert len((await client.get("/v1/job")).json()["jobs"]) == 2
+    assert [await command.stop() for command in (started.api, started.worker)] == [0, 0]
+
+
+async def test_a_store_restarted_ten_times_is_found_each_time(
+    started: Running, valkey: Server, tmp_path: Path
+) -> None:
+    """By the server and by the worker: jobs are done after each restart."""
+    client, gate = started.client, tmp_path / "gate"
+    gate.touch()
+    for turn in range(10):
+        valkey.stop()
+        await asyncio.to_thread(valkey.start)
+        async with asyncio.timeout(SOON):
+            while (answer := await submitted(client, gate, f"{turn}")).status_code == 503:
+                continue
+            assert (await ended(client, answer.json()))["state"] == "done"
+    assert len((await client.get("/v1/job")).json()["jobs"]) == 10
+
+
+@pytest.mark.parametrize("role", ["server", "worker"])
+async def test_without_its_store_nothing_starts(role: str) -> None:
+    """It ends within seconds and says why; whoever started it is to start it again."""
+    command = Command(role, TARGET, "--store", f"redis://127.0.0.1:{free_port()}", "--log-level", "error")
+    async with running(command), asyncio.timeout(PATIENCE):
+        assert await command.ended() == 4
+    assert "the server cannot be reached" in command.printed[-1]

@@ -1,0 +1,132 @@
+"""The connection is lost in the middle of a command: nobody notices, and nothing is done twice."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from raincheck.clock import now
+from raincheck.model import Key, State, WorkerInfo
+from raincheck.store import Store, make_store
+from raincheck.store.valkey.keys import packed
+from tests.contract.leaks import assert_no_leaks
+from tests.contract.leftovers import assert_nothing_left
+from tests.contract.steps import (
+    HOUR,
+    done,
+    draft,
+    extend,
+    finish,
+    get,
+    held,
+    later,
+    submission,
+    submit,
+    take,
+    take_one,
+    write,
+)
+from tests.proxy import Proxy, proxy
+
+WORD = "in-the-middle"
+REMEMBER = 7654321.0
+
+
+@pytest.fixture
+async def cutter(url: str) -> AsyncIterator[Proxy]:
+    """What cuts the connections of ``store``."""
+    async with proxy(int(url.partition("?")[0].rpartition(":")[2])) as made:
+        yield made
+
+
+@pytest.fixture
+async def store(url: str, cutter: Proxy) -> AsyncIterator[Store]:
+    """A store behind the cutter; nothing must have leaked when the test is over."""
+    store = make_store(f"redis://127.0.0.1:{cutter.port}?{url.partition('?')[2]}")
+    await store.open()
+    try:
+        yield store
+        assert cutter.cuts == 1
+        await assert_no_leaks(store)
+        await assert_nothing_left(store, url)
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+class TestCut:
+    """Before the command was carried out, and after: then its answer is lost."""
+
+    async def test_a_submit(self, store: Store, cutter: Proxy, after: bool) -> None:
+        """The job is there once, and its key did not turn against it."""
+        cutter.cut(WORD.encode(), after=after)
+        change = submission(store, draft(WORD), Key("key", b"", later(store)))
+        assert await write(store, change) is None
+        assert (await get(store, change.job.id)).job == change.job
+        assert (await store.counts()).queued == {WORD: 1}
+
+    async def test_a_finish(self, store: Store, cutter: Proxy, after: bool) -> None:
+        """The result is recorded, and the next step waits once."""
+        job = await submit(store, "f", WORD)
+        claim = await take_one(store, "f")
+        cutter.cut(WORD.encode(), after=after)
+        await finish(store, claim, b"42")
+        assert (await get(store, job.id)).job.steps[0].result == b"42"
+        assert len(await take(store, WORD)) == 1
+
+    async def test_a_claim(self, store: Store, cutter: Proxy, after: bool) -> None:
+        """It gives what it took: no lease is left that nobody knows of."""
+        jobs = [await submit(store, "f") for _ in range(5)]
+        cutter.cut(WORD.encode(), after=after)
+        claims = await take(store, "f", limit=3, worker=WORD)
+        assert [claim.job.id for claim in claims] == [job.id for job in jobs[:3]]
+        counts = await store.counts()
+        assert (counts.leased, counts.queued) == (3, {"f": 2})
+        assert await extend(store, claims, HOUR) == [1, 1, 1]
+
+    async def test_an_extension(self, store: Store, cutter: Proxy, after: bool) -> None:
+        """The lease is held."""
+        job = await submit(store, "f")
+        claim = await take_one(store)
+        cutter.cut(packed(job.id), after=after)
+        assert await extend(store, [claim], HOUR) == [1]
+
+    async def test_a_release(self, store: Store, cutter: Proxy, after: bool) -> None:
+        """The step waits once."""
+        job = await submit(store, "f")
+        claim = await take_one(store)
+        cutter.cut(packed(job.id), after=after)
+        await store.release([held(claim)])
+        counts = await store.counts()
+        assert (counts.leased, counts.queued) == (0, {"f": 1})
+
+    async def test_a_report(self, store: Store, cutter: Proxy, after: bool) -> None:
+        """The progress is noted."""
+        job = await submit(store, "f")
+        claim = await take_one(store)
+        cutter.cut(WORD.encode(), after=after)
+        assert await store.report(held(claim), f'"{WORD}"'.encode())
+        assert (await get(store, job.id)).leases[0].progress == f'"{WORD}"'.encode()
+
+    async def test_a_reading(self, store: Store, cutter: Proxy, after: bool) -> None:
+        """The job is found."""
+        job = await submit(store, "f")
+        cutter.cut(packed(job.id), after=after)
+        assert (await get(store, job.id)).job == job
+
+    async def test_a_registration(self, store: Store, cutter: Proxy, after: bool) -> None:
+        """The worker is known."""
+        cutter.cut(WORD.encode(), after=after)
+        worker = WorkerInfo(
+            id=WORD, host="here", pid=1, version="1", concurrency=1, functions=(), started_at=now()
+        )
+        await store.register(worker, HOUR)
+        assert [known.id for known in await store.workers()] == [WORD]
+
+    async def test_a_removal(self, store: Store, cutter: Proxy, after: bool) -> None:
+        """Whoever asked for it is told that the job was removed."""
+        job = await done(store)
+        cutter.cut(str(int(REMEMBER)).encode(), after=after)
+        assert await store.forget(job.id, job.rev, REMEMBER)
+        assert (await store.counts()).states[State.DONE] == 0
