@@ -3,11 +3,12 @@
 - `python` is run as a script in the document's folder; with `<!-- file: NAME -->` before it, it (like
   `json` and `yaml`) is written to that file.
 - `console` runs each line that begins with `$ `; what follows it must be its output, where `...` stands
-  for anything. A command that ends with ` &` is a server: it is left running once it has printed an
-  address, and stopped at the end of the document.
+  for anything. A command that ends with ` &` is a server or a worker: it is left running once it has
+  said so, and stopped at the end of the document.
 - `json` must be JSON. Other languages are for the reader's eyes.
 
-Port 8000 in a document is replaced by a free one, so that documents can be tested beside one another.
+Ports 8000 and 8080 in a document are replaced by free ones, so that documents can be tested beside one
+another; 6379 is replaced by the port of a Valkey server that is there for the document.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
+
+from tests.servers import server
 
 TIMEOUT = 60.0
 
@@ -52,20 +57,23 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = str(_free_port())
+        self.port, other = str(_free_port()), str(_free_port())
+        self._ports = {"8000": self.port, "8080": other}
+        self._stack = ExitStack()
         self.servers: list[subprocess.Popen[str]] = []
         self.environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "RAINCHECK_URL": f"http://127.0.0.1:{self.port}",
             "RAINCHECK_PORT": self.port,
+            "DOOZER_URL": f"http://localhost:{other}",
             "COLUMNS": "100",
             "NO_COLOR": "1",
         }
 
     def read(self, block: Block) -> None:
         """Try one block."""
-        text = block.text.replace("8000", self.port)
+        text = re.sub("8000|8080|6379", lambda match: self._port(match[0]), block.text)
         if block.file is not None:
             (self.folder / block.file).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / block.file).write_text(text, encoding="utf-8")
@@ -76,6 +84,14 @@ class Reader:
         elif block.language == "console":
             for command, expected in _commands(text):
                 self._try(command, expected)
+
+    def _port(self, shown: str) -> str:
+        """What stands for a port that a document shows."""
+        if shown not in self._ports:
+            folder = self._stack.enter_context(TemporaryDirectory(prefix="rc-"))
+            valkey = self._stack.enter_context(server(Path(folder), appendonly="yes", appendfsync="always"))
+            self._ports[shown] = str(valkey.port)
+        return self._ports[shown]
 
     def _try(self, command: str, expected: str) -> None:
         if command.endswith(" &"):
@@ -103,7 +119,7 @@ class Reader:
         return done.stdout
 
     def _serve(self, command: str) -> str:
-        server = subprocess.Popen(
+        process = subprocess.Popen(
             ["bash", "-c", f"exec {command}"],
             cwd=self.folder,
             env=self.environment,
@@ -111,20 +127,21 @@ class Reader:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        self.servers.append(server)
-        assert server.stdout is not None
+        self.servers.append(process)
+        assert process.stdout is not None
         printed = ""
-        for line in server.stdout:
+        for line in process.stdout:
             printed += line
-            if "http://" in line or "worker" in line.lower():
+            if re.search("http://|worker|working", line.lower()):
                 return printed
         raise AssertionError(f"$ {command}\nended with\n{printed}")
 
     def leave(self) -> None:
         """Stop the servers."""
-        for server in reversed(self.servers):
-            server.send_signal(signal.SIGINT)
-            server.communicate(timeout=TIMEOUT)
+        with self._stack:
+            for process in reversed(self.servers):
+                process.send_signal(signal.SIGINT)
+                process.communicate(timeout=TIMEOUT)
 
 
 @contextmanager
@@ -141,8 +158,16 @@ def _commands(text: str) -> Iterator[tuple[str, str]]:
     """The commands of a console block with the output shown for each."""
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         lines = part.split("\n")
-        end = next(i for i, line in enumerate(lines) if not line.endswith("\\")) + 1
+        end = next(i for i in range(1, len(lines) + 1) if _is_whole("\n".join(lines[:i])))
         yield "\n".join(lines[:end]), "\n".join(lines[end:])
+
+
+def _is_whole(command: str) -> bool:
+    """Whether a command ends here: within quotes, or after a backslash, the next line belongs to it."""
+    try:
+        return bool(shlex.split(command))
+    except ValueError:
+        return False
 
 
 def _free_port() -> int:
