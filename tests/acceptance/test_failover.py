@@ -1,4 +1,4 @@
-"""A primary is killed while jobs are submitted and run: a replica takes over, and nothing acknowledged is lost."""
+"""A primary is killed while jobs are submitted and run: a replica takes over all that was acknowledged."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ local function taken(key, id)
   if not packed then return nil end
   local found = cmsgpack.unpack(packed)
   if found[3] <= time or (replay and found[1] == id) then return nil end
+  rewrite(IDEM, key[1], packed)
   return {found[1], found[2]}
 end
 
@@ -91,7 +92,10 @@ local function apply(c, id, record, members)
   local rev, key = c[1], c[4]
   local stored = call('HGET', JOBS, id)
   local value = struct.pack('>I4B', rev, c[2]) .. record
-  if replay and stored and (rev == 1 or stored == value) then return 0 end
+  if replay and stored and (rev == 1 or stored == value) then
+    rewrite(JOBS, id, stored)
+    return 0
+  end
   if seen[id] then return 1 end
   local other = key and taken(key, id)
   if other then return other end

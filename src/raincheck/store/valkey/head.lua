@@ -18,6 +18,9 @@ end
 -- A job is kept as its revision (4 bytes), its state's number (1 byte) and its record.
 local function header(value) return struct.unpack('>I4B', value) end
 
+-- Writes once more what is there: WAIT and WAITAOF answer only for what their own connection wrote.
+local function rewrite(hash, name, value) redis.pcall('HSET', hash, name, value) end
+
 -- The leases of a job, by step: {token, worker, since, ready key, member, function}
 local function leases_of(id)
   local packed = call('HGET', LEASES, id)

@@ -28,7 +28,7 @@ ACK_COMMANDS: dict[str, Command] = {
     "fsync": ("WAITAOF", 1, 0, ACK_MILLISECONDS),
     "replicated": ("WAIT", 1, ACK_MILLISECONDS),
 }
-ACKNOWLEDGED = ("commit", "reserve")
+ACKNOWLEDGED = ("commit", "reserve", "void")
 """Scripts whose answer counts only when what they wrote is acknowledged."""
 
 
