@@ -14,6 +14,9 @@ from redis.crc import key_slot
 from tests.servers import PATIENCE, Server, free_port
 
 SLOTS = 16384
+SERVICE = "main"
+"""What sentinels call a primary and its replicas."""
+
 SILENCE = "1000"
 """Milliseconds after which the others call a server failed."""
 
@@ -34,6 +37,12 @@ def say(server: Server, *command: Any) -> Any:
         return answer
 
 
+def follows(server: Server) -> bool:
+    """Whether it is the replica of another, and has what that has."""
+    info: dict[str, Any] = say(server, "INFO", "replication")
+    return info.get("master_link_status") == "up"
+
+
 def slot_of(key: str) -> int:
     """The slot of a key."""
     return int(key_slot(key.encode()))
@@ -52,12 +61,6 @@ class Member(Server):
         """What the others call it."""
         answer = say(self, "CLUSTER MYID")
         return answer.decode() if isinstance(answer, bytes) else str(answer)
-
-    @property
-    def follows(self) -> bool:
-        """Whether it is the replica of another, and has what that has."""
-        info: dict[str, Any] = say(self, "INFO", "replication")
-        return info.get("master_link_status") == "up"
 
     def has(self, slot: int) -> bool:
         """Whether it says that the slot is its own."""
@@ -104,7 +107,7 @@ class Cluster:
         until(lambda: all(member.sees(len(self.members)) for member in self.members))
         for primary, replica in zip(self.primaries, self.replicas, strict=False):
             say(replica, "CLUSTER REPLICATE", primary.id)
-        until(lambda: all(replica.follows for replica in self.replicas))
+        until(lambda: all(follows(replica) for replica in self.replicas))
 
     def owner(self, key: str) -> Member:
         """Who has the slot of a key."""
@@ -126,12 +129,78 @@ def cluster(primaries: int = 3, replicas: int = 0, **settings: str) -> Iterator[
     """A running cluster; it is gone at the end."""
     settings = {name.replace("_", "-"): value for name, value in settings.items()}
     with ExitStack() as stack:
-        folders = [
-            Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rc-")))
-            for _ in range(primaries + replicas)
-        ]
-        members = [Member(folder, **settings) for folder in folders]
+        members = [Member(folder, **settings) for folder in _folders(stack, primaries + replicas)]
         made = Cluster(members[:primaries], members[primaries:])
         stack.callback(made.kill)
         made.start()
         yield made
+
+
+class Sentinel(Server):
+    """Watches a primary."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        (folder / "sentinel.conf").touch()
+        self.arguments = (str(folder / "sentinel.conf"), "--sentinel")
+
+    def watch(self, primary: Server, quorum: int) -> None:
+        """Watch this one, and replace it when ``quorum`` sentinels miss it."""
+        say(self, "SENTINEL", "MONITOR", SERVICE, "127.0.0.1", primary.port, quorum)
+        say(self, "SENTINEL", "SET", SERVICE, "down-after-milliseconds", SILENCE)
+        say(self, "SENTINEL", "SET", SERVICE, "failover-timeout", "4000")
+
+    def sees(self, replicas: int, others: int) -> bool:
+        """Whether it knows so many replicas, and other sentinels."""
+        with self.client() as client:
+            state: dict[str, Any] = client.sentinel_master(SERVICE)
+        return (state["num-slaves"], state["num-other-sentinels"]) == (replicas, others)
+
+
+class Watched:
+    """A primary and its replicas, with sentinels that watch them."""
+
+    def __init__(self, servers: Sequence[Server], sentinels: Sequence[Sentinel]) -> None:
+        self.primary, *self.replicas = servers
+        self.sentinels = sentinels
+        self._all = [*servers, *sentinels]
+
+    @property
+    def url(self) -> str:
+        """Where to ask for the primary."""
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{hosts}/{SERVICE}/0"
+
+    def start(self) -> None:
+        """Start all, and wait until each knows the others."""
+        for server in self._all:
+            server.start()
+        for replica in self.replicas:
+            say(replica, "REPLICAOF", "127.0.0.1", self.primary.port)
+        until(lambda: all(map(follows, self.replicas)))
+        for sentinel in self.sentinels:
+            sentinel.watch(self.primary, len(self.sentinels) // 2 + 1)
+        known = len(self.replicas), len(self.sentinels) - 1
+        until(lambda: all(sentinel.sees(*known) for sentinel in self.sentinels))
+
+    def kill(self) -> None:
+        """Kill all of it."""
+        for server in self._all:
+            server.kill()
+
+
+@contextmanager
+def watched(replicas: int = 2, sentinels: int = 3, **settings: str) -> Iterator[Watched]:
+    """A running primary with replicas and sentinels; they are gone at the end."""
+    settings = {name.replace("_", "-"): value for name, value in settings.items()}
+    with ExitStack() as stack:
+        servers = [Server(folder, **settings) for folder in _folders(stack, 1 + replicas)]
+        made = Watched(servers, [Sentinel(folder) for folder in _folders(stack, sentinels)])
+        stack.callback(made.kill)
+        made.start()
+        yield made
+
+
+def _folders(stack: ExitStack, count: int) -> list[Path]:
+    names = [tempfile.TemporaryDirectory(prefix="rc-") for _ in range(count)]
+    return [Path(stack.enter_context(name)) for name in names]

@@ -9,11 +9,12 @@ from msgspec.structs import replace
 
 from raincheck import lifecycle
 from raincheck.clock import new_id
-from raincheck.model import Change, Key, Place, Release, RetryOptions, State
-from raincheck.store.base import Conflict, Duplicate, Missing, Store
+from raincheck.model import Change, Key, Place, Release, RetryOptions, State, Stored
+from raincheck.store.base import Conflict, Duplicate, Filter, Missing, Store
 from raincheck.triggers import Alarm
 from tests.contract.steps import (
     HOUR,
+    SOON,
     after,
     cancelled,
     draft,
@@ -356,6 +357,20 @@ class TestKeys:
         change = submission(store, draft(), Key("k", b"", later(store)))
         assert await write(store, change) is None
         assert await write(store, change) == Duplicate(change.job.id, b"")
+
+    async def test_a_request_given_up_keeps_no_key_from_others(self, store: Store) -> None:
+        """Who sends it again gets a new job within seconds, or the one that is there."""
+        keys = [Key(f"k{turns}", b"", later(store)) for turns in range(20)]
+        for turns, key in enumerate(keys):
+            writing = asyncio.create_task(write(store, submission(store, draft(), key)))
+            for _ in range(15 * turns):
+                await asyncio.sleep(0)
+            writing.cancel()
+        async with asyncio.timeout(SOON):
+            outcomes = await asyncio.gather(*(write(store, submission(store, draft(), key)) for key in keys))
+        duplicates = [outcome.job_id for outcome in outcomes if isinstance(outcome, Duplicate)]
+        assert all(isinstance(found, Stored) for found in await store.find(duplicates))
+        assert len((await store.page(Filter(), 100)).jobs) == len(keys)
 
 
 def cancelled_draft(store: Store) -> Change:

@@ -87,7 +87,7 @@ class TestMovedSlots:
         await assert_no_leaks(store)
 
     async def test_a_slot_half_moved_lets_its_callers_wait(self, nodes: Cluster, store: Store) -> None:
-        """The old way moves key by key; calls are sent to and fro meanwhile, and answered when it is over."""
+        """The old way moves key by key; calls are sent on meanwhile, and answered when it is over."""
         home = HOMES[2]
         slot, source = slot_of(home), nodes.owner(home)
         target = nodes.primaries[nodes.primaries.index(source) - 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,9 +11,12 @@ import pytest
 
 from raincheck.clock import monotonic
 from raincheck.errors import StoreUnavailable, StoreUnusable
+from raincheck.model import Key
 from raincheck.store import make_store
+from raincheck.store.base import Duplicate
 from raincheck.store.valkey.checks import check
-from tests.contract.steps import SOON, done, submit
+from tests.clusters import follows, until
+from tests.contract.steps import SOON, done, draft, later, submission, submit, write
 from tests.servers import Server, server
 
 
@@ -61,13 +65,34 @@ class TestAcks:
         ):
             store = make_store(f"{own.url}?ack=replicated")
             await store.open()
-            until = monotonic() + SOON
+            end = monotonic() + SOON
             while True:
                 try:
                     await done(store)
                     break
                 except StoreUnavailable:  # it is still copying
-                    assert monotonic() < until
+                    assert monotonic() < end
+            await store.close()
+
+    async def test_what_was_not_replicated_is_not_acknowledged_later_either(self, own: Server) -> None:
+        """Asked for again over another connection, it is there, but still on one server only."""
+        with (
+            tempfile.TemporaryDirectory(prefix="rc-") as folder,
+            server(Path(folder), replicaof=f"127.0.0.1 {own.port}", repl_diskless_sync_delay="0") as replica,
+        ):
+            await asyncio.to_thread(until, lambda: follows(replica))
+            store = make_store(f"{own.url}?ack=replicated")
+            await store.open()
+            await submit(store, "f")
+            replica.pause()
+            change = submission(store, draft(), Key("k", b"", later(store)))
+            for _ in range(2):
+                with pytest.raises(StoreUnavailable, match="ack=replicated"):
+                    await write(store, change)
+                with own.client() as client:
+                    client.client_kill_filter(_type="normal", skipme=True)
+            replica.resume()
+            assert await write(store, change) == Duplicate(change.job.id, b"")
             await store.close()
 
 

@@ -187,7 +187,10 @@ class ValkeyStore:
         return answers
 
     def _extend(self, shard: ShardKeys, words: tuple[Any, ...]) -> Call:
-        call = Call("extend", shard.fixed, lambda replay: words, threaded=True)
+        hasty = (
+            len(self._keys.shards) > 1
+        )  # the others' leases must not wait for it; the caller asks again soon
+        call = Call("extend", shard.fixed, lambda replay: words, threaded=True, hasty=hasty)
         self._courier.lane.put(call)
         return call
 

@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 from msgspec import Struct
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -136,16 +137,24 @@ def _url_of(address: Address, place: Place) -> str:
 
 
 def _sentinel(address: Address, options: dict[str, Any]) -> Redis:
-    """``redis+sentinel://a:26379,b:26379/service/0``: whoever the sentinels say is the primary."""
+    """``redis+sentinel://a:26379,b:26379/service/0``: whoever the sentinels say is the primary.
+
+    Options in the query are for all servers, user and password for the primary; sentinels have
+    ``sentinel_username`` and ``sentinel_password``.
+    """
     parts = urlsplit(address.url)
     service, _, db = parts.path.lstrip("/").partition("/")
     if not service:
         raise ValueError("it must name the service: redis+sentinel://host:26379/SERVICE")
+    take_apart: Any = parse_url  # these two ship without types
+    make: Any = Sentinel
+    given: dict[str, Any] = take_apart(f"redis://?{parts.query}")
+    login = {name: given.pop(f"sentinel_{name}", None) for name in ("username", "password")}
+    options |= given
     if parts.scheme.startswith("rediss"):
         options["ssl"] = True
-    make: Any = Sentinel  # it ships without types
     asking = {"socket_timeout": SENTINEL_TIMEOUT, "socket_connect_timeout": SENTINEL_TIMEOUT}
-    sentinel = make(address.places, sentinel_kwargs=options | asking)
+    sentinel = make(address.places, sentinel_kwargs=options | asking | login)
     password = None if parts.password is None else unquote(parts.password)
     username = unquote(parts.username) if parts.username else None
     client: Redis = sentinel.master_for(

@@ -30,13 +30,10 @@ local function in_force(c, guard)
 end
 
 local function taken(key, id)
-  local found = keys[key[1]]
-  if not found then
-    local packed = call('HGET', IDEM, key[1])
-    if not packed then return nil end
-    found = cmsgpack.unpack(packed)
-  end
-  if found[3] <= time or (replay and found[1] == id) then return nil end
+  local packed = not keys[key[1]] and call('HGET', IDEM, key[1])
+  local found = packed and cmsgpack.unpack(packed) or keys[key[1]]
+  if not found or found[3] <= time or (replay and found[1] == id) then return nil end
+  if packed then rewrite(IDEM, key[1], packed) end
   return {found[1], found[2]}
 end
 
@@ -102,7 +99,10 @@ end
 
 local function apply(c)
   if c.stored then c.was, c.before, c.woke = header(c.stored) end
-  if replay and c.stored and (c[1] == 1 or c.stored == c.value) then return 0 end
+  if replay and c.stored and (c[1] == 1 or c.stored == c.value) then
+    rewrite(JOBS, c.id, c.stored)
+    return 0
+  end
   if seen[c.id] then return 1 end
   local key = c[4]
   local other = key and taken(key, c.id)

@@ -26,6 +26,8 @@ def passes(error: BaseException) -> bool:
 
 def translate(error: BaseException) -> StoreError:
     """The error to be raised."""
+    if isinstance(error, StoreError):
+        return error
     text = _text(error)
     if isinstance(error, exceptions.OutOfMemoryError) or "OOM" in text.split(" ")[:3]:
         return StoreFull(

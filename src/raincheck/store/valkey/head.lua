@@ -23,6 +23,9 @@ local function push(list, a, b)
   if b then list[n + 2] = b end
 end
 
+-- Writes once more what is there: WAIT and WAITAOF answer only for what their own connection wrote.
+local function rewrite(hash, name, value) redis.pcall('HSET', hash, name, value) end
+
 -- One command for all of these words: a call for each would cost more than what it does.
 local function write(command, key, words)
   for i = 1, #words, CHUNK do call(command, key, unpack(words, i, math.min(i + CHUNK - 1, #words))) end

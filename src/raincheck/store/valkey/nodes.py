@@ -79,10 +79,10 @@ class Nodes(Protocol):
         """What is moved as one, and answered by one node at a time."""
 
     def prepare(self) -> None:
-        """See that it is known which node has which slot. May raise one of `FAULTS`."""
+        """See that it is known which node has which slot. May raise one of `FAULTS`, or `StoreUnusable`."""
 
     def node(self, slot: int, asked: Place | None) -> Node:
-        """The node to be asked. May raise one of `FAULTS`."""
+        """The node to be asked. May raise one of `FAULTS`, or `StoreUnusable`."""
 
     def follow(self, node: Node, error: exceptions.AskError) -> Place | None:
         """Where a node says that the slot is, for once or (MOVED) for good; None: this is no cluster."""
@@ -105,7 +105,7 @@ class One:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._node = Node(self.client())
+        self._node: Node | None = None
 
     def slot(self, key: str) -> int:
         return 0
@@ -114,6 +114,8 @@ class One:
         """There is nothing to know: a connection is made to who is the primary then."""
 
     def node(self, slot: int, asked: Place | None) -> Node:
+        if self._node is None:
+            self._node = Node(self.client())
         return self._node
 
     def follow(self, node: Node, error: exceptions.AskError) -> Place | None:
@@ -123,13 +125,15 @@ class One:
         """There is no doubt."""
 
     def drop(self, node: Node) -> None:
-        node.close()
+        self.close()
 
     def client(self) -> redis.Redis:
         return connect(self._address)
 
     def close(self) -> None:
-        self._node.close()
+        if self._node is not None:
+            self._node.close()
+            self._node = None
 
 
 class Cluster:

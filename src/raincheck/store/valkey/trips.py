@@ -14,7 +14,7 @@ from typing import Any
 from redis import exceptions
 
 from raincheck import clock
-from raincheck.errors import StoreError, StoreUnavailable
+from raincheck.errors import StoreError, StoreUnavailable, StoreUnusable
 from raincheck.store.valkey.faults import passes, translate
 from raincheck.store.valkey.nodes import FAULTS, Command, Node, Nodes
 from raincheck.store.valkey.parcels import Parcel, Waiting
@@ -28,7 +28,7 @@ ACK_COMMANDS: dict[str, Command] = {
     "fsync": ("WAITAOF", 1, 0, ACK_MILLISECONDS),
     "replicated": ("WAIT", 1, ACK_MILLISECONDS),
 }
-ACKNOWLEDGED = ("commit", "reserve")
+ACKNOWLEDGED = ("commit", "reserve", "void")
 """Scripts whose answer counts only when what they wrote is acknowledged."""
 
 
@@ -63,13 +63,13 @@ class Trips:
         loads: dict[Node, list[Parcel]] = {}
         try:
             self._nodes.prepare()
-        except FAULTS as error:
+        except (*FAULTS, StoreUnusable) as error:
             self._refuse(parcels, error)
             return loads
         for parcel in parcels:
             try:
                 node = self._nodes.node(parcel.slot, parcel.asked)
-            except FAULTS as error:
+            except (*FAULTS, StoreUnusable) as error:
                 self._refuse([parcel], error)
             else:
                 loads.setdefault(node, []).append(parcel)

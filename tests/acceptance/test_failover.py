@@ -1,0 +1,89 @@
+"""A primary is killed while jobs are submitted and run: a replica takes over all that was acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raincheck import App
+from raincheck.errors import StoreError
+from tests.acceptance import crashing
+from tests.acceptance.support import Command, running
+from tests.acceptance.test_crash import Order, check, orders
+from tests.clusters import cluster, follows, until, watched
+from tests.contract.leaks import all_jobs, assert_no_leaks
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+
+JOBS = 300
+BEFORE = 100
+"""Jobs that are acknowledged when the primary is killed."""
+
+PAUSE = 0.15
+SUBMITTERS = 6
+LEASE = 2
+FUNCTIONS = {"on_the_loop": crashing.on_the_loop, "in_a_thread": crashing.in_a_thread}
+
+
+async def submit(app: App, todo: list[Order], acknowledged: dict[str, Order]) -> None:
+    """Submit what there is to do, each order until it is acknowledged, whatever happens to the store."""
+    while todo:
+        order = todo.pop()
+        steps = [
+            FUNCTIONS[function].step(part, number).options(retry=crashing.OPTIONS)
+            for part, (function, number) in enumerate(order.steps)
+        ]
+        await asyncio.sleep(random.uniform(0.0, PAUSE))
+        while True:
+            try:
+                job = await app.submit("failover", steps, idempotency_key=order.key)
+            except StoreError:
+                await asyncio.sleep(0.05)
+                continue
+            acknowledged[job.id] = order
+            break
+
+
+async def outlive(url: str, kill: Callable[[], None]) -> None:
+    """Submit and run jobs, ``kill`` something meanwhile, and see that all ends well."""
+    todo, acknowledged = orders(random.Random())[:JOBS], dict[str, Order]()
+    with tempfile.TemporaryDirectory(prefix="rc-") as folder:
+        options = ("--lease", str(LEASE), "--concurrency", "10", "--log-level", "warning")
+        ledger = str(Path(folder) / "ledger")
+        worker = Command("worker", f"{crashing.__file__}:app", "--store", url, *options, LEDGER=ledger)
+        async with running(worker), App(url) as app:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(SUBMITTERS):
+                    group.create_task(submit(app, todo, acknowledged))
+                await asyncio.to_thread(until, lambda: len(acknowledged) >= BEFORE)
+                await asyncio.to_thread(kill)
+            for job_id, order in acknowledged.items():
+                check((await app.jobs.wait(job_id, 30)).job, order)
+            assert await worker.stop() == 0
+            assert len(await all_jobs(app.jobs.store)) == len(acknowledged) == JOBS
+            await assert_no_leaks(app.jobs.store)
+
+
+async def test_sentinels_promote_a_replica() -> None:
+    """Three sentinels find another primary, and so do those who submit and those who run."""
+    with watched(appendonly="yes") as servers:
+        await outlive(f"{servers.url}?ack=replicated", servers.primary.kill)
+
+
+async def test_a_cluster_promotes_a_replica() -> None:
+    """One of three primaries is killed, and comes back as a replica: the jobs of all three end."""
+    with cluster(primaries=3, replicas=3, appendonly="yes") as nodes:
+
+        def kill() -> None:
+            victim, successor = nodes.primaries[0], nodes.replicas[0]
+            victim.kill()
+            until(lambda: successor.has(0))
+            victim.start()
+            until(lambda: follows(victim))
+
+        await outlive(f"{nodes.url}?ack=replicated", kill)
