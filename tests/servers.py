@@ -89,18 +89,6 @@ class Server:
         """Let it end well."""
         self._end(signal.SIGTERM)
 
-    def pause(self) -> None:
-        """Let it hang: it keeps its connections, and answers nothing."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        self._signal(signal.SIGCONT)
-
-    def _signal(self, number: int) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-
     def _end(self, number: int) -> None:
         self._signal(number)
         if self._process is not None:

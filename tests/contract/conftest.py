@@ -26,7 +26,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "driver" in metafunc.fixturenames:
         name = metafunc.module.__name__.rpartition(".")[2]
         own = {"sqlite": DRIVERS[:1], "valkey": DRIVERS[1:]}
-        metafunc.parametrize("driver", own.get(name.split("_")[1], DRIVERS))
+        without = getattr(metafunc.module, "WITHOUT", ())
+        drivers = own.get(name.split("_")[1], DRIVERS)
+        metafunc.parametrize("driver", [driver for driver in drivers if driver not in without])
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,8 @@ from tests.contract.steps import (
 )
 from tests.proxy import Proxy, proxy
 
+WITHOUT = ("valkey-cluster",)  # its clients go to each node, past a proxy
+
 WORD = "in-the-middle"
 REMEMBER = 7654321.0
 
