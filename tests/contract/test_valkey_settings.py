@@ -84,14 +84,14 @@ class TestAcks:
             store = make_store(f"{own.url}?ack=replicated")
             await store.open()
             await submit(store, "f")
-            replica.pause()
+            replica.freeze()
             change = submission(store, draft(), Key("k", b"", later(store)))
             for _ in range(2):
                 with pytest.raises(StoreUnavailable, match="ack=replicated"):
                     await write(store, change)
                 with own.client() as client:
                     client.client_kill_filter(_type="normal", skipme=True)
-            replica.resume()
+            replica.thaw()
             assert await write(store, change) == Duplicate(change.job.id, b"")
             await store.close()
 
