@@ -66,6 +66,13 @@ class Client(ABC):
         """How long it takes in calls that have a thousand jobs each."""
         raise NotImplementedError
 
+    def fill(self, jobs: int) -> None:
+        """Enqueue what is to be drained."""
+        try:
+            self.bulk(jobs)
+        except NotImplementedError:
+            self.together(jobs)
+
     def chains(self, chains: int) -> None:
         """Enqueue chains of three steps."""
         raise NotImplementedError

@@ -25,28 +25,31 @@ QUIET = 0.05
 """Seconds that a queue is to stay empty before its chains are believed to be done."""
 
 WARM_UP = 20
+ONE_BY_ONE, AT_MOST = 5_000, 50_000
+"""How many jobs are enqueued one by one, and otherwise, where a drain has more."""
 
 
 def enqueue(peer: str, jobs: int, lacks: list[str]) -> dict[str, float]:
     """Jobs a second in each of the ways, and the bytes that a queued job takes."""
     with _client(peer) as client:
         client.one_by_one(1)
-        empty = client.stored()
-        found = {"one": jobs / client.one_by_one(jobs), "bytes": (client.stored() - empty) / jobs}
+        few, empty = min(jobs, ONE_BY_ONE), client.stored()
+        found = {"one": few / client.one_by_one(few), "bytes": (client.stored() - empty) / few}
         for way in ("together", "bulk"):
             if way not in lacks:
                 client.clear()
                 method: Callable[[int], float] = getattr(client, way)
                 method(1)
-                found[way] = jobs / method(jobs)
+                many = min(jobs, AT_MOST)
+                found[way] = many / method(many)
         client.clear()
         return found
 
 
-def drain(peer: str, jobs: int, workers: int, lacks: list[str], timed: int = 0) -> dict[str, float]:
+def drain(peer: str, jobs: int, workers: int, timed: int = 0) -> dict[str, float]:
     """Jobs a second done by so many workers, of the first ``timed`` if not of all; and what they took."""
     with _client(peer) as client:
-        (client.together if "bulk" in lacks else client.bulk)(jobs)
+        client.fill(jobs)
         queued = client.left()
         timed = timed or jobs
         with _working(client, workers) as children:
@@ -83,6 +86,12 @@ def latency(peer: str, calls: int) -> dict[str, float]:
         idle = _mib(children[0].pid)
         cuts = quantiles(client.latencies(calls), n=100, method="inclusive")
         return {"p50": cuts[49] * 1000, "p99": cuts[98] * 1000, "rss": idle}
+
+
+def prepare(peer: str) -> list[str]:
+    """Clear the server for those who are measured elsewhere; the command of a worker."""
+    with _client(peer) as client:
+        return client.worker()
 
 
 @contextmanager

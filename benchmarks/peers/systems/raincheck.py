@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from benchmarks.drain import fill
 from benchmarks.peers.contract import URL, AsyncClient, script
 from benchmarks.programs.functions import app, nothing
 
@@ -33,6 +34,10 @@ class Raincheck(AsyncClient):
     async def submit_many(self, jobs: int) -> None:
         """A thousand submits that are awaited together."""
         await asyncio.gather(*(self.submit() for _ in range(jobs)))
+
+    def fill(self, jobs: int) -> None:
+        """Straight into the store: a million must not take long."""
+        self.runner.run(fill(URL, jobs))
 
     async def answer(self) -> None:
         """Submit and wait."""

@@ -1,0 +1,64 @@
+"""What came of a run, written down: all of it in JSON, tables in Markdown, a chart for the documents."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+from benchmarks.peers.place import python
+from benchmarks.peers.roster import Peer
+from benchmarks.processes import ROOT
+from benchmarks.run import Result
+from benchmarks.table import number
+
+RESULTS = ROOT / "benchmarks" / "results"
+CHART = ROOT / "docs" / "explanation" / "peers.svg"
+NAME = "peers"
+
+COLUMNS = {
+    "enqueue one, /s": ("enqueue-one", "{}"),
+    "50 callers, /s": ("enqueue-together", "{}"),
+    "bulk, /s": ("enqueue-bulk", "{}"),
+    "drain, /s": ("drain", "{}"),
+    "two workers, /s": ("drain", "{}_2"),
+    "chain, steps/s": ("chain", "{}"),
+    "result p50, ms": ("latency", "{}_p50"),
+    "p99, ms": ("latency", "{}_p99"),
+    "worker CPU, µs a job": ("cpu", "{}"),
+    "worker idle, MiB": ("memory", "{}"),
+    "bytes a job": ("bytes", "{}"),
+    "HTTP POST, /s": ("http", "{}_post"),
+    "HTTP GET, /s": ("http", "{}_get"),
+    "POST to result, ms": ("http", "{}_p50"),
+}
+"""Of the overview: the measure and the row that a column shows; ``{}`` is the peer."""
+
+
+def write(folder: Path, facts: dict[str, Any], results: Sequence[Result], peers: Sequence[Peer]) -> None:
+    """Write ``peers.json`` and ``peers.md``, and draw the chart from the former."""
+    report.write(folder, facts, results, NAME, [*overview(results, peers), ""])
+    chart = CHART if folder == RESULTS else folder / CHART.name
+    command = [python("peers"), "-m", "benchmarks.peers.chart", str(folder / f"{NAME}.json"), str(chart)]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def overview(results: Sequence[Result], peers: Sequence[Peer]) -> Iterator[str]:
+    """A line for each peer, a column for each of its figures; a dash is what it has not, or was not asked."""
+    figures = {
+        (result.measure.name, line.row.key): number(line.figure.middle)
+        for result in results
+        for line in result.lines
+        if line.figure is not None
+    }
+    columns = {
+        heading: cells
+        for heading, (measure, key) in COLUMNS.items()
+        if any(cells := [figures.get((measure, key.format(peer.key)), "") for peer in peers])
+    }
+    yield f"| | {' | '.join(columns)} |"
+    yield f"|---|{'--:|' * len(columns)}"
+    for index, peer in enumerate(peers):
+        yield f"| {peer.name} | {' | '.join(cells[index] or '–' for cells in columns.values())} |"
