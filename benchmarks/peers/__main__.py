@@ -1,4 +1,4 @@
-"""The command ``python -m benchmarks.peers``: measure raincheck and its peers, print and write what came of it."""
+"""The command ``python -m benchmarks.peers``: measure raincheck and its peers, and write it down."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def main() -> int:
     if not console.is_terminal:
         console.width = WIDTH
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that children are ended then, too
-    peers = [peer for peer in roster.PEERS if peer.key in {roster.RAINCHECK.key, *(options.peer or [peer.key])}]
+    peers = [
+        peer for peer in roster.PEERS if peer.key in {roster.RAINCHECK.key, *(options.peer or [peer.key])}
+    ]
     try:
         with tempfile.TemporaryDirectory(prefix="raincheck-peers-", dir=options.folder) as folder:
             place = Place(Path(folder), peers, quick=options.quick)
@@ -49,9 +51,11 @@ def main() -> int:
     report.show(results, console)
     for problem in place.problems:
         console.print(problem, style="red", markup=False)
-    if output := options.output or (None if options.only or options.peer or options.quick else written.RESULTS):
+    if output := options.output or (
+        None if options.only or options.peer or options.quick else written.RESULTS
+    ):
         written.write(output, facts | {"problems": place.problems}, results, peers)
-        console.print(f"Written: peers.json, peers.md and peers.svg in {output}", markup=False)
+        console.print(f"Written: peers.json and peers.md in {output}, and the chart", markup=False)
     return int(bool(place.problems) or any(result.problem for result in results))
 
 
@@ -71,7 +75,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="runs of each measure (1)")
     parser.add_argument("--folder", type=Path, help="where the servers' files go for the while")
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="where the results go (benchmarks/results, if all was run)"
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="where the results go (benchmarks/results, if all was run)",
     )
     return parser.parse_args()
 

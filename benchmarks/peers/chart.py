@@ -17,7 +17,7 @@ from benchmarks.table import number
 
 PANELS = (
     ("Drain, one worker process, jobs/s", "drain", "{}"),
-    ("Enqueue, 50 concurrent callers, jobs/s", "enqueue-together", "{}"),
+    ("Enqueue, 50 callers, jobs/s", "enqueue-together", "{}"),
     ("Submit to result, p50, ms: less is better", "latency", "{}_p50"),
     ("POST /v1/job, requests/s", "http", "{}_post"),
 )
@@ -50,7 +50,14 @@ def main(source: str, target: str) -> None:
     panels = [
         (title, bars)
         for title, measure, key in PANELS
-        if len(bars := [(peer, found[measure, key.format(peer)]) for peer in NAMES if (measure, key.format(peer)) in found]) > 1
+        if len(
+            bars := [
+                (peer, found[measure, key.format(peer)])
+                for peer in NAMES
+                if (measure, key.format(peer)) in found
+            ]
+        )
+        > 1
     ]
     if not panels:
         return

@@ -42,9 +42,9 @@ class Client(ABC):
     """A peer's way in. Times are seconds."""
 
     @cached_property
-    def server(self) -> redis.Redis:
-        """The Valkey server, to be asked what is there."""
-        return redis.Redis.from_url(URL)
+    def server(self) -> Any:
+        """A client of Valkey, which asks it what is there."""
+        return redis.Redis.from_url(URL.partition("?")[0])
 
     @abstractmethod
     def worker(self) -> list[str]:
@@ -87,8 +87,9 @@ class Client(ABC):
 
     def stored(self) -> int:
         """How many bytes the server keeps."""
-        return int(self.server.info("memory")["used_memory"])  # type: ignore[index]
+        return int(self.server.info("memory")["used_memory"])
 
+    @abstractmethod
     def close(self) -> None:
         """Leave."""
 
@@ -134,6 +135,10 @@ class SyncClient(Client):
             time.sleep(PAUSE)
             took.append(_timed(lambda: self.result(self.submit())))
         return took
+
+    def close(self) -> None:
+        """Leave."""
+        self.server.close()
 
 
 class AsyncClient(Client):

@@ -1,4 +1,4 @@
-"""Puts a peer to work and says what came of it. Each function runs in a fresh Python of the peer's virtualenv.
+"""Puts a peer to work and says what came of it, each function in a fresh Python of the peer's virtualenv.
 
 A drain is timed from when a fifth of the jobs is done, with all workers started, to when 19 of 20 are.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -104,9 +105,13 @@ def _client(peer: str) -> Iterator[Client]:
 
 @contextmanager
 def _working(client: Client, count: int) -> Iterator[list[Child]]:
+    """Worker processes while the block runs; killed, for how they stop is not what is measured."""
     log = Path(os.environ["BENCH_FOLDER"]) / "worker.log"
     with ExitStack() as stack:
-        yield [stack.enter_context(running(client.worker(), log, {})) for _ in range(count)]
+        children = [stack.enter_context(running(client.worker(), log, {})) for _ in range(count)]
+        yield children
+        for child in children:
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def _until(client: Client, children: list[Child], least: int) -> tuple[int, float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import redis.asyncio
 
@@ -28,7 +29,7 @@ async def read_and_acknowledge(jobs: int) -> float:
     """In a child: read 100, await 100 no-op functions, acknowledge 100."""
     from benchmarks.peers.contract import URL
 
-    server = redis.asyncio.Redis.from_url(URL)
+    server: Any = redis.asyncio.Redis.from_url(URL)
     await server.flushall()
     await server.xgroup_create("bare", "group", id="0", mkstream=True)
     for begin in range(0, jobs, 1000):

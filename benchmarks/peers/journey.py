@@ -36,7 +36,9 @@ PATIENCE = 20.0
 def measure(place: Place) -> Measure:
     """Rows by what is asked, so that what is alike stands together."""
     takers = [peer for peer in place.peers if peer.key in (RAINCHECK.key, *BEHIND_FASTAPI)]
-    return Measure("http", "HTTP, one server process", tuple(_rows(takers)), lambda bench: _run(place, takers))
+    return Measure(
+        "http", "HTTP, one server process", tuple(_rows(takers)), lambda bench: _run(place, takers)
+    )
 
 
 def _rows(takers: list[Peer]) -> Iterator[Row]:

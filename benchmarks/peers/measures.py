@@ -15,8 +15,8 @@ FIRST = 20_000
 """How many of the million are drained."""
 
 NAMES = (
-    "enqueue-one", "enqueue-together", "enqueue-bulk", "drain", "chain", "latency", "memory", "bytes", "backlog",
-    "cpu", "http",
+    "enqueue-one", "enqueue-together", "enqueue-bulk", "drain", "chain", "latency", "memory", "bytes",
+    "backlog", "cpu", "http",
 )  # fmt: skip
 """What `measures` gives."""
 
@@ -65,7 +65,9 @@ def _rows(peers: Sequence[Peer], unit: str, targets: dict[str, float], *more: Ch
     """A row for each; raincheck's is held against every other, with a target or without."""
     others = [peer.key for peer in peers if peer.venv]
     checks = (*more, *(at_least(targets[key], key) if key in targets else ratio_to(key) for key in others))
-    return tuple(Row(peer.key, peer.name, unit, checks if peer is _raincheck(peers) else ()) for peer in peers)
+    return tuple(
+        Row(peer.key, peer.name, unit, checks if peer is _raincheck(peers) else ()) for peer in peers
+    )
 
 
 def _raincheck(peers: Sequence[Peer]) -> Peer | None:
@@ -162,7 +164,8 @@ def _bytes(place: Place) -> Measure:
     peers = [peer for peer in place.peers if "two" not in peer.lacks]
     run = partial(_of_each, peers, place.enqueue, "bytes")
     rows = tuple(
-        Row(peer.key, peer.name, "B", (at_most(BYTES),) if peer.key == RAINCHECK.key else ()) for peer in peers
+        Row(peer.key, peer.name, "B", (at_most(BYTES),) if peer.key == RAINCHECK.key else ())
+        for peer in peers
     )
     return Measure("bytes", "Bytes in the server per queued job", rows, lambda bench: run())
 

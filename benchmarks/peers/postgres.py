@@ -18,7 +18,12 @@ from benchmarks.processes import running
 from benchmarks.serve import free_port
 
 UNPACKED = Path(__file__).parents[1] / ".postgres"
-PLACES = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "usr/local/pgsql/bin", "opt/homebrew/opt/postgresql*/bin")
+PLACES = (
+    "usr/lib/postgresql/*/bin",
+    "usr/pgsql-*/bin",
+    "usr/local/pgsql/bin",
+    "opt/homebrew/opt/postgresql*/bin",
+)
 UNPRIVILEGED = "nobody"
 """Who runs it where the benchmark runs as root: PostgreSQL refuses to be run by root."""
 
@@ -62,13 +67,14 @@ def postgres(folder: Path) -> Iterator[str]:
         _open_the_way(folder)
         shutil.chown(folder, UNPRIVILEGED)
     env = {"LD_LIBRARY_PATH": ":".join(map(str, UNPACKED.glob("usr/lib/*-linux-gnu*"))), "TZ": "UTC"}
+    made = [str(programs / "initdb"), "--pgdata", str(data), "--username", "bench", "--auth", "trust"]
     subprocess.run(
-        [programs / "initdb", "--pgdata", data, "--username", "bench", "--auth", "trust", "--encoding", "UTF8"],
+        [*made, "--encoding", "UTF8"],
         env=os.environ | env | {"LC_ALL": "C.UTF-8"}, stdout=subprocess.DEVNULL, check=True, **who,
     )  # fmt: skip
     command = [str(programs / "postgres"), "-D", str(data), "-p", str(port)]
     command += ["-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={folder}"]
-    ready = [programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+    ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
     with running(command, folder / "log", env, **who) as server:
         server.until(lambda: subprocess.run(ready, env=os.environ | env, check=False).returncode == 0)
         yield f"postgres://bench@127.0.0.1:{port}/postgres"

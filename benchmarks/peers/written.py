@@ -38,8 +38,10 @@ COLUMNS = {
 
 
 def write(folder: Path, facts: dict[str, Any], results: Sequence[Result], peers: Sequence[Peer]) -> None:
-    """Write ``peers.json`` and ``peers.md``, and draw the chart from the former."""
+    """Write ``peers.json`` and ``peers.md``, and draw the chart from the former if there are peers."""
     report.write(folder, facts, results, NAME, [*overview(results, peers), ""])
+    if not any(peer.venv for peer in peers):
+        return  # nobody to be compared with
     chart = CHART if folder == RESULTS else folder / CHART.name
     command = [python("peers"), "-m", "benchmarks.peers.chart", str(folder / f"{NAME}.json"), str(chart)]
     subprocess.run(command, cwd=ROOT, check=True)
@@ -61,4 +63,4 @@ def overview(results: Sequence[Result], peers: Sequence[Peer]) -> Iterator[str]:
     yield f"| | {' | '.join(columns)} |"
     yield f"|---|{'--:|' * len(columns)}"
     for index, peer in enumerate(peers):
-        yield f"| {peer.name} | {' | '.join(cells[index] or '–' for cells in columns.values())} |"
+        yield f"| {peer.name} | {' | '.join(cells[index] or '-' for cells in columns.values())} |"

@@ -29,4 +29,6 @@ def create(job: NewJob, prefer: Prefer = None) -> Job:
 def find(job_id: str) -> Job:
     """How it is."""
     task = AsyncResult(job_id, app=celery)
-    return Job(id=job_id, state="done", result=task.result) if task.ready() else Job(id=job_id, state="pending")
+    return (
+        Job(id=job_id, state="done", result=task.result) if task.ready() else Job(id=job_id, state="pending")
+    )

@@ -53,7 +53,7 @@ class Arq(AsyncClient):
 
     def left(self) -> int:
         """The queue; a job leaves it when it is done."""
-        return int(self.server.zcard("arq:queue"))  # type: ignore[arg-type]
+        return int(self.server.zcard("arq:queue"))
 
 
 client = Arq

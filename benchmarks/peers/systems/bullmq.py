@@ -45,6 +45,10 @@ class BullMQ(Client):
         keys = self.server.pipeline().llen("bull:bench:wait").llen("bull:bench:active")
         return sum(keys.zcard("bull:bench:waiting-children").execute())
 
+    def close(self) -> None:
+        """Leave."""
+        self.server.close()
+
     def _run(self, way: str, count: int) -> Any:
         done = subprocess.run(["node", PROGRAM, way, str(count)], stdout=subprocess.PIPE, check=True)
         return json.loads(done.stdout)

@@ -40,13 +40,16 @@ class DramatiqClient(SyncClient):
     def chain(self) -> Any:
         """A pipeline whose results are not passed on."""
         pipe = dramatiq.pipeline(
-            [nothing.message_with_options(pipe_ignore=True), *[nothing.message_with_options(pipe_ignore=True)] * 2]
+            [
+                nothing.message_with_options(pipe_ignore=True),
+                *[nothing.message_with_options(pipe_ignore=True)] * 2,
+            ]
         )
         return pipe.run()
 
     def left(self) -> int:
         """Messages that were not acknowledged."""
-        return int(self.server.hlen("dramatiq:default.msgs"))  # type: ignore[arg-type]
+        return int(self.server.hlen("dramatiq:default.msgs"))
 
 
 client = DramatiqClient

@@ -48,7 +48,7 @@ class HueyClient(SyncClient):
 
     def left(self) -> int:
         """What has no result yet."""
-        return self.submitted - int(self.server.hlen("huey.results.bench"))  # type: ignore[arg-type]
+        return self.submitted - int(self.server.hlen("huey.results.bench"))
 
 
 client = HueyClient

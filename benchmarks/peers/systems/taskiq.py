@@ -1,4 +1,4 @@
-"""taskiq on Redis streams, which acknowledge: ``taskiq worker --workers 1``; pipelines by taskiq-pipelines."""
+"""taskiq on Redis streams, which acknowledge: ``taskiq worker --workers 1``; taskiq-pipelines."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Taskiq(AsyncClient):
 
     def left(self) -> int:
         """What the group has not read, and what it has not acknowledged."""
-        group: Any = self.server.xinfo_groups("taskiq")[0]  # type: ignore[index]
+        group: Any = self.server.xinfo_groups("taskiq")[0]
         return int(group["lag"] or 0) + int(group["pending"])
 
 
