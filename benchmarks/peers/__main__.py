@@ -15,7 +15,7 @@ from benchmarks import machine, report
 from benchmarks.__main__ import WIDTH
 from benchmarks.peers import roster, versions, written
 from benchmarks.peers.measures import NAMES, measures
-from benchmarks.peers.place import Place
+from benchmarks.peers.place import Place, python
 from benchmarks.run import run_all
 
 
@@ -29,6 +29,9 @@ def main() -> int:
     peers = [
         peer for peer in roster.PEERS if peer.key in {roster.RAINCHECK.key, *(options.peer or [peer.key])}
     ]
+    if missing := {venv for venv in (peer.venv for peer in peers) if not Path(python(venv)).exists()}:
+        console.print(f"Not installed: {', '.join(sorted(map(str, missing)))}. make bench-peers does that.")
+        return 2
     try:
         with tempfile.TemporaryDirectory(prefix="raincheck-peers-", dir=options.folder) as folder:
             place = Place(Path(folder), peers, quick=options.quick)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -37,7 +38,10 @@ class Place(Bench):
         """Run the servers while the block runs."""
         with ExitStack() as stack:
             for server in {peer.server: None for peer in self.peers}:
-                self._urls[server] = stack.enter_context(self._serve(server))
+                try:
+                    self._urls[server] = stack.enter_context(self._serve(server))
+                except (ChildError, OSError, subprocess.SubprocessError) as error:
+                    self.problems.append(f"{server} could not be started: {error}")
             yield
 
     @contextmanager
@@ -82,6 +86,8 @@ class Place(Bench):
         key = function.__name__, repr((peer.key, sorted(arguments.items())))
         if (found := self._found.get(key)) is None:
             try:
+                if peer.server not in self._urls:
+                    raise ChildError("its server is not there")
                 found = self.ask(peer, function, **arguments)
             except ChildError as error:
                 self.problems.append(f"{peer.name}, {function.__name__}: {error}")

@@ -15,7 +15,10 @@ from benchmarks.run import Result
 from benchmarks.table import number
 
 RESULTS = ROOT / "benchmarks" / "results"
-CHART = ROOT / "docs" / "explanation" / "peers.svg"
+PAGE = ROOT / "docs" / "explanation" / "performance.md"
+"""The page with the chart beside it, and with the overview between two comments."""
+
+BEGIN, END = "<!-- figures: make bench-peers -->", "<!-- end of figures -->"
 NAME = "peers"
 
 COLUMNS = {
@@ -38,13 +41,25 @@ COLUMNS = {
 
 
 def write(folder: Path, facts: dict[str, Any], results: Sequence[Result], peers: Sequence[Peer]) -> None:
-    """Write ``peers.json`` and ``peers.md``, and draw the chart from the former if there are peers."""
-    report.write(folder, facts, results, NAME, [*overview(results, peers), ""])
+    """Write ``peers.json`` and ``peers.md``; if there are peers, draw the chart. A run for the documents
+    also renews their page."""
+    table = list(overview(results, peers))
+    report.write(folder, facts, results, NAME, [*table, ""])
     if not any(peer.venv for peer in peers):
         return  # nobody to be compared with
-    chart = CHART if folder == RESULTS else folder / CHART.name
+    if folder == RESULTS:
+        _renew(facts, report.summary(results), table)
+    chart = (PAGE.parent if folder == RESULTS else folder) / "peers.svg"
     command = [python("peers"), "-m", "benchmarks.peers.chart", str(folder / f"{NAME}.json"), str(chart)]
     subprocess.run(command, cwd=ROOT, check=True)
+
+
+def _renew(facts: dict[str, Any], summary: str, table: Sequence[str]) -> None:
+    machine = next(report.introduction(facts))
+    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
+    _, _, after = rest.partition(END)
+    new = "\n".join((f"{facts['date']}. {summary} {machine}.", "", *table))
+    PAGE.write_text(f"{before}{BEGIN}\n\n{new}\n\n{END}{after}", "utf-8")
 
 
 def overview(results: Sequence[Result], peers: Sequence[Peer]) -> Iterator[str]:
