@@ -89,6 +89,11 @@ class Client(ABC):
         """How many bytes the server keeps."""
         return int(self.server.info("memory")["used_memory"])
 
+    def spent(self) -> float | None:
+        """CPU seconds that the server has taken so far, where it tells."""
+        said = self.server.info("cpu")
+        return float(said["used_cpu_sys"]) + float(said["used_cpu_user"])
+
     @abstractmethod
     def close(self) -> None:
         """Leave."""

@@ -26,22 +26,19 @@ QUIET = 0.05
 """Seconds that a queue is to stay empty before its chains are believed to be done."""
 
 WARM_UP = 20
-ONE_BY_ONE, AT_MOST = 5_000, 50_000
-"""How many jobs are enqueued one by one, and otherwise, where a drain has more."""
 
 
-def enqueue(peer: str, jobs: int, lacks: list[str]) -> dict[str, float]:
-    """Jobs a second in each of the ways, and the bytes that a queued job takes."""
+def enqueue(peer: str, few: int, many: int, lacks: list[str]) -> dict[str, float]:
+    """Jobs a second, ``few`` one by one and ``many`` in other ways; the bytes that a queued job takes."""
     with _client(peer) as client:
         client.one_by_one(1)
-        few, empty = min(jobs, ONE_BY_ONE), client.stored()
+        empty = client.stored()
         found = {"one": few / client.one_by_one(few), "bytes": (client.stored() - empty) / few}
         for way in ("together", "bulk"):
             if way not in lacks:
                 client.clear()
                 method: Callable[[int], float] = getattr(client, way)
                 method(1)
-                many = min(jobs, AT_MOST)
                 found[way] = many / method(many)
         client.clear()
         return found
@@ -55,14 +52,20 @@ def drain(peer: str, jobs: int, workers: int, timed: int = 0) -> dict[str, float
         timed = timed or jobs
         with _working(client, workers) as children:
             first, began, spent = _until(client, children, queued - timed // 5)
+            server = client.spent()
             last, ended, spent_by_then = _until(client, children, queued - timed * 19 // 20)
+            server_by_then = client.spent()
             if timed == jobs:
                 _until(client, children, 0)
-            return {
-                "rate": (first - last) / (ended - began),
-                "cpu": (spent_by_then - spent) / (first - last) * 1e6,
+            done = first - last
+            found = {
+                "rate": done / (ended - began),
+                "cpu": (spent_by_then - spent) / done * 1e6,
                 "rss": max(_mib(child.pid) for child in children),
             }
+            if server is not None and server_by_then is not None:
+                found["server_cpu"] = (server_by_then - server) / done * 1e6
+            return found
 
 
 def chain(peer: str, chains: int) -> dict[str, float]:

@@ -8,7 +8,7 @@ from functools import partial
 from benchmarks.figures import Check, Measure, Readings, Row, at_least, at_most, ratio_to
 from benchmarks.peers import drive, floors, journey
 from benchmarks.peers.place import Place
-from benchmarks.peers.roster import RAINCHECK, Peer
+from benchmarks.peers.roster import RAINCHECK, VALKEY, Peer
 
 MANY, FEW = 1_000_000, 10_000
 FIRST = 20_000
@@ -191,14 +191,23 @@ def _cpu(place: Place) -> Measure:
     peers = place.having("two")
 
     def run() -> Readings:
-        return _of_each(peers, place.drain, "cpu") | floors.loop(place)
+        server = _of_each(peers, place.drain, "server_cpu")
+        mine = _of_each(peers, place.drain, "cpu") | {f"{key}_server": cpu for key, cpu in server.items()}
+        return mine | floors.loop(place)
 
     rows = (
         *(
             Row(peer.key, peer.name, "µs", (at_most(3.0, "gather"),) if peer.key == RAINCHECK.key else ())
             for peer in peers
         ),
+        *(
+            Row(f"{peer.key}_server", f"Valkey, for {peer.name}", "µs")
+            for peer in peers
+            if peer.server == VALKEY
+        ),
         Row("gather", "bare asyncio.gather of no-op tasks", "µs"),
         Row("to_thread", "bare asyncio.to_thread, 100 at a time", "µs"),
     )
-    return Measure("cpu", "Processor time of the worker per no-op job", rows, lambda bench: run())
+    return Measure(
+        "cpu", "Processor time per no-op job, of the worker and of the server", rows, lambda bench: run()
+    )

@@ -20,6 +20,9 @@ from benchmarks.processes import ChildError
 from benchmarks.valkey import valkey
 
 HOME = Path(__file__).parents[1]
+ONE_BY_ONE, TOGETHER = 5_000, 50_000
+"""How many jobs are enqueued at most, one by one and otherwise."""
+
 AOF = {roster.EVERYSEC: "everysec", roster.ALWAYS: "always"}
 
 
@@ -64,7 +67,8 @@ class Place(Bench):
 
     def enqueue(self, peer: Peer) -> Readings:
         """As `drive.enqueue`."""
-        return self._once(peer, drive.enqueue, jobs=peer.jobs, lacks=sorted(peer.lacks))
+        few, many = (min(peer.jobs, self.size(most)) for most in (ONE_BY_ONE, TOGETHER))
+        return self._once(peer, drive.enqueue, few=few, many=many, lacks=sorted(peer.lacks))
 
     def drain(self, peer: Peer, workers: int = 1, **some: int) -> Readings:
         """As `drive.drain`."""

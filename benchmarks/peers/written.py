@@ -31,6 +31,7 @@ COLUMNS = {
     "result p50, ms": ("latency", "{}_p50"),
     "p99, ms": ("latency", "{}_p99"),
     "worker CPU, µs a job": ("cpu", "{}"),
+    "Valkey CPU, µs a job": ("cpu", "{}_server"),
     "worker idle, MiB": ("memory", "{}"),
     "bytes a job": ("bytes", "{}"),
     "HTTP POST, /s": ("http", "{}_post"),

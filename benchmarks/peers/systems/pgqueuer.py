@@ -80,6 +80,9 @@ class PgQueuerClient(AsyncClient):
         """The table and its indexes."""
         return int(self._value("SELECT pg_total_relation_size('pgqueuer')"))
 
+    def spent(self) -> None:
+        """PostgreSQL does not tell."""
+
     def clear(self) -> None:
         """Forget everything."""
         self.runner.run(self.pool.execute(f"TRUNCATE {', '.join(TABLES)}"))
