@@ -61,20 +61,42 @@ test-fast: setup ## Run the unit and contract tests
 	$(BIN)/pytest -n 2 tests/unit tests/contract
 
 .PHONY: bench
-bench: setup ## Measure against the peers
+bench: setup ## Measure raincheck against base lines
 	$(BIN)/python -m benchmarks
+
+PEERS := benchmarks/peers/installed
+
+.PHONY: bench-peers
+bench-peers: setup $(PEERS) ## Measure raincheck against its peers; ARGS=--quick for a short run
+	$(BIN)/python -m benchmarks.peers $(ARGS)
+
+$(PEERS): requirements/peers.txt requirements/peers-arq.txt benchmarks/peers/bullmq/package-lock.json
+	@command -v npm >/dev/null || { echo "BullMQ needs Node.js and npm" >&2; exit 1; }
+	$(BIN)/python -m venv --clear benchmarks/.venv-peers
+	$(BIN)/uv pip sync --quiet --require-hashes --python benchmarks/.venv-peers requirements/peers.txt
+	$(BIN)/python -m venv --clear benchmarks/.venv-arq
+	$(BIN)/uv pip sync --quiet --require-hashes --python benchmarks/.venv-arq requirements/peers-arq.txt
+	cd benchmarks/peers/bullmq && npm install --no-save --no-audit --no-fund --ignore-scripts
+	$(BIN)/python -m benchmarks.peers.postgres
+	@touch $@
 
 .PHONY: docs
 docs: setup ## Regenerate what the docs take from the code
 	$(BIN)/python tools/state_diagram.py
 
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --upgrade --exclude-newer "1 week" \
+	--generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet
+
 .PHONY: lock
 lock: setup ## Lock the newest dependencies that are at least a week old
-	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
-		--upgrade --exclude-newer "1 week" --generate-hashes --no-emit-index-url \
-		--custom-compile-command "make lock" --quiet --output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml --group dev --all-extras --output-file requirements/dev.txt
+	$(COMPILE) --group peers --output-file requirements/peers.txt
+	$(COMPILE) --group peers-arq --output-file requirements/peers-arq.txt
+	cd benchmarks/peers/bullmq && npm update --package-lock-only --omit-lockfile-registry-resolved \
+		--no-audit --no-fund --ignore-scripts
 
 .PHONY: clean
 clean: ## Remove everything that make can bring back
-	rm -rf .venv build dist .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv benchmarks/.venv-* benchmarks/.postgres benchmarks/peers/bullmq/node_modules $(PEERS)
+	rm -rf build dist .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

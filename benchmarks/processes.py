@@ -58,8 +58,8 @@ class Child:
 
 
 @contextmanager
-def running(command: Sequence[str], log: Path, env: Mapping[str, str]) -> Iterator[Child]:
-    """A child process while the block runs."""
+def running(command: Sequence[str], log: Path, env: Mapping[str, str], **who: Any) -> Iterator[Child]:
+    """A child process while the block runs; ``who``: the user and groups of it, where not ours."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -69,6 +69,7 @@ def running(command: Sequence[str], log: Path, env: Mapping[str, str]) -> Iterat
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            **who,
         )
         try:
             yield Child(process, log)
@@ -100,10 +101,14 @@ def tail(log: Path) -> str:
 
 
 def call(
-    function: Callable[..., Any], log: Path, env: Mapping[str, str], arguments: Mapping[str, Any]
+    function: Callable[..., Any],
+    log: Path,
+    env: Mapping[str, str],
+    arguments: Mapping[str, Any],
+    python: str = sys.executable,
 ) -> Any:
     """Call a function of a module in a fresh Python; what crosses is JSON. A coroutine runs on uvloop."""
-    command = [sys.executable, "-m", __name__, f"{function.__module__}:{function.__qualname__}"]
+    command = [python, "-m", __name__, f"{function.__module__}:{function.__qualname__}"]
     answer = log.with_name(f"{log.stem}-answer.json")
     answer.unlink(missing_ok=True)
     with running([*command, json.dumps(arguments), str(answer)], log, env) as child:

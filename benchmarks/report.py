@@ -56,20 +56,26 @@ def summary(results: Sequence[Result]) -> str:
     return f"{met.count(True)} of {len(met)} targets met{missing}."
 
 
-def write(folder: Path, facts: dict[str, Any], results: Sequence[Result]) -> None:
-    """Write ``latest.json`` and ``latest.md``."""
+def write(
+    folder: Path,
+    facts: dict[str, Any],
+    results: Sequence[Result],
+    name: str = "latest",
+    overview: Sequence[str] = (),
+) -> None:
+    """Write ``NAME.json`` and ``NAME.md``; ``overview``: lines that go before the table."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {**facts, "measures": [_measure(result) for result in results]}
-    (folder / "latest.json").write_text(_json(document), "utf-8")
-    (folder / "latest.md").write_text("\n".join(_markdown(facts, results)) + "\n", "utf-8")
+    (folder / f"{name}.json").write_text(_json(document), "utf-8")
+    (folder / f"{name}.md").write_text("\n".join(_markdown(facts, results, overview)) + "\n", "utf-8")
 
 
-def _markdown(facts: dict[str, Any], results: Sequence[Result]) -> Iterator[str]:
+def _markdown(facts: dict[str, Any], results: Sequence[Result], overview: Sequence[str]) -> Iterator[str]:
     runs = f"medians of {facts['repeat']} runs" if facts["repeat"] > 1 else "one run"
     quick = ", a fifth of the size" if facts["quick"] else ""
     yield from ("# Benchmarks", "", f"{facts['date']}, {runs}{quick}. {summary(results)}", "")
     yield from (f"- {line}" for line in introduction(facts))
-    yield ""
+    yield from ("", *overview)
     yield f"| {' | '.join(HEADINGS)} |"
     yield f"|{'|'.join('--:' if heading in RIGHT else '---' for heading in HEADINGS)}|"
     for result in results:

@@ -1,0 +1,1 @@
+"""Everything that is measured against raincheck, and raincheck itself."""

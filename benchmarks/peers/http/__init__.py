@@ -1,0 +1,1 @@
+"""What a user would build: FastAPI in front of a peer. ``uvicorn benchmarks.peers.http.NAME:app``."""

@@ -1,0 +1,47 @@
+"""FastAPI and taskiq: ``async def`` endpoints; a result is asked for every millisecond."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from benchmarks.peers.http.face import Job, NewJob, Prefer
+from benchmarks.peers.systems.taskiq import broker, nothing
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Connect."""
+    await broker.startup()
+    yield
+    await broker.shutdown()
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/readyz")
+async def ready() -> str:
+    """Ready as soon as it answers."""
+    return "ready"
+
+
+@app.post("/v1/job", status_code=202)
+async def create(job: NewJob, prefer: Prefer = None) -> Job:
+    """Enqueue; with ``Prefer: wait``, wait."""
+    task = await nothing.kiq()
+    if not prefer:
+        return Job(id=task.task_id, state="pending")
+    result = await task.wait_result(check_interval=0.001)
+    return Job(id=task.task_id, state="done", result=result.return_value)
+
+
+@app.get("/v1/job/{job_id}")
+async def find(job_id: str) -> Job:
+    """How it is."""
+    if not await broker.result_backend.is_result_ready(job_id):
+        return Job(id=job_id, state="pending")
+    result = await broker.result_backend.get_result(job_id)
+    return Job(id=job_id, state="done", result=result.return_value)

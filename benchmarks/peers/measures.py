@@ -1,0 +1,213 @@
+"""What is measured of the peers, and what raincheck's figures are held against: the targets are here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from benchmarks.figures import Check, Measure, Readings, Row, at_least, at_most, ratio_to
+from benchmarks.peers import drive, floors, journey
+from benchmarks.peers.place import Place
+from benchmarks.peers.roster import RAINCHECK, VALKEY, Peer
+
+MANY, FEW = 1_000_000, 10_000
+FIRST = 20_000
+"""How many of the million are drained."""
+
+NAMES = (
+    "enqueue-one", "enqueue-together", "enqueue-bulk", "drain", "chain", "latency", "memory", "bytes",
+    "backlog", "cpu", "http",
+)  # fmt: skip
+"""What `measures` gives."""
+
+ENQUEUE = {
+    "one": ("Enqueue, one caller awaiting each", {"huey": 1.2}),
+    "together": ("Enqueue, 50 concurrent callers", {"bullmq": 2.0}),
+    "bulk": ("Enqueue, in bulk of 1,000", {"pgqueuer": 2.0}),
+}
+DRAIN = {"dramatiq": 20.0, "taskiq": 20.0, "bullmq": 4.0}
+BYTES, MEMORY = 450.0, 45.0
+
+
+def measures(place: Place) -> list[Measure]:
+    """All of them, for the peers that take part."""
+    return [
+        *(_enqueue(place, way) for way in ENQUEUE),
+        _drain(place),
+        _chain(place),
+        _latency(place),
+        _memory(place),
+        _bytes(place),
+        _backlog(place),
+        _cpu(place),
+        journey.measure(place),
+    ]
+
+
+def _enqueue(place: Place, way: str) -> Measure:
+    peers = place.having(way)
+    title, targets = ENQUEUE[way]
+
+    def run() -> Readings:
+        if way == "one":  # the first of those that one call measures
+            place.anew(drive.enqueue)
+        return _of_each(peers, place.enqueue, way)
+
+    return Measure(f"enqueue-{way}", title, _rows(peers, "jobs/s", targets), lambda bench: run())
+
+
+def _of_each(peers: Sequence[Peer], ask: Callable[[Peer], Readings], key: str) -> Readings:
+    found = {peer.key: ask(peer) for peer in peers}
+    return {name: readings[key] for name, readings in found.items() if key in readings}
+
+
+def _rows(peers: Sequence[Peer], unit: str, targets: dict[str, float], *more: Check) -> tuple[Row, ...]:
+    """A row for each; raincheck's is held against every other, with a target or without."""
+    others = [peer.key for peer in peers if peer.venv]
+    checks = (*more, *(at_least(targets[key], key) if key in targets else ratio_to(key) for key in others))
+    return tuple(
+        Row(peer.key, peer.name, unit, checks if peer is _raincheck(peers) else ()) for peer in peers
+    )
+
+
+def _raincheck(peers: Sequence[Peer]) -> Peer | None:
+    return next((peer for peer in peers if peer.key == RAINCHECK.key), None)
+
+
+def _drain(place: Place) -> Measure:
+    two = place.having("two")
+
+    def run() -> Readings:
+        place.anew(drive.drain)
+        one = _of_each(place.peers, place.drain, "rate")
+        both = _of_each(two, partial(place.drain, workers=2), "rate")
+        return one | {f"{key}_2": rate for key, rate in both.items()} | {"bare": floors.stream(place)}
+
+    rows = (
+        *_rows(place.peers, "jobs/s", DRAIN, at_least(0.6, "bare")),
+        Row("bare", "bare XREADGROUP + XACK of 100, no state", "jobs/s"),
+        *(
+            Row(
+                f"{peer.key}_2",
+                f"{peer.name}, two workers",
+                "jobs/s",
+                (at_least(1.25, peer.key) if peer.key == RAINCHECK.key else ratio_to(peer.key),),
+            )
+            for peer in two
+        ),
+    )
+    return Measure("drain", "Drain, no-op jobs, one worker process or two", rows, lambda bench: run())
+
+
+def _chain(place: Place) -> Measure:
+    peers = place.having("chain")
+
+    def run() -> Readings:
+        place.anew(drive.chain)
+        single = _of_each(place.peers[:1], place.drain, "rate")
+        return _of_each(peers, place.chain, "steps") | {f"{key}_1": rate for key, rate in single.items()}
+
+    single = f"{RAINCHECK.key}_1"
+    rows = (
+        *_rows(peers, "steps/s", {}, at_least(0.8, single)),
+        Row(single, "raincheck, steps that are jobs of their own", "steps/s"),
+    )
+    return Measure("chain", "Chains of three, one worker process", rows, lambda bench: run())
+
+
+def _latency(place: Place) -> Measure:
+    def run() -> Readings:
+        place.anew(drive.latency)
+        found = {peer.key: place.latency(peer) for peer in place.peers}
+        return {f"{key}_{cut}": readings[cut] for key, readings in found.items() for cut in readings}
+
+    def rows(peer: Peer) -> tuple[Row, Row]:
+        p50, p99 = (at_most(1.0),), (at_most(4.0),)
+        own = peer.key == RAINCHECK.key
+        return (
+            Row(f"{peer.key}_p50", f"{peer.name}, p50", "ms", p50 if own else ()),
+            Row(f"{peer.key}_p99", f"{peer.name}, p99", "ms", p99 if own else ()),
+        )
+
+    every = tuple(row for peer in place.peers for row in rows(peer))
+    return Measure("latency", "Submit to result, idle", every, lambda bench: run())
+
+
+def _memory(place: Place) -> Measure:
+    peers = place.having("two")
+
+    def run() -> Readings:
+        idle, many = _of_each(peers, place.latency, "rss"), _of_each(peers, place.drain, "rss")
+        return idle | {f"{key}_after": mib for key, mib in many.items()}
+
+    def after(peer: Peer) -> Row:
+        checks = (at_most(MEMORY), at_most(1.1, peer.key)) if peer.key == RAINCHECK.key else ()
+        return Row(f"{peer.key}_after", f"{peer.name}, after {peer.jobs:,} jobs", "MiB", checks)
+
+    rows = tuple(
+        row
+        for peer in peers
+        for row in (
+            Row(
+                peer.key,
+                f"{peer.name}, idle",
+                "MiB",
+                (at_most(MEMORY),) if peer.key == RAINCHECK.key else (),
+            ),
+            after(peer),
+        )
+    )
+    return Measure("memory", "Memory of a worker, with its processes", rows, lambda bench: run())
+
+
+def _bytes(place: Place) -> Measure:
+    peers = [peer for peer in place.peers if "two" not in peer.lacks]
+    run = partial(_of_each, peers, place.enqueue, "bytes")
+    rows = tuple(
+        Row(peer.key, peer.name, "B", (at_most(BYTES),) if peer.key == RAINCHECK.key else ())
+        for peer in peers
+    )
+    return Measure("bytes", "Bytes in the server per queued job", rows, lambda bench: run())
+
+
+def _backlog(place: Place) -> Measure:
+    peers = [peer for peer in place.peers if peer.key == RAINCHECK.key]
+
+    def run() -> Readings:
+        first = place.size(FIRST)
+        many = [place.drain(peer, jobs=place.size(MANY), timed=first).get("rate") for peer in peers]
+        few = [place.drain(peer, jobs=place.size(FEW)).get("rate") for peer in peers]
+        named = zip(("many", "few"), (*many, *few), strict=False)
+        return {key: rate for key, rate in named if rate is not None}
+
+    rows = (
+        Row("many", f"raincheck, {place.size(MANY):,} queued", "jobs/s", (at_least(0.9, "few"),)),
+        Row("few", f"raincheck, {place.size(FEW):,} queued", "jobs/s"),
+    )
+    return Measure("backlog", "Drain of a long queue", rows, lambda bench: run())
+
+
+def _cpu(place: Place) -> Measure:
+    peers = place.having("two")
+
+    def run() -> Readings:
+        server = _of_each(peers, place.drain, "server_cpu")
+        mine = _of_each(peers, place.drain, "cpu") | {f"{key}_server": cpu for key, cpu in server.items()}
+        return mine | floors.loop(place)
+
+    rows = (
+        *(
+            Row(peer.key, peer.name, "µs", (at_most(3.0, "gather"),) if peer.key == RAINCHECK.key else ())
+            for peer in peers
+        ),
+        *(
+            Row(f"{peer.key}_server", f"Valkey, for {peer.name}", "µs")
+            for peer in peers
+            if peer.server == VALKEY
+        ),
+        Row("gather", "bare asyncio.gather of no-op tasks", "µs"),
+        Row("to_thread", "bare asyncio.to_thread, 100 at a time", "µs"),
+    )
+    return Measure(
+        "cpu", "Processor time per no-op job, of the worker and of the server", rows, lambda bench: run()
+    )

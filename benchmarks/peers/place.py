@@ -1,0 +1,111 @@
+"""Where peers are measured: the servers of one run, and how a peer is asked on the one that it uses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks import processes
+from benchmarks.bench import Bench
+from benchmarks.figures import Readings
+from benchmarks.peers import drive, roster
+from benchmarks.peers.postgres import postgres
+from benchmarks.peers.roster import Peer
+from benchmarks.processes import ChildError
+from benchmarks.valkey import valkey
+
+HOME = Path(__file__).parents[1]
+ONE_BY_ONE, TOGETHER = 5_000, 50_000
+"""How many jobs are enqueued at most, one by one and otherwise."""
+
+AOF = {roster.EVERYSEC: "everysec", roster.ALWAYS: "always"}
+
+
+class Place(Bench):
+    """Some peers and their servers; what has been found of each is kept for the measures that come after."""
+
+    def __init__(self, folder: Path, peers: Sequence[Peer], *, quick: bool) -> None:
+        super().__init__(folder, quick=quick)
+        self.peers = [replace(peer, jobs=self.size(peer.jobs), calls=self.size(peer.calls)) for peer in peers]
+        self.problems: list[str] = []
+        self._urls: dict[str, str] = {}
+        self._found: dict[tuple[str, str], Readings] = {}
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Run the servers while the block runs."""
+        with ExitStack() as stack:
+            for server in {peer.server: None for peer in self.peers}:
+                try:
+                    self._urls[server] = stack.enter_context(self._serve(server))
+                except (ChildError, OSError, subprocess.SubprocessError) as error:
+                    self.problems.append(f"{server} could not be started: {error}")
+            yield
+
+    @contextmanager
+    def _serve(self, server: str) -> Iterator[str]:
+        if server == roster.POSTGRES:
+            with postgres(self.fresh()) as url:
+                yield url
+            return
+        aof = {"appendonly": "yes", "appendfsync": AOF[server]} if server in AOF else {}
+        with valkey(self.fresh(), **aof) as url:
+            yield f"{url}?ack=fsync" if server == roster.ALWAYS else url
+
+    def having(self, *what: str) -> list[Peer]:
+        """The peers that lack nothing of this."""
+        return [peer for peer in self.peers if not peer.lacks & set(what)]
+
+    def env(self, peer: Peer) -> dict[str, str]:
+        """What tells a peer where its server is."""
+        return {"BENCH_URL": self._urls[peer.server], "BENCH_FOLDER": str(self.fresh())}
+
+    def enqueue(self, peer: Peer) -> Readings:
+        """As `drive.enqueue`."""
+        few, many = (min(peer.jobs, self.size(most)) for most in (ONE_BY_ONE, TOGETHER))
+        return self._once(peer, drive.enqueue, few=few, many=many, lacks=sorted(peer.lacks))
+
+    def drain(self, peer: Peer, workers: int = 1, **some: int) -> Readings:
+        """As `drive.drain`."""
+        return self._once(peer, drive.drain, **{"jobs": peer.jobs, "workers": workers} | some)
+
+    def chain(self, peer: Peer) -> Readings:
+        """As `drive.chain`, with a fifth as many chains as there are jobs otherwise."""
+        return self._once(peer, drive.chain, chains=max(peer.jobs // 5, 1))
+
+    def latency(self, peer: Peer) -> Readings:
+        """As `drive.latency`."""
+        return self._once(peer, drive.latency, calls=peer.calls)
+
+    def anew(self, function: Callable[..., Any]) -> None:
+        """Forget what was found by a function of `drive`."""
+        self._found = {key: found for key, found in self._found.items() if key[0] != function.__name__}
+
+    def _once(self, peer: Peer, function: Callable[..., Readings], **arguments: Any) -> Readings:
+        key = function.__name__, repr((peer.key, sorted(arguments.items())))
+        if (found := self._found.get(key)) is None:
+            try:
+                if peer.server not in self._urls:
+                    raise ChildError("its server is not there")
+                found = self.ask(peer, function, **arguments)
+            except ChildError as error:
+                self.problems.append(f"{peer.name}, {function.__name__}: {error}")
+                found = {}
+            self._found[key] = found
+        return found
+
+    def ask(self, peer: Peer, function: Callable[..., Any], **arguments: Any) -> Any:
+        """What a function of `drive` returns, called in a fresh Python of the peer's virtualenv."""
+        print(f"  {peer.name}: {function.__name__}", file=sys.stderr, flush=True)
+        arguments = {"peer": peer.module or peer.key, **arguments}
+        return processes.call(function, self.fresh() / "log", self.env(peer), arguments, python(peer.venv))
+
+
+def python(venv: str | None) -> str:
+    """The Python of a virtualenv of the peers, or this one."""
+    return str(HOME / f".venv-{venv}" / "bin" / "python") if venv else sys.executable

