@@ -75,9 +75,10 @@ class Issuer:
 
 async def _get(url: str) -> bytes:
     content = b""
+    made = await asyncio.to_thread(httpx2.AsyncClient, follow_redirects=False)  # it reads certificates
     async with (
         asyncio.timeout(PATIENCE),
-        httpx2.AsyncClient(follow_redirects=False) as client,
+        made as client,
         client.stream("GET", url, headers={"Accept": "application/json"}) as answer,
     ):
         if answer.status_code != 200:
