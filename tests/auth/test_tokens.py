@@ -100,7 +100,7 @@ def auth() -> Auth:
 async def test_a_good_one_holds(auth: Auth) -> None:
     """It need not be made by raincheck; the secret will do."""
     identity = await auth.verify(token())
-    assert (identity.subject, identity.scopes) == ("ann", {Scope.READ, Scope.WRITE})
+    assert (identity.subject, identity.scopes) == ("ann", frozenset({Scope.READ, Scope.WRITE}))
 
 
 async def test_what_is_issued_holds(auth: Auth) -> None:
@@ -108,7 +108,7 @@ async def test_what_is_issued_holds(auth: Auth) -> None:
     issued = await auth.issue("ci", ["job:read"], lifetime=90)
     identity = await auth.verify(issued.access_token)
     assert (issued.token_type, issued.expires_in, issued.scope) == ("Bearer", 90, "job:read")
-    assert (identity.subject, identity.scopes) == ("ci", {Scope.READ})
+    assert (identity.subject, identity.scopes) == ("ci", frozenset({Scope.READ}))
     assert identity.expires_at == pytest.approx(time.time() + 90, abs=5)
 
 

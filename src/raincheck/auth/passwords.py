@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -33,12 +33,9 @@ class Passwords:
 
     def __init__(self) -> None:
         self._hasher = PasswordHasher()
+        self._nobodys = _of_nobody(self._hasher)
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="raincheck-argon2")
         self._waiting = 0
-
-    async def prepare(self) -> None:
-        """Make ready what the first check would otherwise take the time for."""
-        await asyncio.get_running_loop().run_in_executor(self._pool, getattr, self, "_nobodys")
 
     async def check(self, password: str, hashed: str | None) -> bool:
         """Whether it is the one of this hash; without a hash, for nobody, it takes as long to say no.
@@ -60,6 +57,12 @@ class Passwords:
             return False
         return hashed is not None
 
-    @cached_property
-    def _nobodys(self) -> str:
-        return self._hasher.hash("the password of nobody")
+
+def _of_nobody(hasher: PasswordHasher) -> str:
+    """A hash that no password has, and that takes as long to check as those that are made now."""
+    cost = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v=19${cost}${_zeros(hasher.salt_len)}${_zeros(hasher.hash_len)}"
+
+
+def _zeros(count: int) -> str:
+    return b64encode(bytes(count)).rstrip(b"=").decode()

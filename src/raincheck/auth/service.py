@@ -53,8 +53,6 @@ class Service:
         for file in (self._key_file, self._users):
             if file is not None:
                 await file.load()
-        if self._users is not None:
-            await self._passwords.prepare()
         if self._key_file is not None:
             self._keys = self._key_file.value
         self._opened = True
