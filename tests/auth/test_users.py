@@ -15,7 +15,7 @@ from raincheck.auth.passwords import WAITING, Passwords, hash_password
 from raincheck.auth.throttle import Throttle
 from raincheck.auth.users import add_user, read_users, remove_user
 from raincheck.clock import monotonic
-from raincheck.errors import ConfigError, InvalidInput, NotFound, NotSignedIn, TooManyAttempts
+from raincheck.errors import ConfigError, InvalidInput, NotAllowed, NotFound, NotSignedIn, TooManyAttempts
 from tests.auth.forging import SECRET
 
 PASSWORD = "correct horse"
@@ -207,7 +207,7 @@ class TestChanges:
         await asyncio.to_thread(add_user, users, "ann", hashed, [Scope.READ], replace=True)
         look_again(auth)
         assert (await auth.check(header, "job:read")).scopes == {"job:read"}
-        with pytest.raises(NotSignedIn):
+        with pytest.raises(NotAllowed):
             await auth.check(header, "job:write")
 
     async def test_it_is_seen_within_a_second(self, auth: Auth, users: Path, header: str) -> None:

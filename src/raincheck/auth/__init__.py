@@ -135,7 +135,7 @@ class Auth:
     async def check(self, authorization: str | bytes | None, scope: str) -> Identity:
         """Who sends this ``Authorization`` header, if they may do what needs the scope.
 
-        Raises `NotSignedIn`, or `NotAllowed` if their token has neither the scope nor ``admin``.
+        Raises `NotSignedIn`, or `NotAllowed` if the token has neither the scope nor ``admin``.
         """
         header = authorization.encode() if isinstance(authorization, str) else authorization
         return await self._service.check(header, Scope(scope))
