@@ -13,6 +13,7 @@ from raincheck.version import VERSION
 
 if TYPE_CHECKING:
     from raincheck.app import App
+    from raincheck.auth import Auth
     from raincheck.context import Context
     from raincheck.documents import JobDocument
     from raincheck.errors import (
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
         InvalidInput,
         JobCancelled,
         JobFailed,
+        NotAllowed,
         NotFound,
+        NotSignedIn,
         RaincheckError,
         RetryLater,
         StoreError,
+        TooManyAttempts,
         WrongState,
     )
     from raincheck.functions import Function, step
@@ -36,6 +40,7 @@ __version__ = VERSION
 
 __all__ = [
     "App",
+    "Auth",
     "Context",
     "DoNotRetry",
     "Function",
@@ -45,13 +50,16 @@ __all__ = [
     "JobDocument",
     "JobFailed",
     "Limits",
+    "NotAllowed",
     "NotFound",
+    "NotSignedIn",
     "RaincheckError",
     "RetryLater",
     "RetryOptions",
     "State",
     "Step",
     "StoreError",
+    "TooManyAttempts",
     "Worker",
     "WrongState",
     "step",
@@ -59,6 +67,7 @@ __all__ = [
 
 _HOMES = {
     "App": "app",
+    "Auth": "auth",
     "Context": "context",
     "Function": "functions",
     "JobDocument": "documents",

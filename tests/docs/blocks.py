@@ -67,6 +67,7 @@ class Reader:
             "RAINCHECK_URL": f"http://127.0.0.1:{self.port}",
             "RAINCHECK_PORT": self.port,
             "DOOZER_URL": f"http://localhost:{other}",
+            "XDG_CONFIG_HOME": str(folder / ".config"),
             "COLUMNS": "100",
             "NO_COLOR": "1",
         }
