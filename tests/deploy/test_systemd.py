@@ -1,0 +1,75 @@
+"""The systemd units: commands that are raincheck's, graces that fit, and what systemd makes of them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.deploy.reading import DEPLOY, accepted, unit, words
+
+FOLDER = DEPLOY / "systemd"
+UNITS = {path.name: unit(path) for path in sorted(FOLDER.glob("*.service"))}
+SERVER, WORKER = "raincheck-server.service", "raincheck-worker@.service"
+BINARY = "/opt/raincheck/bin/raincheck"
+EXPOSURE = "20"
+"""Out of 100, as `systemd-analyze security` reckons it; a unit without any hardening has 96."""
+
+each_unit = pytest.mark.parametrize("name", list(UNITS))
+
+
+def command(name: str) -> list[str]:
+    """What a unit starts."""
+    return words(UNITS[name]["Service"]["ExecStart"])
+
+
+def test_there_is_one_server_and_any_number_of_workers() -> None:
+    """A unit, and a template."""
+    assert list(UNITS) == [SERVER, WORKER]
+    assert [accepted(command(name)[1:]).name for name in UNITS] == ["server", "worker"]
+    assert {command(name)[0] for name in UNITS} == {BINARY}
+
+
+def test_a_worker_has_longer_to_stop_than_it_gives_what_runs() -> None:
+    """So that it can give back the rest."""
+    grace = accepted(command(WORKER)[1:]).options["working"].grace
+    assert int(UNITS[WORKER]["Service"]["TimeoutStopSec"]) >= grace + 5
+
+
+def test_both_are_confined_alike() -> None:
+    """They differ in what they start, and in how long that has to stop."""
+    server, worker = UNITS[SERVER]["Service"], UNITS[WORKER]["Service"]
+    assert {key for key in server | worker if server.get(key) != worker.get(key)} == {
+        "ExecStart",
+        "TimeoutStopSec",
+    }
+
+
+def test_the_environment_leads_to_the_folder_that_they_may_write() -> None:
+    """Its store is in the state folder of the units, for SQLite keeps files beside it."""
+    lines = (FOLDER / "environment").read_text("utf-8").splitlines()
+    given = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
+    assert given["RAINCHECK_STORE"] == "sqlite:////var/lib/raincheck/jobs.db"
+    assert {UNITS[name]["Service"]["StateDirectory"] for name in UNITS} == {"raincheck"}
+
+
+@each_unit
+def test_systemd_takes_it(name: str, tmp_path: Path) -> None:
+    """Where there is a systemd; elsewhere the report of the tests says that it was not asked."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip(f"NOT CHECKED: there is no systemd-analyze here to read {name}")
+    here = tmp_path / name
+    text = (FOLDER / name).read_text("utf-8")
+    here.write_text(text.replace(BINARY, str(Path(sys.executable).with_name("raincheck"))), "utf-8")
+    checked = subprocess.run([analyze, "verify", str(here)], capture_output=True, text=True)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    judged = subprocess.run(
+        [analyze, "security", "--offline=true", f"--threshold={EXPOSURE}", str(here)],
+        capture_output=True,
+        text=True,
+    )
+    assert judged.returncode == 0, judged.stdout
