@@ -3,11 +3,12 @@
 - `python` is run as a script in the document's folder; with `<!-- file: NAME -->` before it, it (like
   `json` and `yaml`) is written to that file.
 - `console` runs each line that begins with `$ `; what follows it must be its output, where `...` stands
-  for anything. A command that ends with ` &` is a server: it is left running once it has printed an
-  address, and stopped at the end of the document.
+  for anything. A command that ends with ` &` is a server or a worker: it is left running once it has
+  said so, and stopped at the end of the document.
 - `json` must be JSON. Other languages are for the reader's eyes.
 
-Port 8000 in a document is replaced by a free one, so that documents can be tested beside one another.
+Ports 8000 and 8080 in a document are replaced by free ones, so that documents can be tested beside one
+another.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -52,7 +54,8 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = str(_free_port())
+        self.port, other = str(_free_port()), str(_free_port())
+        self._ports = {"8000": self.port, "8080": other}
         self.servers: list[subprocess.Popen[str]] = []
         self.environment = {
             **os.environ,
@@ -65,7 +68,7 @@ class Reader:
 
     def read(self, block: Block) -> None:
         """Try one block."""
-        text = block.text.replace("8000", self.port)
+        text = re.sub("8000|8080", lambda match: self._ports[match[0]], block.text)
         if block.file is not None:
             (self.folder / block.file).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / block.file).write_text(text, encoding="utf-8")
@@ -116,7 +119,7 @@ class Reader:
         printed = ""
         for line in server.stdout:
             printed += line
-            if "http://" in line or "worker" in line.lower():
+            if re.search("http://|worker|working", line.lower()):
                 return printed
         raise AssertionError(f"$ {command}\nended with\n{printed}")
 
@@ -141,8 +144,16 @@ def _commands(text: str) -> Iterator[tuple[str, str]]:
     """The commands of a console block with the output shown for each."""
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         lines = part.split("\n")
-        end = next(i for i, line in enumerate(lines) if not line.endswith("\\")) + 1
+        end = next(i for i in range(1, len(lines) + 1) if _is_whole("\n".join(lines[:i])))
         yield "\n".join(lines[:end]), "\n".join(lines[end:])
+
+
+def _is_whole(command: str) -> bool:
+    """Whether a command ends here: within quotes, or after a backslash, the next line belongs to it."""
+    try:
+        return bool(shlex.split(command))
+    except ValueError:
+        return False
 
 
 def _free_port() -> int:
