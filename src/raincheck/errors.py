@@ -7,6 +7,9 @@ RaincheckError
 │   └── Gone                 the job ended long ago and was pruned: submit it again
 ├── WrongState               the job's state forbids it: look at its state first
 ├── IdempotencyMismatch      this key was used for another request: use a new key
+├── NotSignedIn              no token, or none that holds: sign in
+│   └── NotAllowed           the token does not allow it: ask for one with the scope
+├── TooManyAttempts          too many tried to sign in: wait as long as it says
 ├── TooLarge                 over a stated limit: send less
 ├── RegistrationError        a function cannot be registered: the message says what to change
 │   └── RegisteredTooLate    the app has started: register before that
@@ -74,6 +77,26 @@ class WrongState(RaincheckError):
 
 class IdempotencyMismatch(RaincheckError):
     """The idempotency key was used before, for a request with another content."""
+
+
+class NotSignedIn(RaincheckError):
+    """There is no token, or none that holds; or the name or password is wrong."""
+
+
+class NotAllowed(NotSignedIn):
+    """The token holds, and does not allow what was asked. ``scope`` is the one it lacks."""
+
+    def __init__(self, message: str, *, scope: str) -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+class TooManyAttempts(RaincheckError):
+    """Nobody may try to sign in for another ``retry_after`` seconds."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class TooLarge(RaincheckError):
