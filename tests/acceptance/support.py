@@ -19,8 +19,9 @@ class Command:
     module = "raincheck"
     listening = LISTENING
 
-    def __init__(self, *arguments: str, **environment: str) -> None:
+    def __init__(self, *arguments: str, cwd: Path | None = None, **environment: str) -> None:
         self._arguments = arguments
+        self._cwd = cwd
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -35,6 +36,7 @@ class Command:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            cwd=self._cwd,
             env=kept | self._environment,
         )
         if self._url is None or self._url.done():  # else it was killed before it could say it
@@ -82,8 +84,10 @@ class Site(Command):
     module = "uvicorn"
     listening = "INFO:     Uvicorn running on "
 
-    def __init__(self, application: str, folder: Path, **environment: str) -> None:
-        super().__init__(application, "--app-dir", str(folder), "--port", "0", **environment)
+    def __init__(
+        self, application: str, folder: Path, *, cwd: Path | None = None, **environment: str
+    ) -> None:
+        super().__init__(application, "--app-dir", str(folder), "--port", "0", cwd=cwd, **environment)
 
 
 @asynccontextmanager
