@@ -62,6 +62,7 @@ class Reader:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "RAINCHECK_URL": f"http://127.0.0.1:{self.port}",
             "RAINCHECK_PORT": self.port,
+            "DOOZER_URL": f"http://localhost:{other}",
             "COLUMNS": "100",
             "NO_COLOR": "1",
         }
