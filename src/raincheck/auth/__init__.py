@@ -7,7 +7,8 @@ and hashes is the extra ``raincheck[auth]``, loaded when it is first needed.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from raincheck.auth.service import Service
     from raincheck.auth.tokens import Identity
 
-__all__ = ["DEFAULT_USERS", "USUAL", "Auth", "Scope", "Token", "allows", "scopes_of"]
+__all__ = ["DEFAULT_USERS", "USUAL", "Auth", "Scope", "Token", "allows", "installed", "scopes_of"]
 
 DEFAULT_USERS = "raincheck-users.json"
 """The file of users unless it is said."""
@@ -140,8 +141,15 @@ class Auth:
         return await self._service.check(header, Scope(scope))
 
     def _make(self) -> Service:
-        try:
+        with installed():
             from raincheck.auth.service import Service
-        except ModuleNotFoundError as error:
-            raise ConfigError(f"{MISSING} ({error.name} is missing)") from None
         return Service(self)
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Say what to install, as a `ConfigError`, if what signs and hashes cannot be imported."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{MISSING} ({error.name} is missing)") from None

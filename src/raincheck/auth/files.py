@@ -133,7 +133,11 @@ class Watched(Generic[T]):
         version = _version(self.path)  # before reading: a change between the two is seen next time
         if version is None and self._absent is not None:
             return self._absent(), None
-        return self._parse(read_private(self.path)), version
+        content = read_private(self.path)
+        try:
+            return self._parse(content), version
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}: {error}") from None
 
 
 def _version(path: Path) -> Version | None:

@@ -72,13 +72,18 @@ def read_users(path: Path) -> Users:
     return users_in(read_private(path)) if path.exists() else Users()
 
 
+def check_name(name: str) -> None:
+    """Raise `InvalidInput` unless a user can be called so."""
+    if not NAME.fullmatch(name):
+        raise InvalidInput(Fault("a name has 1 to 100 letters, digits and . _ @ + -, no sign first", "/name"))
+
+
 def add_user(path: Path, name: str, hashed: str, scopes: Collection[Scope], *, replace: bool = False) -> None:
     """Put a user into the file, which is made if it is not there.
 
     Raises `InvalidInput`: the name cannot be one, or is taken and ``replace`` is not said.
     """
-    if not NAME.fullmatch(name):
-        raise InvalidInput(Fault("a name has 1 to 100 letters, digits and . _ @ + -, no sign first", "/name"))
+    check_name(name)
     made = User(
         name=name,
         password=hashed,

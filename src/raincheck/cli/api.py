@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx2
 import msgspec
 
+from raincheck.cli.credentials import token_for
 from raincheck.cli.exits import Refused, Unreachable, UsageError
 from raincheck.documents import JobDocument
 from raincheck.model import Problem
@@ -48,12 +50,12 @@ class Reply(NamedTuple):
 
 
 class Api:
-    """A server, by its URL."""
+    """A server, by its URL; what is sent to it is ``signed`` with a token if there is one for it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token_file: Path | None = None, *, signed: bool = True) -> None:
         self.url = url.rstrip("/")
-        local = _host(url) in ("localhost", "127.0.0.1", "::1")
-        self._client = httpx2.Client(trust_env=not local)  # a proxy cannot know what is local here
+        self._client = httpx2.Client(trust_env=not is_local(url))  # a proxy cannot know what is local here
+        self._token = token_for(url, token_file) if signed else None
 
     def __enter__(self) -> Self:
         return self
@@ -75,6 +77,8 @@ class Api:
 
     def _send(self, method: str, path: str, *, wait: float | None, **request: Any) -> Reply:
         headers = {"Accept": "application/json"}
+        if self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
         if request.get("content") is not None:
             headers["Content-Type"] = "application/json"
         seconds = LONGEST_WAIT if wait is None else math.ceil(min(wait, LONGEST_WAIT))
@@ -95,7 +99,15 @@ class Api:
             raise Unreachable(f"no server answers at {self.url}: {reason}") from None
         if answer.is_success:
             return Reply(answer.status_code, answer.content)
-        raise _refusal(answer, self.url)
+        refusal = _refusal(answer, self.url)
+        if answer.status_code == 401 and path != "/v1/token" and isinstance(refusal, Refused):
+            refusal.hint = f"Sign in with: raincheck login --url {self.url}"
+        raise refusal
+
+
+def is_local(url: str) -> bool:
+    """Whether a server is on this machine, by its URL. Raises `UsageError` if that is none."""
+    return _host(url) in ("localhost", "127.0.0.1", "::1")
 
 
 def _host(url: str) -> str:

@@ -48,9 +48,10 @@ class Unreachable(RaincheckError):
 class Refused(RaincheckError):
     """The server's answer is a problem document."""
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, hint: str = "") -> None:
         super().__init__(problem.title)
         self.problem = problem
+        self.hint = hint
 
 
 _BAD_INPUT = (

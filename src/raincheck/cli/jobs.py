@@ -23,7 +23,7 @@ def status(id: str, /, *, connection: Connection = HERE) -> int:  # noqa: A002 -
     id
         The job's id.
     """
-    with Api(connection.url) as api:
+    with Api(connection.url, connection.token_file) as api:
         reply = api.job(id)
     show_job(reply, connection)
     return code_of_job(reply.job.state) if reply.job.state.ended else Exit.OK
@@ -37,7 +37,7 @@ def watch(id: str, /, *, connection: Connection = HERE) -> int:  # noqa: A002 - 
     id
         The job's id.
     """
-    with Api(connection.url) as api:
+    with Api(connection.url, connection.token_file) as api:
         return watch_job(api, id, connection)
 
 
@@ -64,7 +64,7 @@ def retry(id: str, /, *, connection: Connection = HERE) -> int:  # noqa: A002 - 
 
 
 def _act(job_id: str, action: str, connection: Connection) -> int:
-    with Api(connection.url) as api:
+    with Api(connection.url, connection.token_file) as api:
         reply = api.post(job_path(job_id, action))
     if connection.json:
         print_json(reply.body)

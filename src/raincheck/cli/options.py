@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -19,6 +20,8 @@ class Connection:
 
     url: Annotated[str, Parameter(env_var="RAINCHECK_URL", metavar="URL")] = DEFAULT_URL
     """Where the server is."""
+    token_file: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    """A file with the token to send, instead of RAINCHECK_TOKEN or what raincheck login has stored."""
     json: Annotated[bool, Parameter(show_default=False)] = False
     """Print JSON, and nothing else, to stdout."""
 

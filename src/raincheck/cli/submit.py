@@ -57,7 +57,7 @@ def submit(
         Wait until the job has ended, or for this many seconds, and print the job.
     """
     document = _read(file)
-    with Api(connection.url) as api:
+    with Api(connection.url, connection.token_file) as api:
         reply = api.post("/v1/job", document)
         job = reply.job
         warn_if_waiting(job)
@@ -98,7 +98,7 @@ def call(
     if no_wait and wait is not None:
         raise UsageError("--wait and --no-wait exclude each other")
     args, kwargs = [_json(argument) for argument in arguments], dict(map(_named, kw))
-    with Api(connection.url) as api:
+    with Api(connection.url, connection.token_file) as api:
         reply = _call(api, name, args, kwargs, 0.0 if no_wait else wait)
         called = reply.read(Called)
         if called.state.ended:

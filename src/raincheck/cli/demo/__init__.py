@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def demo() -> int:
     begun = monotonic()
     with TemporaryDirectory(prefix="raincheck-", ignore_cleanup_errors=True) as folder:
         _say("Starting a server and two workers, a process each, on a fresh SQLite file")
-        with _server(Path(folder)) as url, Api(url) as api:
+        with _server(Path(folder)) as url, Api(url, signed=False) as api:
             _await_workers(api)
             _say(f"Submitting a job: POST {url}/v1/job")
             _print(_chain())
@@ -62,6 +63,7 @@ def _server(folder: Path) -> Iterator[str]:
             stderr=errors,
             text=True,
             encoding="utf-8",
+            env={name: value for name, value in os.environ.items() if not name.startswith("RAINCHECK_")},
             **out_of_reach(),
         )
     with process:
