@@ -14,6 +14,8 @@ COPY --from=build /opt/raincheck /opt/raincheck
 ENV PATH=/opt/raincheck/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
 COPY examples/chain/app.py ./
+# For the keys and users of a sign-in, should a volume be mounted there.
+RUN install --directory --owner=10001 --group=10001 --mode=700 /keys
 # A number, so that Kubernetes can tell that it is not root.
 USER 10001:10001
 # Both a server and a worker end gently on it; a second one ends them at once.

@@ -70,7 +70,7 @@ lock: setup ## Lock the newest dependencies that are at least a week old
 	$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
 		--upgrade --exclude-newer "1 week" --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --quiet --output-file requirements/dev.txt
-	$(BIN)/uv pip compile pyproject.toml --extra valkey --universal --python-version 3.11 \
+	$(BIN)/uv pip compile pyproject.toml --extra auth --extra valkey --universal --python-version 3.11 \
 		--constraints requirements/dev.txt --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --quiet --output-file requirements/run.txt
 

@@ -18,10 +18,10 @@ class Command:
 
     module = "raincheck"
     listening = LISTENING
+    folder: Path | None = None
 
-    def __init__(self, *arguments: str, cwd: Path | None = None, **environment: str) -> None:
+    def __init__(self, *arguments: str, **environment: str) -> None:
         self._arguments = arguments
-        self._cwd = cwd
         self._environment = environment
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -36,7 +36,7 @@ class Command:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            cwd=self._cwd,
+            cwd=self.folder,
             env=kept | self._environment,
         )
         if self._url is None or self._url.done():  # else it was killed before it could say it
@@ -79,15 +79,14 @@ class Command:
 
 
 class Site(Command):
-    """``uvicorn ...`` as a process: an application of its own, on a free port."""
+    """``uvicorn ...`` as a process, run in a folder: an application of its own, on a free port."""
 
     module = "uvicorn"
     listening = "INFO:     Uvicorn running on "
 
-    def __init__(
-        self, application: str, folder: Path, *, cwd: Path | None = None, **environment: str
-    ) -> None:
-        super().__init__(application, "--app-dir", str(folder), "--port", "0", cwd=cwd, **environment)
+    def __init__(self, application: str, app_dir: Path, folder: Path, **environment: str) -> None:
+        super().__init__(application, "--app-dir", str(app_dir), "--port", "0", **environment)
+        self.folder = folder
 
 
 @asynccontextmanager

@@ -75,9 +75,9 @@ def store(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-async def maths(store: str) -> AsyncIterator[Maths]:
+async def maths(store: str, tmp_path: Path) -> AsyncIterator[Maths]:
     """The API as a process; the worker is another, and the test starts it."""
-    api = Site("app:api", FOLDER, RAINCHECK_STORE=store)
+    api = Site("app:api", FOLDER, tmp_path, RAINCHECK_STORE=store)
     worker = Command("worker", TARGET, RAINCHECK_STORE=store)
     async with running(api), httpx2.AsyncClient(base_url=await api.url(), timeout=30) as client:
         yield Maths(client, worker, store)

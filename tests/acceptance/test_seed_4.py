@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import secrets
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -16,11 +15,8 @@ import httpx2
 import pytest
 
 from raincheck import App
-from raincheck.auth import USUAL
-from raincheck.auth.passwords import hash_password
-from raincheck.auth.users import add_user
 from tests.acceptance.support import Command, Site, running
-from tests.cli.processes import ROOT
+from tests.cli.processes import ROOT, raincheck
 from tests.servers import server
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
@@ -91,18 +87,16 @@ def store(request: pytest.FixtureRequest) -> Iterator[str]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the API has its secret and its user, and the client its password."""
     made = tmp_path_factory.mktemp("doozer")
-    password = secrets.token_urlsafe()
-    for name, content in (("secret", secrets.token_urlsafe(32)), ("password", password)):
-        (made / name).touch(0o600)
-        (made / name).write_text(content, "utf-8")
-    add_user(made / "users.json", "doozer", hash_password(password), USUAL)
+    assert raincheck("key", "add", str(made / "secret")).returncode == 0
+    added = raincheck("user", "add", "doozer", "--users", str(made / "users.json"), "--generate")
+    (made / "password").write_text(added.stdout, "utf-8")
     return made
 
 
 @pytest.fixture
 async def doozer(store: str, folder: Path) -> AsyncIterator[Doozer]:
     """The API, and all that belongs to it."""
-    api = Site("app:api", FOLDER, cwd=folder, RAINCHECK_STORE=store)
+    api = Site("app:api", FOLDER, folder, RAINCHECK_STORE=store)
     worker = Command("worker", TARGET, RAINCHECK_STORE=store)
     async with running(api):
         yield Doozer(await api.url(), worker, folder)

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from raincheck.cli import cli
+from raincheck.server import ROUTES
+from raincheck.server.guard import PUBLIC
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -41,6 +43,11 @@ def options_of(words: Sequence[str]) -> dict[str, str]:
     """``valkey-server --name value ...`` as settings."""
     pairs = zip(words[1::2], words[2::2], strict=True)
     return {name.removeprefix("--").replace("-", "_"): value for name, value in pairs}
+
+
+def is_probe(path: str) -> bool:
+    """Whether the server answers there, and to those who have not signed in."""
+    return ROUTES[path]["GET"][0] == PUBLIC
 
 
 def seconds(duration: str) -> float:

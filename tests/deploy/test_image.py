@@ -64,8 +64,9 @@ def test_it_has_what_was_tested() -> None:
 
 
 def test_it_has_all_that_raincheck_needs() -> None:
-    """Each dependency of the project and of its Valkey store is locked for it."""
+    """Each dependency of the project, of its sign-in and of its Valkey store is locked for it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    needed = project["dependencies"] + project["optional-dependencies"]["valkey"]
+    extras = project["optional-dependencies"]
+    needed = project["dependencies"] + extras["auth"] + extras["valkey"]
     names = {match[0] for each in needed if (match := re.match(r"[a-z0-9-]+", each))}
     assert names - pins("run.txt").keys() == set()

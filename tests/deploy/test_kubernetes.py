@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from raincheck.server import ROUTES
-from tests.deploy.reading import DEPLOY, ROOT, accepted, documents, options_of
+from tests.deploy.reading import DEPLOY, ROOT, accepted, documents, is_probe, options_of
 
 FOLDER = DEPLOY / "kubernetes"
 (KUSTOMIZATION,) = documents(FOLDER / "kustomization.yaml")
@@ -82,6 +81,18 @@ def test_the_store_comes_from_a_secret(name: str) -> None:
     assert store["valueFrom"] == {"secretKeyRef": {"name": "raincheck", "key": "store"}}
 
 
+def test_callers_of_the_server_sign_in() -> None:
+    """With keys and users of the same Secret, which it cannot write."""
+    server = container("raincheck-server")
+    assert not accepted(server["args"]).options["listening"].insecure
+    given = {each["name"]: each.get("value") for each in server["env"]}
+    (volume,), (mount,) = pod("raincheck-server")["volumes"], server["volumeMounts"]
+    assert (volume["name"], volume["secret"]["secretName"]) == (mount["name"], "raincheck")
+    assert mount["readOnly"]
+    files = {f"{mount['mountPath']}/{item['path']}" for item in volume["secret"]["items"]}
+    assert {given["RAINCHECK_SECRET_FILE"], given["RAINCHECK_USERS"]} == files
+
+
 def test_probes_ask_where_the_server_tells() -> None:
     """At the paths that are there: the store is asked by the one for readiness only."""
     server = container("raincheck-server")
@@ -89,7 +100,7 @@ def test_probes_ask_where_the_server_tells() -> None:
         kind: server[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")
     }
     assert probes == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
-    assert all("GET" in ROUTES[path] for path in probes.values())
+    assert all(is_probe(path) for path in probes.values())
 
 
 def test_a_worker_has_longer_to_stop_than_it_gives_what_runs() -> None:

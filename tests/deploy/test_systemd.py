@@ -48,11 +48,14 @@ def test_both_are_confined_alike() -> None:
     }
 
 
-def test_the_environment_leads_to_the_folder_that_they_may_write() -> None:
-    """Its store is in the state folder of the units, for SQLite keeps files beside it."""
+def test_all_files_are_in_the_folder_that_they_may_write() -> None:
+    """The store, the keys and the users: the state folder of the units."""
     lines = (FOLDER / "environment").read_text("utf-8").splitlines()
-    given = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
-    assert given["RAINCHECK_STORE"] == "sqlite:////var/lib/raincheck/jobs.db"
+    given = dict(line.lstrip("#").split("=", 1) for line in lines if "RAINCHECK_" in line and "=" in line)
+    paths = [given[f"RAINCHECK_{name}"] for name in ("STORE", "SECRET_FILE", "USERS")]
+    assert [path.removeprefix("sqlite:///").rpartition("/")[0] for path in paths] == [
+        "/var/lib/raincheck"
+    ] * 3
     assert {UNITS[name]["Service"]["StateDirectory"] for name in UNITS} == {"raincheck"}
 
 
