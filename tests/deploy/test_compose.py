@@ -21,7 +21,8 @@ from tests.deploy.reading import ROOT, TARGET, accepted, documents, is_probe, op
 from tests.servers import server
 
 (COMPOSE,) = documents(ROOT / "compose.yaml")
-(SIGNIN,) = documents(ROOT / "deploy" / "compose.signin.yaml")
+WITH_SIGNIN = ROOT / "deploy" / "compose.signin.yaml"
+(SIGNIN,) = documents(WITH_SIGNIN)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "raincheck"}
 HEALTH = SERVICES["server"]["healthcheck"]["test"]
@@ -88,6 +89,12 @@ def test_with_the_second_file_callers_sign_in() -> None:
     (volume,) = service["volumes"]
     assert volume.split(":") == [*SIGNIN["volumes"], "/keys"]
     assert [Path(path).parent for path in service["environment"].values()] == [Path("/keys")] * 2
+
+
+def test_the_commands_that_make_keys_and_users_are_ones() -> None:
+    """As the second file's own words give them."""
+    given = re.findall(r"--no-deps server (.+)", WITH_SIGNIN.read_text("utf-8"))
+    assert [accepted(line.split()).options.get("file") for line in given] == [Path("/keys/secret"), None]
 
 
 def test_docker_compose_takes_them() -> None:
