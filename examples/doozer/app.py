@@ -76,11 +76,11 @@ async def login(request: Request) -> JSONResponse:
     return JSONResponse({"token": token.access_token})
 
 
-def restricted(endpoint: Endpoint) -> Endpoint:
-    """The endpoint, for those who send a JWT."""
+def restricted(endpoint: Endpoint, scope: str) -> Endpoint:
+    """The endpoint, for those who send a JWT that allows it."""
 
     async def guarded(request: Request) -> JSONResponse:
-        await auth.check(request.headers.get("authorization"), "job:write")
+        await auth.check(request.headers.get("authorization"), scope)
         return await endpoint(request)
 
     return guarded
@@ -131,9 +131,9 @@ async def lifespan(_: Starlette) -> AsyncIterator[None]:
 api = Starlette(
     routes=[
         Route("/login", login, methods=["POST"]),
-        Route("/restricted/add", restricted(task(add)), methods=["POST"]),
-        Route("/restricted/mul", restricted(task(mul)), methods=["POST"]),
-        Route("/restricted/tasks", restricted(lookup), methods=["POST"]),
+        Route("/restricted/add", restricted(task(add), "job:write"), methods=["POST"]),
+        Route("/restricted/mul", restricted(task(mul), "job:write"), methods=["POST"]),
+        Route("/restricted/tasks", restricted(lookup, "job:read"), methods=["POST"]),
     ],
     exception_handlers={
         msgspec.DecodeError: refusal(400),
