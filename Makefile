@@ -90,6 +90,8 @@ COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --upgrade --e
 .PHONY: lock
 lock: setup ## Lock the newest dependencies that are at least a week old
 	$(COMPILE) pyproject.toml --group dev --all-extras --output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra auth --extra valkey --constraints requirements/dev.txt \
+		--output-file requirements/run.txt
 	$(COMPILE) --group peers --output-file requirements/peers.txt
 	$(COMPILE) --group peers-arq --output-file requirements/peers-arq.txt
 	cd benchmarks/peers/bullmq && npm update --package-lock-only --omit-lockfile-registry-resolved \

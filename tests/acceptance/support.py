@@ -8,12 +8,17 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 LISTENING = "Listening and serving HTTP on "
 
 
 class Command:
     """``raincheck ...`` as a process; what it prints is kept, to be shown when a test fails."""
+
+    module = "raincheck"
+    listening = LISTENING
+    folder: Path | None = None
 
     def __init__(self, *arguments: str, **environment: str) -> None:
         self._arguments = arguments
@@ -27,10 +32,11 @@ class Command:
         """Start it, for the first time or again."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAINCHECK_")}
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "raincheck", *self._arguments),
+            *(sys.executable, "-m", self.module, *self._arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            cwd=self.folder,
             env=kept | self._environment,
         )
         if self._url is None or self._url.done():  # else it was killed before it could say it
@@ -42,8 +48,8 @@ class Command:
         async for line in output:
             text = line.decode()
             self.printed.append(text)
-            if text.startswith(LISTENING) and self._url is not None:
-                self._url.set_result(text.removeprefix(LISTENING).strip())
+            if text.startswith(self.listening) and self._url is not None:
+                self._url.set_result(text.removeprefix(self.listening).split()[0])
 
     async def url(self) -> str:
         """Where the server listens that was started last, once it does."""
@@ -75,6 +81,17 @@ class Command:
     def running(self) -> bool:
         """Whether it is there."""
         return self._process is not None and self._process.returncode is None
+
+
+class Site(Command):
+    """``uvicorn ...`` as a process, run in a folder: an application of its own, on a free port."""
+
+    module = "uvicorn"
+    listening = "INFO:     Uvicorn running on "
+
+    def __init__(self, application: str, app_dir: Path, folder: Path, **environment: str) -> None:
+        super().__init__(application, "--app-dir", str(app_dir), "--port", "0", **environment)
+        self.folder = folder
 
 
 @asynccontextmanager

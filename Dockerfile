@@ -1,0 +1,25 @@
+# raincheck with the chain example as its app: put your own in its place, or mount it at /app.
+FROM python:3.13-slim AS build
+RUN python -m venv /opt/raincheck
+ENV PATH=/opt/raincheck/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /build
+COPY requirements/run.txt requirements/
+RUN pip install --require-hashes --requirement requirements/run.txt
+COPY pyproject.toml README.md LICENSE ./
+COPY src src
+RUN pip install --no-deps .
+
+FROM python:3.13-slim
+COPY --from=build /opt/raincheck /opt/raincheck
+ENV PATH=/opt/raincheck/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /app
+COPY examples/chain/app.py ./
+# For the keys and users of a sign-in, should a volume be mounted there.
+RUN install --directory --owner=10001 --group=10001 --mode=700 /keys
+# A number, so that Kubernetes can tell that it is not root.
+USER 10001:10001
+# Both a server and a worker end gently on it; a second one ends them at once.
+STOPSIGNAL SIGTERM
+EXPOSE 8000
+ENTRYPOINT ["raincheck"]
+CMD ["--help"]

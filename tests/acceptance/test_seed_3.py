@@ -1,0 +1,181 @@
+"""The third seed's document, replayed: its requests and answers, its six states, with workers apart."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from examples.maths.app import api, jobs
+from raincheck import App, RaincheckError
+from tests.acceptance.support import Command, Site, running
+from tests.cli.processes import ROOT
+from tests.servers import server
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(90)]
+
+FOLDER = ROOT / "examples" / "maths"
+TARGET = f"{FOLDER / 'app.py'}:jobs"
+PATIENCE = 20.0
+
+HEADERS = {"cache-control": "no-cache", "content-type": "application/json"}
+BODY = """
+   {
+     "a": 2,
+     "b": 3,
+     "op": "math:multiply"
+   }"""
+
+
+class Maths(NamedTuple):
+    """The API, and a worker that has not been started."""
+
+    client: httpx2.AsyncClient
+    worker: Command
+    store: str
+
+    async def create(self, op: str, a: Any = 2, b: Any = 3, **more: Any) -> str:
+        """A job; its id."""
+        answer = await self.client.post("/maths", json={"op": op, "a": a, "b": b, **more})
+        assert answer.status_code == 200
+        return str(answer.json()["res"])
+
+    async def status(self, job_id: str) -> dict[str, Any]:
+        """How a job is."""
+        answer = await self.client.get(f"/maths/{job_id}")
+        assert answer.status_code == 200
+        return dict(answer.json())
+
+    async def until(self, job_id: str, status: str) -> dict[str, Any]:
+        """How a job is once it is in a state."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                answer = await self.status(job_id)
+                if answer["status"] == status:
+                    return answer
+                await asyncio.sleep(0.05)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "valkey"])
+def store(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where the jobs are: the same for the API and the worker."""
+    with tempfile.TemporaryDirectory(prefix="rc-") as folder:
+        if request.param == "sqlite":
+            yield f"sqlite:///{folder}/maths.db"
+        else:
+            with server(Path(folder), appendonly="yes", appendfsync="always") as valkey:
+                yield valkey.url
+
+
+@pytest.fixture
+async def maths(store: str, tmp_path: Path) -> AsyncIterator[Maths]:
+    """The API as a process; the worker is another, and the test starts it."""
+    api = Site("app:api", FOLDER, tmp_path, RAINCHECK_STORE=store)
+    worker = Command("worker", TARGET, RAINCHECK_STORE=store)
+    async with running(api), httpx2.AsyncClient(base_url=await api.url(), timeout=30) as client:
+        yield Maths(client, worker, store)
+        if worker.running:
+            await worker.stop()
+
+
+async def test_the_document(maths: Maths) -> None:
+    """Its two requests get its two answers; in between nobody works, and the job waits."""
+    created = await maths.client.post("/maths", content=BODY, headers=HEADERS)
+    assert created.status_code == 200
+    assert created.json() == {"success": True, "res": created.json()["res"]}
+    job_id = created.json()["res"]
+    assert re.fullmatch(r"default@[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", job_id)
+    assert await maths.status(job_id) == {"state_code": 2, "status": "PENDING", "res": None}
+    await maths.worker.start()
+    await maths.until(job_id, "COMPLETED")
+    found = await maths.client.request("GET", f"/maths/{job_id}", content=BODY, headers=HEADERS)
+    assert found.json() == {"state_code": 6, "status": "COMPLETED", "res": 6}
+
+
+async def test_every_operation(maths: Maths) -> None:
+    """Each gives what it is named after."""
+    await maths.worker.start()
+    names = ("add", "subtract", "multiply", "divide")
+    ids = [await maths.create(f"math:{name}", 3, 2) for name in names]
+    results = [(await maths.until(job_id, "COMPLETED"))["res"] for job_id in ids]
+    assert results == [5, 1, 6, 1.5]
+
+
+async def test_active_and_retrying_and_failed(maths: Maths) -> None:
+    """The states of jobs that a worker has had in its hands."""
+    await maths.worker.start()
+    slow, shy, bad = [
+        await maths.create(op, 2, b)
+        for op, b in (("math:slow-add", 3), ("math:shy-add", 3), ("math:divide", 0))
+    ]
+    assert await maths.until(slow, "ACTIVE") == {"state_code": 1, "status": "ACTIVE", "res": None}
+    assert await maths.until(shy, "RETRYING") == {"state_code": 4, "status": "RETRYING", "res": None}
+    failed = {"state_code": 5, "status": "FAILED", "res": None, "error": "division by zero"}
+    assert await maths.until(bad, "FAILED") == failed
+    assert [(await maths.until(job_id, "COMPLETED"))["res"] for job_id in (slow, shy)] == [5, 5]
+
+
+async def test_future(maths: Maths) -> None:
+    """A job that is to wait does so, whether somebody works or not, and is done when its time has come."""
+    await maths.worker.start()
+    later = await maths.create("math:add", delay=3600)
+    soon = await maths.create("math:add", delay=1.5)
+    assert await maths.status(soon) == {"state_code": 3, "status": "FUTURE", "res": None}
+    assert (await maths.until(soon, "COMPLETED"))["res"] == 5
+    assert await maths.status(later) == {"state_code": 3, "status": "FUTURE", "res": None}
+
+
+async def test_a_cancelled_job_has_failed(maths: Maths) -> None:
+    """The document knows no seventh state; the error tells it from a failure."""
+    job_id = await maths.create("math:add")
+    async with App(maths.store) as app:
+        await app.cancel(job_id.partition("@")[2])
+    cancelled = {"state_code": 5, "status": "FAILED", "res": None, "error": "it was cancelled"}
+    assert await maths.status(job_id) == cancelled
+
+
+BAD = {
+    "malformed": "maths",
+    "truncated": "",
+    "`object`": "[2, 3]",
+    "`b`": '{"a": 2, "op": "math:add"}',
+    "`$.a`": '{"a": "2", "b": 3, "op": "math:add"}',
+    "`c`": '{"a": 2, "b": 3, "c": 4, "op": "math:add"}',
+    "/delay": '{"a": 2, "b": 3, "op": "math:add", "delay": -1}',
+    "'math:power'": '{"a": 2, "b": 3, "op": "math:power"}',
+}
+
+
+async def test_bad_input_is_refused(maths: Maths) -> None:
+    """With a word that names what is bad."""
+    for word, body in BAD.items():
+        answer = await maths.client.post("/maths", content=body)
+        assert (answer.status_code, answer.json()["success"]) == (400, False)
+        assert word in answer.json()["error"]
+
+
+async def test_an_unknown_job_is_not_found(maths: Maths) -> None:
+    """Nor is one of another queue, or what is no id."""
+    job_id = (await maths.create("math:add")).partition("@")[2]
+    unknown = "f6404090-f2bb-4490-8478-075aa95b29d1"
+    for wrong in (f"default@{unknown}", f"other@{job_id}", job_id, "default@", "default@default@x"):
+        answer = await maths.client.get(f"/maths/{wrong}")
+        assert (answer.status_code, answer.json()["success"]) == (404, False)
+
+
+def test_a_handler_added_after_the_start_changes_nothing(tmp_path: Path) -> None:
+    """Adding it says so, and the running API does not know it."""
+    jobs.url = f"sqlite:///{tmp_path}/maths.db"
+    with TestClient(api) as client:
+        with pytest.raises(RaincheckError, match="the app has started"):
+            jobs.function("math:power")(pow)
+        answer = client.post("/maths", json={"op": "math:power", "a": 2, "b": 3})
+        assert answer.status_code == 400
+        assert "there is no op 'math:power'" in answer.json()["error"]

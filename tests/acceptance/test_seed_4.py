@@ -1,0 +1,172 @@
+"""The fourth seed's document, replayed: what its client prints, with workers up, down and back."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx2
+import pytest
+
+from raincheck import App
+from tests.acceptance.support import Command, Site, running
+from tests.cli.processes import ROOT, raincheck
+from tests.servers import server
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+
+FOLDER = ROOT / "examples" / "doozer"
+TARGET = f"{FOLDER / 'app.py'}:tasks"
+PATIENCE = 20.0
+UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+HELP = """\
+Simple client to interact with Dozer API service.
+
+Usage:
+  client
+  client [command]
+
+Available Commands:
+  add         Add api call.
+  help        Help about any command
+  lookup      Lookup a task uuid.
+  mul         Multiply api call.
+  token       Print a JWT token.
+  version     Print the version.
+
+Use "client [command] --help" for more information about a command.
+"""
+
+
+class Doozer(NamedTuple):
+    """The API as a process, a worker that has not been started, and the folder of the client."""
+
+    url: str
+    worker: Command
+    folder: Path
+
+    async def client(self, line: str) -> str:
+        """What ``./client ...`` prints."""
+        code, printed = await self.run(line)
+        assert code == 0, printed
+        return printed
+
+    async def run(self, line: str) -> tuple[int | None, str]:
+        """The exit code of ``./client ...``, and what it prints."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        process = await asyncio.create_subprocess_exec(
+            *(str(FOLDER / "client"), *line.split()),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd=self.folder,
+            env=os.environ | {"PATH": path, "DOOZER_URL": self.url},
+        )
+        printed, _ = await process.communicate()
+        return process.returncode, printed.decode()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "valkey"])
+def store(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where the tasks are: the same for the API and the worker."""
+    with tempfile.TemporaryDirectory(prefix="rc-") as folder:
+        if request.param == "sqlite":
+            yield f"sqlite:///{folder}/doozer.db"
+        else:
+            with server(Path(folder), appendonly="yes", appendfsync="always") as valkey:
+                yield valkey.url
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the API has its secret and its user, and the client its password."""
+    made = tmp_path_factory.mktemp("doozer")
+    assert raincheck("key", "add", str(made / "secret")).returncode == 0
+    added = raincheck("user", "add", "doozer", "--users", str(made / "users.json"), "--generate")
+    (made / "password").write_text(added.stdout, "utf-8")
+    return made
+
+
+@pytest.fixture
+async def doozer(store: str, folder: Path) -> AsyncIterator[Doozer]:
+    """The API, and all that belongs to it."""
+    api = Site("app:api", FOLDER, folder, RAINCHECK_STORE=store)
+    worker = Command("worker", TARGET, RAINCHECK_STORE=store)
+    async with running(api):
+        yield Doozer(await api.url(), worker, folder)
+        if worker.running:
+            await worker.stop()
+
+
+async def test_adding_with_workers_up_down_and_back(doozer: Doozer) -> None:
+    """The document from its first result to its last, to the letter."""
+    await doozer.worker.start()
+    assert await doozer.client("add --i 1,2,3,4,5,6") == "Result: 21\n"
+    assert await doozer.client("mul --i 1,2,3,4,5,6") == "Result: 720\n"
+
+    assert await doozer.worker.stop() == 0
+    began = asyncio.get_running_loop().time()
+    deferred = await doozer.client("add --i 1,2,3")
+    assert asyncio.get_running_loop().time() - began >= 5
+    task = deferred.removeprefix("Defered! ").removesuffix("\n")
+    assert re.fullmatch(f"task_{UUID}", task)
+    assert await doozer.client(f"lookup --uuid={task}") == "Status : PENDING\n"
+
+    await doozer.worker.start()
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            printed = await doozer.client(f"lookup --uuid={task}")
+            if "PENDING" not in printed and "STARTED" not in printed:
+                break
+    assert printed == "Status : SUCCESS\nResult : 6\n"
+
+
+async def test_a_cancelled_task_has_failed(doozer: Doozer, store: str) -> None:
+    """The lookup says so, and why."""
+    deferred = await doozer.client("mul --i 2,3")
+    task = deferred.removeprefix("Defered! ").strip()
+    async with App(store) as app:
+        await app.cancel(task.removeprefix("task_"))
+    assert await doozer.client(f"lookup --uuid={task}") == "Status : FAILURE\nError : it was cancelled\n"
+
+
+async def test_help_and_version(doozer: Doozer) -> None:
+    """The help of the document; with no command too, and without a server."""
+    nowhere = doozer._replace(url="http://127.0.0.1:9")
+    assert await nowhere.client("help") == HELP
+    assert await nowhere.client("") == HELP
+    assert await nowhere.client("--help") == HELP
+    assert await nowhere.client("version") == "1.0.0\n"
+
+
+async def test_a_token_opens_what_is_restricted(doozer: Doozer) -> None:
+    """It is a JWT; without one, or with one that was tampered with, nothing is told or done."""
+    token = (await doozer.client("token")).strip()
+    assert re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", token)
+    unknown = {"task_id": "task_1db8fd1f-aff0-4db6-9c9a-ada3d20cb006"}
+    async with httpx2.AsyncClient(base_url=doozer.url) as client:
+        for path in ("/restricted/add", "/restricted/mul", "/restricted/tasks"):
+            for header in (None, f"Bearer {token[:-6]}", token):
+                headers = {} if header is None else {"authorization": header}
+                answer = await client.post(path, json=unknown, headers=headers)
+                assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+        signed_in = {"authorization": f"Bearer {token}"}
+        found = await client.post("/restricted/tasks", json=unknown, headers=signed_in)
+        assert (found.status_code, list(found.json())) == (404, ["error"])
+        bad = await client.post("/restricted/add", json={"numbers": [1, "2"]}, headers=signed_in)
+        assert (bad.status_code, "numbers" in bad.json()["error"]) == (400, True)
+
+
+async def test_a_client_that_cannot_says_why(doozer: Doozer, tmp_path: Path) -> None:
+    """A wrong password, no server, an unknown task: a sentence, and no success."""
+    (tmp_path / "password").write_text("a wrong one", "utf-8")
+    wrong, nowhere = doozer._replace(folder=tmp_path), doozer._replace(url="http://127.0.0.1:9")
+    for who, line in ((wrong, "token"), (nowhere, "token"), (doozer, "lookup --uuid=task_1db8fd1f")):
+        code, printed = await who.run(line)
+        assert (code, printed.startswith("Error: "), printed.count("\n")) == (1, True, 1)

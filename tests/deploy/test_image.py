@@ -1,0 +1,72 @@
+"""The image: what goes into it, and how it runs. There is no engine here: its file is read, not built."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from fnmatch import fnmatch
+
+from tests.deploy.reading import ROOT, TARGET, instructions, words
+
+DOCKERFILE = instructions(ROOT / "Dockerfile")
+FINAL = DOCKERFILE[max(i for i, (name, _) in enumerate(DOCKERFILE) if name == "FROM") :]
+
+_PIN = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
+
+
+def pins(name: str) -> dict[str, str]:
+    """The packages of a lock file and their versions."""
+    return dict(_PIN.findall((ROOT / "requirements" / name).read_text("utf-8")))
+
+
+def sources() -> list[str]:
+    """The files and folders that come from here."""
+    copies = [words(rest) for name, rest in DOCKERFILE if name == "COPY"]
+    return [source for copy in copies if not copy[0].startswith("--from") for source in copy[:-1]]
+
+
+def test_what_is_copied_is_there() -> None:
+    """Each source exists."""
+    assert [source for source in sources() if not (ROOT / source).exists()] == []
+
+
+def test_nothing_but_what_is_copied_is_sent_to_the_builder() -> None:
+    """`.dockerignore` refuses all but the sources: no secret, no store, no history."""
+    rules = [line for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line[0] != "#"]
+    assert rules[0] == "*"
+    assert {rule[1:] for rule in rules if rule[0] == "!"} == set(sources())
+
+
+def test_the_app_in_it_is_the_chain_example() -> None:
+    """Which the other files call ``app.py``."""
+    assert [source for source in sources() if fnmatch(source, "*/app.py")] == [str(TARGET.relative_to(ROOT))]
+
+
+def test_it_is_not_root() -> None:
+    """By a number, which Kubernetes can judge."""
+    (user,) = [rest for name, rest in FINAL if name == "USER"]
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
+
+
+def test_raincheck_gets_the_signals() -> None:
+    """It is started without a shell between, and stopped with the signal that it takes as a request."""
+    run = dict(FINAL)
+    assert json.loads(run["ENTRYPOINT"]) == ["raincheck"]
+    assert json.loads(run["CMD"]) == ["--help"]
+    assert run["STOPSIGNAL"] == "SIGTERM"
+
+
+def test_it_has_what_was_tested() -> None:
+    """Every version in it is the one that the tests run with."""
+    tested = pins("dev.txt")
+    assert {name: version for name, version in pins("run.txt").items() if tested[name] != version} == {}
+
+
+def test_it_has_all_that_raincheck_needs() -> None:
+    """Each dependency of the project, of its sign-in and of its Valkey store is locked for it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    needed = project["dependencies"] + extras["auth"] + extras["valkey"]
+    names = {match[0] for each in needed if (match := re.match(r"[a-z0-9-]+", each))}
+    assert names - pins("run.txt").keys() == set()
