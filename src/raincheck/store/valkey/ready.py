@@ -25,11 +25,8 @@ class Ready:
         loops: dict[asyncio.AbstractEventLoop, list[Waiter]] = {}
         for waiter in woken:
             loops.setdefault(waiter.loop, []).append(waiter)
-        for (
-            loop,
-            waiters,
-        ) in loops.items():  # in one call: nothing gets in between that only the last would see
-            call_into(loop, _wake, waiters)
+        for loop, waiters in loops.items():
+            call_into(loop, _wake, waiters)  # at once: nothing comes in between that only the last would see
 
     def waiter(self, functions: Iterable[str]) -> Waiter:
         """To be told of these functions within its ``with``."""
