@@ -133,6 +133,8 @@ class TestNodes:
         assert sorted(shard_of(claim.job.id) for claim in claims) == alive
         for claim in claims:
             await finish(store, claim)
+        assert await store.lost(10) == []
+        assert await store.alarmed(10) == []
         assert monotonic() - begun < 1.0
         waiting = asyncio.create_task(store.claim("w", ("f",), 100, HOUR, SOON))
         await asyncio.to_thread(victim.start)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from raincheck.errors import StoreUnusable
+from raincheck.store import mask
 from raincheck.store.valkey.address import CLUSTER_SHARDS, Place, connect, parse
 
 
@@ -77,6 +78,18 @@ class TestForms:
         with pytest.raises(StoreUnusable) as caught:
             parse("redis+cluster://user:secret@a:port")
         assert "secret" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("url", "shown"),
+        [
+            ("redis+cluster://u:secret@a:1,b:2?shards=3", "redis+cluster://u:***@a:1,b:2?shards=3"),
+            ("redis+sentinel://a/m?sentinel_password=secret", "redis+sentinel://a/m?sentinel_password=***"),
+            ("redis://a?password=secret", "redis://a?password=***"),
+        ],
+    )
+    def test_a_url_is_shown_without_its_passwords(self, url: str, shown: str) -> None:
+        """Wherever they stand in it."""
+        assert mask(url) == shown
 
 
 class TestConnections:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,8 +34,10 @@ def make_store(url: str) -> Store:
 
 
 def mask(url: str) -> str:
-    """A URL without its password, fit to be shown."""
+    """A URL without its passwords, fit to be shown."""
     parts = urlsplit(url)
-    if parts.password is None:
+    query = re.sub(r"(?<=password=)[^&]*", "***", parts.query)
+    netloc = parts.netloc if parts.password is None else parts.netloc.replace(f":{parts.password}@", ":***@")
+    if (netloc, query) == (parts.netloc, parts.query):
         return url
-    return parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":***@")).geturl()
+    return parts._replace(netloc=netloc, query=query).geturl()

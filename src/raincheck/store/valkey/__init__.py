@@ -132,8 +132,10 @@ class ValkeyStore:
 
     async def _ask_some(self, name: str, *words: Any) -> list[Any]:
         """A script in all shards; if some cannot be reached, what the others say."""
-        asked = (self._ask(name, shard, *words) for shard in self._keys.shards)
-        return sift(await asyncio.gather(*asked, return_exceptions=True))
+        shards = self._keys.shards
+        hasty = len(shards) > 1
+        calls = [Call(name, shard.fixed, lambda replay: words, hasty=hasty) for shard in shards]
+        return sift(await asyncio.gather(*map(self._courier.lane.ask, calls), return_exceptions=True))
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
         if not changes:

@@ -22,8 +22,11 @@ class Ready:
         names = None if functions is None else set(functions)
         with self._lock:
             woken = [w for w in self._waiting if names is None or not names.isdisjoint(w.functions)]
+        loops: dict[asyncio.AbstractEventLoop, list[Waiter]] = {}
         for waiter in woken:
-            call_into(waiter.loop, waiter.event.set)
+            loops.setdefault(waiter.loop, []).append(waiter)
+        for loop, waiters in loops.items():
+            call_into(loop, _wake, waiters)  # at once: nothing comes in between that only the last would see
 
     def waiter(self, functions: Iterable[str]) -> Waiter:
         """To be told of these functions within its ``with``."""
@@ -64,3 +67,8 @@ class Waiter:
         except TimeoutError:
             pass
         self.event.clear()
+
+
+def _wake(waiters: list[Waiter]) -> None:
+    for waiter in waiters:
+        waiter.event.set()

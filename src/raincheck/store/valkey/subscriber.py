@@ -90,12 +90,15 @@ class Subscriber:
 
     def _listen(self, closed: Event) -> None:
         with self._connect() as client, client.pubsub() as pubsub:
+            own = self.own.encode()
             pubsub.subscribe(self._channel, self.own)
             while not closed.is_set():
                 news = pubsub.get_message(timeout=LOOK)
                 if news is None:
                     continue
-                if news["type"] == "subscribe":  # what was said before is not known
+                if (
+                    news["type"] == "subscribe" and news["channel"] == own
+                ):  # what was said before is not known
                     self._signals.tell({})
                     self._ready.tell(None)
                 elif news["type"] == "message":

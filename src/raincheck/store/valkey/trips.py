@@ -146,10 +146,11 @@ class Trips:
         self._nodes.drop(node)
         for parcel in load:
             parcel.replay = True
-            parcel.asked = None
         self._hold(load, translate(error))
 
     def _hold(self, parcels: Sequence[Parcel], error: StoreError) -> None:
+        for parcel in parcels:
+            parcel.asked = None
         if self.last:
             for parcel in parcels:
                 parcel.failed(error)
