@@ -141,10 +141,14 @@ async def test_the_chain_is_done_in_one_attempt_each(calm: Topology) -> None:
 
 
 async def test_both_workers_do_their_part(calm: Topology) -> None:
-    """Of many chains each runs some, and nobody else any."""
-    jobs = await asyncio.gather(*(run(calm.client, CHAIN) for _ in range(50)))
-    ran = {function["worker"] for job in jobs for function in job["functions"]}
-    assert ran == {each["id"] for each in (await calm.client.get("/v1/worker")).json()}
+    """Sooner or later each has run some, and nobody else any."""
+    workers = {each["id"] for each in (await calm.client.get("/v1/worker")).json()}
+    ran: set[str] = set()
+    async with asyncio.timeout(PATIENCE):
+        while ran != workers:
+            jobs = await asyncio.gather(*(run(calm.client, CHAIN) for _ in range(20)))
+            ran |= {function["worker"] for job in jobs for function in job["functions"]}
+            assert ran <= workers
 
 
 async def test_a_job_goes_only_to_a_worker_that_offers_its_function(calm: Topology, tmp_path: Path) -> None:
