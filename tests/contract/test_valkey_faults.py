@@ -78,7 +78,13 @@ class TestOutage:
 
     async def test_a_server_killed_ten_times_loses_nothing(self, own: Server, on_own: Store) -> None:
         """While jobs are submitted and finished: each of them is there, and done once."""
-        killer = Thread(target=lambda: [(own.kill(), own.start()) for _ in range(10)])
+
+        def kill() -> None:
+            for _ in range(10):
+                own.kill()
+                own.start()
+
+        killer = Thread(target=kill)
         finished: list[Job] = []
         killer.start()
         while killer.is_alive():
