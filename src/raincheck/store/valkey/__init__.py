@@ -72,7 +72,7 @@ class ValkeyStore:
             return
         self._courier.start()
         try:
-            for warning in check(await self._send("INFO"), self._address.ack):
+            for warning in check(await self._settings(), self._address.ack):
                 logger.warning(warning)
             await self._begin()
         except BaseException:
@@ -80,6 +80,13 @@ class ValkeyStore:
             raise
         if self._signals.wanted:
             self._subscriber.start()
+
+    async def _settings(self) -> dict[str, Any]:
+        """What the server is set to, as far as it tells."""
+        settings: dict[str, Any] = dict(await self._send("INFO"))
+        with suppress(StoreError):  # many let nobody ask for their configuration
+            settings |= await self._send("CONFIG GET", "appendfsync")
+        return settings
 
     async def _begin(self) -> None:
         """Begin the namespace, or see that it is as we have it."""
