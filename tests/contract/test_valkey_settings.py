@@ -17,7 +17,7 @@ from raincheck.store.base import Duplicate
 from raincheck.store.valkey.checks import check
 from tests.clusters import follows, until
 from tests.contract.steps import SOON, done, draft, later, submission, submit, write
-from tests.servers import Server, server
+from tests.servers import KINDS, Server, server
 
 
 @pytest.fixture
@@ -103,7 +103,9 @@ class TestSettings:
         ("info", "word"),
         [
             ({"aof_enabled": 0}, "appendonly is no"),
-            ({"aof_enabled": 1}, "ack=local"),
+            ({"aof_enabled": 1}, "appendfsync cannot be seen"),
+            ({"aof_enabled": 1, "appendfsync": "everysec"}, "the last second"),
+            ({"aof_enabled": 1, "appendfsync": "no"}, "half a minute"),
             ({"aof_enabled": 1, "maxmemory_policy": "allkeys-lru"}, "deletes jobs"),
         ],
     )
@@ -112,20 +114,68 @@ class TestSettings:
         assert any(word in warning for warning in check({"valkey_version": "8.0.0", **info}, "local"))
 
     @pytest.mark.parametrize(
-        "info", [{"redis_version": "6.2.1"}, {"valkey_version": "9.0", "cluster_enabled": 1}]
+        ("info", "ack", "word"),
+        [
+            ({"redis_version": "6.2.1"}, "local", "redis 6.2.1: raincheck needs 7.0"),
+            ({"redis_version": "7.0.15", "aof_enabled": 1}, "fsync", "redis 7.0.15: ack=fsync needs 7.2"),
+            ({"valkey_version": "9.0", "aof_enabled": 1, "appendfsync": "no"}, "fsync", "appendfsync"),
+            ({"valkey_version": "9.0", "cluster_enabled": 1}, "local", "cluster"),
+        ],
     )
-    def test_a_server_that_will_not_do_is_refused(self, info: dict[str, object]) -> None:
+    def test_a_server_that_will_not_do_is_refused(self, info: dict[str, object], ack: str, word: str) -> None:
         """When it is opened."""
-        with pytest.raises(StoreUnusable):
-            check(info, "local")
+        with pytest.raises(StoreUnusable, match=word):
+            check(info, ack)
 
-    async def test_a_server_that_lets_nobody_in_says_so(self, own: Server) -> None:
-        """And the password that was tried is not told to anybody."""
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize(
+        ("settings", "said"),
+        [
+            ({"appendonly": "no"}, ["appendonly is no"]),
+            ({"appendonly": "yes", "appendfsync": "everysec"}, ["appendfsync is everysec"]),
+            ({"appendonly": "yes", "appendfsync": "always"}, []),
+            (
+                {"appendonly": "yes", "appendfsync": "always", "maxmemory_policy": "allkeys-lfu"},
+                ["maxmemory-policy is allkeys-lfu"],
+            ),
+        ],
+    )
+    async def test_what_a_server_is_set_to_is_said_when_it_is_opened(
+        self,
+        tmp_path: Path,
+        kind: str,
+        settings: dict[str, str],
+        said: list[str],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Nothing, if it loses nothing."""
+        with server(tmp_path, kind, **settings) as own:
+            store = make_store(own.url)
+            await store.open()
+            await store.close()
+        assert [record.getMessage().partition(":")[0] for record in caplog.records] == said
+
+    async def test_who_may_not_ask_for_settings_is_told_so(
+        self, own: Server, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """And the store opens."""
         with own.client() as client:
-            client.config_set("requirepass", "right")
-        with pytest.raises(StoreUnavailable, match="let us in") as refused:
-            await make_store(own.url.replace("redis://", "redis://:wrong@")).open()
-        assert "wrong" not in str(refused.value)
+            client.acl_setuser(
+                "app", enabled=True, passwords="+right", keys="*", channels="*", commands=["+@all", "-config"]
+            )
+        store = make_store(own.url.replace("redis://", "redis://app:right@"))
+        await store.open()
+        await done(store)
+        await store.close()
+        assert "appendfsync cannot be seen" in caplog.text
+
+    @pytest.mark.skipif("redis" not in KINDS, reason="said at the end of the run")
+    async def test_an_old_redis_cannot_wait_for_the_disk(self, tmp_path: Path) -> None:
+        """It is refused when it is opened, with what would do."""
+        with server(tmp_path, "redis", appendonly="yes") as own:
+            store = make_store(f"{own.url}?ack=fsync")
+            with pytest.raises(StoreUnusable, match=r"ack=fsync needs 7\.2"):
+                await store.open()
 
     @pytest.mark.parametrize(
         "url",

@@ -85,11 +85,18 @@ class ValkeyStore:
 
     async def _check(self) -> None:
         """See how every server that has a shard is set."""
-        infos = await asyncio.gather(*(self._send("INFO", key=shard.nothing) for shard in self._keys.shards))
+        settings = await asyncio.gather(*(self._settings(shard.nothing) for shard in self._keys.shards))
         ack, cluster = self._address.ack, self._address.cluster
-        warnings = [each for info in infos for each in check(info, ack, cluster=cluster)]
+        warnings = [warning for each in settings for warning in check(each, ack, cluster=cluster)]
         for warning in dict.fromkeys(warnings):
             logger.warning(warning)
+
+    async def _settings(self, key: str) -> dict[str, Any]:
+        """What the server of a key is set to, as far as it tells."""
+        settings: dict[str, Any] = dict(await self._send("INFO", key=key))
+        with suppress(StoreError):  # many let nobody ask for their configuration
+            settings |= await self._send("CONFIG GET", "appendfsync", key=key)
+        return settings
 
     async def _begin(self) -> None:
         """Begin the namespace, or see that it is as we have it."""

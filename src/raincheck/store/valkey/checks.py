@@ -8,9 +8,18 @@ from typing import Any
 from raincheck.errors import StoreUnusable
 
 OLDEST = {"valkey": (7, 2), "redis": (7, 0)}
+FSYNC_SINCE = (7, 2)
+"""The first with WAITAOF."""
 
 Settings = Mapping[str, Any]
-"""What INFO answers."""
+"""What INFO answers; and ``appendfsync``, if the server lets us ask for it."""
+
+
+_POWER_CUT = {
+    "everysec": "appendfsync is everysec: a power cut may cost the last second of acknowledged jobs",
+    "no": "appendfsync is no: a power cut may cost acknowledged jobs, by half a minute or more",
+    None: "appendfsync cannot be seen: unless it is always, a power cut may cost acknowledged jobs",
+}
 
 
 def check(info: Settings, ack: str, *, cluster: bool = False) -> list[str]:
@@ -20,9 +29,11 @@ def check(info: Settings, ack: str, *, cluster: bool = False) -> list[str]:
     """
     kind = "valkey" if "valkey_version" in info else "redis"
     version = str(info.get(f"{kind}_version", "0"))
-    if _numbers(version) < OLDEST[kind]:
-        oldest = ".".join(map(str, OLDEST[kind]))
-        raise StoreUnusable(f"the server is {kind} {version}; {oldest} is the oldest that works")
+    oldest = FSYNC_SINCE if ack == "fsync" else OLDEST[kind]
+    if _numbers(version) < oldest:
+        what = "ack=fsync" if _numbers(version) >= OLDEST[kind] else "raincheck"
+        needed = ".".join(map(str, oldest))
+        raise StoreUnusable(f"the server is {kind} {version}: {what} needs {needed} or newer")
     if info.get("cluster_enabled") == 1 and not cluster:
         raise StoreUnusable(
             "the server is part of a cluster: say redis+cluster://host:port (or rediss+cluster://), "
@@ -30,6 +41,10 @@ def check(info: Settings, ack: str, *, cluster: bool = False) -> list[str]:
         )
     if ack == "fsync" and not info.get("aof_enabled"):
         raise StoreUnusable("ack=fsync needs a server with appendonly yes: this one syncs nothing to disk")
+    if ack == "fsync" and info.get("appendfsync") == "no":
+        raise StoreUnusable(
+            "ack=fsync needs appendfsync always or everysec: with no, nothing is acknowledged"
+        )
     return list(_warnings(info, ack))
 
 
@@ -45,11 +60,8 @@ def _warnings(info: Settings, ack: str) -> Iterator[str]:
             "appendonly is no: acknowledged jobs survive a crash of servers and workers, but not of the "
             "store; set it to yes"
         )
-    elif ack == "local":
-        yield (
-            "ack=local: with appendfsync everysec a power cut may cost the last second of acknowledged "
-            "jobs; ack=fsync waits for the disk"
-        )
+    elif ack == "local" and (warning := _POWER_CUT.get(info.get("appendfsync"))):
+        yield f"{warning}; set it to always, or give ack=fsync to wait for the disk"
     if ack == "replicated" and not info.get("connected_slaves"):
         yield "ack=replicated, but no replica is connected: nothing will be acknowledged until one is"
 
