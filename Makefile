@@ -95,7 +95,8 @@ lock: setup ## Lock the newest dependencies that are at least a week old
 	$(COMPILE) --group peers --output-file requirements/peers.txt
 	$(COMPILE) --group peers-arq --output-file requirements/peers-arq.txt
 	cd benchmarks/peers/bullmq && npm update --package-lock-only --omit-lockfile-registry-resolved \
-		--no-audit --no-fund --ignore-scripts
+		--no-audit --no-fund --ignore-scripts \
+		--before "$$(python3 -c 'import datetime as d; print(d.date.today() - d.timedelta(7))')"
 
 .PHONY: clean
 clean: ## Remove everything that make can bring back

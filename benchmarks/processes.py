@@ -120,6 +120,7 @@ def call(
 
 def _main(target: str, arguments: str, answer: str) -> None:
     """In the child of `call`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its own children are ended, too
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)
     result = function(**json.loads(arguments))

@@ -15,12 +15,6 @@ from matplotlib import pyplot as plt
 
 from benchmarks.table import number
 
-PANELS = (
-    ("Drain, one worker process, jobs/s", "drain", "{}"),
-    ("Enqueue, 50 callers, jobs/s", "enqueue-together", "{}"),
-    ("Submit to result, p50, ms: less is better", "latency", "{}_p50"),
-    ("POST /v1/job, requests/s", "http", "{}_post"),
-)
 NAMES = {
     "raincheck": "raincheck",
     "celery": "Celery",
@@ -30,8 +24,18 @@ NAMES = {
     "huey": "huey",
     "bullmq": "BullMQ (Node)",
     "pgqueuer": "PgQueuer (PostgreSQL)",
-    "echo": "bare echo",
 }
+BEHIND_FASTAPI = {
+    "raincheck": "raincheck",
+    **{key: f"FastAPI + {NAMES[key]}" for key in ("celery", "taskiq", "arq")},
+    "echo": "FastAPI, bare echo",
+}
+PANELS = (
+    ("Drain, one worker process, jobs/s", "drain", "{}", NAMES),
+    ("Enqueue, 50 callers, jobs/s", "enqueue-together", "{}", NAMES),
+    ("Submit to result, p50, ms: less is better", "latency", "{}_p50", NAMES),
+    ("POST /v1/job, requests/s", "http", "{}_post", BEHIND_FASTAPI),
+)
 OURS, THEIRS, INK = "#2f81c7", "#9aa0a6", "#7d848b"
 STYLE = {
     "svg.fonttype": "none",
@@ -48,17 +52,17 @@ def main(source: str, target: str) -> None:
     """Read the results, draw the panels that there are figures for."""
     found = figures(json.loads(Path(source).read_text()))
     panels = [
-        (title, bars)
-        for title, measure, key in PANELS
-        if len(
-            bars := [
-                (peer, found[measure, key.format(peer)])
-                for peer in NAMES
-                if (measure, key.format(peer)) in found
-            ]
+        (
+            title,
+            {
+                name: found[row]
+                for key, name in names.items()
+                if (row := (measure, which.format(key))) in found
+            },
         )
-        > 1
+        for title, measure, which, names in PANELS
     ]
+    panels = [(title, bars) for title, bars in panels if len(bars) > 1]
     if not panels:
         return
     mpl.rcParams.update(STYLE)
@@ -83,10 +87,10 @@ def figures(document: dict[str, Any]) -> dict[tuple[str, str], float]:
     }
 
 
-def _draw(axis: Any, title: str, bars: list[tuple[str, float]]) -> None:
-    bars = sorted(bars, key=lambda bar: bar[1], reverse="less is better" not in title)
-    names, values = [NAMES[peer] for peer, _ in bars], [value for _, value in bars]
-    colors = [OURS if peer == "raincheck" else THEIRS for peer, _ in bars]
+def _draw(axis: Any, title: str, bars: dict[str, float]) -> None:
+    names = sorted(bars, key=lambda name: bars[name], reverse="less is better" not in title)
+    values = [bars[name] for name in names]
+    colors = [OURS if name == "raincheck" else THEIRS for name in names]
     drawn = axis.barh(names, values, color=colors, height=0.62)
     axis.bar_label(drawn, [number(value) for value in values], padding=4, color=INK)
     axis.set_title(title, loc="left", fontsize=10, fontweight="bold", color=INK)

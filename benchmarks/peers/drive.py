@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from statistics import quantiles
 from typing import cast
@@ -112,9 +112,12 @@ def _working(client: Client, count: int) -> Iterator[list[Child]]:
     log = Path(os.environ["BENCH_FOLDER"]) / "worker.log"
     with ExitStack() as stack:
         children = [stack.enter_context(running(client.worker(), log, {})) for _ in range(count)]
-        yield children
-        for child in children:
-            os.killpg(child.pid, signal.SIGKILL)
+        try:
+            yield children
+        finally:
+            for child in children:
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
 
 
 def _until(client: Client, children: list[Child], least: int) -> tuple[int, float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from benchmarks.figures import Check, Measure, Readings, Row, at_least, at_most, ratio_to
@@ -45,7 +45,7 @@ def measures(place: Place) -> list[Measure]:
 
 
 def _enqueue(place: Place, way: str) -> Measure:
-    peers = place.having(way)
+    peers = [peer for peer in place.peers if way not in peer.lacks]
     title, targets = ENQUEUE[way]
 
     def run() -> Readings:
@@ -63,19 +63,26 @@ def _of_each(peers: Sequence[Peer], ask: Callable[[Peer], Readings], key: str) -
 
 def _rows(peers: Sequence[Peer], unit: str, targets: dict[str, float], *more: Check) -> tuple[Row, ...]:
     """A row for each; raincheck's is held against every other, with a target or without."""
-    others = [peer.key for peer in peers if peer.venv]
-    checks = (*more, *(at_least(targets[key], key) if key in targets else ratio_to(key) for key in others))
-    return tuple(
-        Row(peer.key, peer.name, unit, checks if peer is _raincheck(peers) else ()) for peer in peers
-    )
+    checks = (*more, *_against(peers, targets))
+    return tuple(Row(peer.key, peer.name, unit, _ours(peer, *checks)) for peer in peers)
 
 
-def _raincheck(peers: Sequence[Peer]) -> Peer | None:
-    return next((peer for peer in peers if peer.key == RAINCHECK.key), None)
+def _against(peers: Sequence[Peer], targets: dict[str, float], suffix: str = "") -> Iterator[Check]:
+    for peer in peers:
+        if peer.venv:
+            key = f"{peer.key}{suffix}"
+            yield at_least(targets[peer.key], key) if peer.key in targets else ratio_to(key)
+
+
+def _ours(peer: Peer, *checks: Check) -> tuple[Check, ...]:
+    """Raincheck is held against others, its variants against raincheck, and others against nothing."""
+    if peer.variant:
+        return (ratio_to(RAINCHECK.key),)
+    return checks if peer.key == RAINCHECK.key else ()
 
 
 def _drain(place: Place) -> Measure:
-    two = place.having("two")
+    two = place.systems
 
     def run() -> Readings:
         place.anew(drive.drain)
@@ -100,7 +107,7 @@ def _drain(place: Place) -> Measure:
 
 
 def _chain(place: Place) -> Measure:
-    peers = place.having("chain")
+    peers = [peer for peer in place.systems if "chain" not in peer.lacks]
 
     def run() -> Readings:
         place.anew(drive.chain)
@@ -121,52 +128,38 @@ def _latency(place: Place) -> Measure:
         found = {peer.key: place.latency(peer) for peer in place.peers}
         return {f"{key}_{cut}": readings[cut] for key, readings in found.items() for cut in readings}
 
-    def rows(peer: Peer) -> tuple[Row, Row]:
-        p50, p99 = (at_most(1.0),), (at_most(4.0),)
-        own = peer.key == RAINCHECK.key
-        return (
-            Row(f"{peer.key}_p50", f"{peer.name}, p50", "ms", p50 if own else ()),
-            Row(f"{peer.key}_p99", f"{peer.name}, p99", "ms", p99 if own else ()),
-        )
-
-    every = tuple(row for peer in place.peers for row in rows(peer))
-    return Measure("latency", "Submit to result, idle", every, lambda bench: run())
+    p50 = (at_most(1.0), *_against(place.peers, {}, "_p50"))
+    rows = tuple(
+        Row(f"{peer.key}_{cut}", f"{peer.name}, {cut}", "ms", checks if peer.key == RAINCHECK.key else ())
+        for peer in place.peers
+        for cut, checks in (("p50", p50), ("p99", (at_most(4.0),)))
+    )
+    return Measure("latency", "Submit to result, idle", rows, lambda bench: run())
 
 
 def _memory(place: Place) -> Measure:
-    peers = place.having("two")
+    peers = place.systems
 
     def run() -> Readings:
         idle, many = _of_each(peers, place.latency, "rss"), _of_each(peers, place.drain, "rss")
         return idle | {f"{key}_after": mib for key, mib in many.items()}
 
-    def after(peer: Peer) -> Row:
-        checks = (at_most(MEMORY), at_most(1.1, peer.key)) if peer.key == RAINCHECK.key else ()
-        return Row(f"{peer.key}_after", f"{peer.name}, after {peer.jobs:,} jobs", "MiB", checks)
-
-    rows = tuple(
-        row
-        for peer in peers
-        for row in (
-            Row(
-                peer.key,
-                f"{peer.name}, idle",
-                "MiB",
-                (at_most(MEMORY),) if peer.key == RAINCHECK.key else (),
-            ),
-            after(peer),
+    def of(peer: Peer) -> tuple[Row, Row]:
+        after = f"{peer.name}, after {peer.jobs:,} jobs"
+        flat = _ours(peer, at_most(MEMORY), at_most(1.1, peer.key))
+        return (
+            Row(peer.key, f"{peer.name}, idle", "MiB", _ours(peer, at_most(MEMORY))),
+            Row(f"{peer.key}_after", after, "MiB", flat),
         )
-    )
+
+    rows = tuple(row for peer in peers for row in of(peer))
     return Measure("memory", "Memory of a worker, with its processes", rows, lambda bench: run())
 
 
 def _bytes(place: Place) -> Measure:
-    peers = [peer for peer in place.peers if "two" not in peer.lacks]
+    peers = place.systems
     run = partial(_of_each, peers, place.enqueue, "bytes")
-    rows = tuple(
-        Row(peer.key, peer.name, "B", (at_most(BYTES),) if peer.key == RAINCHECK.key else ())
-        for peer in peers
-    )
+    rows = tuple(Row(peer.key, peer.name, "B", _ours(peer, at_most(BYTES))) for peer in peers)
     return Measure("bytes", "Bytes in the server per queued job", rows, lambda bench: run())
 
 
@@ -188,7 +181,7 @@ def _backlog(place: Place) -> Measure:
 
 
 def _cpu(place: Place) -> Measure:
-    peers = place.having("two")
+    peers = place.systems
 
     def run() -> Readings:
         server = _of_each(peers, place.drain, "server_cpu")
@@ -196,10 +189,7 @@ def _cpu(place: Place) -> Measure:
         return mine | floors.loop(place)
 
     rows = (
-        *(
-            Row(peer.key, peer.name, "µs", (at_most(3.0, "gather"),) if peer.key == RAINCHECK.key else ())
-            for peer in peers
-        ),
+        *(Row(peer.key, peer.name, "µs", _ours(peer, at_most(3.0, "gather"))) for peer in peers),
         *(
             Row(f"{peer.key}_server", f"Valkey, for {peer.name}", "µs")
             for peer in peers

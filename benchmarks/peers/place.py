@@ -57,9 +57,10 @@ class Place(Bench):
         with valkey(self.fresh(), **aof) as url:
             yield f"{url}?ack=fsync" if server == roster.ALWAYS else url
 
-    def having(self, *what: str) -> list[Peer]:
-        """The peers that lack nothing of this."""
-        return [peer for peer in self.peers if not peer.lacks & set(what)]
+    @property
+    def systems(self) -> list[Peer]:
+        """The peers without variants."""
+        return [peer for peer in self.peers if not peer.variant]
 
     def env(self, peer: Peer) -> dict[str, str]:
         """What tells a peer where its server is."""
