@@ -182,6 +182,26 @@ class TestOutage:
         assert (await on_own.counts()).states[State.DONE] == 50
         await assert_no_leaks(on_own)
 
+    async def test_a_removal_whose_answer_was_lost_was_made(self, own: Server, on_own: Store) -> None:
+        """Its caller is told that the job is gone, by his own doing."""
+        jobs = [await done(on_own) for _ in range(60)]
+        cutting = True
+
+        async def cut() -> None:
+            with own.client() as client:
+                while cutting:
+                    await asyncio.to_thread(client.client_kill_filter, _type="normal", skipme=True)
+                    await asyncio.sleep(0.005)
+
+        async def forget() -> list[bool]:
+            nonlocal cutting
+            forgotten = [await on_own.forget(job.id, job.rev, HOUR) for job in jobs]
+            cutting = False
+            return forgotten
+
+        forgotten, _ = await asyncio.gather(forget(), cut())
+        assert forgotten == [True] * 60
+
 
 class TestRefusals:
     """The server is there, and answers with an error."""

@@ -196,9 +196,7 @@ class ValkeyStore:
         return answers
 
     def _extend(self, shard: ShardKeys, words: tuple[Any, ...]) -> Call:
-        hasty = (
-            len(self._keys.shards) > 1
-        )  # the others' leases must not wait for it; the caller asks again soon
+        hasty = len(self._keys.shards) > 1  # others' leases must not wait for it; its worker asks again soon
         call = Call("extend", shard.fixed, lambda replay: words, threaded=True, hasty=hasty)
         self._courier.lane.put(call)
         return call
