@@ -27,7 +27,7 @@ def claims(**changes: Any) -> dict[str, Any]:
         "aud": "raincheck",
         "sub": "ann",
         "iat": now,
-        "exp": now + 60,
+        "exp": now + 3600,
         "scope": "job:read job:write",
     }
     return {name: value for name, value in (good | changes).items() if value is not None}

@@ -201,6 +201,9 @@ async def test_who_has_only_the_public_half_cannot_sign(tmp_path: Path) -> None:
     assert (await auth.verify(token(head=header(alg="EdDSA"), key=key))).subject == "ann"
     with pytest.raises(ConfigError, match="no key here can sign"):
         await auth.issue("ann")
+    users = Auth(secret_file=tmp_path / "public.json", users=tmp_path / "users.json")
+    with pytest.raises(NotFound, match="no key here can sign"):
+        await users.sign_in("ann", "correct horse")
 
 
 class TestEnvironment:

@@ -116,16 +116,22 @@ async def test_what_is_issued_holds(auth: Auth) -> None:
     "good",
     [
         claims(aud=["other", "raincheck"]),
-        claims(exp=NOW + 300.5),
-        claims(iat=NOW - 7200, exp=NOW - 5),
+        claims(exp=NOW + 3600.5),
         claims(nbf=NOW),
         claims(extra={"x": [1]}, jti="1"),
     ],
-    ids=["several audiences", "a fraction", "a clock a little late", "nbf", "more claims"],
+    ids=["several audiences", "a fraction", "nbf", "more claims"],
 )
 async def test_other_good_ones_hold(auth: Auth, good: dict[str, Any]) -> None:
     """What a standard lets a token say, it may say."""
     assert (await auth.verify(token(good))).subject == "ann"
+
+
+async def test_clocks_may_differ_a_little(auth: Auth) -> None:
+    """By less than half a minute, either way."""
+    now = int(time.time())
+    for late_or_early in (claims(iat=now - 60, exp=now - 10), claims(iat=now + 20), claims(nbf=now + 20)):
+        assert (await auth.verify(token(late_or_early))).subject == "ann"
 
 
 @pytest.mark.parametrize("bad", CLAIMS.values(), ids=CLAIMS)

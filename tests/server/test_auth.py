@@ -330,7 +330,7 @@ class TestWithoutUsers:
         ("auth", "said"),
         [
             (None, "no sign-in is configured"),
-            ({"secret": SECRET}, "no users"),
+            ({"secret": SECRET}, "no users here"),
             (
                 {"jwks_url": "https://issuer.example/keys", "issuer": "https://issuer.example"},
                 "https://issuer.example",

@@ -118,7 +118,8 @@ class Auth:
         """A token for a user, with all scopes that are theirs or those named in ``scope``.
 
         ``address`` is where the user asks from; who sends wrong passwords has to wait. Raises
-        `NotSignedIn`, `TooManyAttempts`, or `InvalidInput` for a scope that is not theirs.
+        `NotSignedIn`, `TooManyAttempts`, `InvalidInput` for a scope that is not theirs, or `NotFound` if
+        nobody can sign in here.
         """
         return await self._service.sign_in(username, password, scope, address)
 

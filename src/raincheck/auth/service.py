@@ -15,7 +15,7 @@ from raincheck.auth.throttle import Throttle
 from raincheck.auth.tokens import Identity, Rules, Verified, issue, key_id, verify
 from raincheck.auth.users import User, Users, users_in
 from raincheck.clock import monotonic, now
-from raincheck.errors import ConfigError, Fault, InvalidInput, NotAllowed, NotSignedIn
+from raincheck.errors import ConfigError, Fault, InvalidInput, NotAllowed, NotFound, NotSignedIn
 
 if TYPE_CHECKING:
     from raincheck.auth import Auth
@@ -59,9 +59,13 @@ class Service:
 
     async def sign_in(self, username: str, password: str, scope: str | None, address: str) -> Token:
         """What `Auth.sign_in` does."""
-        await self._refresh()
+        if self._issuer is not None:
+            raise NotFound(f"tokens for this server come from {self._auth.issuer}: sign in there")
         if self._users is None:
-            raise ConfigError("no file of users is configured")
+            raise NotFound("there are no users here: configure a file of users, made by raincheck user add")
+        await self._refresh()
+        if self._keys.signing is None:
+            raise NotFound("no key here can sign a token: sign in where there is one")
         self._throttle.attempt(username, address)
         user = self._users.value.find(username)
         hashed = None if user is None else user.password
