@@ -41,7 +41,8 @@ def main() -> int:
                 "versions": machine.versions(),
                 "settings": machine.settings(bench),
             }
-            for line in (*report.introduction(facts), *_warnings(facts["machine"], options.only)):
+            warnings = (*_warnings(facts["machine"], options.only), report.caution(facts))
+            for line in filter(None, (*report.introduction(facts), *warnings)):
                 console.print(line, markup=False)
             measures = [MEASURES[name] for name in MEASURES if name in (options.only or MEASURES)]
             results = run_all(measures, bench, repeat, console)
@@ -75,8 +76,6 @@ def _options() -> argparse.Namespace:
 
 def _warnings(facts: dict[str, float], only: list[str] | None) -> list[str]:
     said = []
-    if facts["load_before"] > 0.5 * facts["cores"]:
-        said.append("The machine is busy: expect little of these figures.")
     if facts["fsync_4k_ms"] < machine.HARDLY_A_DISK:
         said.append("That is no disk: choose another folder with --folder, or durability costs nothing.")
     if load.generator() != "wrk" and "http" in (only or MEASURES):

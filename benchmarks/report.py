@@ -43,6 +43,13 @@ def show(results: Sequence[Result], console: Console) -> None:
     console.print(summary(results))
 
 
+def caution(facts: dict[str, Any]) -> str:
+    """What is to be said of a machine that had other work; nothing of one that had not."""
+    machine = facts["machine"]
+    busy = machine["load_before"] > 0.5 * machine["cores"]
+    return "The machine was busy: expect little of these figures." if busy else ""
+
+
 def summary(results: Sequence[Result]) -> str:
     """How many targets are met."""
     met = [
@@ -73,7 +80,12 @@ def write(
 def _markdown(facts: dict[str, Any], results: Sequence[Result], overview: Sequence[str]) -> Iterator[str]:
     runs = f"medians of {facts['repeat']} runs" if facts["repeat"] > 1 else "one run"
     quick = ", a fifth of the size" if facts["quick"] else ""
-    yield from ("# Benchmarks", "", f"{facts['date']}, {runs}{quick}. {summary(results)}", "")
+    yield from (
+        "# Benchmarks",
+        "",
+        f"{facts['date']}, {runs}{quick}. {summary(results)} {caution(facts)}".rstrip(),
+        "",
+    )
     yield from (f"- {line}" for line in introduction(facts))
     yield from ("", *overview)
     yield f"| {' | '.join(HEADINGS)} |"

@@ -43,7 +43,7 @@ def main() -> int:
                 "versions": versions.found(peers),
                 "settings": versions.settings(peers),
             }
-            for line in report.introduction(facts):
+            for line in filter(None, (*report.introduction(facts), report.caution(facts))):
                 console.print(line, markup=False)
             with place.open():
                 chosen = [each for each in measures(place) if each.name in (options.only or [each.name])]

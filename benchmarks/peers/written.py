@@ -59,7 +59,7 @@ def _renew(facts: dict[str, Any], summary: str, table: Sequence[str]) -> None:
     machine = next(report.introduction(facts))
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    new = "\n".join((f"{facts['date']}. {summary} {machine}.", "", *table))
+    new = "\n".join((f"{facts['date']}. {summary} {machine}. {report.caution(facts)}".rstrip(), "", *table))
     PAGE.write_text(f"{before}{BEGIN}\n\n{new}\n\n{END}{after}", "utf-8")
 
 

@@ -3,7 +3,7 @@
 from benchmarks.figures import Measure, Readings, Row, at_least, at_most, lines, ratio_to
 from benchmarks.peers import written
 from benchmarks.peers.roster import Peer
-from benchmarks.report import summary
+from benchmarks.report import caution, summary
 from benchmarks.run import Result
 from benchmarks.table import Cells, cells
 
@@ -65,3 +65,9 @@ def test_the_overview_has_a_dash_for_what_a_peer_lacks() -> None:
         "| Ours | 1,234 | 30 |",
         "| Theirs | - | 10 |",
     ]
+
+
+def test_a_busy_machine_is_owned_up_to() -> None:
+    """Figures of a machine that had other work come with a warning."""
+    assert "busy" in caution({"machine": {"load_before": 1.1, "cores": 2}})
+    assert caution({"machine": {"load_before": 0.9, "cores": 2}}) == ""
