@@ -27,7 +27,7 @@ from raincheck.store.valkey.checks import check
 from raincheck.store.valkey.claims import Claims, Demand, sift
 from raincheck.store.valkey.courier import Courier
 from raincheck.store.valkey.keys import Keys, ShardKeys, packed, unpacked
-from raincheck.store.valkey.parcels import Call, Commit
+from raincheck.store.valkey.parcels import PATIENCE, Call, Commit
 from raincheck.store.valkey.ready import Ready
 from raincheck.store.valkey.reservations import Reservations
 from raincheck.store.valkey.subscriber import Subscriber, message
@@ -46,6 +46,7 @@ WORKER_MEMORY = 60.0
 """Seconds for which a worker that fell silent is still shown."""
 
 EXTEND_TIMEOUT = 5.0
+EXTEND_PATIENCE = 0.5
 
 _encode_worker = msgspec.msgpack.Encoder().encode
 _decode_worker = msgspec.msgpack.Decoder(WorkerInfo).decode
@@ -140,8 +141,8 @@ class ValkeyStore:
     async def _ask_some(self, name: str, *words: Any) -> list[Any]:
         """A script in all shards; if some cannot be reached, what the others say."""
         shards = self._keys.shards
-        hasty = len(shards) > 1
-        calls = [Call(name, shard.fixed, lambda replay: words, hasty=hasty) for shard in shards]
+        patience = 0.0 if len(shards) > 1 else PATIENCE
+        calls = [Call(name, shard.fixed, lambda replay: words, patience=patience) for shard in shards]
         return sift(await asyncio.gather(*map(self._courier.lane.ask, calls), return_exceptions=True))
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
@@ -196,8 +197,9 @@ class ValkeyStore:
         return answers
 
     def _extend(self, shard: ShardKeys, words: tuple[Any, ...]) -> Call:
-        hasty = len(self._keys.shards) > 1  # others' leases must not wait for it; its worker asks again soon
-        call = Call("extend", shard.fixed, lambda replay: words, threaded=True, hasty=hasty)
+        # the leases of others must not wait for a shard that is away; its worker asks again soon
+        patience = EXTEND_PATIENCE if len(self._keys.shards) > 1 else PATIENCE
+        call = Call("extend", shard.fixed, lambda replay: words, threaded=True, patience=patience)
         self._courier.lane.put(call)
         return call
 

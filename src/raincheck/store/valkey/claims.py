@@ -17,7 +17,7 @@ from raincheck.model import Claim
 from raincheck.store.valkey import wire
 from raincheck.store.valkey.courier import Courier
 from raincheck.store.valkey.keys import Keys, ShardKeys, packed
-from raincheck.store.valkey.parcels import Call
+from raincheck.store.valkey.parcels import PATIENCE, Call
 
 SHARE = -1
 """How many of a function to take: the script shares out by itself."""
@@ -116,9 +116,9 @@ class Claims:
     async def _peek(self, demand: Demand) -> list[Head]:
         """The heads of all queues; those of shards that cannot be reached are left out, unless none can."""
         shards = self._keys.shards
-        answers = await self._peek_at(shards, demand, hasty=True)
+        answers = await self._peek_at(shards, demand, 0.0)
         if all(isinstance(answer, StoreError) for answer in answers):
-            answers = await self._peek_at(shards, demand, hasty=False)
+            answers = await self._peek_at(shards, demand, PATIENCE)
         sift(answers)
         return [
             Head(function, float(row[0]), float(row[1] or math.inf), shard.number, row[2:])
@@ -127,11 +127,13 @@ class Claims:
             for function, row in zip(demand.functions, rows, strict=True)
         ]
 
-    async def _peek_at(self, shards: list[ShardKeys], demand: Demand, *, hasty: bool) -> list[Any]:
+    async def _peek_at(self, shards: list[ShardKeys], demand: Demand, patience: float) -> list[Any]:
         calls = []
         for shard in shards:
             keys = [*shard.fixed, *(key for function in demand.functions for key in shard.queue(function))]
-            calls.append(Call("peek", keys, lambda replay: (demand.limit, *demand.functions), hasty=hasty))
+            calls.append(
+                Call("peek", keys, lambda replay: (demand.limit, *demand.functions), patience=patience)
+            )
         return await asyncio.gather(*map(self._courier.lane.ask, calls), return_exceptions=True)
 
 

@@ -17,15 +17,12 @@ from raincheck.store.valkey import wire
 from raincheck.store.valkey.address import Address
 from raincheck.store.valkey.keys import Keys, ShardKeys
 from raincheck.store.valkey.nodes import make_nodes
-from raincheck.store.valkey.parcels import Call, Commit, Parcel
+from raincheck.store.valkey.parcels import PATIENCE, Call, Commit, Parcel
 from raincheck.store.valkey.ready import Ready
 from raincheck.store.valkey.subscriber import message
 from raincheck.store.valkey.trips import Trips
 
 logger = logging.getLogger("raincheck.store")
-
-PATIENCE = 4.0
-"""Seconds for which a parcel is sent again, before its caller hears of it."""
 
 MAX_CHANGES = 500
 """Changes in one script call: the server does nothing else meanwhile."""
@@ -66,9 +63,9 @@ class Courier:
         self.nodes.close()
 
     def _serve(self, batch: list[Request[Any]]) -> None:
-        until = clock.monotonic() + PATIENCE
-        parcels = [self._call(each, until) for each in batch if isinstance(each, Call) and not each.idle]
-        parcels += self._commits([each for each in batch if isinstance(each, Commit)], until)
+        now = clock.monotonic()
+        parcels = [self._call(each, now) for each in batch if isinstance(each, Call) and not each.idle]
+        parcels += self._commits([each for each in batch if isinstance(each, Commit)], now + PATIENCE)
         self._carry(self._trips.waiting.sort(parcels))
 
     def _carry(self, parcels: list[Parcel]) -> None:
@@ -88,13 +85,13 @@ class Courier:
             self._signals.tell(news)
         answers.give()
 
-    def _call(self, call: Call, until: float) -> Parcel:
+    def _call(self, call: Call, now: float) -> Parcel:
         def settle(answer: Any) -> None:
             self._answers.add(call, answer)
 
         slot = self.nodes.slot(call.keys[0] if call.keys else self._keys.config)
         return Parcel(
-            call.script, call.keys, call.words, settle, settle, slot=slot, until=until, hasty=call.hasty
+            call.script, call.keys, call.words, settle, settle, slot=slot, until=now + call.patience
         )
 
     def _commits(self, commits: list[Commit], until: float) -> Iterator[Parcel]:
@@ -150,7 +147,7 @@ class Courier:
             self._see_time(before, answer[0] + answer[1] / 1e6, clock.now())
 
         slot = self.nodes.slot(self._keys.config)
-        return Parcel(None, (), words, done, lambda error: None, slot=slot, until=0.0, hasty=True)
+        return Parcel(None, (), words, done, lambda error: None, slot=slot, until=0.0)
 
     def _see_time(self, before: float, server: float, after: float) -> None:
         """Set our clock by the server's, unless the two may agree already."""

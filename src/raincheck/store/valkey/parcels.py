@@ -13,6 +13,9 @@ from raincheck.store.valkey import wire
 from raincheck.store.valkey.address import Place
 from raincheck.store.valkey.scripts import script
 
+PATIENCE = 4.0
+"""Seconds for which most calls are sent again."""
+
 SHORTEST, LONGEST = 0.02, 0.5
 """Seconds of a pause before parcels of a slot are sent again: at first, and at most."""
 
@@ -23,8 +26,8 @@ Words = Callable[[bool], Sequence[Any]]
 class Call(Request[Any]):
     """A script call, or a plain command (``keys`` then only tell where to).
 
-    ``given_up`` gets the answer that nobody waits for any more. A ``hasty`` call is rather refused
-    than sent again later.
+    ``given_up`` gets the answer that nobody waits for any more. It is sent again for ``patience``
+    seconds, before its caller hears of it.
     """
 
     def __init__(
@@ -35,14 +38,14 @@ class Call(Request[Any]):
         *,
         given_up: Callable[[Any], None] | None = None,
         threaded: bool = False,
-        hasty: bool = False,
+        patience: float = PATIENCE,
     ) -> None:
         super().__init__(threaded=threaded)
         self.script = script
         self.keys = keys
         self.words = words
         self.given_up = given_up
-        self.hasty = hasty
+        self.patience = patience
 
     def abandoned(self, answer: Any) -> None:
         if self.given_up is not None:
@@ -81,7 +84,6 @@ class Parcel:
         *,
         slot: int,
         until: float,
-        hasty: bool = False,
     ) -> None:
         self.script = script
         self.keys = keys
@@ -90,7 +92,6 @@ class Parcel:
         self.failed = failed
         self.slot = slot
         self.until = until
-        self.hasty = hasty
         self.asked: Place | None = None
         self.replay = False
 
@@ -135,7 +136,7 @@ class Waiting:
             waits = self._lines.get(parcel.slot)
             if waits is None or waits.at <= now:
                 ready.append(parcel)
-            elif parcel.hasty:
+            elif waits.at > parcel.until:
                 parcel.failed(waits.error)
             else:
                 waits.parcels.append(parcel)
@@ -149,7 +150,7 @@ class Waiting:
                 line.pause = min(2 * line.pause, LONGEST)
                 line.at = clock.monotonic() + line.pause * (0.5 + clock.chance())
                 line.error = error
-            if parcel.hasty or line.at > parcel.until:
+            if line.at > parcel.until:
                 parcel.failed(error)
             else:
                 line.parcels.append(parcel)
