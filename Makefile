@@ -41,13 +41,14 @@ fmt: setup ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format
 
 .PHONY: check
-check: setup ## Look without running: format, lint, types, layers, spelling, drawings
+check: setup ## Look without running: format, lint, types, layers, spelling, what is generated
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
 	$(BIN)/python tools/state_diagram.py --check
+	$(BIN)/python tools/twin.py --check
 
 .PHONY: test
 test: check ## Check, then run every test
@@ -64,6 +65,10 @@ bench: setup ## Measure against the peers
 .PHONY: docs
 docs: setup ## Regenerate what the docs take from the code
 	$(BIN)/python tools/state_diagram.py
+
+.PHONY: twin
+twin: setup ## Regenerate the blocking client from the async one
+	$(BIN)/python tools/twin.py
 
 .PHONY: lock
 lock: setup ## Lock the newest dependencies that are at least a week old

@@ -13,6 +13,7 @@ from raincheck.version import VERSION
 
 if TYPE_CHECKING:
     from raincheck.app import App
+    from raincheck.client import AsyncClient, AsyncJobHandle, Client, JobHandle
     from raincheck.context import Context
     from raincheck.documents import JobDocument
     from raincheck.errors import (
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
         RaincheckError,
         RetryLater,
         StoreError,
+        Unfinished,
+        Unreachable,
         WrongState,
     )
     from raincheck.functions import Function, step
@@ -36,6 +39,9 @@ __version__ = VERSION
 
 __all__ = [
     "App",
+    "AsyncClient",
+    "AsyncJobHandle",
+    "Client",
     "Context",
     "DoNotRetry",
     "Function",
@@ -44,6 +50,7 @@ __all__ = [
     "JobCancelled",
     "JobDocument",
     "JobFailed",
+    "JobHandle",
     "Limits",
     "NotFound",
     "RaincheckError",
@@ -52,6 +59,8 @@ __all__ = [
     "State",
     "Step",
     "StoreError",
+    "Unfinished",
+    "Unreachable",
     "Worker",
     "WrongState",
     "step",
@@ -59,9 +68,13 @@ __all__ = [
 
 _HOMES = {
     "App": "app",
+    "AsyncClient": "client",
+    "AsyncJobHandle": "client",
+    "Client": "client",
     "Context": "context",
     "Function": "functions",
     "JobDocument": "documents",
+    "JobHandle": "client",
     "Limits": "limits",
     "RetryOptions": "model",
     "State": "model",

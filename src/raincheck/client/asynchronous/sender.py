@@ -1,0 +1,104 @@
+"""Sending a request until it is answered: signed in, and again where that may help."""
+
+from __future__ import annotations
+
+import re
+from math import inf
+
+import httpx2
+
+from raincheck.client.answers import Reply, error_of
+from raincheck.client.asynchronous.seam import TokenSource, sleep
+from raincheck.client.asynchronous.signin import SignIn
+from raincheck.client.patience import Lost, Patience
+from raincheck.client.requests import Request, host_of
+from raincheck.client.token import Login
+from raincheck.errors import Unreachable
+
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
+_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout)
+_HOPELESS = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
+_UNAUTHORIZED = 401
+
+_LIMITS = httpx2.Limits(max_connections=500, max_keepalive_connections=100)
+"""Each request that waits has a connection of its own; those over the limit wait for one."""
+
+
+class AsyncSender:
+    """Sends requests to one server."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | TokenSource | None,
+        login: Login | None,
+        patience: float,
+        timeout: float,
+        http: httpx2.AsyncClient | None,
+    ) -> None:
+        host = host_of(url)
+        self.url = url.rstrip("/")
+        self._patience = patience
+        self._timeout = timeout
+        self._ours = http is None
+        local = host in ("localhost", "127.0.0.1", "::1")  # a proxy cannot know what is local here
+        self._http = http or httpx2.AsyncClient(trust_env=not local, limits=_LIMITS)
+        given, source = (token, None) if token is None or isinstance(token, str) else (None, token)
+        self._sign_in = SignIn(self._send_unsigned, login, source, given)
+
+    async def aclose(self) -> None:
+        """Close the connections, unless whoever made them looks after them."""
+        if self._ours:
+            await self._http.aclose()
+
+    async def send(self, request: Request, patience: float | None = None) -> Reply:
+        """The answer to a request. Raises the error that it is, or `Unreachable` if there is none.
+
+        It is sent again where that is safe and may help, until the patience is at its end, or as many
+        seconds have passed; those that the request itself may wait are not counted.
+        """
+        return await self._send(request, True, inf if patience is None else patience)
+
+    async def _send_unsigned(self, request: Request) -> Reply:
+        return await self._send(request, False, inf)
+
+    async def _send(self, request: Request, signed: bool, seconds: float) -> Reply:
+        patience = Patience(min(self._patience, seconds) + request.seconds)
+        while True:
+            outcome = await (self._signed(request) if signed else self._once(request, None))
+            if isinstance(outcome, Reply) and outcome.ok:
+                return outcome
+            pause = patience.pause(request, outcome)
+            if pause is None:
+                raise outcome.error if isinstance(outcome, Lost) else error_of(outcome, self.url)
+            await sleep(pause)
+
+    async def _signed(self, request: Request) -> Reply | Lost:
+        token = await self._sign_in.token()
+        outcome = await self._once(request, token)
+        if isinstance(outcome, Lost) or outcome.status != _UNAUTHORIZED or not self._sign_in.renewable:
+            return outcome
+        return await self._once(request, await self._sign_in.token(refused=token))
+
+    async def _once(self, request: Request, token: str | None) -> Reply | Lost:
+        try:
+            answer = await self._http.request(
+                request.method,
+                f"{self.url}{request.path}",
+                params=request.params or None,
+                content=request.body,
+                headers=request.headers if token is None else _signed_headers(request, token),
+                timeout=httpx2.Timeout(self._timeout, read=self._timeout + request.seconds, pool=None),
+            )
+        except httpx2.TransportError as error:
+            reason = _ERRNO.sub("", str(error)) or type(error).__name__
+            failure = Unreachable(f"no server answers at {self.url}: {reason}")
+            if isinstance(error, _HOPELESS):
+                raise failure from None
+            return Lost(failure, not isinstance(error, _NOT_SENT))
+        return Reply(answer.status_code, answer.headers, answer.content)
+
+
+def _signed_headers(request: Request, token: str) -> dict[str, str]:
+    return {**request.headers, "Authorization": f"Bearer {token}"}
