@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from raincheck.client import Client
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -21,6 +24,12 @@ class Connection:
     """Where the server is."""
     json: Annotated[bool, Parameter(show_default=False)] = False
     """Print JSON, and nothing else, to stdout."""
+
+    def client(self) -> Client:
+        """A client of the server. What fails is told at once, and not tried again."""
+        from raincheck.client import Client  # only commands that ask a server load it
+
+        return Client(self.url, patience=0.0)
 
 
 HERE = Connection()

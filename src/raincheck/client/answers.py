@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -77,12 +78,16 @@ def error_of(reply: Reply, url: str) -> RaincheckError:
     """The error that an answer is."""
     problem = _problem(reply)
     if problem is None:
-        said = f"{url} answered {reply.status}, which is not the answer of a raincheck server"
-        return Unreachable(said)
+        said = f"{reply.status} {_phrase(reply.status)}".rstrip()
+        return Unreachable(f"{url} answered {said}, which is not the answer of a raincheck server")
     job = _JOB.search(problem.instance or "")
     error = _ended(job[1], problem) if job else _ERRORS.get(problem.type, _refused)(problem, reply)
     error.problem = problem
     return error
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase if status in {*HTTPStatus} else ""
 
 
 def _problem(reply: Reply) -> Problem | None:
