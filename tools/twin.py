@@ -29,6 +29,9 @@ WORDS = {
 }
 """What is said otherwise in blocking code, in code and in docstrings alike."""
 
+MEND = ("--select=I,F401,C416,SIM117", "--fix-only", "--unsafe-fixes", "--quiet")
+"""What is then left to put in order: imports, and what can be said more plainly without await."""
+
 
 def twins() -> Iterator[tuple[Path, str]]:
     """The generated files, and what is to be in them."""
@@ -44,7 +47,7 @@ def blocking(source: Path, path: Path) -> str:
     text = HEAD.format(source=source.relative_to(ROOT).as_posix()) + source.read_text("utf-8")
     for pattern, replacement in WORDS.items():
         text = re.sub(pattern, replacement, text)
-    return _ruff("format", path, _ruff("check", path, text, "--select=I,F401", "--fix-only", "--quiet"))
+    return _ruff("format", path, _ruff("check", path, text, *MEND))
 
 
 def _ruff(command: str, path: Path, text: str, *options: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import ssl
 from math import inf
 
 import httpx2
 
 from raincheck.client.answers import Reply, error_of
-from raincheck.client.asynchronous.seam import TokenSource, sleep
+from raincheck.client.asynchronous.seam import Lock, TokenSource, apart, sleep
 from raincheck.client.asynchronous.signin import SignIn
 from raincheck.client.patience import Lost, Patience
 from raincheck.client.requests import Request, host_of
@@ -42,15 +43,17 @@ class AsyncSender:
         self._patience = patience
         self._timeout = timeout
         self._ours = http is None
-        local = host in ("localhost", "127.0.0.1", "::1")  # a proxy cannot know what is local here
-        self._http = http or httpx2.AsyncClient(trust_env=not local, limits=_LIMITS)
+        self._local = host in ("localhost", "127.0.0.1", "::1")
+        self._http = http
+        self._lock = Lock()
         given, source = (token, None) if token is None or isinstance(token, str) else (None, token)
         self._sign_in = SignIn(self._send_unsigned, login, source, given)
 
     async def aclose(self) -> None:
         """Close the connections, unless whoever made them looks after them."""
-        if self._ours:
+        if self._ours and self._http is not None:
             await self._http.aclose()
+            self._http = None
 
     async def send(self, request: Request, patience: float | None = None) -> Reply:
         """The answer to a request. Raises the error that it is, or `Unreachable` if there is none.
@@ -82,8 +85,9 @@ class AsyncSender:
         return await self._once(request, await self._sign_in.token(refused=token))
 
     async def _once(self, request: Request, token: str | None) -> Reply | Lost:
+        http = await self._connected()
         try:
-            answer = await self._http.request(
+            answer = await http.request(
                 request.method,
                 f"{self.url}{request.path}",
                 params=request.params or None,
@@ -98,6 +102,19 @@ class AsyncSender:
                 raise failure from None
             return Lost(failure, not isinstance(error, _NOT_SENT))
         return Reply(answer.status_code, answer.headers, answer.content)
+
+    async def _connected(self) -> httpx2.AsyncClient:
+        async with self._lock:
+            if self._http is None:
+                self._http = await apart(self._connect)
+            return self._http
+
+    def _connect(self) -> httpx2.AsyncClient:
+        """Connections to be; for https it reads all the certificates that the machine trusts."""
+        plain = self._local and self.url.startswith("http:")
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True
+        proxies = not self._local  # a proxy cannot know what is local here
+        return httpx2.AsyncClient(verify=trust, trust_env=proxies, limits=_LIMITS)
 
 
 def _signed_headers(request: Request, token: str) -> dict[str, str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TypeVar
 
-__all__ = ["Lock", "TokenSource", "ask", "sleep"]
+__all__ = ["Lock", "TokenSource", "apart", "ask", "sleep"]
+
+T = TypeVar("T")
 
 TokenSource = Callable[[], str]
 """Where a token comes from: a function."""
@@ -16,6 +19,11 @@ Lock = threading.Lock
 def sleep(seconds: float) -> None:
     """Do nothing for a while."""
     threading.Event().wait(seconds)
+
+
+def apart(make: Callable[[], T]) -> T:
+    """Call what blocks: here, everything may."""
+    return make()
 
 
 def ask(source: TokenSource) -> str:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import re
+import ssl
 from math import inf
 
 import httpx2
 
 from raincheck.client.answers import Reply, error_of
-from raincheck.client.blocking.seam import TokenSource, sleep
+from raincheck.client.blocking.seam import Lock, TokenSource, apart, sleep
 from raincheck.client.blocking.signin import SignIn
 from raincheck.client.patience import Lost, Patience
 from raincheck.client.requests import Request, host_of
@@ -43,15 +44,17 @@ class Sender:
         self._patience = patience
         self._timeout = timeout
         self._ours = http is None
-        local = host in ("localhost", "127.0.0.1", "::1")  # a proxy cannot know what is local here
-        self._http = http or httpx2.Client(trust_env=not local, limits=_LIMITS)
+        self._local = host in ("localhost", "127.0.0.1", "::1")
+        self._http = http
+        self._lock = Lock()
         given, source = (token, None) if token is None or isinstance(token, str) else (None, token)
         self._sign_in = SignIn(self._send_unsigned, login, source, given)
 
     def close(self) -> None:
         """Close the connections, unless whoever made them looks after them."""
-        if self._ours:
+        if self._ours and self._http is not None:
             self._http.close()
+            self._http = None
 
     def send(self, request: Request, patience: float | None = None) -> Reply:
         """The answer to a request. Raises the error that it is, or `Unreachable` if there is none.
@@ -83,8 +86,9 @@ class Sender:
         return self._once(request, self._sign_in.token(refused=token))
 
     def _once(self, request: Request, token: str | None) -> Reply | Lost:
+        http = self._connected()
         try:
-            answer = self._http.request(
+            answer = http.request(
                 request.method,
                 f"{self.url}{request.path}",
                 params=request.params or None,
@@ -99,6 +103,19 @@ class Sender:
                 raise failure from None
             return Lost(failure, not isinstance(error, _NOT_SENT))
         return Reply(answer.status_code, answer.headers, answer.content)
+
+    def _connected(self) -> httpx2.Client:
+        with self._lock:
+            if self._http is None:
+                self._http = apart(self._connect)
+            return self._http
+
+    def _connect(self) -> httpx2.Client:
+        """Connections to be; for https it reads all the certificates that the machine trusts."""
+        plain = self._local and self.url.startswith("http:")
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True
+        proxies = not self._local  # a proxy cannot know what is local here
+        return httpx2.Client(verify=trust, trust_env=proxies, limits=_LIMITS)
 
 
 def _signed_headers(request: Request, token: str) -> dict[str, str]:
