@@ -63,6 +63,14 @@ def test_retry_after_is_the_shortest_pause(as_date: bool) -> None:
     assert Patience(3).pause(OFTEN, reply(503, retry_after=said)) is None
 
 
+def test_what_a_server_was_asked_to_wait_costs_no_patience() -> None:
+    """A try that never reached it does."""
+    waiting = Request(path="/", wait=20)
+    assert Patience(5).pause(waiting, SENT, 24) is not None
+    assert Patience(5).pause(waiting, SENT, 26) is None
+    assert Patience(5).pause(waiting, NOT_SENT, 6) is None
+
+
 @pytest.mark.parametrize("said", ["", "soon", "-1", "Wed, 99 Nov 2026 00:00:00 GMT"])
 def test_a_retry_after_that_says_nothing_is_ignored(said: str) -> None:
     """The pause is as ever."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from raincheck.client.answers import Reply
 from raincheck.client.requests import Request
-from raincheck.clock import chance, monotonic
+from raincheck.clock import chance
 from raincheck.errors import Unreachable
 
 FIRST_PAUSE = 0.2
@@ -27,16 +27,17 @@ class Lost(NamedTuple):
 
 
 class Patience:
-    """How long a request is tried, in seconds from now."""
+    """How many seconds may be lost on one request, by tries that fail and the pauses after them."""
 
     def __init__(self, seconds: float) -> None:
-        self._until = monotonic() + seconds
+        self._left = seconds
         self._tries = 0
 
-    def pause(self, request: Request, outcome: Reply | Lost) -> float | None:
-        """Seconds until the next try; None if there shall be none.
+    def pause(self, request: Request, outcome: Reply | Lost, took: float = 0.0) -> float | None:
+        """Seconds until the next try, when one has failed that took as long; None if there shall be none.
 
-        Chance spreads the pauses over all of their length, lest many clients come back at once.
+        What the server was asked to wait is not lost. Chance spreads pauses over all of their
+        length, lest many clients come back at once.
         """
         if not _may_repeat(request, outcome):
             return None
@@ -45,7 +46,9 @@ class Patience:
         pause = chance() * longest
         if isinstance(outcome, Reply):
             pause += outcome.retry_after or 0.0
-        return pause if monotonic() + pause < self._until else None
+        arrived = isinstance(outcome, Reply) or outcome.sent
+        self._left -= pause + max(took - (request.seconds if arrived else 0.0), 0.0)
+        return pause if self._left > 0 else None
 
 
 def _may_repeat(request: Request, outcome: Reply | Lost) -> bool:

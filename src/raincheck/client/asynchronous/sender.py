@@ -14,6 +14,7 @@ from raincheck.client.asynchronous.signin import SignIn
 from raincheck.client.patience import Lost, Patience
 from raincheck.client.requests import Request, host_of
 from raincheck.client.token import Login
+from raincheck.clock import monotonic
 from raincheck.errors import Unreachable
 
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
@@ -58,8 +59,8 @@ class AsyncSender:
     async def send(self, request: Request, patience: float | None = None) -> Reply:
         """The answer to a request. Raises the error that it is, or `Unreachable` if there is none.
 
-        It is sent again where that is safe and may help, until the patience is at its end, or as many
-        seconds have passed; those that the request itself may wait are not counted.
+        It is sent again where that is safe and may help, until the client's patience is at its end, or
+        that of so many seconds.
         """
         return await self._send(request, True, inf if patience is None else patience)
 
@@ -67,12 +68,13 @@ class AsyncSender:
         return await self._send(request, False, inf)
 
     async def _send(self, request: Request, signed: bool, seconds: float) -> Reply:
-        patience = Patience(min(self._patience, seconds) + request.seconds)
+        patience = Patience(min(self._patience, seconds))
         while True:
+            begun = monotonic()
             outcome = await (self._signed(request) if signed else self._once(request, None))
             if isinstance(outcome, Reply) and outcome.ok:
                 return outcome
-            pause = patience.pause(request, outcome)
+            pause = patience.pause(request, outcome, monotonic() - begun)
             if pause is None:
                 raise outcome.error if isinstance(outcome, Lost) else error_of(outcome, self.url)
             await sleep(pause)
