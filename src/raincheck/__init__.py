@@ -13,6 +13,7 @@ from raincheck.version import VERSION
 
 if TYPE_CHECKING:
     from raincheck.app import App
+    from raincheck.auth import Auth
     from raincheck.client import AsyncClient, AsyncJobHandle, Client, JobHandle
     from raincheck.context import Context
     from raincheck.documents import JobDocument
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
         InvalidInput,
         JobCancelled,
         JobFailed,
+        NotAllowed,
         NotFound,
+        NotSignedIn,
         RaincheckError,
         RetryLater,
         StoreError,
+        TooManyAttempts,
         Unfinished,
         Unreachable,
         WrongState,
@@ -41,6 +45,7 @@ __all__ = [
     "App",
     "AsyncClient",
     "AsyncJobHandle",
+    "Auth",
     "Client",
     "Context",
     "DoNotRetry",
@@ -52,13 +57,16 @@ __all__ = [
     "JobFailed",
     "JobHandle",
     "Limits",
+    "NotAllowed",
     "NotFound",
+    "NotSignedIn",
     "RaincheckError",
     "RetryLater",
     "RetryOptions",
     "State",
     "Step",
     "StoreError",
+    "TooManyAttempts",
     "Unfinished",
     "Unreachable",
     "Worker",
@@ -70,6 +78,7 @@ _HOMES = {
     "App": "app",
     "AsyncClient": "client",
     "AsyncJobHandle": "client",
+    "Auth": "auth",
     "Client": "client",
     "Context": "context",
     "Function": "functions",

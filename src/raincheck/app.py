@@ -28,6 +28,7 @@ from raincheck.submission import Stages, draft
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from raincheck.auth import Auth
     from raincheck.blocking import BlockingApp
 
 DEFAULT_STORE = "sqlite:///raincheck.db"
@@ -42,7 +43,8 @@ class App:
 
     ``store`` is a URL; without one ``RAINCHECK_STORE``, else ``sqlite:///raincheck.db``. ``lifespan``
     is an async context manager around everything a worker process runs; what it yields (a
-    mapping) is ``ctx.state``. The store is opened by the first call, or by ``async with app``.
+    mapping) is ``ctx.state``. ``auth`` is who may call the HTTP API; without one, what the environment
+    says of it. The store is opened by the first call, or by ``async with app``.
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class App:
         title: str = "raincheck",
         limits: Limits = Limits(),
         lifespan: Lifespan | None = None,
+        auth: Auth | None = None,
     ) -> None:
         self.url = store or os.environ.get("RAINCHECK_STORE") or DEFAULT_STORE
         self.title = title
         self.limits = limits
         self.lifespan = lifespan
+        self.auth = auth
         self.functions = Functions()
         self.held_here: list[Callable[[], Iterable[int]]] = []
         """Tells the tokens of the leases that workers of this process look after."""

@@ -8,7 +8,7 @@ RaincheckError
 ├── WrongState               the job's state forbids it: look at its state first
 ├── IdempotencyMismatch      this key was used for another request: use a new key
 ├── NotSignedIn              no token, or none that holds: sign in
-│   └── NotAllowed           the token does not allow it: ask for one with the scope
+├── NotAllowed               the token does not allow it: ask for one with the scope
 ├── TooManyAttempts          too many tried to sign in: wait as long as it says
 ├── TooLarge                 over a stated limit: send less
 ├── RegistrationError        a function cannot be registered: the message says what to change
@@ -92,7 +92,7 @@ class NotSignedIn(RaincheckError):
     """There is no token, or none that holds; or the name or password is wrong."""
 
 
-class NotAllowed(NotSignedIn):
+class NotAllowed(RaincheckError):
     """The token holds, and does not allow what was asked. ``scope`` is the one it lacks."""
 
     def __init__(self, message: str, *, scope: str) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from inspect import getdoc
 from threading import Thread
 
+import cyclopts
 import pytest
 
 from raincheck import cli
@@ -16,14 +19,19 @@ from raincheck.errors import NotFound, StoreUnavailable, TargetError
 from raincheck.version import VERSION
 
 COMMANDS = [
-    "call", "cancel", "demo", "functions", "install-completion", "jobs", "retry", "serve", "server", "status",
-    "submit", "version", "watch", "worker", "workers",
+    "call", "cancel", "demo", "functions", "install-completion", "jobs", "login", "logout", "retry", "serve",
+    "server", "status", "submit", "token", "version", "watch", "worker", "workers",
 ]  # fmt: skip
+FAMILIES = {"key": ["add", "list", "remove"], "user": ["add", "list", "remove"]}
+WORDS = [[command] for command in COMMANDS] + [
+    [family, member] for family, members in FAMILIES.items() for member in members
+]
 CLIENTS = [
     ["call", "add"],
     ["cancel", "x"],
     ["functions"],
     ["jobs"],
+    ["login", "--username", "ann"],
     ["retry", "x"],
     ["status", "x"],
     ["watch", "x"],
@@ -35,28 +43,36 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     """And every exit code."""
     assert main(["--help"]) == 0
     told = capsys.readouterr().out
-    for command in COMMANDS:
+    for command in [*COMMANDS, *FAMILIES]:
         assert f"│ {command} " in told
     codes = {int(line.split()[0]) for line in told.partition("Exit codes")[2].splitlines() if line.strip()}
     assert codes == set(Exit)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def command_of(words: list[str]) -> cyclopts.App:
+    """The command that one or two words lead to."""
+    found = cli.cli
+    for word in words:
+        found = found[word]
+    return found
+
+
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_every_command_has_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """It begins with what the list of commands says, and so does the docstring."""
-    assert main([command, "--help"]) == 0
+    assert main([*words, "--help"]) == 0
     told = capsys.readouterr().out
-    app = cli.cli[command]
-    assert f"Usage: raincheck {command}" in told
+    app = command_of(words)
+    assert f"Usage: raincheck {' '.join(words)}" in told
     assert app.help in told
     assert app.default_command is not None
     assert (getdoc(app.default_command) or "").splitlines()[0] == app.help
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_parameter_is_explained(command: str) -> None:
+@pytest.mark.parametrize("words", WORDS, ids=" ".join)
+def test_every_parameter_is_explained(words: list[str]) -> None:
     """No parameter is without a word on it."""
-    collection = cli.cli[command].assemble_argument_collection(parse_docstring=True)
+    collection = command_of(words).assemble_argument_collection(parse_docstring=True)
     unexplained = [each.name for each in collection if not each.parameter.help and each.show]
     assert unexplained == []
 
@@ -98,8 +114,11 @@ def test_bad_usage(arguments: list[str], message: str, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("arguments", CLIENTS)
-def test_without_a_server(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_server(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Exit code 4, and where it was looked for."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a password"))
     assert main([*arguments, "--url", "http://127.0.0.1:1", "--json"]) == 4
     told = capsys.readouterr()
     assert told.out == ""

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from raincheck import Worker
+from raincheck import Auth, Worker
 from raincheck.server import serve
 from tests.client.functions import make_app
 
@@ -49,9 +49,10 @@ def in_thread(context: AbstractAsyncContextManager[T]) -> Iterator[T]:
 
 
 @asynccontextmanager
-async def server(folder: Path, port: int = 0) -> AsyncIterator[str]:
+async def server(folder: Path, port: int = 0, auth: Auth | None = None) -> AsyncIterator[str]:
     """A server with a worker; its URL."""
     app = make_app(folder)
+    app.auth = auth
     stop, url = asyncio.Event(), asyncio.get_running_loop().create_future()
     async with app, Worker(app, grace=0.1):
         serving = asyncio.create_task(serve(app, "127.0.0.1", port, stop, url.set_result))

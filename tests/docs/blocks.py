@@ -59,6 +59,7 @@ class Reader:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "RAINCHECK_URL": f"http://127.0.0.1:{self.port}",
             "RAINCHECK_PORT": self.port,
+            "XDG_CONFIG_HOME": str(folder / ".config"),
             "COLUMNS": "100",
             "NO_COLOR": "1",
         }

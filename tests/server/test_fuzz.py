@@ -18,7 +18,9 @@ from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from raincheck import Limits
+from raincheck.auth import Auth
 from raincheck.server import Server
+from tests.auth.forging import SECRET, claims, token
 from tests.server.conftest import make_app
 
 OPAQUE = ("cursor", "Prefer", "Idempotency-Key")
@@ -26,6 +28,9 @@ OPAQUE = ("cursor", "Prefer", "Idempotency-Key")
 
 DATED = "POST /v1/job"
 """A date must lie ahead, and an integer be written as one: no schema can say so."""
+
+REFUSED = ["400", "401", "404", "405", "413", "415", "422", "429"]
+"""What an improper request is answered with."""
 
 fuzz = settings(
     max_examples=25,
@@ -38,13 +43,19 @@ fuzz = settings(
 
 
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("auth", [None, Auth(secret=SECRET)], ids=["open", "signed"])
 @pytest.mark.parametrize("mode", list(GenerationMode))
-def test_no_request_ends_badly(tmp_path: Path, mode: GenerationMode) -> None:
-    """Every operation, with proper requests and with improper ones."""
-    server = make_app(tmp_path, Limits(wait=0.0)).asgi
+def test_no_request_ends_badly(tmp_path: Path, mode: GenerationMode, auth: Auth | None) -> None:
+    """Every operation, with proper requests and with improper ones, and without a token too."""
+    app = make_app(tmp_path, Limits(wait=0.0, steps=20))
+    app.auth = auth
+    server = app.asgi
+    headers = {"Authorization": f"Bearer {token(claims(scope='admin'))}"} if auth else {}
     assert isinstance(server, Server)
     schema = schemathesis.openapi.from_dict(without_opaque(json.loads(server.openapi.document(""))))
     schema.app = server
+    schema.config.checks.negative_data_rejection.expected_statuses = REFUSED
     tried = 0
 
     @given(data=st.data())
@@ -53,7 +64,8 @@ def test_no_request_ends_badly(tmp_path: Path, mode: GenerationMode) -> None:
         nonlocal tried
         case: Case[Any] = data.draw(operation.as_strategy(generation_mode=mode))
         tried += 1
-        case.call_and_validate(excluded_checks=[positive_data_acceptance] if operation.label == DATED else [])
+        excluded: list[Any] = [positive_data_acceptance] if operation.label == DATED else []
+        case.call_and_validate(excluded_checks=excluded, headers=headers)
 
     for result in schema.get_all_operations():
         with suppress(Unsatisfiable):  # of a request that takes nothing, nothing can be wrong

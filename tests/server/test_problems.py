@@ -19,6 +19,9 @@ SECRET = "/home/somebody/jobs.db"
 ANSWERS = {
     errors.InvalidInput(Fault("is wrong", "/name")): (422, "validation"),
     errors.InvalidArguments(Fault("is wrong", "/0")): (422, "validation"),
+    errors.NotSignedIn("there is no token"): (401, "not-signed-in"),
+    errors.NotAllowed("it needs a scope", scope="worker"): (403, "not-allowed"),
+    errors.TooManyAttempts("try later", retry_after=1.5): (429, "too-many-attempts"),
     errors.NotFound("there is no job"): (404, "not-found"),
     errors.Gone("there was a job"): (410, "gone"),
     errors.WrongState("it has ended"): (409, "wrong-state"),
@@ -58,7 +61,7 @@ def test_each_error_has_its_answer(request_: Request, error: Exception, expected
     assert problem["title"]
     assert problem["detail"]
     assert SECRET.encode() not in answer.body
-    assert (b"retry-after" in dict(answer.headers)) == (expected[0] == 503)
+    assert (b"retry-after" in dict(answer.headers)) == (expected[0] in (429, 503))
 
 
 def test_what_nobody_expected_is_logged(request_: Request, caplog: pytest.LogCaptureFixture) -> None:

@@ -35,7 +35,9 @@ _EXIT_CODES = """
 
 _NUMBER = re.compile(r"-?[\d.]+")
 
-_RUN, _ASK, _LOOK, _MORE = (Group.create_ordered(name) for name in ("Run", "Ask", "Look", "More"))
+_RUN, _ASK, _LOOK, _SIGN_IN, _MORE = (
+    Group.create_ordered(name) for name in ("Run", "Ask", "Look", "Sign in", "More")
+)
 
 _COMMANDS = {
     "serve": ("serve", _RUN, "Serve an app: the HTTP API and its workers."),
@@ -51,9 +53,32 @@ _COMMANDS = {
     "jobs": ("lists", _LOOK, "List jobs, newest first."),
     "functions": ("lists", _LOOK, "List the functions that can be called."),
     "workers": ("lists", _LOOK, "List the workers."),
+    "login": ("login", _SIGN_IN, "Sign in to a server, for the commands that follow."),
+    "logout": ("login", _SIGN_IN, "Forget the token for a server."),
+    "token": ("login", _SIGN_IN, "Print the token that commands send, for other programs."),
     "version": ("about", _MORE, "Print the version of raincheck and of what it stands on."),
     "install-completion": ("about", _MORE, "Let the shell complete commands and options."),
 }
+
+_FAMILIES = {
+    "user": (
+        "Look after the users of a server.",
+        {
+            "add": ("users:add", "Add a user."),
+            "list": ("users:list_users", "List the users."),
+            "remove": ("users:remove", "Remove a user, whose tokens are refused from now on."),
+        },
+    ),
+    "key": (
+        "Look after the keys that a server signs tokens with.",
+        {
+            "add": ("keys:add", "Add a key, that signs from now on; what older ones signed still holds."),
+            "list": ("keys:list_keys", "List the keys; the first one signs."),
+            "remove": ("keys:remove", "Remove a key: what it signed no longer holds."),
+        },
+    ),
+}
+"""Commands that belong together, and are reached by two words."""
 
 cli = App(
     "raincheck",
@@ -70,6 +95,13 @@ for _name, (_module, _group, _help) in _COMMANDS.items():
     _function = _name.replace("-", "_")
     _target = f"raincheck.cli.{_module}:{_function}"
     cli.command(_target, name=_name, group=_group, help=_help, help_epilogue="")
+
+
+for _name, (_help, _members) in _FAMILIES.items():
+    _family = App(_name, _help, group=_SIGN_IN, help_epilogue="")
+    cli.command(_family)
+    for _member, (_target, _help) in _members.items():
+        _family.command(f"raincheck.cli.{_target}", name=_member, help=_help, help_epilogue="")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from rich.text import Text
 from raincheck.cli.exits import Exit
 from raincheck.cli.follow import here_and_now
 from raincheck.cli.options import HERE, Connection
-from raincheck.cli.terminal import cut, note, plain, print_json, show
+from raincheck.cli.terminal import cut, new_table, note, plain, print_json, show
 from raincheck.cli.views import STYLES, elapsed, state_of, steps_of
 from raincheck.documents import FunctionSummary, JobPage, WorkerDocument
 from raincheck.model import State
@@ -51,7 +51,7 @@ def jobs(
         print_json(reply.body)
         return Exit.OK
     page, now = reply.read(JobPage), here_and_now()
-    table = _table("ID", "NAME", "STATE", "AGE", "FUNCTIONS")
+    table = new_table("ID", "NAME", "STATE", "AGE", "FUNCTIONS")
     for job in page.jobs:
         table.add_row(
             plain(job.id),
@@ -73,7 +73,7 @@ def functions(*, connection: Connection = HERE) -> int:
     if connection.json:
         print_json(reply.body)
         return Exit.OK
-    table = _table("NAME", "ARGUMENTS", "WORKERS", "QUEUED", "ABOUT")
+    table = new_table("NAME", "ARGUMENTS", "WORKERS", "QUEUED", "ABOUT")
     for summary in reply.read(list[FunctionSummary]):
         table.add_row(
             plain(summary.name),
@@ -94,7 +94,7 @@ def workers(*, connection: Connection = HERE) -> int:
         print_json(reply.body)
         return Exit.OK
     now = here_and_now()
-    table = _table("ID", "STATE", "RUNNING", "SINCE", "SEEN", "VERSION", "FUNCTIONS")
+    table = new_table("ID", "STATE", "RUNNING", "SINCE", "SEEN", "VERSION", "FUNCTIONS")
     for worker in reply.read(list[WorkerDocument]):
         table.add_row(
             plain(worker.id),
@@ -114,13 +114,6 @@ def _signature(summary: FunctionSummary) -> str:
     required = summary.parameters.get("required", [])
     properties: dict[str, Any] = summary.parameters.get("properties", {})
     return " ".join(name if name in required else f"[{name}]" for name in properties)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
-    for i, column in enumerate(columns):
-        table.add_column(column, no_wrap=i == 0)
-    return table
 
 
 def _print(table: Table, nothing: str) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.text import Text
 
 from raincheck.app import App
+from raincheck.auth import Auth
 from raincheck.cli.children import Children, first_line, when_the_parent_stops
 from raincheck.cli.logs import set_up_logging
 from raincheck.cli.options import Level
@@ -36,6 +41,17 @@ class Listening:
     """The port to listen on; 0 takes a free one."""
     insecure: Flag = False
     """Listen on an address that others can reach, though no sign-in is configured."""
+    secret_file: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    """Have callers sign in: the secret or keys in this file sign tokens, instead of RAINCHECK_SECRET_FILE."""
+    users: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    """The users who may sign in, instead of those in RAINCHECK_USERS."""
+
+    @property
+    def auth(self) -> Auth | None:
+        """The sign-in that options and the environment ask for."""
+        said = {"RAINCHECK_SECRET_FILE": self.secret_file, "RAINCHECK_USERS": self.users}
+        options = {name: str(path) for name, path in said.items() if path is not None}
+        return Auth.from_environment(os.environ | options)
 
 
 @Parameter(name="*")
@@ -168,8 +184,15 @@ def _introduce(app: App) -> None:
 async def _listen(app: App, listening: Listening, stop: asyncio.Event) -> None:
     from raincheck.server import serve as listen
 
+    if app.auth is None or listening.secret_file or listening.users:
+        app.auth = listening.auth
+
     def started(url: str) -> None:
-        if listening.insecure:
+        if app.auth is not None:
+            out.print("Callers have to sign in: raincheck login.")
+            if not ip_address(urlsplit(url).hostname or "").is_loopback:
+                warn("passwords and tokens can be read on the way: put something in front that speaks TLS")
+        elif listening.insecure:
             warn("open to everybody who can reach it: no sign-in is configured")
         else:
             out.print("Open to all users of this machine: no sign-in is configured.")

@@ -63,6 +63,14 @@ def show(*renderables: RenderableType) -> None:
     out.file.flush()
 
 
+def new_table(*columns: str) -> Table:
+    """A table without lines; the first column is never wrapped."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for i, column in enumerate(columns):
+        table.add_column(column, no_wrap=i == 0)
+    return table
+
+
 def json_text(document: bytes) -> Text:
     """JSON as it came, indented and coloured: a number keeps its digits, a control character its escape."""
     return JSONHighlighter()(Text(_formatted(document, 2)))
@@ -102,6 +110,8 @@ def complain(error: RaincheckError) -> None:
         if problem.detail and not problem.errors:
             err.print(Text(f"  {plain(problem.detail)}"), soft_wrap=True)
         _print_faults(problem.errors)
+        for hint in getattr(error, "__notes__", ()):
+            err.print(Text(f"  {plain(hint)}"), soft_wrap=True)
     elif isinstance(error, InvalidInput):
         note("Invalid input", "Error", "red")
         _print_faults(ErrorDetail(fault.detail, fault.pointer) for fault in error.faults)

@@ -144,8 +144,8 @@ def quoted(key: str) -> str:
     return '"' + re.sub(r'(["\\])', r"\\\1", key) + '"'
 
 
-def host_of(url: str) -> str:
-    """The host of a server's URL. Raises `ConfigError` if it is none."""
+def is_local(url: str) -> bool:
+    """Whether a server is on this machine, by its URL. Raises `ConfigError` if that is none."""
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - raises for what is no port
@@ -155,7 +155,7 @@ def host_of(url: str) -> str:
         raise ConfigError("a server's URL holds no name and no password: give them as username and password")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"{url!r} is no server's URL; one is {DEFAULT_URL}")
-    return parts.hostname
+    return parts.hostname in ("localhost", "127.0.0.1", "::1")
 
 
 def _function(entry: str | Step) -> _Function:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from raincheck.clock import monotonic
+from raincheck.errors import ConfigError
 
 MARGIN = 30.0
 """Seconds before its end at which a token is renewed; a tenth of its life, if that is less."""
+
+
+_TOKEN = re.compile(r"[!-~]+")
 
 
 class Login(NamedTuple):
@@ -46,6 +51,13 @@ class Token(NamedTuple):
     def fresh(self) -> bool:
         """Whether it is still used."""
         return monotonic() < self.until
+
+
+def given(value: str) -> Token:
+    """A token that somebody gave. Raises `ConfigError` for what can be none, and does not show it."""
+    if not _TOKEN.fullmatch(value):
+        raise ConfigError("a token is made of visible ASCII characters, without blanks")
+    return Token(value)
 
 
 def token_of(issued: Issued, asked_at: float) -> Token:

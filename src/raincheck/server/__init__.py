@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route, Router
 
-from raincheck.server import docs, functions, health, jobs, openapi, workers
-from raincheck.server.exchange import Answer, ClientGone, Endpoint, Request, path_of
+from raincheck.auth import Auth
+from raincheck.server import docs, functions, health, jobs, openapi, tokens, workers
+from raincheck.server.exchange import Answer, ClientGone, Request, path_of
+from raincheck.server.guard import PUBLIC, READ, WRITE, Guarded, check_routes
 from raincheck.server.origin import check_origin
 from raincheck.server.problems import problem_answer
 from raincheck.server.refusals import NO_METHOD, NO_PATH, Refused
@@ -23,22 +25,24 @@ if TYPE_CHECKING:
 
 __all__ = ["ROUTES", "Server", "create_server", "serve"]
 
-ROUTES: dict[str, dict[str, Endpoint]] = {
-    "/v1/job": {"GET": jobs.page, "POST": jobs.create},
-    "/v1/job/{id}": {"GET": jobs.find, "DELETE": jobs.forget},
-    "/v1/job/{id}/cancel": {"POST": jobs.cancel},
-    "/v1/job/{id}/retry": {"POST": jobs.retry},
-    "/v1/job/{id}/events": {"GET": jobs.events},
-    "/v1/function": {"GET": functions.everything},
-    "/v1/function/{name:path}": {"GET": functions.find, "POST": functions.call},
-    "/v1/worker": {"GET": workers.everybody},
-    "/openapi.json": {"GET": openapi.describe},
-    "/docs": {"GET": docs.page},
-    "/docs/{file}": {"GET": docs.file},
-    "/": {"GET": docs.redirect},
-    "/healthz": {"GET": health.alive},
-    "/readyz": {"GET": health.ready},
+ROUTES: dict[str, dict[str, Guarded]] = {
+    "/v1/job": {"GET": (READ, jobs.page), "POST": (WRITE, jobs.create)},
+    "/v1/job/{id}": {"GET": (READ, jobs.find), "DELETE": (WRITE, jobs.forget)},
+    "/v1/job/{id}/cancel": {"POST": (WRITE, jobs.cancel)},
+    "/v1/job/{id}/retry": {"POST": (WRITE, jobs.retry)},
+    "/v1/job/{id}/events": {"GET": (READ, jobs.events)},
+    "/v1/function": {"GET": (READ, functions.everything)},
+    "/v1/function/{name:path}": {"GET": (READ, functions.find), "POST": (WRITE, functions.call)},
+    "/v1/worker": {"GET": (READ, workers.everybody)},
+    "/v1/token": {"POST": (PUBLIC, tokens.create)},
+    "/openapi.json": {"GET": (READ, openapi.describe)},  # it names all functions and their arguments
+    "/docs": {"GET": (PUBLIC, docs.page)},
+    "/docs/{file}": {"GET": (PUBLIC, docs.file)},
+    "/": {"GET": (PUBLIC, docs.redirect)},
+    "/healthz": {"GET": (PUBLIC, health.alive)},
+    "/readyz": {"GET": (PUBLIC, health.ready)},
 }
+"""Every path, its methods, and for each what it needs (docs/decisions/0011) and who answers."""
 
 
 def create_server(app: App) -> Server:
@@ -58,8 +62,8 @@ async def serve(
     """Serve an app until ``stop`` is set; ``started`` is told the URL once it is being served.
 
     Opens the app if it is not open, and then closes it again. Signals are the caller's: let them set
-    ``stop``. Without ``insecure`` it serves this machine only, and refuses an address that others can
-    reach, for there is no sign-in yet. Raises `ConfigError`, or `StoreError` if the app cannot open.
+    ``stop``. An address that others can reach is refused, unless the app has a sign-in or ``insecure``
+    says that something else stands guard. Raises `ConfigError`, or `StoreError` if the app cannot open.
     """
     from raincheck.server.listener import listen  # only who serves loads uvicorn
 
@@ -74,10 +78,12 @@ class Server:
     """
 
     def __init__(self, app: App) -> None:
+        check_routes(ROUTES)
         self.app = app
+        self.auth = app.auth or Auth.from_environment()
         self.waits = Waits()
         self.local_only = False
-        self.openapi = openapi.OpenAPI(app)
+        self.openapi = openapi.OpenAPI(app, ROUTES if self.auth else None)
         self._router = Router(
             [Resource(self, path, methods) for path, methods in ROUTES.items()],
             redirect_slashes=False,
@@ -87,15 +93,18 @@ class Server:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (hot := _hot(scope["method"], path_of(scope))):
-            endpoint, target = hot
-            await self.answer(endpoint, Request(self, scope, receive, target), send)
+            guarded, target = hot
+            await self.answer(guarded, Request(self, scope, receive, target), send)
         else:
             await self._router(scope, receive, send)
 
-    async def answer(self, endpoint: Endpoint, request: Request, send: Send) -> None:
-        """Let ``endpoint`` answer the request; whatever it raises becomes a problem document."""
+    async def answer(self, guarded: Guarded, request: Request, send: Send) -> None:
+        """Let the endpoint answer the request, if its caller may; whatever is raised becomes a problem."""
+        need, endpoint = guarded
         try:
             check_origin(request)
+            if self.auth is not None and need != PUBLIC:
+                await self.auth.check(request.headers.get(b"authorization"), need)
             answer = await endpoint(request)
         except ClientGone:
             return
@@ -105,7 +114,7 @@ class Server:
 
     async def _nothing_here(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await self.answer(_not_found, Request(self, scope, receive), send)
+            await self.answer((PUBLIC, _not_found), Request(self, scope, receive), send)
         else:
             await self._router.not_found(scope, receive, send)
 
@@ -114,6 +123,8 @@ class Server:
         from raincheck.upkeep import Upkeep
 
         opened = self.app.opened
+        if self.auth is not None:
+            await self.auth.open()
         await self.app.open()
         try:
             async with Upkeep(self.app):
@@ -127,7 +138,7 @@ class Server:
 class Resource(Route):
     """One path, and an endpoint for each method it takes."""
 
-    def __init__(self, server: Server, path: str, methods: dict[str, Endpoint]) -> None:
+    def __init__(self, server: Server, path: str, methods: dict[str, Guarded]) -> None:
         super().__init__(path, self.handle, name=path)
         self.methods = None  # handle knows them, and answers any
         self._server = server
@@ -138,8 +149,8 @@ class Resource(Route):
         """Answer with the endpoint for the method."""
         (target,) = [scope["path_params"][name] for name in self.param_convertors] or ("",)
         other = self._options if scope["method"] == "OPTIONS" else self._not_allowed
-        endpoint = self._endpoints.get(scope["method"], other)
-        await self._server.answer(endpoint, Request(self._server, scope, receive, target), send)
+        guarded = self._endpoints.get(scope["method"], (PUBLIC, other))
+        await self._server.answer(guarded, Request(self._server, scope, receive, target), send)
 
     async def _options(self, request: Request) -> Answer:
         return Answer(204, headers=(self._allow,))
@@ -149,15 +160,20 @@ class Resource(Route):
         raise Refused(NO_METHOD, f"{method[:20]} is not for this path: use {allowed}", self._allow)
 
 
-def _hot(method: str, path: str) -> tuple[Endpoint, str] | None:
-    """The endpoint for one of the requests that there are many of, and the id or name in its path."""
+_CREATE = ROUTES["/v1/job"]["POST"]
+_CALL = ROUTES["/v1/function/{name:path}"]["POST"]
+_FIND = ROUTES["/v1/job/{id}"]["GET"]
+
+
+def _hot(method: str, path: str) -> tuple[Guarded, str] | None:
+    """What answers one of the requests that there are many of, and the id or name in its path."""
     if method == "POST":
         if path == "/v1/job":
-            return jobs.create, ""
+            return _CREATE, ""
         if path.startswith("/v1/function/"):
-            return functions.call, path[13:]
+            return _CALL, path[13:]
     elif method == "GET" and path.startswith("/v1/job/") and "/" not in path[8:]:
-        return jobs.find, path[8:]
+        return _FIND, path[8:]
     return None
 
 

@@ -45,6 +45,17 @@ class FunctionRequest(Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Timeout | None = None
 
 
+class TokenRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Who asks for a token; ``scope`` asks for less than all that is theirs, names divided by blanks."""
+
+    username: Annotated[str, Meta(min_length=1, max_length=100)]
+    password: Annotated[str, Meta(min_length=1, max_length=1024)]
+    scope: Annotated[str, Meta(max_length=100)] | None = None
+
+    def __repr__(self) -> str:
+        return f"TokenRequest({self.username!r})"
+
+
 Together = Annotated[list[FunctionRequest], Meta(extra_json_schema={"minItems": 1})]
 Stages = Annotated[list[FunctionRequest | Together], Meta(extra_json_schema={"minItems": 1})]
 
@@ -62,6 +73,7 @@ class JobRequest(Struct, frozen=True, forbid_unknown_fields=True):
     result_ttl: Seconds | None = None
 
 
+_decode_token = msgspec.json.Decoder(TokenRequest).decode
 _decode_job = msgspec.json.Decoder(JobRequest).decode
 _JSON_TYPE = re.compile(
     rb"application/(?:[\w.+-]+\+)?json\s*(?:;\s*charset\s*=\s*\"?utf-8\"?\s*)?", re.IGNORECASE
@@ -114,6 +126,16 @@ def job_from(body: bytes, now: float, functions: Functions, limits: Limits) -> J
         functions=functions,
         limits=limits,
     )
+
+
+def token_request(body: bytes) -> TokenRequest:
+    """What ``POST /v1/token`` is asked. Raises `InvalidInput`."""
+    if not body:
+        raise Refused(MALFORMED, 'the body is empty: send {"username": …, "password": …}')
+    try:
+        return _decode_token(body)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(_fault(error)) from None
 
 
 def call_from(body: bytes, name: str, now: float, functions: Functions, limits: Limits) -> Job:

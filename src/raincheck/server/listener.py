@@ -29,12 +29,14 @@ async def listen(
     app: App, host: str, port: int, stop: asyncio.Event, started: Callable[[str], None], insecure: bool
 ) -> None:
     """What `raincheck.server.serve` does."""
-    listener = await _listen(host, port, insecure)
+    server = create_server(app)
+    if server.auth is not None:
+        await server.auth.open()
+    listener = await _listen(host, port, insecure or server.auth is not None)
     opened = app.opened
     try:
         await app.open()
-        server = create_server(app)
-        server.local_only = not insecure
+        server.local_only = not insecure and server.auth is None
         config = uvicorn.Config(
             server,
             http=Protocol,
@@ -84,18 +86,18 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-async def _listen(host: str, port: int, insecure: bool) -> socket.socket:
+async def _listen(host: str, port: int, guarded: bool) -> socket.socket:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"{host} is no address of this machine ({error}): try 127.0.0.1") from None
-    if not insecure and not all(_is_loopback(address) for *_, address in found):
+    if not guarded and not all(_is_loopback(address) for *_, address in found):
         raise ConfigError(
             f"{host or 'every address'} can be reached from other machines, and whoever reaches it could "
-            "run your functions, for there is no sign-in yet: serve on 127.0.0.1, or say --insecure if "
-            "something else guards it"
+            "run your functions, for no sign-in is configured: set RAINCHECK_SECRET_FILE (raincheck key add "
+            "makes one), serve on 127.0.0.1, or say --insecure if something else guards it"
         )
     family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
     listener = socket.socket(family, kind, protocol)  # asyncio sends without delay only if it says TCP

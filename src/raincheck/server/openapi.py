@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from raincheck.documents import encode
 from raincheck.model import FunctionInfo
 from raincheck.server.exchange import JSON, Answer, Request
+from raincheck.server.guard import SECURITY, Routes, with_security
 from raincheck.server.operations import (
     ACCEPTED,
     CALLING,
@@ -42,8 +43,9 @@ async def describe(request: Request) -> Answer:
 class OpenAPI:
     """The document of an app, made anew only when its functions have changed."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, guarded: Routes | None = None) -> None:
         self._app = app
+        self._guarded = guarded
         self._of: tuple[str, dict[str, FunctionInfo]] | None = None
         self._document = b""
 
@@ -51,13 +53,13 @@ class OpenAPI:
         """The document as JSON, for an API mounted at the path ``root``."""
         infos = self._app.directory.infos()
         if self._of != (root, infos):
-            self._document = encode(document(self._app, root, infos))
+            self._document = encode(document(self._app, root, infos, self._guarded))
             self._of = (root, infos)
         return self._document
 
 
-def document(app: App, root: str, infos: dict[str, FunctionInfo]) -> Schema:
-    """The document of an app with these functions."""
+def document(app: App, root: str, infos: dict[str, FunctionInfo], guarded: Routes | None = None) -> Schema:
+    """The document of an app with these functions; ``guarded``, if callers have to sign in."""
     shared = components(app.limits)
     paths = dict(PATHS)
     slugs: set[str] = set()
@@ -65,6 +67,9 @@ def document(app: App, root: str, infos: dict[str, FunctionInfo]) -> Schema:
         slug = _slug(name, slugs)
         slugs.add(slug)
         paths[f"/v1/function/{name}"] = _function(infos[name], slug, shared["schemas"])
+    if guarded is not None:
+        paths = dict(with_security(paths, guarded))
+        shared["securitySchemes"] = SECURITY
     return {
         "openapi": "3.1.0",
         "info": {"title": app.title, "version": VERSION, "description": ABOUT},

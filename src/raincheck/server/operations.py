@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from raincheck.auth import Token
 from raincheck.documents import (
     CallDocument,
     EventDocument,
@@ -18,7 +19,7 @@ from raincheck.documents import (
 )
 from raincheck.limits import Limits
 from raincheck.model import Problem
-from raincheck.server.bodies import JobRequest
+from raincheck.server.bodies import JobRequest, TokenRequest
 from raincheck.server.queries import BARE, KEY_LENGTH, QUOTED, Listing
 
 Schema = dict[str, Any]
@@ -32,6 +33,8 @@ SHOWN = (
     JobPage,
     JobRequest,
     Problem,
+    Token,
+    TokenRequest,
     WorkerDocument,
 )
 NAMES = {
@@ -45,12 +48,15 @@ NAMES = {
 
 PROBLEMS = {
     400: "The request is malformed.",
+    401: "There is no token, or none that holds.",
+    403: "The token does not allow it.",
     404: "There is no such thing.",
     409: "The job's state forbids it.",
     410: "The job was there, and was removed.",
     413: "The body is too large.",
     415: "The body is not JSON.",
     422: "The input is not valid; `errors` names what is wrong.",
+    429: "There were too many attempts; `Retry-After` says when to try again.",
     500: "The job failed; this is its error.",
 }
 
@@ -145,6 +151,7 @@ TAGS = [
     {"name": "functions", "description": "What can be called. A name that begins with a slash keeps it."},
     {"name": "jobs", "description": "What was asked for, and what became of it."},
     {"name": "workers", "description": "Who runs the functions."},
+    {"name": "sign-in", "description": "A token for a name and a password."},
     {"name": "health", "description": "Whether the server is of use."},
 ]
 
@@ -252,6 +259,16 @@ PATHS: dict[str, Schema] = {
             "workers",
             "See who is there",
             {200: answer("All workers known.", _listed("Worker"))},
+        ),
+    },
+    "/v1/token": {
+        "post": operation(
+            "create_token",
+            "sign-in",
+            "Sign in",
+            {200: answer("A token.", ref("schemas", "Token"))},
+            *(400, 401, 404, 413, 415, 422, 429),
+            requestBody=json_content(ref("schemas", "TokenRequest")),
         ),
     },
     "/healthz": {

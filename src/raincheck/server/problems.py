@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from math import ceil
 
 from msgspec import to_builtins
 
@@ -21,6 +22,9 @@ LATER = (b"retry-after", b"2")
 PROBLEMS: dict[type[Exception], Kind] = {
     errors.InvalidInput: Kind("validation", "The input is not valid", 422),
     errors.InvalidArguments: Kind("validation", "The arguments do not fit the function", 422),
+    errors.NotSignedIn: Kind("not-signed-in", "The request is not signed in", 401),
+    errors.NotAllowed: Kind("not-allowed", "The token does not allow it", 403),
+    errors.TooManyAttempts: Kind("too-many-attempts", "There were too many attempts to sign in", 429),
     errors.NotFound: Kind("not-found", "There is no such thing", 404),
     errors.Gone: Kind("gone", "The job is gone", 410),
     errors.WrongState: Kind("wrong-state", "The job's state forbids it", 409),
@@ -50,7 +54,20 @@ def problem_answer(error: Exception, request: Request) -> Answer:
     if kind.status == 500:
         logger.error("%s %s failed", request.scope["method"], request.path, exc_info=error)
         return answer_of(problem_of(kind, UNEXPECTED))
-    return answer_of(problem_of(kind, str(error)))
+    return answer_of(problem_of(kind, str(error)), *_headers(error, request))
+
+
+def _headers(error: Exception, request: Request) -> tuple[Header, ...]:
+    """What an error says in headers too: how to sign in (RFC 6750 §3), when to try again."""
+    if isinstance(error, errors.TooManyAttempts):
+        return ((b"retry-after", b"%d" % ceil(error.retry_after)),)
+    if isinstance(error, errors.NotAllowed):
+        why = f', error="insufficient_scope", scope="{error.scope}"'
+    elif isinstance(error, errors.NotSignedIn):
+        why = ', error="invalid_token"' if b"authorization" in request.headers else ""
+    else:
+        return ()
+    return ((b"www-authenticate", f'Bearer realm="raincheck"{why}'.encode()),)
 
 
 def problem_of(kind: Kind, detail: str, *faults: ErrorDetail) -> Problem:

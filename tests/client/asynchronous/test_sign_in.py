@@ -88,7 +88,7 @@ async def test_a_wrong_password_is_tried_once(guarded: Gateway) -> None:
 async def test_who_is_refused_with_a_new_token_gives_up(guarded: Gateway) -> None:
     """One new token is tried, not one after another."""
 
-    async with AsyncClient(guarded.url, token=lambda: "never good") as client:
+    async with AsyncClient(guarded.url, token=lambda: "never-good") as client:
         with pytest.raises(NotSignedIn):
             await client.workers()
     assert len(guarded.heads("/v1/worker")) == 2
@@ -113,6 +113,17 @@ async def test_a_secret_is_never_shown(guarded: Gateway, caplog: pytest.LogCaptu
         shown += [repr(value) for value in vars(client._sender).values()]
         shown += [repr(value) for value in vars(client._sender._sign_in).values()]
     assert not [text for text in shown if "my-secret" in text]
+
+
+@pytest.mark.parametrize("token", ["", "two words", "a\nb", "d\u00e9j\u00e0"])
+async def test_what_can_be_no_token_is_refused_unseen(token: str) -> None:
+    """Whether it is given or asked for."""
+    with pytest.raises(ConfigError, match="visible ASCII") as raised:
+        AsyncClient(token=token)
+    assert not token or token not in str(raised.value)
+    async with AsyncClient(token=lambda: token) as client:
+        with pytest.raises(ConfigError, match="visible ASCII"):
+            await client.workers()
 
 
 def test_half_a_login_is_refused() -> None:

@@ -88,7 +88,7 @@ def test_a_wrong_password_is_tried_once(guarded: Gateway) -> None:
 def test_who_is_refused_with_a_new_token_gives_up(guarded: Gateway) -> None:
     """One new token is tried, not one after another."""
 
-    with Client(guarded.url, token=lambda: "never good") as client, pytest.raises(NotSignedIn):
+    with Client(guarded.url, token=lambda: "never-good") as client, pytest.raises(NotSignedIn):
         client.workers()
     assert len(guarded.heads("/v1/worker")) == 2
 
@@ -112,6 +112,16 @@ def test_a_secret_is_never_shown(guarded: Gateway, caplog: pytest.LogCaptureFixt
         shown += [repr(value) for value in vars(client._sender).values()]
         shown += [repr(value) for value in vars(client._sender._sign_in).values()]
     assert not [text for text in shown if "my-secret" in text]
+
+
+@pytest.mark.parametrize("token", ["", "two words", "a\nb", "d\u00e9j\u00e0"])
+def test_what_can_be_no_token_is_refused_unseen(token: str) -> None:
+    """Whether it is given or asked for."""
+    with pytest.raises(ConfigError, match="visible ASCII") as raised:
+        Client(token=token)
+    assert not token or token not in str(raised.value)
+    with Client(token=lambda: token) as client, pytest.raises(ConfigError, match="visible ASCII"):
+        client.workers()
 
 
 def test_half_a_login_is_refused() -> None:

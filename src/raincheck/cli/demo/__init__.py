@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,6 +65,7 @@ def _server(folder: Path) -> Iterator[str]:
             stderr=errors,
             text=True,
             encoding="utf-8",
+            env={name: value for name, value in os.environ.items() if not name.startswith("RAINCHECK_")},
             **out_of_reach(),
         )
     with process:

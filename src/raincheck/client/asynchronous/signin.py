@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from raincheck.client.answers import Reply
 from raincheck.client.asynchronous.seam import Lock, TokenSource, ask
 from raincheck.client.requests import Request, signing_in
-from raincheck.client.token import Issued, Login, Token, token_of
+from raincheck.client.token import Issued, Login, Token, given, token_of
 from raincheck.clock import monotonic
 
 Send = Callable[[Request], Awaitable[Reply]]
@@ -22,7 +22,7 @@ class SignIn:
         self._send = send
         self._login = login
         self._source = source
-        self._token = None if token is None else Token(token)
+        self._token = None if token is None else given(token)
         self._lock = Lock()
 
     @property
@@ -44,7 +44,7 @@ class SignIn:
 
     async def _renewed(self) -> Token:
         if self._source is not None:
-            return Token(await ask(self._source))
+            return given(await ask(self._source))
         assert self._login is not None  # noqa: S101 - or there would be nothing to renew
         asked_at = monotonic()
         reply = await self._send(signing_in(*self._login))

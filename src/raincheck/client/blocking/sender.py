@@ -13,7 +13,7 @@ from raincheck.client.answers import Reply, error_of
 from raincheck.client.blocking.seam import Lock, TokenSource, apart, sleep
 from raincheck.client.blocking.signin import SignIn
 from raincheck.client.patience import Lost, Patience
-from raincheck.client.requests import Request, host_of
+from raincheck.client.requests import Request, is_local
 from raincheck.client.token import Login
 from raincheck.clock import monotonic
 from raincheck.errors import Unreachable
@@ -40,12 +40,11 @@ class Sender:
         timeout: float,
         http: httpx2.Client | None,
     ) -> None:
-        host = host_of(url)
         self.url = url.rstrip("/")
         self._patience = patience
         self._timeout = timeout
         self._ours = http is None
-        self._local = host in ("localhost", "127.0.0.1", "::1")
+        self._local = is_local(url)
         self._http = http
         self._lock = Lock()
         given, source = (token, None) if token is None or isinstance(token, str) else (None, token)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from raincheck.client.answers import Reply
 from raincheck.client.blocking.seam import Lock, TokenSource, ask
 from raincheck.client.requests import Request, signing_in
-from raincheck.client.token import Issued, Login, Token, token_of
+from raincheck.client.token import Issued, Login, Token, given, token_of
 from raincheck.clock import monotonic
 
 Send = Callable[[Request], Reply]
@@ -23,7 +23,7 @@ class SignIn:
         self._send = send
         self._login = login
         self._source = source
-        self._token = None if token is None else Token(token)
+        self._token = None if token is None else given(token)
         self._lock = Lock()
 
     @property
@@ -45,7 +45,7 @@ class SignIn:
 
     def _renewed(self) -> Token:
         if self._source is not None:
-            return Token(ask(self._source))
+            return given(ask(self._source))
         assert self._login is not None  # noqa: S101 - or there would be nothing to renew
         asked_at = monotonic()
         reply = self._send(signing_in(*self._login))

@@ -4,7 +4,10 @@
 const base = new URL(".", location.href);
 const METHODS = ["get", "post", "put", "patch", "delete"];
 
-const api = await fetch(new URL("openapi.json", base)).then((answer) => answer.json());
+/** Who asks, once somebody has signed in: known to this page alone, and for as long as it is open. */
+const caller = {};
+
+let api;
 
 /** An element with attributes (functions are listeners) and children; strings become text. */
 function element(name, attributes = {}, ...children) {
@@ -118,7 +121,7 @@ function tryIt(path, method, operation) {
   async function send(event) {
     event.preventDefault();
     const url = new URL(base);
-    const headers = body ? { "Content-Type": "application/json" } : {};
+    const headers = { ...caller, ...(body ? { "Content-Type": "application/json" } : {}) };
     let place = path;
     for (const [parameter, { value }] of fields) {
       if (parameter.in === "path") place = place.replace(`{${parameter.name}}`, value.split("/").map(encodeURIComponent).join("/"));
@@ -219,6 +222,40 @@ function unfold() {
   if (target?.tagName === "DETAILS") target.open = true;
 }
 
-show();
-unfold();
+/** A form for a name and a password; or for a token, of which the server knows who gives it. */
+function signIn() {
+  const fields = ["username", "password", "token"].map((name) => [
+    name,
+    element("input", { name, type: name === "username" ? "text" : "password", autocomplete: { password: "current-password", token: "off" }[name] ?? name }),
+  ]);
+  const problem = element("p", { class: "dim", role: "alert" });
+
+  async function send(event) {
+    event.preventDefault();
+    const { token, ...given } = Object.fromEntries(fields.map(([name, input]) => [name, input.value]));
+    const headers = { "Content-Type": "application/json" };
+    const answer = token
+      ? { access_token: token }
+      : await fetch(new URL("v1/token", base), { method: "POST", headers, body: JSON.stringify(given) }).then((got) => got.json());
+    if (answer.access_token) caller.Authorization = `Bearer ${answer.access_token}`;
+    if (!answer.access_token || !(await load())) problem.textContent = answer.detail ?? "The token does not hold.";
+  }
+
+  const about = "Functions are shown to those who may call them.";
+  const labels = fields.map(([name, input]) => field(name, name === "token" ? ["instead, if you have one"] : [], input));
+  const form = element("form", { submit: send, id: "sign-in" }, element("p", {}, about), ...labels, element("button", {}, "Sign in"), problem);
+  document.getElementById("operations").replaceChildren(form);
+}
+
+/** Read openapi.json and show it; whether the server lets this caller. */
+async function load() {
+  const answer = await fetch(new URL("openapi.json", base), { headers: caller });
+  if (!answer.ok) return false;
+  api = await answer.json();
+  show();
+  unfold();
+  return true;
+}
+
+if (!(await load())) signIn();
 addEventListener("hashchange", unfold);

@@ -1,0 +1,235 @@
+"""Tokens of an issuer elsewhere, whose keys come from its own address."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from raincheck.auth import Auth, issuer
+from raincheck.errors import NotSignedIn, StoreUnavailable
+from tests.auth.forging import b64, claims
+
+ISSUER = "https://issuer.example/"
+
+
+class Published:
+    """What the issuer answers, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.body = b'{"keys": []}'
+        self.asked = 0
+        self.url = ""
+
+    def keys(self, *keys: dict[str, Any]) -> None:
+        """Publish these."""
+        self.body = json.dumps({"keys": keys}).encode()
+
+
+@pytest.fixture
+def published() -> Iterator[Published]:
+    """An issuer at work."""
+    made = Published()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            made.asked += 1
+            self.send_response(made.status)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", str(len(made.body)))
+            self.end_headers()
+            self.wfile.write(made.body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        made.url = f"http://127.0.0.1:{server.server_port}/keys"
+        yield made
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def private() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, 2048)
+
+
+def public(key: Any, kid: str = "one", **more: Any) -> dict[str, Any]:
+    """A key as its issuer publishes it."""
+    kinds = {
+        rsa.RSAPrivateKey: RSAAlgorithm,
+        ec.EllipticCurvePrivateKey: ECAlgorithm,
+        Ed25519PrivateKey: OKPAlgorithm,
+    }
+    algorithm = next(algorithm for kind, algorithm in kinds.items() if isinstance(key, kind))
+    jwk: dict[str, Any] = algorithm.to_jwk(key.public_key(), as_dict=True)  # type: ignore[attr-defined]
+    return jwk | {"kid": kid} | more
+
+
+def signed(key: Any, algorithm: str = "RS256", kid: str | None = "one", typ: str = "JWT", **said: Any) -> str:
+    """A token of the issuer."""
+    headers = {"typ": typ} if kid is None else {"kid": kid, "typ": typ}
+    return jwt.encode(claims(**{"iss": ISSUER, **said}), key, algorithm, headers)
+
+
+def auth_of(published: Published, algorithm: str = "RS256") -> Auth:
+    """A server that takes the issuer's tokens."""
+    return Auth(jwks_url=published.url, issuer=ISSUER, algorithm=algorithm)
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "EdDSA"])
+async def test_its_tokens_hold(published: Published, private: rsa.RSAPrivateKey, algorithm: str) -> None:
+    """With any of the algorithms that publish no secret."""
+    key: Any = {"ES256": ec.generate_private_key(ec.SECP256R1()), "EdDSA": Ed25519PrivateKey.generate()}.get(
+        algorithm, private
+    )
+    published.keys(public(key))
+    auth = auth_of(published, algorithm)
+    for typ in ("JWT", "at+jwt", "application/at+jwt"):
+        assert (await auth.verify(signed(key, algorithm, typ=typ))).subject == "ann"
+    assert (await auth.verify(signed(key, algorithm, kid=None))).subject == "ann"
+    assert published.asked == 1
+
+
+async def test_scopes_come_as_issuers_write_them(published: Published, private: rsa.RSAPrivateKey) -> None:
+    """A string or a list, and what is not ours is ignored."""
+    published.keys(public(private))
+    auth = auth_of(published)
+    for said in (
+        {"scope": "openid job:read"},
+        {"scope": None, "scp": ["job:read"]},
+        {"scope": None, "scp": "job:read"},
+    ):
+        assert (await auth.verify(signed(private, **said))).scopes == {"job:read"}
+
+
+async def test_others_do_not(published: Published, private: rsa.RSAPrivateKey) -> None:
+    """Neither with another algorithm, nor another type, nor from another issuer."""
+    published.keys(public(private))
+    auth = auth_of(published)
+    public_bytes = json.dumps(public(private)).encode()
+    wrong = [
+        signed(private, "RS512"),
+        signed(private, "PS256"),
+        signed(private, typ="id_token"),
+        signed(private, iss="raincheck"),
+        signed(private, aud="other"),
+        signed(rsa.generate_private_key(65537, 2048)),
+        f"{signed(private).rpartition('.')[0]}.{b64(b'x' * 256)}",
+    ]
+    for each in wrong:
+        with pytest.raises(NotSignedIn):
+            await auth.verify(each)
+    with pytest.raises(NotSignedIn):
+        await auth.verify(_confused(public_bytes))
+
+
+def _confused(key: bytes) -> str:
+    from tests.auth.forging import header, token
+
+    return token(claims(iss=ISSUER), header(kid="one", typ="JWT"), key)
+
+
+async def test_keys_for_other_uses_are_not_used(published: Published, private: rsa.RSAPrivateKey) -> None:
+    """Secrets, keys to encrypt with, for other algorithms, or broken."""
+    secret = {"kty": "oct", "k": b64(b"x" * 40), "kid": "secret"}
+    published.keys(
+        public(private, use="enc"), public(private, alg="RS512"), secret, {"kty": "RSA", "kid": "one"}, {}
+    )
+    auth = auth_of(published)
+    for each in (signed(private), jwt.encode(claims(iss=ISSUER), b"x" * 40, "HS256", {"kid": "secret"})):
+        with pytest.raises((NotSignedIn, StoreUnavailable)):
+            await auth.verify(each)
+
+
+async def test_a_new_key_is_fetched(
+    published: Published, private: rsa.RSAPrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a token names it."""
+    monkeypatch.setattr(issuer, "PAUSE", 0.0)
+    new = Ed25519PrivateKey.generate()
+    published.keys(public(Ed25519PrivateKey.generate()))
+    auth = auth_of(published, "EdDSA")
+    with pytest.raises(NotSignedIn):
+        await auth.verify(signed(new, "EdDSA", "two"))
+    published.keys(public(new, "two"))
+    assert (await auth.verify(signed(new, "EdDSA", "two"))).subject == "ann"
+
+
+async def test_made_up_ids_do_not_make_it_ask(published: Published, private: rsa.RSAPrivateKey) -> None:
+    """It asks once in ten seconds at most, and keeps what it has."""
+    published.keys(public(private))
+    auth = auth_of(published)
+    await auth.verify(signed(private))
+    tries = [auth.verify(signed(private, kid=f"made-up-{number}")) for number in range(100)]
+    ended = await asyncio.gather(*tries, return_exceptions=True)
+    assert {type(each) for each in ended} == {NotSignedIn}
+    assert published.asked == 1
+    assert (await auth.verify(signed(private))).subject == "ann"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(500, b""), (302, b""), (200, b"no JSON"), (200, b'{"keys": 5}'), (200, b"x" * 300_000), (404, b"{}")],
+)
+async def test_what_cannot_be_fetched_changes_nothing(
+    published: Published,
+    private: rsa.RSAPrivateKey,
+    status: int,
+    body: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The keys of before hold; without any, the server is not to blame the caller."""
+    monkeypatch.setattr(issuer, "PAUSE", 0.0)
+    published.keys(public(private))
+    auth, late = auth_of(published), auth_of(published)
+    mine = signed(private)
+    await auth.verify(mine)
+    published.status, published.body = status, body
+    with pytest.raises(NotSignedIn):
+        await auth.verify(signed(private, kid="two"))
+    assert (await auth.verify(mine)).subject == "ann"
+    with pytest.raises(StoreUnavailable):
+        await late.verify(mine)
+
+
+async def test_a_key_withdrawn_is_soon_unknown(
+    published: Published, private: rsa.RSAPrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its tokens were verified before; nobody waits for the keys to be fetched again."""
+    published.keys(public(private))
+    auth = auth_of(published)
+    mine = f"Bearer {signed(private)}"
+    await auth.check(mine, "job:read")
+    published.keys(public(Ed25519PrivateKey.generate(), "two"), public(private, "three"))
+    monkeypatch.setattr(issuer, "FRESH", 0.0)
+    monkeypatch.setattr(issuer, "PAUSE", 0.0)
+    auth._service._fresh_until = 0.0
+    await auth.verify(signed(private))
+    found = auth._service._issuer
+    assert found is not None
+    await found._fetching
+    with pytest.raises(NotSignedIn, match="unknown key"):
+        await auth.check(mine, "job:read")
+
+
+async def test_nobody_signs_in_here(published: Published) -> None:
+    """There is neither a key to sign with nor a user."""
+    auth = auth_of(published)
+    published.keys(public(Ed25519PrivateKey.generate()))
+    auth = auth_of(published, "EdDSA")
+    with pytest.raises(Exception, match="no key here can sign"):
+        await auth.issue("ann")

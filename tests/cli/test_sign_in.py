@@ -1,0 +1,320 @@
+"""Signing in with commands: who runs a server, and who calls one."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from raincheck.auth.keyfile import add_key
+from raincheck.auth.passwords import hash_password
+from raincheck.auth.scopes import Scope
+from raincheck.auth.users import add_user
+from raincheck.cli import login, main
+from tests.auth.forging import SECRET
+from tests.cli.conftest import Ran, Run
+from tests.cli.processes import APP, running, serving, store_in
+
+PASSWORD = "correct horse"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a server listens that asks who calls."""
+    folder = tmp_path_factory.mktemp("server")
+    add_key(folder / "keys.json", "EdDSA")
+    hashed = hash_password(PASSWORD)
+    add_user(folder / "users.json", "ann", hashed, [Scope.READ, Scope.WRITE])
+    add_user(folder / "users.json", "reader", hashed, [Scope.READ])
+    options = ("--secret-file", str(folder / "keys.json"), "--users", str(folder / "users.json"))
+    with serving(folder, *options) as (_, url):
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of one's own, where nobody has signed in yet."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAINCHECK_TOKEN", raising=False)
+    return tmp_path / "raincheck" / "tokens.json"
+
+
+@pytest.fixture
+def signed_in(run: Run) -> Run:
+    """Commands of somebody who has signed in."""
+    assert run("login", "--username", "ann", stdin=f"{PASSWORD}\n").code == 0
+    return run
+
+
+def offline(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str, stdin: str = ""
+) -> Ran:
+    """A command that needs no server."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+    try:
+        code = main(words)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    return Ran(code, *capsys.readouterr())
+
+
+class TestCalling:
+    """Commands that ask a server."""
+
+    @pytest.mark.parametrize(
+        "command", [["jobs"], ["call", "add", "1"], ["status", "x"], ["functions"], ["workers"]]
+    )
+    def test_a_stranger_is_told_what_to_do(self, run: Run, url: str, command: list[str]) -> None:
+        """Exit code 2, and the command to use."""
+        ran = run(*command)
+        assert (ran.code, ran.out) == (2, "")
+        assert f"raincheck login --url {url}" in ran.err
+
+    def test_after_login_everything_works(self, signed_in: Run, tmp_path: Path) -> None:
+        """Submit, call, look, follow, cancel, list."""
+        assert signed_in("call", "add", "1", "2") == (0, "3.0\n", "")
+        file = tmp_path / "job.json"
+        file.write_text(json.dumps({"name": "n", "functions": [{"name": "add", "args": [1]}]}))
+        job = signed_in("submit", str(file), "--wait", "--json").job_id
+        for command in (["status", job], ["watch", job], ["jobs"], ["functions"], ["workers"]):
+            assert signed_in(*command).code == 0
+        waiting = signed_in("call", "nap", "30", "--no-wait").out.strip()
+        assert signed_in("cancel", waiting).code == 0
+
+    def test_a_wrong_password_signs_nobody_in(self, run: Run, home: Path) -> None:
+        """And nothing is stored."""
+        ran = run("login", "--username", "ann", stdin="wrong password\n")
+        assert (ran.code, home.exists()) == (2, False)
+        assert "the name or the password is wrong" in ran.err
+        assert "wrong password" not in ran.err
+
+    def test_a_scope_too_few_is_told(self, run: Run) -> None:
+        """Signing in again would not help."""
+        assert run("login", "--username", "ann", "--scope", "job:read", stdin=PASSWORD).code == 0
+        assert run("jobs").code == 0
+        ran = run("call", "add", "1")
+        assert ran.code == 2
+        assert "needs the scope job:write" in ran.err
+        assert "raincheck login" not in ran.err
+
+    def test_the_token_is_kept_for_its_owner(self, signed_in: Run, home: Path, url: str) -> None:
+        """And for the server that gave it."""
+        assert home.stat().st_mode & 0o777 == 0o600
+        assert home.parent.stat().st_mode & 0o777 == 0o700
+        assert list(json.loads(home.read_text())) == [url]
+        assert PASSWORD not in home.read_text()
+
+    def test_another_server_does_not_get_it(self, signed_in: Run, url: str) -> None:
+        """Nor does the same one by another name."""
+        ran = signed_in("jobs", "--url", url.replace("127.0.0.1", "localhost"))
+        assert ran.code == 2
+        assert "there is no token" in ran.err
+
+    def test_logout_forgets(self, signed_in: Run, home: Path) -> None:
+        """Once is enough."""
+        assert signed_in("logout").code == 0
+        assert json.loads(home.read_text()) == {}
+        assert signed_in("jobs").code == 2
+        assert "not signed in" in signed_in("logout").err
+
+    def test_a_token_may_come_by_other_ways(
+        self, signed_in: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """From a file, or else from the environment, or else from who signed in."""
+        token = signed_in("token").out.strip()
+        file = tmp_path / "token"
+        file.write_text(f"{token}\n")
+        file.chmod(0o600)
+        assert msgspec.json.decode(signed_in("token", "--json").out) == {"access_token": token}
+        monkeypatch.setenv("RAINCHECK_TOKEN", "garbage")
+        assert signed_in("jobs").code == 2
+        assert signed_in("jobs", "--token-file", str(file)).code == 0
+        monkeypatch.setenv("RAINCHECK_TOKEN", token)
+        signed_in("logout")
+        assert signed_in("jobs").code == 0
+
+    def test_without_a_token_there_is_none_to_print(self, run: Run) -> None:
+        """Nothing is on stdout, where curl would take it."""
+        ran = run("token")
+        assert (ran.code, ran.out) == (2, "")
+        assert "raincheck login" in ran.err
+
+    @pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}'])
+    def test_a_broken_store_is_said(self, run: Run, home: Path, content: str) -> None:
+        """With what to do about it."""
+        home.parent.mkdir()
+        home.write_text(content)
+        home.chmod(0o600)
+        ran = run("jobs")
+        assert ran.code == 2
+        assert "sign in again" in ran.err
+
+    def test_a_password_is_asked_for_on_a_terminal(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And not shown."""
+        asked = list[str]()
+
+        def getpass(prompt: str) -> str:
+            asked.append(prompt)
+            return PASSWORD
+
+        main_end, terminal = os.openpty()
+        with open(main_end, "rb", buffering=0), open(terminal) as stdin:  # noqa: PTH123 - descriptors, no paths
+            monkeypatch.setattr(sys, "stdin", stdin)
+            monkeypatch.setattr(login, "getpass", getpass)
+            assert main(["login", "--username", "ann", "--url", url]) == 0
+            assert main(["user", "add", "bob"]) == 0
+        assert asked == ["Password of ann: ", "Password for bob: ", "Again: "]
+
+    def test_no_password_is_no_sign_in(self, run: Run) -> None:
+        """An empty stdin is said to be one."""
+        ran = run("login", "--username", "ann")
+        assert ran.code == 2
+        assert "no password came by stdin" in ran.err
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["login", "--password", "x"],
+            ["user", "add", "x", "--password", "x"],
+            ["serve", "a.py", "--secret", "x"],
+        ],
+    )
+    def test_no_secret_goes_by_an_argument(
+        self, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Where every user of the machine could read it."""
+        ran = offline(monkeypatch, capsys, *words)
+        assert ran.code == 2
+        assert "Unknown option" in ran.err
+
+
+class TestRunning:
+    """Commands of who runs a server."""
+
+    def test_users_come_and_go(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """The password is nowhere to be seen."""
+        assert offline(monkeypatch, capsys, "user", "add", "ann", stdin=PASSWORD).code == 0
+        bob = offline(monkeypatch, capsys, "user", "add", "bob", "--scope", "admin", "--generate")
+        assert len(bob.out.strip()) == 32
+        again = offline(monkeypatch, capsys, "user", "add", "ann", stdin=PASSWORD)
+        assert (again.code, "already" in again.err) == (2, True)
+        listed = json.loads(offline(monkeypatch, capsys, "user", "list", "--json").out)
+        assert [(user["name"], user["scopes"]) for user in listed] == [
+            ("ann", ["job:read", "job:write"]),
+            ("bob", ["admin"]),
+        ]
+        shown = offline(monkeypatch, capsys, "user", "list").out
+        assert "ann    job:read job:write" in shown
+        assert "argon2" not in shown
+        assert offline(monkeypatch, capsys, "user", "remove", "ann").code == 0
+        assert offline(monkeypatch, capsys, "user", "remove", "ann").code == 3
+
+    @pytest.mark.parametrize(
+        ("words", "stdin", "message"),
+        [
+            (["a b"], PASSWORD, "/name"),
+            (["ann"], "short", "/password"),
+            (["ann", "--scope", "all"], PASSWORD, "there is no scope 'all'"),
+            (["ann"], "", "no password"),
+            (["ann", "--users", "/nowhere/users.json"], PASSWORD, "cannot be written"),
+        ],
+    )
+    def test_bad_users_are_refused(
+        self,
+        words: list[str],
+        stdin: str,
+        message: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """And no file is made of them."""
+        ran = offline(monkeypatch, capsys, "user", "add", *words, stdin=stdin)
+        assert ran.code == 2
+        assert message in ran.err
+        assert not (tmp_path / "raincheck-users.json").exists()
+
+    def test_keys_come_and_go(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Their ids are shown, and nothing else of them."""
+        old = offline(monkeypatch, capsys, "key", "add", "keys.json").out.strip()
+        new = offline(monkeypatch, capsys, "key", "add", "keys.json", "--algorithm", "EdDSA").out.strip()
+        shown = offline(monkeypatch, capsys, "key", "list", "keys.json").out
+        assert [line.split() for line in shown.splitlines()[1:]] == [[new, "EdDSA"], [old, "HS256"]]
+        assert offline(monkeypatch, capsys, "key", "remove", "keys.json", old).code == 0
+        assert offline(monkeypatch, capsys, "key", "remove", "keys.json", old).code == 3
+        assert offline(monkeypatch, capsys, "key", "remove", "keys.json", new).code == 2
+
+    def test_an_open_server_says_so_once(self, tmp_path: Path) -> None:
+        """On this machine only."""
+        with serving(tmp_path) as (server, _):
+            assert "".join(server.seen).count("no sign-in is configured") == 1
+
+    def test_a_guarded_server_says_how_to_sign_in(self, tmp_path: Path) -> None:
+        """And that passwords need cover on the way from elsewhere."""
+        add_key(tmp_path / "keys.json", "HS256")
+        options = ("--secret-file", str(tmp_path / "keys.json"), "--host", "0.0.0.0")
+        with serving(tmp_path, *options) as (server, _):
+            told = "".join(server.seen)
+        assert "Callers have to sign in" in told
+        assert "TLS" in told
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--host", "0.0.0.0"], "no sign-in is configured"),
+            (["--secret-file", "nowhere"], "cannot be read"),
+            (["--users", "users.json"], "no secret"),
+            (["--users", "users.json", "--insecure"], "no secret"),
+        ],
+    )
+    def test_what_is_not_safe_does_not_start(self, tmp_path: Path, options: list[str], message: str) -> None:
+        """It says what to do instead."""
+        store = ("--store", store_in(tmp_path), "--port", "0")
+        with running("server", APP, *store, *options, cwd=tmp_path) as server:
+            assert message in server.rest()
+            assert server.process.wait(10) == 2
+
+    def test_the_demo_needs_no_sign_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whatever the environment says."""
+        environment = os.environ | {"RAINCHECK_SECRET": SECRET, "RAINCHECK_TOKEN": "garbage"}
+        done = subprocess.run(
+            [sys.executable, "-m", "raincheck", "demo"],
+            env=environment,
+            capture_output=True,
+            timeout=28,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+
+    @pytest.mark.parametrize(
+        "command", [["user", "add", "ann"], ["key", "add", "keys.json"], ["server", APP]]
+    )
+    def test_what_is_not_installed_is_named(self, tmp_path: Path, command: list[str]) -> None:
+        """With how to install it."""
+        blocked = "import sys; sys.modules['jwt'] = sys.modules['argon2'] = None; import raincheck.cli as cli"
+        program = f"{blocked}; sys.exit(cli.main({command!r}))"
+        environment = os.environ | {"RAINCHECK_SECRET": SECRET}
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment,
+            cwd=tmp_path,
+            input=PASSWORD,
+            capture_output=True,
+            text=True,
+            timeout=25,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert "pip install 'raincheck[auth]'" in done.stderr
