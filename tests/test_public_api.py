@@ -12,7 +12,10 @@ import pytest
 
 import raincheck
 
-HEAVY = ("cyclopts", "httpx2", "raincheck.server", "raincheck.worker", "rich", "starlette", "uvicorn")
+HEAVY = (
+    *("argon2", "cryptography", "cyclopts", "httpx2", "jwt", "raincheck.server", "raincheck.worker", "rich"),
+    *("starlette", "uvicorn"),
+)
 LIGHT = set(raincheck.__all__) - {"AsyncClient", "AsyncJobHandle", "Client", "JobHandle", "Worker"}
 
 

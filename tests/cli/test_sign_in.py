@@ -141,6 +141,23 @@ class TestCalling:
         signed_in("logout")
         assert signed_in("jobs").code == 0
 
+    @pytest.mark.parametrize("content", ["", "two words", "line\nline", "ünï", "a\r\nX-Evil: 1"])
+    def test_what_is_no_token_is_not_sent(
+        self, run: Run, tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It could be anything else that is a secret."""
+        file = tmp_path / "token"
+        file.write_text(content, encoding="utf-8")
+        file.chmod(0o600)
+        ran = run("jobs", "--token-file", str(file))
+        assert (ran.code, ran.err) == (
+            2,
+            f"Error: {file} holds no token: one is printed by raincheck token\n",
+        )
+        if content:
+            monkeypatch.setenv("RAINCHECK_TOKEN", content)
+            assert "RAINCHECK_TOKEN holds no token" in run("jobs").err
+
     def test_without_a_token_there_is_none_to_print(self, run: Run) -> None:
         """Nothing is on stdout, where curl would take it."""
         ran = run("token")

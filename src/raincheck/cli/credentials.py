@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,8 @@ from raincheck.auth.files import alone, read_private, write_private
 from raincheck.errors import ConfigError
 
 VARIABLE = "RAINCHECK_TOKEN"
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 
 class Credential(Struct, frozen=True):
@@ -28,14 +31,20 @@ class Credential(Struct, frozen=True):
 def token_for(url: str, token_file: Path | None = None) -> str | None:
     """The token to send to a server: from this file, else RAINCHECK_TOKEN, else of who signed in there.
 
-    Raises `ConfigError` if a file cannot be read.
+    Raises `ConfigError` if a file cannot be read, or holds no token.
     """
     if token_file is not None:
-        return read_private(token_file).decode("ascii", "replace").strip()
+        return _checked(read_private(token_file).decode("ascii", "replace").strip(), str(token_file))
     if given := os.environ.get(VARIABLE, "").strip():
-        return given
+        return _checked(given, VARIABLE)
     stored = _read().get(_server(url))
     return None if stored is None else stored.token
+
+
+def _checked(token: str, origin: str) -> str:
+    if not _TOKEN.fullmatch(token):
+        raise ConfigError(f"{origin} holds no token: one is printed by raincheck token")
+    return token
 
 
 def store(url: str, credential: Credential) -> Path:
