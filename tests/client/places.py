@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -98,12 +98,16 @@ class Gateway:
             return await self.answers.popleft()(request)
         return await self.forward(request)
 
-    async def forward(self, request: Request) -> Response:
+    async def forward(self, request: Request, without: Sequence[str] = ("host",)) -> Response:
         """The answer of the server behind."""
-        headers = {name: value for name, value in request.headers.items() if name != "host"}
+        headers = {name: value for name, value in request.headers.items() if name not in without}
         url = f"{self.upstream}{request.url.path}?{request.url.query}"
         answer = await self._http.request(request.method, url, headers=headers, content=await request.body())
         return Response(answer.content, answer.status_code, dict(answer.headers))
+
+    async def hurry(self, request: Request) -> Response:
+        """Let the server wait for nothing."""
+        return await self.forward(request, ("host", "prefer"))
 
     async def lose(self, request: Request) -> Response:
         """Let the server do it, and tell that it took too long."""

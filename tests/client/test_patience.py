@@ -71,6 +71,13 @@ def test_what_a_server_was_asked_to_wait_costs_no_patience() -> None:
     assert Patience(5).pause(waiting, NOT_SENT, 6) is None
 
 
+def test_a_next_try_waits_for_what_is_left() -> None:
+    """So a call with a timeout does not wait for twice as long."""
+    assert Request(path="/", wait=20).after(15).wait == 5
+    assert Request(path="/", wait=20).after(25).wait == 0
+    assert Request(path="/", wait=None).after(25).wait is None
+
+
 @pytest.mark.parametrize("said", ["", "soon", "-1", "Wed, 99 Nov 2026 00:00:00 GMT"])
 def test_a_retry_after_that_says_nothing_is_ignored(said: str) -> None:
     """The pause is as ever."""

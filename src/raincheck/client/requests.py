@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from raincheck.clock import from_datetime, to_datetime
 from raincheck.codec import to_json
@@ -51,6 +52,10 @@ class Request(Struct, frozen=True, kw_only=True):
     def seconds(self) -> float:
         """How long the server may take at most, beside the time that an answer takes."""
         return SLICE if self.wait is None else math.ceil(min(self.wait, SLICE))
+
+    def after(self, took: float) -> Request:
+        """The next try, when one has failed that took as long: it need not wait for all of that again."""
+        return replace(self, wait=max(self.wait - took, 0.0)) if self.wait else self
 
     @property
     def headers(self) -> dict[str, str]:

@@ -83,7 +83,8 @@ async def test_what_is_no_raincheck_server_is_told_from_one(front: Gateway) -> N
     """By an answer that is none of its."""
     async with AsyncClient(front.url) as client:
         front.answers += [saying(404), saying(307, location="/"), saying(200)]
-        for said in ("404 Not Found, which", "307 Temporary Redirect", "not understood"):
+        front.answers.append(saying(500, content_type="application/problem+json"))
+        for said in ("404 Not Found, which", "307 Temporary Redirect", "not understood", "500 Internal"):
             with pytest.raises(Unreachable, match=said):
                 await client.status(NOWHERE)
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from raincheck import AsyncClient, JobCancelled, JobFailed, RetryOptions, State, Unfinished
+from raincheck.clock import new_id
 from raincheck.errors import Gone, NotFound, WrongState
 from tests.client.functions import gates
 from tests.client.places import Gateway
@@ -52,6 +53,7 @@ async def test_a_submission_may_wait(url: str) -> None:
     """It is a result, or else a handle: both are the same thing."""
     async with AsyncClient(url) as client:
         assert (await client.submit("sum", [client.step("add", 1)], wait=10)).result() == 1
+        assert (await client.submit("nap", [client.step("nap", 1.5)], wait=10)).result() == "slept"
         assert not (await client.submit("nap", [client.step("nap", 60)], wait=0.1)).ended
 
 
@@ -71,14 +73,24 @@ async def test_a_call_waits_longer_than_one_request_may(front: Gateway) -> None:
     assert 2 <= len(front.seen) <= 4
 
 
+async def test_a_server_that_does_not_want_to_wait_is_not_pestered(front: Gateway) -> None:
+    """It says when to look again."""
+    async with AsyncClient(front.url) as client:
+        job = await client.submit("later", ["add"], delay=60)
+        front.answers += [front.hurry] * 100
+        assert not (await job.wait(timeout=1.5)).ended
+    assert len(front.heads(f"/v1/job/{job.id}")) <= 3
+
+
 async def test_a_call_that_takes_too_long_leaves_the_handle(url: str) -> None:
     """The job goes on, and can be waited for."""
+    gate = new_id()
     async with AsyncClient(url) as client:
         with pytest.raises(Unfinished) as raised:
-            await client.call("hold", "call", timeout=0.1)
-        gates["call"].set()
+            await client.call("hold", gate, timeout=0.1)
+        gates[gate].set()
         job = await raised.value.job.wait()
-        assert job.result() == "call"
+        assert job.result() == gate
 
 
 async def test_a_call_whose_job_fails_says_why(url: str) -> None:
@@ -99,14 +111,15 @@ async def test_a_call_whose_job_fails_says_why(url: str) -> None:
 
 async def test_a_wait_ends_when_its_time_is_over(url: str) -> None:
     """The handle is what it was."""
+    gate = new_id()
     async with AsyncClient(url) as client:
-        job = await client.submit("hold", [client.step("hold", "wait")])
+        job = await client.submit("hold", [client.step("hold", gate)])
         assert not (await job.wait(timeout=0)).ended
         assert not (await client.wait(job.id, timeout=1)).ended
         with pytest.raises(Unfinished):
             job.result()
-        gates["wait"].set()
-        assert (await job.wait(timeout=10)).result() == "wait"
+        gates[gate].set()
+        assert (await job.wait(timeout=10)).result() == gate
 
 
 async def test_a_watch_shows_each_change(url: str) -> None:
@@ -135,12 +148,16 @@ async def test_a_job_can_be_cancelled(url: str) -> None:
 
 async def test_a_call_that_is_cancelled_says_so(url: str) -> None:
     """It is told from one that failed."""
+    gate, key = new_id(), new_id()
     async with AsyncClient(url) as client:
         with pytest.raises(Unfinished) as raised:
-            await client.call("hold", "cancelled", timeout=0)
+            await client.call("hold", gate, timeout=0, idempotency_key=key)
         await raised.value.job.cancel()
         with pytest.raises(JobCancelled):
             (await raised.value.job.wait()).result()
+        with pytest.raises(JobCancelled) as cancelled:
+            await client.call("hold", gate, idempotency_key=key)
+        assert cancelled.value.job_id == raised.value.job.id
 
 
 async def test_a_failed_job_can_be_retried(url: str) -> None:

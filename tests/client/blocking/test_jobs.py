@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from raincheck import Client, JobCancelled, JobFailed, RetryOptions, State, Unfinished
+from raincheck.clock import new_id
 from raincheck.errors import Gone, NotFound, WrongState
 from tests.client.functions import gates
 from tests.client.places import Gateway
@@ -51,6 +52,7 @@ def test_a_submission_may_wait(url: str) -> None:
     """It is a result, or else a handle: both are the same thing."""
     with Client(url) as client:
         assert (client.submit("sum", [client.step("add", 1)], wait=10)).result() == 1
+        assert (client.submit("nap", [client.step("nap", 1.5)], wait=10)).result() == "slept"
         assert not (client.submit("nap", [client.step("nap", 60)], wait=0.1)).ended
 
 
@@ -70,14 +72,24 @@ def test_a_call_waits_longer_than_one_request_may(front: Gateway) -> None:
     assert 2 <= len(front.seen) <= 4
 
 
+def test_a_server_that_does_not_want_to_wait_is_not_pestered(front: Gateway) -> None:
+    """It says when to look again."""
+    with Client(front.url) as client:
+        job = client.submit("later", ["add"], delay=60)
+        front.answers += [front.hurry] * 100
+        assert not (job.wait(timeout=1.5)).ended
+    assert len(front.heads(f"/v1/job/{job.id}")) <= 3
+
+
 def test_a_call_that_takes_too_long_leaves_the_handle(url: str) -> None:
     """The job goes on, and can be waited for."""
+    gate = new_id()
     with Client(url) as client:
         with pytest.raises(Unfinished) as raised:
-            client.call("hold", "call", timeout=0.1)
-        gates["call"].set()
+            client.call("hold", gate, timeout=0.1)
+        gates[gate].set()
         job = raised.value.job.wait()
-        assert job.result() == "call"
+        assert job.result() == gate
 
 
 def test_a_call_whose_job_fails_says_why(url: str) -> None:
@@ -98,14 +110,15 @@ def test_a_call_whose_job_fails_says_why(url: str) -> None:
 
 def test_a_wait_ends_when_its_time_is_over(url: str) -> None:
     """The handle is what it was."""
+    gate = new_id()
     with Client(url) as client:
-        job = client.submit("hold", [client.step("hold", "wait")])
+        job = client.submit("hold", [client.step("hold", gate)])
         assert not (job.wait(timeout=0)).ended
         assert not (client.wait(job.id, timeout=1)).ended
         with pytest.raises(Unfinished):
             job.result()
-        gates["wait"].set()
-        assert (job.wait(timeout=10)).result() == "wait"
+        gates[gate].set()
+        assert (job.wait(timeout=10)).result() == gate
 
 
 def test_a_watch_shows_each_change(url: str) -> None:
@@ -134,12 +147,16 @@ def test_a_job_can_be_cancelled(url: str) -> None:
 
 def test_a_call_that_is_cancelled_says_so(url: str) -> None:
     """It is told from one that failed."""
+    gate, key = new_id(), new_id()
     with Client(url) as client:
         with pytest.raises(Unfinished) as raised:
-            client.call("hold", "cancelled", timeout=0)
+            client.call("hold", gate, timeout=0, idempotency_key=key)
         raised.value.job.cancel()
         with pytest.raises(JobCancelled):
             (raised.value.job.wait()).result()
+        with pytest.raises(JobCancelled) as cancelled:
+            client.call("hold", gate, idempotency_key=key)
+        assert cancelled.value.job_id == raised.value.job.id
 
 
 def test_a_failed_job_can_be_retried(url: str) -> None:

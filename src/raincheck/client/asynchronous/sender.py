@@ -73,10 +73,12 @@ class AsyncSender:
             outcome = await (self._signed(request) if signed else self._once(request, None))
             if isinstance(outcome, Reply) and outcome.ok:
                 return outcome
-            pause = patience.pause(request, outcome, monotonic() - begun)
+            took = monotonic() - begun
+            pause = patience.pause(request, outcome, took)
             if pause is None:
                 raise outcome.error if isinstance(outcome, Lost) else error_of(outcome, self.url)
             await sleep(pause)
+            request = request.after(took + pause)
 
     async def _signed(self, request: Request) -> Reply | Lost:
         token = await self._sign_in.token()

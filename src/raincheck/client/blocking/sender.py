@@ -74,10 +74,12 @@ class Sender:
             outcome = self._signed(request) if signed else self._once(request, None)
             if isinstance(outcome, Reply) and outcome.ok:
                 return outcome
-            pause = patience.pause(request, outcome, monotonic() - begun)
+            took = monotonic() - begun
+            pause = patience.pause(request, outcome, took)
             if pause is None:
                 raise outcome.error if isinstance(outcome, Lost) else error_of(outcome, self.url)
             sleep(pause)
+            request = request.after(took + pause)
 
     def _signed(self, request: Request) -> Reply | Lost:
         token = self._sign_in.token()
