@@ -24,7 +24,6 @@ WORDS = {
     r"\b(from collections\.abc import .*)\bAwaitable, ": r"\1",
     r"\b__a(enter|exit)__\b": r"__\1__",
     r"\baclose\b": "close",
-    r"\banext\b": "next",
     r"\bclient\.asynchronous\b": "client.blocking",
 }
 """What is said otherwise in blocking code, in code and in docstrings alike."""
