@@ -44,13 +44,14 @@ fmt: setup ## Format the code and mend what ruff can mend
 	$(BIN)/ruff format
 
 .PHONY: check
-check: setup ## Look without running: format, lint, types, layers, spelling, drawings
+check: setup ## Look without running: format, lint, types, layers, spelling, what is generated
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/codespell
 	$(BIN)/python tools/state_diagram.py --check
+	$(BIN)/python tools/twin.py --check
 
 .PHONY: test
 test: check ## Check, then run every test
@@ -83,6 +84,10 @@ $(PEERS): requirements/peers.txt requirements/peers-arq.txt benchmarks/peers/bul
 .PHONY: docs
 docs: setup ## Regenerate what the docs take from the code
 	$(BIN)/python tools/state_diagram.py
+
+.PHONY: twin
+twin: setup ## Regenerate the blocking client from the async one
+	$(BIN)/python tools/twin.py
 
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --upgrade --exclude-newer "1 week" \
 	--generate-hashes --no-emit-index-url --custom-compile-command "make lock" --quiet

@@ -14,6 +14,7 @@ from raincheck.version import VERSION
 if TYPE_CHECKING:
     from raincheck.app import App
     from raincheck.auth import Auth
+    from raincheck.client import AsyncClient, AsyncJobHandle, Client, JobHandle
     from raincheck.context import Context
     from raincheck.documents import JobDocument
     from raincheck.errors import (
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
         RetryLater,
         StoreError,
         TooManyAttempts,
+        Unfinished,
+        Unreachable,
         WrongState,
     )
     from raincheck.functions import Function, step
@@ -40,7 +43,10 @@ __version__ = VERSION
 
 __all__ = [
     "App",
+    "AsyncClient",
+    "AsyncJobHandle",
     "Auth",
+    "Client",
     "Context",
     "DoNotRetry",
     "Function",
@@ -49,6 +55,7 @@ __all__ = [
     "JobCancelled",
     "JobDocument",
     "JobFailed",
+    "JobHandle",
     "Limits",
     "NotAllowed",
     "NotFound",
@@ -60,6 +67,8 @@ __all__ = [
     "Step",
     "StoreError",
     "TooManyAttempts",
+    "Unfinished",
+    "Unreachable",
     "Worker",
     "WrongState",
     "step",
@@ -67,10 +76,14 @@ __all__ = [
 
 _HOMES = {
     "App": "app",
+    "AsyncClient": "client",
+    "AsyncJobHandle": "client",
     "Auth": "auth",
+    "Client": "client",
     "Context": "context",
     "Function": "functions",
     "JobDocument": "documents",
+    "JobHandle": "client",
     "Limits": "limits",
     "RetryOptions": "model",
     "State": "model",

@@ -17,6 +17,10 @@ RaincheckError
 ├── TargetError              TARGET names no app: give module:app or path/to/file.py:app
 ├── JobFailed                the awaited job ended ``failed``: its error says why
 │   └── JobCancelled         the awaited job ended ``cancelled``
+├── Unfinished               the job has not ended in the time it was given: wait on, or cancel it
+├── UnexpectedResult         a result is not of the type that was asked for
+├── Unreachable              no server answered, or none of raincheck: check the URL, or try again
+├── Refused                  the server refused for another reason: its problem says which
 ├── NotJSON                  a value cannot be written as JSON: return plain data
 ├── RetryLater               raised by a function: this attempt failed, try again after a while
 ├── DoNotRetry               raised by a function: this attempt failed, do not try again
@@ -29,7 +33,7 @@ RaincheckError
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Fault(NamedTuple):
@@ -40,7 +44,12 @@ class Fault(NamedTuple):
 
 
 class RaincheckError(Exception):
-    """The root of all errors that raincheck raises."""
+    """The root of all errors that raincheck raises.
+
+    ``problem`` is the problem document of one that a server answered with.
+    """
+
+    problem: Any = None
 
 
 MAX_FAULTS = 50
@@ -122,7 +131,7 @@ class TargetError(RaincheckError):
 class JobFailed(RaincheckError):
     """The awaited job ended ``failed``. ``job_id`` and ``problem`` say which and why."""
 
-    def __init__(self, message: str, *, job_id: str, problem: object = None) -> None:
+    def __init__(self, message: str, *, job_id: str, problem: Any = None) -> None:
         super().__init__(message)
         self.job_id = job_id
         self.problem = problem
@@ -130,6 +139,33 @@ class JobFailed(RaincheckError):
 
 class JobCancelled(JobFailed):
     """The awaited job ended ``cancelled``."""
+
+
+class Unfinished(RaincheckError):
+    """A job has not ended in the time it was given, and goes on. ``job`` is the handle to it."""
+
+    def __init__(self, message: str, *, job: Any) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class UnexpectedResult(RaincheckError):
+    """The result of a job is not of the type that was asked for."""
+
+
+class Unreachable(RaincheckError):
+    """No server answered, or what answered is no raincheck server.
+
+    What was asked may have been done. ``job_id`` is the job that was being waited for, if any.
+    """
+
+    def __init__(self, message: str, *, job_id: str | None = None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class Refused(RaincheckError):
+    """The server refused, for a reason that has no error of its own: see ``problem``."""
 
 
 class NotJSON(RaincheckError):

@@ -41,19 +41,6 @@ class UsageError(RaincheckError):
     """The command cannot be meant as it was given."""
 
 
-class Unreachable(RaincheckError):
-    """No server answered, or what answered is no raincheck server."""
-
-
-class Refused(RaincheckError):
-    """The server's answer is a problem document."""
-
-    def __init__(self, problem: Problem, hint: str = "") -> None:
-        super().__init__(problem.title)
-        self.problem = problem
-        self.hint = hint
-
-
 _BAD_INPUT = (
     ConfigError,
     InvalidInput,
@@ -68,7 +55,7 @@ _BAD_INPUT = (
 
 def code_of(error: RaincheckError) -> Exit:
     """The exit code that an error leads to."""
-    if isinstance(error, Refused):
+    if isinstance(error.problem, Problem):
         return _code_of_status(error.problem.status)
     if isinstance(error, NotFound):
         return Exit.NOT_FOUND

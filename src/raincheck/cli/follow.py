@@ -10,8 +10,6 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from raincheck.cli.api import LONGEST_WAIT, Api, Reply
-from raincheck.cli.exits import Unreachable
 from raincheck.cli.terminal import out, plain, show, warn
 from raincheck.cli.views import (
     STYLES,
@@ -24,8 +22,10 @@ from raincheck.cli.views import (
     steps_of,
     tries,
 )
+from raincheck.client import Client, JobHandle
 from raincheck.clock import monotonic, now, to_datetime
 from raincheck.documents import FunctionDocument, JobDocument
+from raincheck.errors import Unreachable
 from raincheck.model import State
 
 _PAUSE = 0.15
@@ -37,37 +37,39 @@ _QUICK_LOOKS = 12
 _STILL = 1.0
 """Seconds that it then waits."""
 
+_LOOK = 25.0
+"""Seconds that one look waits for the end; longer waits are several."""
+
 _PATIENCE = 30.0
 """Seconds for which a server that was there before may be away."""
 
 
-def wait(api: Api, job_id: str, seconds: float) -> Reply:
+def wait(client: Client, job_id: str, seconds: float) -> JobHandle:
     """The job once it has ended, or as it is after ``seconds``."""
     until = monotonic() + seconds
     while True:
-        reply = _look(api, job_id, min(max(until - monotonic(), 0.0), LONGEST_WAIT))
-        if reply.job.state.ended or monotonic() >= until:
-            return reply
-        _pause()
+        job = _look(client, job_id, min(max(until - monotonic(), 0.0), _LOOK))
+        if job.ended or monotonic() >= until:
+            return job
 
 
-def looks(api: Api, job_id: str) -> Iterator[Reply]:
+def looks(client: Client, job_id: str) -> Iterator[JobHandle]:
     """The job now, and again whenever it has changed, until it has ended."""
-    reply, idle = api.job(job_id), 0
-    yield reply
-    while not reply.job.state.ended:
+    job, idle = client.status(job_id), 0
+    yield job
+    while not job.ended:
         _pause()
-        seen, reply = reply, _look(api, job_id, 0 if idle < _QUICK_LOOKS else _STILL)
-        if reply.body == seen.body:
+        seen, job = job, _look(client, job_id, 0 if idle < _QUICK_LOOKS else _STILL)
+        if job.raw == seen.raw:
             idle += 1
         else:
             idle = 0
-            yield reply
+            yield job
 
 
-def follow(replies: Iterator[Reply]) -> JobDocument:
+def follow(looks: Iterator[JobHandle]) -> JobDocument:
     """Show a job as it goes: live on a terminal, else a line for each change. The job as it ended."""
-    return _follow_live(replies) if out.is_terminal else _follow_lines(replies)
+    return _follow_live(looks) if out.is_terminal else _follow_lines(looks)
 
 
 def warn_if_waiting(job: JobDocument) -> None:
@@ -86,13 +88,13 @@ def _pause(seconds: float = _PAUSE) -> None:
     Event().wait(seconds)
 
 
-def _look(api: Api, job_id: str, seconds: float) -> Reply:
+def _look(client: Client, job_id: str, seconds: float) -> JobHandle:
     """The job, even if the server is being restarted just now."""
     until = monotonic() + seconds + _PATIENCE
     warned = False
     while True:
         try:
-            return api.job(job_id, wait=seconds)
+            return client.wait(job_id, seconds)
         except Unreachable as error:
             if monotonic() > until:
                 raise
@@ -102,23 +104,23 @@ def _look(api: Api, job_id: str, seconds: float) -> Reply:
         _pause(1.0)
 
 
-def _follow_live(replies: Iterator[Reply]) -> JobDocument:
-    job = next(replies).job
+def _follow_live(looks: Iterator[JobHandle]) -> JobDocument:
+    job = next(looks).document
 
     def frame() -> RenderableType:
         return job_view(job, here_and_now(), live=True)
 
     with Live(get_renderable=frame, console=out, refresh_per_second=12) as live:
-        for reply in replies:
-            job = reply.job
+        for look in looks:
+            job = look.document
             live.refresh()
     return job
 
 
-def _follow_lines(replies: Iterator[Reply]) -> JobDocument:
+def _follow_lines(looks: Iterator[JobHandle]) -> JobDocument:
     seen: set[Hashable] = set()
-    for reply in replies:
-        job = reply.job
+    for look in looks:
+        job = look.document
         if (waits := tuple(job.waiting_for)) not in seen:
             warn_if_waiting(job)
             seen.add(waits)

@@ -7,12 +7,12 @@ import os
 import msgspec
 from rich.text import Text
 
-from raincheck.cli.api import Api, Reply, job_path
 from raincheck.cli.exits import Exit, code_of_job
 from raincheck.cli.follow import follow, here_and_now, looks
 from raincheck.cli.options import DEFAULT_URL, HERE, Connection
 from raincheck.cli.terminal import json_text, note, out, print_json, print_json_line, show
 from raincheck.cli.views import heading, job_view
+from raincheck.client import Client, JobHandle
 
 
 def status(id: str, /, *, connection: Connection = HERE) -> int:  # noqa: A002 - what it is called
@@ -23,10 +23,10 @@ def status(id: str, /, *, connection: Connection = HERE) -> int:  # noqa: A002 -
     id
         The job's id.
     """
-    with Api(connection.url, connection.token_file) as api:
-        reply = api.job(id)
-    show_job(reply, connection)
-    return code_of_job(reply.job.state) if reply.job.state.ended else Exit.OK
+    with connection.client() as client:
+        job = client.status(id)
+    show_job(job, connection)
+    return code_of_job(job.state) if job.ended else Exit.OK
 
 
 def watch(id: str, /, *, connection: Connection = HERE) -> int:  # noqa: A002 - what it is called
@@ -37,8 +37,8 @@ def watch(id: str, /, *, connection: Connection = HERE) -> int:  # noqa: A002 - 
     id
         The job's id.
     """
-    with Api(connection.url, connection.token_file) as api:
-        return watch_job(api, id, connection)
+    with connection.client() as client:
+        return watch_job(client, id, connection)
 
 
 def cancel(id: str, /, *, connection: Connection = HERE) -> int:  # noqa: A002 - what it is called
@@ -49,7 +49,8 @@ def cancel(id: str, /, *, connection: Connection = HERE) -> int:  # noqa: A002 -
     id
         The job's id.
     """
-    return _act(id, "/cancel", connection)
+    with connection.client() as client:
+        return _tell(client.cancel(id), connection)
 
 
 def retry(id: str, /, *, connection: Connection = HERE) -> int:  # noqa: A002 - what it is called
@@ -60,39 +61,38 @@ def retry(id: str, /, *, connection: Connection = HERE) -> int:  # noqa: A002 - 
     id
         The job's id.
     """
-    return _act(id, "/retry", connection)
+    with connection.client() as client:
+        return _tell(client.retry(id), connection)
 
 
-def _act(job_id: str, action: str, connection: Connection) -> int:
-    with Api(connection.url, connection.token_file) as api:
-        reply = api.post(job_path(job_id, action))
+def _tell(job: JobHandle, connection: Connection) -> int:
     if connection.json:
-        print_json(reply.body)
+        print_json(job.raw)
     else:
-        out.print(heading(reply.job, here_and_now()))
+        out.print(heading(job.document, here_and_now()))
     return Exit.OK
 
 
-def watch_job(api: Api, job_id: str, connection: Connection) -> int:
+def watch_job(client: Client, job_id: str, connection: Connection) -> int:
     """Follow a job until it ends; the exit code it leads to."""
-    replies = looks(api, job_id)
+    seen = looks(client, job_id)
     try:
         if connection.json:
-            for reply in replies:
-                print_json_line(reply.body)
-            return code_of_job(reply.job.state)
-        return code_of_job(follow(replies).state)
+            for job in seen:
+                print_json_line(job.raw)
+            return code_of_job(job.state)
+        return code_of_job(follow(seen).state)
     except KeyboardInterrupt:
         note(f"The job goes on. To stop it: {command('cancel', job_id, connection)}")
         return Exit.INTERRUPTED
 
 
-def show_job(reply: Reply, connection: Connection) -> None:
+def show_job(handle: JobHandle, connection: Connection) -> None:
     """Print a job, and its result or data if it has any."""
     if connection.json:
-        print_json(reply.body)
+        print_json(handle.raw)
         return
-    job = reply.job
+    job = handle.document
     show(job_view(job, here_and_now()))
     for label, value in (("Data", job.data or None), ("Result", job.result)):
         if value is not None:

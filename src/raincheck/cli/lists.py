@@ -9,7 +9,6 @@ from cyclopts.validators import Number
 from rich.table import Table
 from rich.text import Text
 
-from raincheck.cli.api import Api
 from raincheck.cli.exits import Exit
 from raincheck.cli.follow import here_and_now
 from raincheck.cli.options import HERE, Connection
@@ -44,8 +43,10 @@ def jobs(
         Go on where a listing ended, which printed this.
     """
     asked = {"state": state, "name": name, "function": function, "limit": limit, "cursor": cursor}
-    with Api(connection.url, connection.token_file) as api:
-        reply = api.get("/v1/job", {key: value for key, value in asked.items() if value is not None})
+    with connection.client() as client:
+        reply = client.request(
+            "GET", "/v1/job", params={key: value for key, value in asked.items() if value is not None}
+        )
     if connection.json:
         print_json(reply.body)
         return Exit.OK
@@ -67,8 +68,8 @@ def jobs(
 
 def functions(*, connection: Connection = HERE) -> int:
     """List the functions that can be called."""
-    with Api(connection.url, connection.token_file) as api:
-        reply = api.get("/v1/function")
+    with connection.client() as client:
+        reply = client.request("GET", "/v1/function")
     if connection.json:
         print_json(reply.body)
         return Exit.OK
@@ -87,8 +88,8 @@ def functions(*, connection: Connection = HERE) -> int:
 
 def workers(*, connection: Connection = HERE) -> int:
     """List the workers."""
-    with Api(connection.url, connection.token_file) as api:
-        reply = api.get("/v1/worker")
+    with connection.client() as client:
+        reply = client.request("GET", "/v1/worker")
     if connection.json:
         print_json(reply.body)
         return Exit.OK

@@ -10,11 +10,12 @@ import msgspec
 
 from raincheck.auth import Token
 from raincheck.cli import credentials
-from raincheck.cli.api import Api, is_local
 from raincheck.cli.credentials import Credential
 from raincheck.cli.exits import Exit, UsageError
 from raincheck.cli.options import HERE, Connection
 from raincheck.cli.terminal import note, out, plain, print_json, warn
+from raincheck.client import Client
+from raincheck.client.requests import is_local
 from raincheck.clock import now
 
 
@@ -32,8 +33,9 @@ def login(*, username: str | None = None, scope: str | None = None, connection: 
     if urlsplit(connection.url).scheme == "http" and not is_local(connection.url):
         warn("whoever is on the way to this server can read the password: https is safe")
     body = {"username": name, "password": read_password(f"Password of {name}: ")}
-    with Api(connection.url, signed=False) as api:
-        reply = api.post("/v1/token", msgspec.json.encode(body | ({"scope": scope} if scope else {})))
+    asked = msgspec.json.encode(body | ({"scope": scope} if scope else {}))
+    with Client(connection.url, patience=0.0) as client:
+        reply = client.request("POST", "/v1/token", asked)
     token = reply.read(Token)
     path = credentials.store(connection.url, Credential(name, token.access_token, now() + token.expires_in))
     if connection.json:

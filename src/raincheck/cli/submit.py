@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,34 +9,27 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 from cyclopts.validators import Number
-from msgspec import Raw, Struct
+from msgspec import Raw
 
-from raincheck.cli.api import Api, Reply, function_path
-from raincheck.cli.exits import Exit, Refused, UsageError, code_of_job
+from raincheck.cli.exits import Exit, UsageError, code_of_job
 from raincheck.cli.follow import wait as wait_for
 from raincheck.cli.follow import warn_if_waiting
 from raincheck.cli.jobs import command, show_job
 from raincheck.cli.options import HERE, Connection
 from raincheck.cli.terminal import json_text, note, out, print_json
 from raincheck.cli.views import blame
+from raincheck.client import Client, JobHandle
+from raincheck.client.answers import Called
+from raincheck.client.requests import function_path
 from raincheck.clock import monotonic
+from raincheck.documents import JobDocument
+from raincheck.errors import JobFailed
 from raincheck.model import State
 
 Wait = Annotated[float | None, Parameter(validator=Number(gte=0), metavar="[SECONDS]")]
 
 DEFAULT_WAIT = 5.0
 """Seconds that a call waits which had to be sent as a job."""
-
-_JOB = re.compile(r"/v1/job/([^/?#]+)$")
-"""The id of a job, in the address of one that a call made and that did not end well."""
-
-
-class Called(Struct, frozen=True):
-    """What the answers to a call have in common: a result that came in time, or the job."""
-
-    id: str
-    state: State
-    result: Raw = Raw(b"null")
 
 
 def submit(
@@ -57,18 +49,17 @@ def submit(
         Wait until the job has ended, or for this many seconds, and print the job.
     """
     document = _read(file)
-    with Api(connection.url, connection.token_file) as api:
-        reply = api.post("/v1/job", document)
-        job = reply.job
-        warn_if_waiting(job)
+    with connection.client() as client:
+        job = JobHandle(client, client.request("POST", "/v1/job", document).body)
+        warn_if_waiting(job.document)
         if wait is None:
-            _hand_over(reply, job.id, connection)
+            _hand_over(job, connection)
             return Exit.OK
-        reply = wait_for(api, job.id, wait)
-    show_job(reply, connection)
-    if not reply.job.state.ended:
+        job = wait_for(client, job.id, wait)
+    show_job(job, connection)
+    if not job.ended:
         note(f"Not finished. To follow it: {command('watch', job.id, connection)}")
-    return code_of_job(reply.job.state)
+    return code_of_job(job.state)
 
 
 def call(
@@ -98,17 +89,18 @@ def call(
     if no_wait and wait is not None:
         raise UsageError("--wait and --no-wait exclude each other")
     args, kwargs = [_json(argument) for argument in arguments], dict(map(_named, kw))
-    with Api(connection.url, connection.token_file) as api:
-        reply = _call(api, name, args, kwargs, 0.0 if no_wait else wait)
-        called = reply.read(Called)
+    with connection.client() as client:
+        answer = _call(client, name, args, kwargs, 0.0 if no_wait else wait)
+        called = msgspec.json.decode(answer, type=Called)
         if called.state.ended:
-            return _tell_end(reply, called, connection)
-        warn_if_waiting(reply.job)
-        _hand_over(reply, called.id, connection)
+            return _tell_end(answer, called, connection)
+        job = JobHandle(client, answer)
+        warn_if_waiting(job.document)
+        _hand_over(job, connection)
         return Exit.OK if no_wait else Exit.UNFINISHED
 
 
-def _call(api: Api, name: str, args: list[Raw], kwargs: dict[str, Raw], wait: float | None) -> Reply:
+def _call(client: Client, name: str, args: list[Raw], kwargs: dict[str, Raw], wait: float | None) -> bytes:
     """Call, and wait as long as was asked for; the last answer, which is a result or a job."""
     begun = monotonic()
     path: str
@@ -119,36 +111,33 @@ def _call(api: Api, name: str, args: list[Raw], kwargs: dict[str, Raw], wait: fl
     else:
         path, body = function_path(name), kwargs or args
     try:
-        reply = api.post(path, msgspec.json.encode(body), wait=wait)
-    except Refused as refusal:
-        failed = _JOB.search(refusal.problem.instance or "")
-        if failed is None:
-            raise
-        return api.job(failed[1])
+        reply = client.request("POST", path, msgspec.json.encode(body), wait=wait)
+    except JobFailed as error:
+        return client.status(error.job_id).raw
     called = reply.read(Called)
     left = (wait or 0.0) - (monotonic() - begun)
-    return reply if called.state.ended or left <= 0 else wait_for(api, called.id, left)
+    return reply.body if called.state.ended or left <= 0 else wait_for(client, called.id, left).raw
 
 
-def _tell_end(reply: Reply, called: Called, connection: Connection) -> int:
+def _tell_end(answer: bytes, called: Called, connection: Connection) -> int:
     """Print the result, or why there is none."""
     if connection.json:
-        print_json(reply.body)
+        print_json(answer)
     elif called.state is State.DONE:
         out.print(json_text(bytes(called.result)), soft_wrap=True)
     else:
-        error = reply.job.error
+        error = msgspec.json.decode(answer, type=JobDocument).error
         note(blame(error) if error else f"job {called.id} was {called.state}", "Error", "red")
     return code_of_job(called.state)
 
 
-def _hand_over(reply: Reply, job_id: str, connection: Connection) -> None:
+def _hand_over(job: JobHandle, connection: Connection) -> None:
     """Print the id alone, for scripts, and beside it how to go on."""
     if connection.json:
-        print_json(reply.body)
+        print_json(job.raw)
         return
-    out.print(job_id, soft_wrap=True)
-    note(f"To follow it: {command('watch', job_id, connection)}")
+    out.print(job.id, soft_wrap=True)
+    note(f"To follow it: {command('watch', job.id, connection)}")
 
 
 def _read(file: str) -> bytes:

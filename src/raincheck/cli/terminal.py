@@ -12,9 +12,8 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
-from raincheck.cli.exits import Refused
 from raincheck.errors import InvalidInput, RaincheckError
-from raincheck.model import ErrorDetail
+from raincheck.model import ErrorDetail, Problem
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _WIDE = 1000
@@ -106,14 +105,13 @@ def warn(message: str) -> None:
 
 def complain(error: RaincheckError) -> None:
     """Show an error: what it is, and each fault with where it lies."""
-    if isinstance(error, Refused):
-        problem = error.problem
+    if isinstance(problem := error.problem, Problem):
         note(problem.title, "Error", "red")
         if problem.detail and not problem.errors:
             err.print(Text(f"  {plain(problem.detail)}"), soft_wrap=True)
         _print_faults(problem.errors)
-        if error.hint:
-            err.print(Text(f"  {plain(error.hint)}"), soft_wrap=True)
+        for hint in getattr(error, "__notes__", ()):
+            err.print(Text(f"  {plain(hint)}"), soft_wrap=True)
     elif isinstance(error, InvalidInput):
         note("Invalid input", "Error", "red")
         _print_faults(ErrorDetail(fault.detail, fault.pointer) for fault in error.faults)

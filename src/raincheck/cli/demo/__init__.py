@@ -16,14 +16,16 @@ import msgspec
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
-from raincheck.cli.api import Api, job_path
 from raincheck.cli.children import out_of_reach
 from raincheck.cli.demo.app import JOB
-from raincheck.cli.exits import Unreachable, code_of_job
+from raincheck.cli.exits import code_of_job
 from raincheck.cli.follow import follow, looks
 from raincheck.cli.terminal import one_line, out
+from raincheck.client import Client, JobHandle
+from raincheck.client.requests import job_path
 from raincheck.clock import monotonic
-from raincheck.documents import FunctionDocument, JobDocument, WorkerDocument
+from raincheck.documents import FunctionDocument, JobDocument
+from raincheck.errors import Unreachable
 
 _LISTENING = "Listening and serving HTTP on "
 _STOP_AFTER = 10.0
@@ -35,13 +37,13 @@ def demo() -> int:
     begun = monotonic()
     with TemporaryDirectory(prefix="raincheck-", ignore_cleanup_errors=True) as folder:
         _say("Starting a server and two workers, a process each, on a fresh SQLite file")
-        with _server(Path(folder)) as url, Api(url, signed=False) as api:
-            _await_workers(api)
+        with _server(Path(folder)) as url, Client(url) as client:
+            _await_workers(client)
             _say(f"Submitting a job: POST {url}/v1/job")
             _print(_chain())
-            job_id = api.post("/v1/job", msgspec.json.encode(JOB)).job.id
+            job_id = JobHandle(client, client.request("POST", "/v1/job", msgspec.json.encode(JOB)).body).id
             _say("Following it")
-            job = follow(looks(api, job_id))
+            job = follow(looks(client, job_id))
             _say(f"The job as it ended, in short: GET {job_path(job_id)}")
             _print(_in_short(job))
     _say(f"All stopped and cleaned up, after {monotonic() - begun:.1f} s")
@@ -86,10 +88,10 @@ def _server(folder: Path) -> Iterator[str]:
                 process.kill()
 
 
-def _await_workers(api: Api) -> None:
+def _await_workers(client: Client) -> None:
     """Wait until both have come, for a while: a job would wait for them, and say so."""
     for _ in range(100):
-        if len(api.get("/v1/worker").read(list[WorkerDocument])) == 2:
+        if len(client.workers()) == 2:
             return
         Event().wait(0.05)
 

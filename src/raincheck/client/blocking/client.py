@@ -1,0 +1,312 @@
+# Generated from src/raincheck/client/asynchronous/client.py by tools/twin.py: do not edit.
+"""The client: everything that can be asked of a server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from math import inf
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+
+from raincheck.client.answers import Called, Page, Reply
+from raincheck.client.blocking.handle import JobHandle
+from raincheck.client.blocking.seam import TokenSource, sleep
+from raincheck.client.blocking.sender import Sender
+from raincheck.client.requests import (
+    DEFAULT_URL,
+    SLICE,
+    Request,
+    calling,
+    function_path,
+    job_path,
+    listing,
+    looking,
+    submission,
+)
+from raincheck.client.results import typed
+from raincheck.client.token import Login
+from raincheck.clock import monotonic, new_id
+from raincheck.documents import FunctionSummary, WorkerDocument
+from raincheck.errors import ConfigError, Gone, Unfinished, Unreachable
+from raincheck.functions import step as make_step
+from raincheck.model import State, Step
+
+if TYPE_CHECKING:
+    import httpx2
+
+    from raincheck.client.requests import Stages
+
+T = TypeVar("T")
+
+_HASTY = 1.0
+"""Seconds. A server that answers a wait sooner, with a job that has not ended, does not want to wait now."""
+
+_LOOK = 0.15
+"""Seconds between two looks at a job that is watched."""
+
+_QUICK_LOOKS = 12
+"""Looks that find nothing new before the server is rather asked to wait for the end."""
+
+
+class Client:
+    """A server, by its URL; without one ``RAINCHECK_URL``, else ``http://127.0.0.1:8000``.
+
+    ``token`` is a token, or a function that gives one; or ``username`` and ``password`` get one from the
+    server. Either is asked again when the token has been refused or comes to its end. A request that
+    failed is sent again, where that cannot do it twice, for up to ``patience`` seconds. ``timeout`` is how
+    many seconds a server may say nothing, beside those that it was asked to wait. ``http`` is an
+    `httpx2.Client` of your own, for certificates and proxies; you close it. Raises `ConfigError`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | TokenSource | None = None,
+        username: str | None = None,
+        password: str | None = None,
+        patience: float = 30.0,
+        timeout: float = 15.0,
+        http: httpx2.Client | None = None,
+    ) -> None:
+        if (username is None) != (password is None):
+            raise ConfigError("a username needs a password, and a password a username")
+        if token is not None and username is not None:
+            raise ConfigError("give a token, or a username and a password, not both")
+        login = None if username is None or password is None else Login(username, password)
+        self._sender = Sender(
+            url or os.environ.get("RAINCHECK_URL") or DEFAULT_URL,
+            token=token,
+            login=login,
+            patience=patience,
+            timeout=timeout,
+            http=http,
+        )
+        self.url = self._sender.url
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.url}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._sender.close()
+
+    @staticmethod
+    def step(name: str, /, *args: Any, **kwargs: Any) -> Step:
+        """A step that calls the function ``name``. Raises `NotJSON`."""
+        return make_step(name, *args, **kwargs)
+
+    def submit(
+        self,
+        name: str,
+        functions: Stages,
+        *,
+        data: Mapping[str, Any] | None = None,
+        delay: float | None = None,
+        scheduled_at: datetime | None = None,
+        expires_at: datetime | None = None,
+        priority: int = 0,
+        result_ttl: float | None = None,
+        idempotency_key: str | None = None,
+        wait: float = 0.0,
+    ) -> JobHandle:
+        """Submit a job: its functions in order, a list among them being a parallel stage.
+
+        Durable when this returns. A function without arguments may be given by its name. ``delay`` and
+        ``result_ttl`` are seconds; higher ``priority`` goes first. With ``wait`` it returns once the job
+        has ended, or after as many seconds. Raises `InvalidInput`, and then nothing was stored.
+        """
+        until = monotonic() + wait
+        request = submission(
+            name,
+            functions,
+            idempotency_key or new_id(),
+            min(wait, SLICE),
+            data=data,
+            delay=delay,
+            scheduled_at=scheduled_at,
+            expires_at=expires_at,
+            priority=priority,
+            result_ttl=result_ttl,
+        )
+        job = self._handle(self._sender.send(request))
+        if not job.ended and monotonic() < until:
+            job.wait(until - monotonic())
+        return job
+
+    @overload
+    def call(
+        self,
+        function: str | Step,
+        /,
+        *args: Any,
+        returns: type[T],
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        **kwargs: Any,
+    ) -> T: ...
+    @overload
+    def call(
+        self,
+        function: str | Step,
+        /,
+        *args: Any,
+        returns: Any = Any,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        **kwargs: Any,
+    ) -> Any: ...
+    def call(
+        self,
+        function: str | Step,
+        /,
+        *args: Any,
+        returns: Any = Any,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Call a function, and return its result, as the type ``returns``.
+
+        Waits until there is one, or for ``timeout`` seconds: then it raises `Unfinished`, whose ``job``
+        is the handle to go on with. A step may be given in place of name and arguments. Raises
+        `JobFailed`, `JobCancelled`, `NotFound`, `InvalidInput`, `UnexpectedResult`.
+        """
+        made = make_step(function, *args, **kwargs) if isinstance(function, str) else function
+        until = monotonic() + (inf if timeout is None else timeout)
+        request = calling(made, idempotency_key or new_id(), min(until - monotonic(), SLICE))
+        reply = self._sender.send(request, timeout)
+        called = reply.read(Called)
+        if called.state is State.DONE:
+            return typed(called.result, returns, called.id)
+        job = self._handle(reply)
+        if not job.ended:
+            job.wait(max(until - monotonic(), 0.0))
+        if not job.ended:
+            raise Unfinished(f"job {job.id} has not ended within {timeout:g} s; it goes on", job=job)
+        return job.result(returns)
+
+    def status(self, job_id: str) -> JobHandle:
+        """The job as it is now. Raises `NotFound` or `Gone`."""
+        return self._handle(self._sender.send(looking(job_id)))
+
+    def wait(self, job_id: str, timeout: float | None = None) -> JobHandle:
+        """The job once it has ended, or as it is after ``timeout`` seconds.
+
+        A server counts in whole seconds: the last one may be exceeded. Raises `NotFound` or `Gone`.
+        """
+        until = monotonic() + (inf if timeout is None else timeout)
+        while True:
+            begun = monotonic()
+            left = max(until - begun, 0.0)
+            reply = self._look(job_id, min(left, SLICE), left)
+            job = self._handle(reply)
+            if job.ended or monotonic() >= until:
+                return job
+            if monotonic() - begun < _HASTY:
+                sleep(min(reply.retry_after or _HASTY, until - monotonic()))
+
+    def watch(self, job_id: str) -> Iterator[JobHandle]:
+        """The job now, and again whenever it has changed or come further, until it has ended."""
+        seen, idle = b"", 0
+        while True:
+            reply = self._look(job_id, 0.0 if idle < _QUICK_LOOKS else 1.0)
+            idle = idle + 1 if reply.body == seen else 0
+            if not idle:
+                seen = reply.body
+                yield (job := self._handle(reply))
+                if job.ended:
+                    return
+            sleep(_LOOK)
+
+    def cancel(self, job_id: str) -> JobHandle:
+        """Stop a job; one being run is stopped soon. Raises `NotFound` or `WrongState`."""
+        return self._handle(self.request("POST", job_path(job_id, "/cancel")))
+
+    def retry(self, job_id: str) -> JobHandle:
+        """Let a failed or cancelled job go on where it ended. Raises `NotFound` or `WrongState`.
+
+        It is not sent again if its answer got lost, for the job may have failed anew by then.
+        """
+        return self._handle(self.request("POST", job_path(job_id, "/retry"), repeatable=False))
+
+    def forget(self, job_id: str) -> None:
+        """Remove an ended job now, if it is still there. Raises `NotFound` or `WrongState`."""
+        try:
+            self.request("DELETE", job_path(job_id))
+        except Gone:  # as it shall be, perhaps by a request whose answer got lost
+            return
+
+    def jobs(
+        self,
+        *,
+        state: State | str | None = None,
+        name: str | None = None,
+        function: str | None = None,
+        page: int | None = None,
+    ) -> Iterator[JobHandle]:
+        """The jobs that match all that is given, newest first, read ``page`` by page as you go on."""
+        cursor = None
+        while True:
+            request = listing(cursor, page, state=state, name=name, function=function)
+            found = (self._sender.send(request)).read(Page)
+            for raw in found.jobs:
+                yield JobHandle(self, bytes(raw))
+            if (cursor := found.cursor) is None:
+                return
+
+    def functions(self) -> list[FunctionSummary]:
+        """The functions that can be called."""
+        return (self.request("GET", "/v1/function")).read(list[FunctionSummary])
+
+    def function(self, name: str) -> FunctionSummary:
+        """A function. Raises `NotFound`."""
+        return (self.request("GET", function_path(name))).read(FunctionSummary)
+
+    def workers(self) -> list[WorkerDocument]:
+        """The workers."""
+        return (self.request("GET", "/v1/worker")).read(list[WorkerDocument])
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        wait: float | None = 0.0,
+        idempotency_key: str | None = None,
+        repeatable: bool = True,
+    ) -> Reply:
+        """Send any other request, such as none of the methods sends; ``body`` is JSON.
+
+        ``wait`` is how many seconds the server may wait for the end of a job, at most 25; None leaves it
+        to the server. Say if it is not ``repeatable``: if to do it twice is not as good as once.
+        """
+        request = Request(
+            method=method,
+            path=path,
+            params=params or {},
+            body=body,
+            wait=wait,
+            key=idempotency_key,
+            repeatable=repeatable,
+        )
+        return self._sender.send(request)
+
+    def _look(self, job_id: str, wait: float, patience: float = inf) -> Reply:
+        try:
+            return self._sender.send(looking(job_id, wait), patience)
+        except Unreachable as error:
+            error.job_id = job_id  # it goes on, and whoever waits should know which it was
+            raise
+
+    def _handle(self, reply: Reply) -> JobHandle:
+        return JobHandle(self, reply.body)

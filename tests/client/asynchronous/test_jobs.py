@@ -1,0 +1,211 @@
+"""What a client can ask: submit, call, wait, watch, cancel, retry, forget, list."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from raincheck import AsyncClient, JobCancelled, JobFailed, RetryOptions, State, Unfinished
+from raincheck.clock import new_id
+from raincheck.errors import Gone, NotFound, WrongState
+from tests.client.functions import gates
+from tests.client.places import Gateway
+
+
+async def test_a_submitted_job_is_a_handle(url: str) -> None:
+    """It knows the job's id, state and document."""
+    async with AsyncClient(url) as client:
+        job = await client.submit("sums", ["add", [client.step("add", 1, 2), client.step("add", 3)]])
+        assert repr(job) == f"<AsyncJobHandle {job.id} {job.state}>"
+        await job.wait()
+        assert (job.document.name, job.state, job.ended) == ("sums", State.DONE, True)
+        assert job.result() == [3, 3]
+
+
+async def test_a_submission_has_all_options(url: str) -> None:
+    """They arrive as they were given."""
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    step = AsyncClient.step("greet", "Ada", greeting="Hi").options(
+        retry=RetryOptions(retry_limit=3), timeout=9
+    )
+    async with AsyncClient(url) as client:
+        job = await client.submit(
+            "later",
+            [step],
+            data={"who": "me"},
+            scheduled_at=soon,
+            expires_at=soon + timedelta(hours=1),
+            priority=7,
+            result_ttl=60,
+        )
+        document = job.document
+        assert (document.state, document.scheduled_at) == ("scheduled", soon)
+        assert (document.data, document.priority, document.result_ttl) == ({"who": "me"}, 7, 60)
+        (function,) = document.functions
+        assert not isinstance(function, list)
+        assert (function.args, function.kwargs, function.timeout) == (["Ada"], {"greeting": "Hi"}, 9)
+        assert function.retry_options.retry_limit == 3
+        assert (await client.submit("soon", ["add"], delay=60)).state == "scheduled"
+
+
+async def test_a_submission_may_wait(url: str) -> None:
+    """It is a result, or else a handle: both are the same thing."""
+    async with AsyncClient(url) as client:
+        assert (await client.submit("sum", [client.step("add", 1)], wait=10)).result() == 1
+        assert (await client.submit("nap", [client.step("nap", 1.5)], wait=10)).result() == "slept"
+        assert not (await client.submit("nap", [client.step("nap", 60)], wait=0.1)).ended
+
+
+async def test_a_call_returns_the_result(url: str) -> None:
+    """Arguments go by position, by name, both ways, or as a step."""
+    async with AsyncClient(url) as client:
+        assert await client.call("add", 1, 2) == 3
+        assert await client.call("greet", name="Ada") == "Hello, Ada!"
+        assert await client.call("greet", "Ada", greeting="Hi") == "Hi, Ada!"
+        assert await client.call(client.step("echo", 1, timeout=2), timeout=10) == [1, 2]
+
+
+async def test_a_call_waits_longer_than_one_request_may(front: Gateway) -> None:
+    """It asks again whenever the server has waited as long as it does, and not more often."""
+    async with AsyncClient(front.url) as client:
+        assert await client.call("nap", 2.2) == "slept"
+    assert 2 <= len(front.seen) <= 4
+
+
+async def test_a_server_that_does_not_want_to_wait_is_not_pestered(front: Gateway) -> None:
+    """It says when to look again."""
+    async with AsyncClient(front.url) as client:
+        job = await client.submit("later", ["add"], delay=60)
+        front.answers += [front.hurry] * 100
+        assert not (await job.wait(timeout=1.5)).ended
+    assert len(front.heads(f"/v1/job/{job.id}")) <= 3
+
+
+async def test_a_call_that_takes_too_long_leaves_the_handle(url: str) -> None:
+    """The job goes on, and can be waited for."""
+    gate = new_id()
+    async with AsyncClient(url) as client:
+        with pytest.raises(Unfinished) as raised:
+            await client.call("hold", gate, timeout=0.1)
+        gates[gate].set()
+        job = await raised.value.job.wait()
+        assert job.result() == gate
+
+
+async def test_a_call_whose_job_fails_says_why(url: str) -> None:
+    """So does its handle."""
+    async with AsyncClient(url) as client:
+        with pytest.raises(JobFailed, match="always") as raised:
+            await client.call("fail", "always")
+        assert (raised.value.problem.type, raised.value.problem.exception) == (
+            "function-failed",
+            "ValueError",
+        )
+        job = await client.status(raised.value.job_id)
+        with pytest.raises(JobFailed, match="always"):
+            job.result()
+        with pytest.raises(JobFailed, match="both ways"):
+            await client.call("fail", "both ways", runs=9)
+
+
+async def test_a_wait_ends_when_its_time_is_over(url: str) -> None:
+    """The handle is what it was."""
+    gate = new_id()
+    async with AsyncClient(url) as client:
+        job = await client.submit("hold", [client.step("hold", gate)])
+        assert not (await job.wait(timeout=0)).ended
+        assert not (await client.wait(job.id, timeout=1)).ended
+        with pytest.raises(Unfinished):
+            job.result()
+        gates[gate].set()
+        assert (await job.wait(timeout=10)).result() == gate
+
+
+async def test_a_watch_shows_each_change(url: str) -> None:
+    """It ends with the job, and the handle knows what it saw."""
+    async with AsyncClient(url) as client:
+        job = await client.submit("nap", [client.step("nap", 0.5)], delay=0.2)
+        states = [document.state async for document in job.watch()]
+        assert (states[0], states[-1]) == ("scheduled", "done")
+        assert "doing" in states
+        assert job.result() == "slept"
+        assert [seen.state async for seen in client.watch(job.id)] == ["done"]
+
+
+async def test_a_job_can_be_cancelled(url: str) -> None:
+    """Again too; a job that ended otherwise cannot."""
+    async with AsyncClient(url) as client:
+        job = await client.submit("later", ["add"], delay=60)
+        assert (await job.cancel()).state == "cancelled"
+        assert (await client.cancel(job.id)).state == "cancelled"
+        with pytest.raises(JobCancelled):
+            job.result()
+        done = await client.submit("sum", ["add"], wait=10)
+        with pytest.raises(WrongState, match=done.id):
+            await done.cancel()
+
+
+async def test_a_call_that_is_cancelled_says_so(url: str) -> None:
+    """It is told from one that failed."""
+    gate, key = new_id(), new_id()
+    async with AsyncClient(url) as client:
+        with pytest.raises(Unfinished) as raised:
+            await client.call("hold", gate, timeout=0, idempotency_key=key)
+        await raised.value.job.cancel()
+        with pytest.raises(JobCancelled):
+            (await raised.value.job.wait()).result()
+        with pytest.raises(JobCancelled) as cancelled:
+            await client.call("hold", gate, idempotency_key=key)
+        assert cancelled.value.job_id == raised.value.job.id
+
+
+async def test_a_failed_job_can_be_retried(url: str) -> None:
+    """It goes on where it ended."""
+    async with AsyncClient(url) as client:
+        job = await client.submit("fail", [client.step("fail", "once", runs=1)], wait=10)
+        assert job.state == "failed"
+        await job.retry()
+        assert (await job.wait()).result() == 2
+        with pytest.raises(WrongState):
+            await client.retry(job.id)
+
+
+async def test_an_ended_job_can_be_forgotten(url: str) -> None:
+    """Then it is gone; to forget it again is no error."""
+    async with AsyncClient(url) as client:
+        job = await client.submit("sum", ["add"], wait=10)
+        await job.forget()
+        await client.forget(job.id)
+        with pytest.raises(Gone):
+            await job.refresh()
+
+
+async def test_a_listing_goes_on_over_its_pages(front: Gateway) -> None:
+    """Newest first; a page is asked for when it is needed."""
+    async with AsyncClient(front.url) as client:
+        made = [(await client.submit("listed", ["add"], delay=60)).id for _ in range(5)]
+        front.seen.clear()
+        found = [job.id async for job in client.jobs(name="listed", state="scheduled", page=2)]
+        assert found == made[::-1]
+        assert len(front.seen) == 3
+        assert [job async for job in client.jobs(name="listed", state=State.DONE)] == []
+        assert {job.id async for job in client.jobs(function="add")} >= set(made)
+
+
+async def test_functions_and_workers_can_be_looked_up(url: str) -> None:
+    """As documents."""
+    async with AsyncClient(url) as client:
+        assert "add" in [function.name for function in await client.functions()]
+        assert (await client.function("add")).doc == "The sum."
+        (worker,) = await client.workers()
+        assert "add" in worker.functions
+        with pytest.raises(NotFound):
+            await client.function("absent")
+
+
+async def test_other_requests_can_be_sent(url: str) -> None:
+    """The answer is what came."""
+    async with AsyncClient(url) as client:
+        reply = await client.request("GET", "/healthz")
+        assert (reply.status, reply.read(dict)) == (200, {"status": "ok"})

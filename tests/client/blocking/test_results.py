@@ -1,0 +1,54 @@
+# Generated from tests/client/asynchronous/test_results.py by tools/twin.py: do not edit.
+"""Results as the type that is asked for."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+import pytest
+from msgspec import Struct
+
+from raincheck import Client
+from raincheck.errors import UnexpectedResult
+
+
+class City(Struct):
+    """A place."""
+
+    name: str
+    country: str = "fr"
+
+
+def test_a_call_gives_the_type_that_it_is_asked_for(url: str) -> None:
+    """A type checker knows it too."""
+    with Client(url) as client:
+        assert_type(client.call("add", 1, 2, returns=float), float)
+        assert_type(client.call("add", 1, 2), Any)
+        city = client.call("echo", {"name": "Paris"}, returns=City)
+        assert_type(city, City)
+        assert city == City("Paris", "fr")
+        cities = client.call("echo", [{"name": "Paris"}], returns=list[City])
+        assert_type(cities, list[City])
+        assert cities == [City("Paris")]
+        assert client.call("echo", None, returns=City | None) is None
+
+
+def test_a_handle_gives_the_type_that_it_is_asked_for(url: str) -> None:
+    """The result itself stays what it was."""
+    with Client(url) as client:
+        job = client.submit("city", [client.step("echo", {"name": "Paris"})], wait=10)
+        city = job.result(City)
+        assert_type(city, City)
+        assert city == City("Paris")
+        assert_type(job.result(), Any)
+        assert job.result() == {"name": "Paris"}
+
+
+def test_a_result_of_another_type_is_refused(url: str) -> None:
+    """The error says which, and what was expected."""
+    with Client(url) as client:
+        with pytest.raises(UnexpectedResult, match="Expected `int`, got `str`"):
+            client.call("echo", "one", returns=int)
+        job = client.submit("city", [client.step("echo", {})], wait=10)
+        with pytest.raises(UnexpectedResult, match=f"{job.id}.*required field `name`"):
+            job.result(City)

@@ -1,0 +1,245 @@
+"""Real servers for the clients: one of raincheck, a gateway before it, a proxy that cuts connections."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any, TypeVar
+
+import httpx2
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from raincheck import Auth, Worker
+from raincheck.server import serve
+from tests.client.functions import make_app
+
+T = TypeVar("T")
+Answer = Callable[[Request], Awaitable[Response]]
+
+
+@contextmanager
+def in_thread(context: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    """An async context, entered on a loop in a thread of its own."""
+    entered: Future[tuple[T, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def stay() -> None:
+        leave = asyncio.Event()
+        async with context as value:
+            entered.set_result((value, asyncio.get_running_loop(), leave))
+            await leave.wait()
+
+    thread = Thread(target=asyncio.run, args=(stay(),))
+    thread.start()
+    value, loop, leave = entered.result(20)
+    try:
+        yield value
+    finally:
+        loop.call_soon_threadsafe(leave.set)
+        thread.join()
+
+
+@asynccontextmanager
+async def server(folder: Path, port: int = 0, auth: Auth | None = None) -> AsyncIterator[str]:
+    """A server with a worker; its URL."""
+    app = make_app(folder)
+    app.auth = auth
+    stop, url = asyncio.Event(), asyncio.get_running_loop().create_future()
+    async with app, Worker(app, grace=0.1):
+        serving = asyncio.create_task(serve(app, "127.0.0.1", port, stop, url.set_result))
+        yield await url
+        stop.set()
+        await serving
+
+
+class Gateway:
+    """Passes requests on to a server, and answers some itself.
+
+    ``answers`` are given first, one to a request. With ``users`` it wants to be signed in: tokens hold
+    until they are ``revoked``.
+    """
+
+    def __init__(self, upstream: str, users: dict[str, str] | None = None, expires_in: float = 3600) -> None:
+        self.upstream = upstream
+        self.users = users
+        self.expires_in = expires_in
+        self.answers: deque[Answer] = deque()
+        self.seen: list[tuple[str, str, dict[str, str]]] = []
+        self.tokens: set[str] = set()
+        self.issued = 0
+        self.url = ""
+        self._http = httpx2.AsyncClient(timeout=30)
+
+    def heads(self, path: str) -> list[dict[str, str]]:
+        """The headers of the requests to a path."""
+        return [headers for _, seen, headers in self.seen if seen == path]
+
+    def revoke(self) -> None:
+        """Take no token that was issued till now."""
+        self.tokens.clear()
+
+    async def answer(self, request: Request) -> Response:
+        self.seen.append((request.method, request.url.path, dict(request.headers)))
+        if self.users is not None:
+            if request.url.path == "/v1/token":
+                return await self._sign_in(request)
+            if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
+                return problem(401, "not-signed-in")
+        if self.answers:
+            return await self.answers.popleft()(request)
+        return await self.forward(request)
+
+    async def forward(self, request: Request, without: Sequence[str] = ("host",)) -> Response:
+        """The answer of the server behind."""
+        headers = {name: value for name, value in request.headers.items() if name not in without}
+        url = f"{self.upstream}{request.url.path}?{request.url.query}"
+        answer = await self._http.request(request.method, url, headers=headers, content=await request.body())
+        return Response(answer.content, answer.status_code, dict(answer.headers))
+
+    async def hurry(self, request: Request) -> Response:
+        """Let the server wait for nothing."""
+        return await self.forward(request, ("host", "prefer"))
+
+    async def lose(self, request: Request) -> Response:
+        """Let the server do it, and tell that it took too long."""
+        await self.forward(request)
+        return Response("no", 504)
+
+    async def stall(self, request: Request) -> Response:
+        """Let the server do it, and say nothing until nobody waits any more."""
+        answer = await self.forward(request)
+        await request.receive()
+        return answer
+
+    async def _sign_in(self, request: Request) -> Response:
+        asked = await request.json()
+        if self.users is None or self.users.get(asked["username"]) != asked["password"]:
+            return problem(401, "not-signed-in")
+        self.issued += 1
+        token = f"token-{self.issued}"
+        self.tokens.add(token)
+        return JSONResponse(
+            {
+                "access_token": token,
+                "token_type": "Bearer",
+                "expires_in": self.expires_in,
+                "scope": "job:write",
+            }
+        )
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Gateway]:
+        """The gateway, on a port of its own."""
+        methods = ["GET", "POST", "DELETE"]
+        app = Starlette(routes=[Route("/{path:path}", self.answer, methods=methods)])
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            web = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+            serving = asyncio.create_task(web.serve(sockets=[listener]))
+            async with self._http:
+                yield self
+                web.should_exit = True
+                await serving
+
+
+@contextmanager
+def gateway(upstream: str, users: dict[str, str] | None = None, **options: Any) -> Iterator[Gateway]:
+    """A gateway before a server."""
+    with in_thread(Gateway(upstream, users, **options).listening()) as made:
+        yield made
+
+
+def saying(status: int, **headers: str) -> Answer:
+    """An answer that is no document of raincheck."""
+
+    async def answer(request: Request) -> Response:
+        return Response("no", status, {name.replace("_", "-"): value for name, value in headers.items()})
+
+    return answer
+
+
+def refusing(status: int, kind: str, **headers: str) -> Answer:
+    """An answer that is a problem document."""
+
+    async def answer(request: Request) -> Response:
+        refusal = problem(status, kind)
+        refusal.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
+        return refusal
+
+    return answer
+
+
+def problem(status: int, kind: str) -> Response:
+    """A problem document."""
+    return JSONResponse(
+        {"type": kind, "title": "No", "status": status, "detail": f"this is {kind}"},
+        status,
+        media_type="application/problem+json",
+    )
+
+
+class Proxy:
+    """Passes bytes between clients and a server; ``cuts`` answers are cut off in the middle."""
+
+    def __init__(self, upstream: str) -> None:
+        host, _, port = upstream.removeprefix("http://").partition(":")
+        self._upstream = host, int(port)
+        self.cuts = 0
+        self.url = ""
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Proxy]:
+        """The proxy, on a port of its own."""
+        listener = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            listener.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        above_reader, above_writer = await asyncio.open_connection(*self._upstream)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(_pass(reader, above_writer))
+                tasks.create_task(self._answer(above_reader, writer))
+        except* OSError:
+            pass
+        finally:
+            writer.close()
+            above_writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            if self.cuts:
+                self.cuts -= 1
+                writer.write(data[: len(data) // 2])
+                await writer.drain()
+                writer.transport.abort()
+                raise ConnectionAbortedError
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+@contextmanager
+def proxy(upstream: str) -> Iterator[Proxy]:
+    """A proxy before a server."""
+    with in_thread(Proxy(upstream).listening()) as made:
+        yield made
