@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from raincheck import lifecycle
 from raincheck.model import Change, State, Stored
+from raincheck.stages import current_stage
 from raincheck.store.base import Filter, Store
 from raincheck.triggers import Cancel, Stopped
 
@@ -55,7 +56,7 @@ def waiting(stored: Stored) -> list[str]:
     if stored.job.state.ended:
         return []
     leased = {lease.step for lease in stored.leases}
-    stage = lifecycle.current_stage(stored.job)
+    stage = current_stage(stored.job)
     return [
         step.function
         for i, step in enumerate(stored.job.steps)

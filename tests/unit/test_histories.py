@@ -12,9 +12,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raincheck import lifecycle
-from raincheck.lifecycle import CANCEL_LOOK
 from raincheck.model import Job, RetryOptions, State
+from raincheck.stages import CANCEL_LOOK, current_stage
 from tests.unit.world import NOW, World, draft
 
 names = st.sampled_from("abc")
@@ -89,7 +88,7 @@ def test_no_more_attempts_are_made_than_allowed(job: Job, history: list[int]) ->
 @given(drafts, histories)
 def test_the_current_stage_never_goes_back(job: Job, history: list[int]) -> None:
     """A job goes on from stage to stage, even when it is retried."""
-    stages = [lifecycle.current_stage(world.job) for world in live(job, history)]
+    stages = [current_stage(world.job) for world in live(job, history)]
     assert stages == sorted(stages)
 
 
@@ -102,7 +101,7 @@ def test_the_alarm_is_set_for_whatever_time_alone_brings(job: Job, history: list
             assert now.finished_at is not None
             assert world.change.alarm == now.finished_at + now.result_ttl
             continue
-        stage = lifecycle.current_stage(now)
+        stage = current_stage(now)
         times = [s.due for s in now.steps if s.stage == stage and s.state in ("scheduled", "retrying")]
         if now.expires_at is not None:
             times.append(now.expires_at)
@@ -116,7 +115,7 @@ def test_the_state_at_rest_is_that_of_the_most_forward_step(job: Job, history: l
     """Pending goes before retrying, and that before scheduled."""
     for world in live(job, history):
         if not world.job.state.ended:
-            stage = lifecycle.current_stage(world.job)
+            stage = current_stage(world.job)
             states = {str(step.state) for step in world.job.steps if step.stage == stage}
             assert world.job.state == next(s for s in ("pending", "retrying", "scheduled") if s in states)
 

@@ -24,6 +24,7 @@ from raincheck.model import (
     Step,
     Stored,
 )
+from raincheck.stages import current_stage
 from raincheck.triggers import Alarm, Cancel, Failed, Lost, Retry, Stopped, Succeeded, Trigger
 
 NOW = 1000.0
@@ -267,7 +268,7 @@ class World:
         assert not release.expired or lease.until <= self.now
 
     def _check(self, before: Job | None = None) -> None:
-        job, stage = self.job, lifecycle.current_stage(self.job)
+        job, stage = self.job, current_stage(self.job)
         waiting = {i for i, s in enumerate(job.steps) if s.stage == stage and not s.state.ended}
         assert self.queue.keys() | self.leases.keys() == (set() if job.state.ended else waiting)
         assert self.leases.keys() == self.claimed.keys()
