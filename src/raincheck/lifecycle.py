@@ -90,7 +90,7 @@ def advance(job: Job, trigger: Trigger, now: float) -> Change:
         raise IllegalTransition(f"{name}: not possible for a job that is {before}")
     stage, moment = current_stage(job), now
     for attempt in attempts:
-        if not waits(job.steps[attempt.step], stage):
+        if not waits(job.steps[attempt.step], stage) or job.steps[attempt.step].gather is not None:
             raise IllegalTransition(f"{name}: step {attempt.step} is not being done")
         moment = max(moment, attempt.started_at)  # the clock may have been set back
     change = _RULES[type(trigger)](settled(job, stage, moment), trigger, now)
