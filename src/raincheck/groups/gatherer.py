@@ -24,7 +24,7 @@ from raincheck.store.signals import call_into
 
 logger = logging.getLogger("raincheck.groups")
 
-PAUSE = 0.05
+PAUSE = 0.02
 """Seconds between rounds, so that many ends are one look."""
 
 AGAIN = 0.2
