@@ -26,7 +26,7 @@ groups:
     jobs: [{name: one, functions: [add]}]
   bad:
     on_failure: whatever
-    thne: []
+    after: []
     jobs: [3]
   worse:
     jobs:
@@ -34,7 +34,7 @@ groups:
         functions:
           - name: add
             args: [x]
-          - nmae: add
+          - nom: add
       - name: two
         functions: ["a b"]
         data: 3
@@ -122,9 +122,9 @@ def test_every_fault_is_told_with_file_line_and_field(run: Run, tmp_path: Path) 
     file.write_text(BAD)
     without = [
         "5: /groups/bad/on_failure: Invalid enum value 'whatever'",
-        "6: /groups/bad/thne: Object contains unknown field `thne`",
+        "6: /groups/bad/after: Object contains unknown field `after`",
         "7: /groups/bad/jobs/0: Expected `object`, got `int`",
-        "14: /groups/worse/jobs/0/functions/1/nmae: Object contains unknown field `nmae`",
+        "14: /groups/worse/jobs/0/functions/1/nom: Object contains unknown field `nom`",
         "17: /groups/worse/jobs/1/data: expected an object",
         "19: /groups/no~1name: 'no/name' cannot be a group's name: "
         "letters, digits and _ - . : @, at most 200, and the first no dot",
