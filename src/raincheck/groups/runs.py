@@ -32,6 +32,9 @@ logger = logging.getLogger("raincheck.groups")
 RECENT = 10
 """How many runs are shown with a group."""
 
+MAX_PAGES = 20
+"""How many pages are looked at for them: a store may look through many other jobs before it finds one."""
+
 
 class Runs:
     """The runs of an app's groups."""
@@ -77,8 +80,15 @@ class Runs:
 
     async def recent(self, name: str) -> list[RunSummary]:
         """The latest runs of a group, newest first."""
-        page = await self._jobs.page(Filter(function=step_name(name)), RECENT)
-        return [run_summary(stored) for stored in page.jobs if stored.job.group == name]
+        found: list[RunSummary] = []
+        cursor = None
+        for _ in range(MAX_PAGES):
+            page = await self._jobs.page(Filter(function=step_name(name)), RECENT - len(found), cursor)
+            found += [run_summary(stored) for stored in page.jobs if stored.job.group == name]
+            cursor = page.cursor
+            if cursor is None or len(found) >= RECENT:
+                break
+        return found
 
 
 def group_summary(declared: Declared) -> GroupSummary:
