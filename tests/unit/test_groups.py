@@ -66,7 +66,7 @@ class TestDefinition:
             ({"jobs": [job("a")] * 101}, ["/jobs"]),
             ({"jobs": [job()]}, ["/jobs/0/functions"]),
             ({"jobs": [job("a", name=""), job([])]}, ["/jobs/0/name", "/jobs/1/functions/0"]),
-            ({"jobs": [job("a"), job("a b"), 3]}, ["/jobs/2"]),
+            ({"jobs": [job("a"), job("a b"), 3]}, ["/jobs/2", "/jobs/1/functions/0/name"]),
             ({"jobs": [job({"name": "a", "args": {}, "kwargs": []})]},
              ["/jobs/0/functions/0/args", "/jobs/0/functions/0/kwargs"]),
             ({"jobs": [job("a")], "then": ["b", "c d"]}, ["/then/1/name"]),

@@ -59,14 +59,18 @@ class GroupRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Definition(NamedTuple):
-    """A group before it is checked. ``data`` is JSON: what all its jobs, and the follow-up, are given."""
+    """A group before it is checked. ``data`` is JSON: what all its jobs, and the follow-up, are given.
 
-    jobs: Sequence[tuple[str, Steps, bytes, int]]
+    A job is None if it could not be understood; ``faults`` say why.
+    """
+
+    jobs: Sequence[tuple[str, Steps, bytes, int] | None]
     then: Steps = ()
     on_failure: OnFailure = "fail"
     data: bytes = b"{}"
     priority: int = 0
     result_ttl: float | None = None
+    faults: tuple[Fault, ...] = ()
 
 
 class Group(Struct, frozen=True):
@@ -107,24 +111,27 @@ def from_code(
 
 
 def from_plain(plain: Any) -> Definition:
-    """A group as a file says it. Raises `InvalidInput` with every fault found."""
+    """A group as a file says it, as far as it can be understood. Raises `InvalidInput` if not at all."""
     faults: list[Fault] = []
     asked = _decoded_group(plain, faults)
-    jobs = []
+    jobs: list[tuple[str, Steps, bytes, int] | None] = []
     for i, raw in enumerate(asked.jobs):
         job = _decoded(raw, GroupJobRequest, f"/jobs/{i}", faults)
         if job is not None:
-            faults += _object_faults(job.data, f"/jobs/{i}/data")
-            faults += container_faults(job.functions, f"/jobs/{i}/functions")
+            wrong = [*_object_faults(job.data, f"/jobs/{i}/data")]
+            wrong += container_faults(job.functions, f"/jobs/{i}/functions")
+            faults += wrong
+        if job is None or wrong:
+            jobs.append(None)
+        else:
             jobs.append((job.name, steps_of(job.functions), bytes(job.data), job.priority))
     then = _decoded(Raw(msgspec.json.encode(asked.then)), Stages, "/then", faults) if asked.then else []
-    faults += _object_faults(asked.data, "/data")
     faults += container_faults(then or [], "/then")
-    if faults:
-        raise InvalidInput(*faults)
-    return Definition(
-        jobs, steps_of(then or []), asked.on_failure, bytes(asked.data), asked.priority, asked.result_ttl
-    )
+    data = bytes(asked.data)
+    if wrong := [*_object_faults(asked.data, "/data")]:
+        faults, data = faults + wrong, b"{}"
+    after = steps_of(then or [])
+    return Definition(jobs, after, asked.on_failure, data, asked.priority, asked.result_ttl, tuple(faults))
 
 
 def _decoded_group(plain: Any, faults: list[Fault]) -> GroupRequest:
@@ -168,7 +175,7 @@ def _object_faults(raw: Raw, at: str) -> Iterator[Fault]:
 
 def checked(name: str, definition: Definition, functions: Functions, limits: Limits) -> Group:
     """The group that a definition makes. Raises `InvalidInput` with every fault found."""
-    faults: list[Fault] = []
+    faults = list(definition.faults)
     members: list[Member] = []
     if not is_group_name(name):
         words = f"letters, digits and _ - . : @, at most {NAME_LIMIT}, and the first no dot"
@@ -188,7 +195,10 @@ def checked(name: str, definition: Definition, functions: Functions, limits: Lim
             return None
         return Member(made.name, made.steps, made.data, made.priority)
 
-    for i, (label, steps, data, priority) in enumerate(definition.jobs):
+    for i, job in enumerate(definition.jobs):
+        if job is None:
+            continue
+        label, steps, data, priority = job
         member = drafted(label, steps, data, priority or definition.priority, f"/jobs/{i}")
         if member is not None:
             members.append(replace(member, data=merge(definition.data, member.data)))
