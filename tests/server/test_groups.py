@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from raincheck import App
+from raincheck import App, Limits
 from raincheck.groups.gatherer import Gatherer
+from tests.server.conftest import make_app, transport
 from tests.server.hands import Hands
 
 Client = httpx2.AsyncClient
@@ -170,12 +172,12 @@ class TestTrigger:
         answer = await client.post("/v1/group/pair", json={}, headers={"idempotency-key": "k"})
         assert (answer.status_code, answer.json()["type"]) == (422, "idempotency-mismatch")
 
-    async def test_data_that_would_be_too_much_for_all_jobs_is_refused(
-        self, app: App, client: Client
-    ) -> None:
+    async def test_data_that_would_be_too_much_for_all_jobs_is_refused(self, tmp_path: Path) -> None:
         """It is kept with each of them."""
-        app.runs._jobs.limits = app.limits.__class__(group=1000, body=64 * 1024)
-        answer = await client.post("/v1/group/pair", json={"data": {"x": "y" * 500}})
+        app = make_app(tmp_path, Limits(group=1000))
+        async with httpx2.AsyncClient(transport=transport(app), base_url="http://localhost") as client:
+            answer = await client.post("/v1/group/pair", json={"data": {"x": "y" * 500}})
+        await app.close()
         assert (answer.status_code, answer.json()["type"]) == (413, "too-large")
 
 
