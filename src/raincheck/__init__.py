@@ -35,6 +35,8 @@ if TYPE_CHECKING:
         WrongState,
     )
     from raincheck.functions import Function, step
+    from raincheck.groups.definition import GroupJob
+    from raincheck.groups.documents import RunDocument
     from raincheck.limits import Limits
     from raincheck.model import RetryOptions, State, Step
     from raincheck.worker import Worker
@@ -51,6 +53,7 @@ __all__ = [
     "DoNotRetry",
     "Function",
     "Gone",
+    "GroupJob",
     "InvalidInput",
     "JobCancelled",
     "JobDocument",
@@ -63,6 +66,7 @@ __all__ = [
     "RaincheckError",
     "RetryLater",
     "RetryOptions",
+    "RunDocument",
     "State",
     "Step",
     "StoreError",
@@ -82,10 +86,12 @@ _HOMES = {
     "Client": "client",
     "Context": "context",
     "Function": "functions",
+    "GroupJob": "groups.definition",
     "JobDocument": "documents",
     "JobHandle": "client",
     "Limits": "limits",
     "RetryOptions": "model",
+    "RunDocument": "groups.documents",
     "State": "model",
     "Step": "model",
     "Worker": "worker",

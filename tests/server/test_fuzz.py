@@ -46,6 +46,7 @@ fuzz = settings(
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("mode", list(GenerationMode))
+@pytest.mark.timeout(120)
 def test_no_request_ends_badly(tmp_path: Path, mode: GenerationMode) -> None:
     """Every operation, with proper requests and with improper ones, and without a token too."""
     app = make_app(tmp_path, Limits(wait=0.0, steps=20))

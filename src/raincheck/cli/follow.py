@@ -58,7 +58,7 @@ def looks(client: Client, job_id: str) -> Iterator[JobHandle]:
     job, idle = client.status(job_id), 0
     yield job
     while not job.ended:
-        _pause()
+        pause()
         seen, job = job, _look(client, job_id, 0 if idle < _QUICK_LOOKS else _STILL)
         if job.raw == seen.raw:
             idle += 1
@@ -84,7 +84,8 @@ def here_and_now() -> datetime:
     return to_datetime(now()).astimezone()
 
 
-def _pause(seconds: float = _PAUSE) -> None:
+def pause(seconds: float = _PAUSE) -> None:
+    """Do nothing between two looks."""
     Event().wait(seconds)
 
 
@@ -101,7 +102,7 @@ def _look(client: Client, job_id: str, seconds: float) -> JobHandle:
             if not warned:
                 warn(f"{error}; trying again for {_PATIENCE:g} s")
             warned = True
-        _pause(1.0)
+        pause(1.0)
 
 
 def _follow_live(looks: Iterator[JobHandle]) -> JobDocument:

@@ -23,6 +23,7 @@ def jobs(
     state: State | None = None,
     name: str | None = None,
     function: str | None = None,
+    group: str | None = None,
     limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
     cursor: str | None = None,
     connection: Connection = HERE,
@@ -37,12 +38,15 @@ def jobs(
         Only jobs of this name.
     function
         Only jobs with this function.
+    group
+        Only runs of this group, and their jobs.
     limit
         How many at most.
     cursor
         Go on where a listing ended, which printed this.
     """
-    asked = {"state": state, "name": name, "function": function, "limit": limit, "cursor": cursor}
+    which = {"state": state, "name": name, "function": function, "group": group}
+    asked = {**which, "limit": limit, "cursor": cursor}
     with connection.client() as client:
         reply = client.request(
             "GET", "/v1/job", params={key: value for key, value in asked.items() if value is not None}
@@ -51,16 +55,16 @@ def jobs(
         print_json(reply.body)
         return Exit.OK
     page, now = reply.read(JobPage), here_and_now()
-    table = new_table("ID", "NAME", "STATE", "AGE", "FUNCTIONS")
+    rows = new_table("ID", "NAME", "STATE", "AGE", "FUNCTIONS")
     for job in page.jobs:
-        table.add_row(
+        rows.add_row(
             plain(job.id),
             cut(job.name, 40),
             Text(state_of(job), STYLES[job.state]),
             elapsed(job.created_at, now),
             cut(" ".join(step.name for step in steps_of(job)), 80),
         )
-    _print(table, "no jobs")
+    print_table(rows, "no jobs")
     if page.cursor is not None:
         note(f"There are more: --cursor {page.cursor}")
     return Exit.OK
@@ -73,16 +77,16 @@ def functions(*, connection: Connection = HERE) -> int:
     if connection.json:
         print_json(reply.body)
         return Exit.OK
-    table = new_table("NAME", "ARGUMENTS", "WORKERS", "QUEUED", "ABOUT")
+    rows = new_table("NAME", "ARGUMENTS", "WORKERS", "QUEUED", "ABOUT")
     for summary in reply.read(list[FunctionSummary]):
-        table.add_row(
+        rows.add_row(
             plain(summary.name),
             cut(_signature(summary), 60),
             Text(str(len(summary.workers)), "" if summary.workers else "yellow"),
             str(summary.queued),
             cut(summary.doc.split("\n\n")[0], 100),
         )
-    _print(table, "no functions")
+    print_table(rows, "no functions")
     return Exit.OK
 
 
@@ -94,9 +98,9 @@ def workers(*, connection: Connection = HERE) -> int:
         print_json(reply.body)
         return Exit.OK
     now = here_and_now()
-    table = new_table("ID", "STATE", "RUNNING", "SINCE", "SEEN", "VERSION", "FUNCTIONS")
+    rows = new_table("ID", "STATE", "RUNNING", "SINCE", "SEEN", "VERSION", "FUNCTIONS")
     for worker in reply.read(list[WorkerDocument]):
-        table.add_row(
+        rows.add_row(
             plain(worker.id),
             Text(plain(worker.state), "green" if worker.state == "active" else "yellow"),
             f"{worker.running} of {worker.concurrency}",
@@ -105,7 +109,7 @@ def workers(*, connection: Connection = HERE) -> int:
             plain(worker.version),
             cut(" ".join(worker.functions), 80),
         )
-    _print(table, "no workers")
+    print_table(rows, "no workers")
     return Exit.OK
 
 
@@ -116,9 +120,9 @@ def _signature(summary: FunctionSummary) -> str:
     return " ".join(name if name in required else f"[{name}]" for name in properties)
 
 
-def _print(table: Table, nothing: str) -> None:
+def print_table(rows: Table, nothing: str) -> None:
     """Print a table; if it is empty, say so beside stdout."""
-    if table.row_count:
-        show(table)
+    if rows.row_count:
+        show(rows)
     else:
         note(nothing)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.routing import Route, Router
 
 from raincheck.auth import Auth
-from raincheck.server import docs, functions, health, jobs, openapi, tokens, workers
+from raincheck.server import docs, functions, groups, health, jobs, openapi, tokens, workers
 from raincheck.server.exchange import Answer, ClientGone, Request, path_of
 from raincheck.server.guard import PUBLIC, READ, WRITE, Guarded, check_routes
 from raincheck.server.origin import check_origin
@@ -33,6 +33,10 @@ ROUTES: dict[str, dict[str, Guarded]] = {
     "/v1/job/{id}/events": {"GET": (READ, jobs.events)},
     "/v1/function": {"GET": (READ, functions.everything)},
     "/v1/function/{name:path}": {"GET": (READ, functions.find), "POST": (WRITE, functions.call)},
+    "/v1/group": {"GET": (READ, groups.everything)},
+    "/v1/group/{name}": {"GET": (READ, groups.find), "POST": (WRITE, groups.trigger)},
+    "/v1/group/{name}/{id}": {"GET": (READ, groups.run)},
+    "/v1/group/{name}/{id}/cancel": {"POST": (WRITE, groups.cancel)},
     "/v1/worker": {"GET": (READ, workers.everybody)},
     "/v1/token": {"POST": (PUBLIC, tokens.create)},
     "/openapi.json": {"GET": (READ, openapi.describe)},  # it names all functions and their arguments
@@ -147,7 +151,7 @@ class Resource(Route):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with the endpoint for the method."""
-        (target,) = [scope["path_params"][name] for name in self.param_convertors] or ("",)
+        target = "/".join(scope["path_params"][name] for name in self.param_convertors)
         other = self._options if scope["method"] == "OPTIONS" else self._not_allowed
         guarded = self._endpoints.get(scope["method"], (PUBLIC, other))
         await self._server.answer(guarded, Request(self._server, scope, receive, target), send)

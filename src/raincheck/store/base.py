@@ -56,6 +56,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     state: State | None = None
     name: str | None = None
     function: str | None = None
+    group: str | None = None
 
 
 class Page(Struct, frozen=True):

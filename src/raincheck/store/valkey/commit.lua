@@ -73,14 +73,14 @@ local function holds(c)
 end
 
 local function gather_state(c)
-  local state, alarm, ended = c[2], c[3], c[2] >= ENDED_FROM
+  local state, alarm, ended = c[2], c[3], is_ended(c[2])
   if c.before ~= state then
     if c.before then push(listed(left, c.before), c.entry) end
     push(listed(entered, state), 0, c.entry)
   end
   if c.gone then push(back, c.id) end
   if c.woke and (ended or not alarm) then push(asleep, c.id) end
-  if c.before and c.before >= ENDED_FROM and not ended then push(kept, c.id) end
+  if c.before and is_ended(c.before) and not ended then push(kept, c.id) end
   if alarm then push(ended and prunes or wakes, alarm, c.id) end
 end
 
@@ -116,7 +116,7 @@ end
 
 local function take_words(c, at)
   c.id, c.entry = ARGV[at], ARGV[at] .. ARGV[at + 1]
-  c.value = with_header(c[1], c[2], c[3] and c[2] < ENDED_FROM, ARGV[at + 2])
+  c.value = with_header(c[1], c[2], c[3] and not is_ended(c[2]), ARGV[at + 2])
   local members, first = ARGV[at + 3], 1
   for list = 5, 9 do
     if list == 5 or list > 7 then

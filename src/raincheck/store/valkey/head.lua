@@ -4,7 +4,7 @@ local WAKE, PRUNE, GONE = KEYS[5], KEYS[6], KEYS[7]                      -- zset
 local META, QUEUED, SERVED = KEYS[8], KEYS[9], KEYS[10]                  -- hashes
 local IDEM, IDEM_UNTIL = KEYS[11], KEYS[12]                              -- hash, zset
 local STATE = 13                                                         -- KEYS[STATE + number]: zsets
-local FIXED, ENDED_FROM = 18, 3
+local FIXED = 19
 local WAKES = 16
 local CHUNK = 1000 -- words of one command; Lua's stack bears some thousands
 local call = redis.call
@@ -48,6 +48,8 @@ local function header(value)
   local rev, state = struct.unpack('>I4B', value)
   return rev, state % WAKES, state >= WAKES
 end
+
+local function is_ended(state) return state >= 3 and state <= 5 end
 
 -- With `wakes`, the job has an alarm in WAKE.
 local function with_header(rev, state, wakes, record)

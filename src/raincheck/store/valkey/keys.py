@@ -13,8 +13,16 @@ from zlib import crc32
 
 from raincheck.model import State
 
-STATES = (State.SCHEDULED, State.PENDING, State.RETRYING, State.DONE, State.FAILED, State.CANCELLED)
-"""In the order of their keys and of their number in a record's header; ended ones last."""
+STATES = (
+    State.SCHEDULED,
+    State.PENDING,
+    State.RETRYING,
+    State.DONE,
+    State.FAILED,
+    State.CANCELLED,
+    State.DOING,
+)
+"""In the order of their keys and of their number in a record's header (`head.lua` knows which are ended)."""
 
 _FIXED = (
     *("jobs", "leases", "until", "progress", "wake", "prune", "gone", "meta", "queued", "served"),
@@ -38,14 +46,17 @@ def unpacked(raw: bytes) -> str:
 
 @lru_cache(4096)
 def tag(kind: str, value: str) -> bytes:
-    """4 bytes that stand for a job's ``name`` or for a ``function`` of its; others may have the same."""
+    """4 bytes that stand for a job's name, its group or a function of it; others may have the same."""
     return hashlib.blake2b(f"{kind}:{value}".encode(), digest_size=4).digest()
 
 
 @lru_cache(4096)
-def tags(name: str, functions: tuple[str, ...]) -> bytes:
+def tags(name: str, functions: tuple[str, ...], group: str | None) -> bytes:
     """All tags of a job; they stay the same for its whole life."""
-    return tag("name", name) + b"".join(sorted({tag("function", function) for function in functions}))
+    found = {tag("function", function) for function in functions}
+    if group is not None:
+        found.add(tag("group", group))
+    return tag("name", name) + b"".join(sorted(found))
 
 
 class ShardKeys:

@@ -31,7 +31,9 @@ async def page(
     """One page: what every shard has of the state and tags looked for, newest first, read."""
     before = b"" if cursor is None else _raw(cursor)
     looks = (
-        _leased(send, shard, before) if which.state is State.DOING else _scan(ask, shard, which, before)
+        _being_done(send, ask, shard, which, before)
+        if which.state is State.DOING
+        else _scan(ask, shard, which, before)
         for shard in keys.shards
     )
     looked = await asyncio.gather(*looks)
@@ -60,14 +62,19 @@ class Looked(NamedTuple):
     ended: bytes
 
 
-async def _leased(send: Send, shard: ShardKeys, before: bytes) -> Looked:
-    leased: list[bytes] = await send("HKEYS", shard.leases, key=shard.leases)
-    return Looked([raw for raw in leased if not before or raw < before], b"")
+async def _being_done(send: Send, ask: Ask, shard: ShardKeys, which: Filter, before: bytes) -> Looked:
+    """What has a lease, and what is so at rest: the runs of groups."""
+    resting, leased = await asyncio.gather(
+        _scan(ask, shard, which, before), send("HKEYS", shard.leases, key=shard.leases)
+    )
+    found = {raw for raw in leased if (not before or raw < before) and raw >= resting.ended}
+    return Looked([*found.union(resting.found)], resting.ended)
 
 
 async def _scan(ask: Ask, shard: ShardKeys, which: Filter, before: bytes) -> Looked:
     wanted = [tag("name", which.name)] if which.name is not None else []
     wanted += [tag("function", which.function)] if which.function is not None else []
+    wanted += [tag("group", which.group)] if which.group is not None else []
     states = range(len(STATES)) if which.state is None else (STATES.index(which.state),)
     looks = LOOKS if wanted else EXAMINE
     answers = await ask("scan", shard, before, looks, len(wanted), *wanted, *states)
@@ -78,6 +85,8 @@ async def _scan(ask: Ask, shard: ShardKeys, which: Filter, before: bytes) -> Loo
 def _matches(found: Stored, which: Filter) -> bool:
     job = found.job
     if which.name not in (None, job.name):
+        return False
+    if which.group not in (None, job.group):
         return False
     if which.function is not None and all(step.function != which.function for step in job.steps):
         return False

@@ -99,7 +99,7 @@ def _guard(release: Release) -> tuple[int, int, bool]:
 
 def tags_of(job: Job) -> bytes:
     """What listings find a job by, without reading it."""
-    return tags(job.name, tuple([step.function for step in job.steps]))
+    return tags(job.name, tuple([step.function for step in job.steps]), job.group)
 
 
 def lease_args(held: Held) -> tuple[bytes, int, int]:

@@ -1,0 +1,107 @@
+"""The fifth seed's document, replayed: groups triggered, jobs looked at, what is not valid told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.cli.processes import ROOT
+from tests.servers import server
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(60)]
+
+FOLDER = ROOT / "examples" / "groups"
+PATIENCE = 20.0
+RUNNING = re.compile(r"Uvicorn running on (http://\S+)")
+
+
+@pytest.fixture(params=["sqlite", "valkey"])
+def store(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where the jobs are."""
+    with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as name:
+        if request.param == "sqlite":
+            yield f"sqlite:///{name}/jobs.db"
+        else:
+            with server(Path(name)) as valkey:
+                yield valkey.url
+
+
+@pytest.fixture
+async def client(store: str) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client of the example, served as its README says."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "uvicorn", "app:api", "--port", "0"),
+        stderr=asyncio.subprocess.PIPE,
+        cwd=FOLDER,
+        env=os.environ | {"RAINCHECK_STORE": store},
+    )
+    assert process.stderr is not None
+    try:
+        async for line in process.stderr:
+            if found := RUNNING.search(line.decode()):
+                break
+        else:
+            raise AssertionError("it ended before it listened")
+        async with httpx2.AsyncClient(base_url=found[1], timeout=PATIENCE) as client:
+            yield client
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
+async def until(client: httpx2.AsyncClient, path: str, state: str) -> None:
+    """Wait until a job is in this state."""
+    async with asyncio.timeout(PATIENCE):
+        while (answer := (await client.get(path)).json())["state"] != state:
+            assert answer["state"] in ("PENDING", "STARTED"), answer
+
+
+async def test_the_jobs_of_a_group_run_to_their_end(client: httpx2.AsyncClient) -> None:
+    """The paths to look at come in order, and each job is looked at by itself."""
+    answer = await client.get("/group/group_a")
+    assert (answer.status_code, list(answer.json())) == (200, ["Check job status at"])
+    paths = answer.json()["Check job status at"]
+    assert len(paths) == 3
+    assert all(re.fullmatch(r"/status/[0-9a-f-]{36}", path) for path in paths)
+    for path in paths:
+        await until(client, path, "SUCCESS")
+        answer = await client.get(path)
+        assert answer.text == f'{{"state":"SUCCESS","task_id":"{path.removeprefix("/status/")}"}}'
+    names = [(await client.get(f"/v1/job/{path[8:]}")).json()["name"] for path in paths]
+    assert names == ["job_a1", "job_a2", "job_a3"]
+
+
+async def test_a_job_that_is_not_there(client: httpx2.AsyncClient) -> None:
+    """In the document's words."""
+    answer = await client.get("/status/dummy")
+    assert (answer.status_code, answer.text) == (404, "Job with given id doesn't exists : dummy")
+
+
+async def test_groups_that_are_not_valid_harm_nothing_else(client: httpx2.AsyncClient) -> None:
+    """Each says what is wrong with it, where in the file."""
+    wrong = {name: await client.get(f"/group/{name}") for name in ("group_b", "group_c")}
+    assert {answer.status_code for answer in wrong.values()} == {422}
+    faults = {name: answer.json()["faults"] for name, answer in wrong.items()}
+    assert [len(each) for each in faults.values()] == [3, 1]
+    assert faults["group_c"][0].endswith("resources/config.yaml:27: a group has at least one job")
+    assert (await client.get("/group/group_x")).status_code == 404
+    assert (await client.get("/v1/job")).json()["jobs"] == []
+    assert (await client.get("/group/group_a")).status_code == 200
+
+
+async def test_a_job_that_runs_for_ever_can_be_cancelled(client: httpx2.AsyncClient) -> None:
+    """By its id, through the API that is beside the two routes."""
+    (path,) = (await client.get("/group/group_d")).json()["Check job status at"]
+    await until(client, path, "STARTED")
+    assert (await client.post(f"/v1/job/{path[8:]}/cancel")).status_code == 202
+    async with asyncio.timeout(PATIENCE):
+        while (await client.get(path)).json()["state"] != "REVOKED":
+            pass
