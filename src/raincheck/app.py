@@ -21,7 +21,10 @@ from raincheck.functions import DEFAULT_WAIT, Function, Functions
 from raincheck.jobs import Jobs, fingerprint
 from raincheck.lifecycle import previous_results
 from raincheck.limits import Limits
-from raincheck.model import Job, RetryOptions, State, Step, Stored
+from raincheck.model import CatchUp, Job, RetryOptions, State, Step, Stored
+from raincheck.schedules import Schedules
+from raincheck.schedules.definition import GRACE
+from raincheck.schedules.scheduler import Scheduler
 from raincheck.store import make_store
 from raincheck.submission import Stages, draft
 
@@ -58,6 +61,7 @@ class App:
         self.limits = limits
         self.lifespan = lifespan
         self.functions = Functions()
+        self.schedules = Schedules(self)
         self.held_here: list[Callable[[], Iterable[int]]] = []
         """Tells the tokens of the leases that workers of this process look after."""
         self._lock = Lock()
@@ -73,6 +77,11 @@ class App:
     def directory(self) -> Directory:
         """Who offers which function."""
         return Directory(self.jobs.store, self.functions)
+
+    @cached_property
+    def scheduler(self) -> Scheduler:
+        """The schedules in the store."""
+        return Scheduler(self.jobs.store)
 
     @overload
     def function(self, name: Callable[..., Any], /) -> Function: ...
@@ -120,6 +129,42 @@ class App:
 
         return register(name) if callable(name) else register
 
+    def schedule(
+        self,
+        name: str,
+        functions: Stages,
+        *,
+        cron: str | None = None,
+        zone: str | None = None,
+        every: float | None = None,
+        data: Mapping[str, Any] | None = None,
+        priority: int = 0,
+        expires_in: float | None = None,
+        result_ttl: float | None = None,
+        catch_up: str = CatchUp.LATEST,
+        grace: float = GRACE,
+    ) -> None:
+        """Declare a schedule: servers and workers of the app put it when they start, if it is new or changed.
+
+        It submits a job of its name and these functions by a ``cron`` expression, in the IANA ``zone`` (UTC),
+        or ``every`` so many seconds. Each job may take ``expires_in`` seconds. A firing more than ``grace``
+        seconds late was missed; of those the ``latest`` is made up for, ``all``, or ``none``. Raises
+        `InvalidInput`.
+        """
+        self.schedules.declare(
+            name,
+            functions,
+            cron=cron,
+            zone=zone,
+            every=every,
+            data=data,
+            priority=priority,
+            expires_in=expires_in,
+            result_ttl=result_ttl,
+            catch_up=catch_up,
+            grace=grace,
+        )
+
     @property
     def opened(self) -> bool:
         """Whether the store is open."""
@@ -149,6 +194,7 @@ class App:
             await self.jobs.store.close()
             self.__dict__.pop("jobs")
             self.__dict__.pop("directory", None)
+            self.__dict__.pop("scheduler", None)
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -75,6 +75,7 @@ class JobDocument(Struct, frozen=True, kw_only=True):
     expires_at: Moment | None
     cancel_requested_at: Moment | None
     result_ttl: float
+    schedule: str | None
 
 
 class EventDocument(Struct, frozen=True, kw_only=True):
@@ -164,6 +165,7 @@ def job_document(
         expires_at=_moment(job.expires_at),
         cancel_requested_at=_moment(job.cancel_requested_at),
         result_ttl=job.result_ttl,
+        schedule=job.schedule,
     )
 
 

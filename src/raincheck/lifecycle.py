@@ -51,7 +51,8 @@ CANCEL_LOOK = 15.0
 def submit(draft: Job, now: float, key: Key | None = None) -> Change:
     """A new job, with the places of its first stage. It is never run before ``scheduled_at``."""
     due = max(now, draft.scheduled_at or now)
-    job = replace(_ready(draft, 0, due, now), rev=1, created_at=now, updated_at=now, scheduled_at=due)
+    asked = draft.scheduled_at or now
+    job = replace(_ready(draft, 0, due, now), rev=1, created_at=now, updated_at=now, scheduled_at=asked)
     job = _event(replace(job, state=_resting(job), events=()), now, "submitted")
     return Change(job=job, put=_places(job, 0), alarm=_alarm(job), key=key)
 

@@ -83,6 +83,7 @@ class TestJobs:
             "expires_at": None,
             "cancel_requested_at": None,
             "result_ttl": 60.0,
+            "schedule": None,
         }
 
     def test_a_chain_that_is_done(self) -> None:

@@ -36,6 +36,8 @@ LOST = """
 """
 ALARMED = "SELECT n, record FROM job WHERE NOT ended AND alarm <= ? ORDER BY alarm LIMIT ?"
 
+DOING = "SELECT state, count(DISTINCT job) FROM lease JOIN job ON job.n = lease.job GROUP BY state"
+
 _worker_decoder = msgspec.msgpack.Decoder(WorkerInfo)
 
 
@@ -145,4 +147,5 @@ def counts(connection: apsw.Connection) -> Counts:
     states: dict[State, int] = {state: 0 for state in State if state is not State.DOING}
     states.update((State(state), jobs) for state, jobs in query(connection, "SELECT state, jobs FROM tally"))
     queued = dict(query(connection, "SELECT name, places FROM function WHERE places > 0"))
-    return Counts(states, queued, connection.execute("SELECT count(*) FROM lease").get)
+    doing = {State(state): jobs for state, jobs in query(connection, DOING)}
+    return Counts(states, queued, connection.execute("SELECT count(*) FROM lease").get, doing)

@@ -13,6 +13,8 @@ from raincheck.model import State
 STATES = (State.SCHEDULED, State.PENDING, State.RETRYING, State.DONE, State.FAILED, State.CANCELLED)
 """In the order of their keys and of their number in a record's header; ended ones last."""
 
+UNFINISHED = STATES[:3]
+
 _SHARED = ("idempotency", "idempotency-until")
 _OWN = ("jobs", "leases", "until", "progress", "all", "wake", "prune", "gone", "meta", "queued", "served")
 
@@ -68,6 +70,7 @@ class Keys:
         self.bell = f"{namespace}:bell"
         self.config = f"{namespace}:{{0}}:config"
         self.workers = [f"{namespace}:{{0}}:workers", f"{namespace}:{{0}}:workers-until"]
+        self.schedules = [f"{namespace}:{{0}}:schedules", f"{namespace}:{{0}}:schedules-due"]
 
     def shard_of(self, raw_id: bytes) -> ShardKeys:
         """The shard of a job."""

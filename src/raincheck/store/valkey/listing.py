@@ -9,7 +9,7 @@ from typing import Any
 from raincheck.errors import Fault, InvalidInput
 from raincheck.model import State, Stored
 from raincheck.store.base import Counts, Filter, Missing, Page
-from raincheck.store.valkey.keys import STATES, Keys, ShardKeys, packed, unpacked
+from raincheck.store.valkey.keys import STATES, UNFINISHED, Keys, ShardKeys, packed, unpacked
 
 EXAMINE = 1000
 """How many jobs one page looks at."""
@@ -80,14 +80,16 @@ def _raw(cursor: str) -> bytes:
 
 def total(answers: Sequence[list[Any]]) -> Counts:
     """What ``counts.lua`` says of all shards, added up."""
-    states = dict.fromkeys(STATES, 0)
+    states, doing = dict.fromkeys(STATES, 0), dict.fromkeys(UNFINISHED, 0)
     queued: dict[str, int] = {}
     leased = 0
     for leases, *words in answers:
         leased += leases
         for state, size in zip(STATES, words, strict=False):
             states[state] += size
-        places = words[len(STATES) :]
+        for state, size in zip(UNFINISHED, words[len(STATES) :], strict=False):
+            doing[state] += size
+        places = words[len(STATES) + len(UNFINISHED) :]
         for name, size in zip(places[::2], places[1::2], strict=True):
             queued[name.decode()] = queued.get(name.decode(), 0) + int(size)
-    return Counts(states, queued, leased)
+    return Counts(states, queued, leased, {state: jobs for state, jobs in doing.items() if jobs})

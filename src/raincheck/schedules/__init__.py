@@ -1,0 +1,134 @@
+"""Schedules: jobs that are submitted again and again, by cron expression or interval.
+
+`definition` checks what a caller says, `timetable` says when it fires, `scheduler` keeps and fires them;
+here is what an app offers of them in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from raincheck.clock import now
+from raincheck.codec import encode_schedule, to_json
+from raincheck.documents import JobDocument
+from raincheck.errors import RegisteredTooLate, RegistrationError
+from raincheck.jobs import fingerprint
+from raincheck.model import CatchUp, Schedule, Stored
+from raincheck.schedules.definition import GRACE, define
+from raincheck.schedules.documents import ScheduleDocument, schedule_document
+from raincheck.schedules.scheduler import Scheduler
+from raincheck.submission import Stages
+
+if TYPE_CHECKING:
+    from raincheck.app import App
+
+__all__ = ["Schedules"]
+
+
+class Schedules:
+    """The schedules of an app. All calls but `declare` are coroutines, and open the store if need be."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.declared: list[Schedule] = []
+        """What the app declares, to be put by each server and worker that starts."""
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The schedules in the store."""
+        return self._app.scheduler
+
+    def declare(self, name: str, functions: Stages, *, source: str = "code", **options: Any) -> None:
+        """Note a schedule that servers and workers put when they start.
+
+        Raises `InvalidInput`, or `RegistrationError` if its name is taken or the app has started.
+        """
+        if self._app.opened:
+            raise RegisteredTooLate(
+                f"{name}: the app has started: declare schedules before that, or put them"
+            )
+        if any(other.name == name for other in self.declared):
+            raise RegistrationError(f"{name}: a schedule of this name is declared already")
+        made = self._define(name, functions, source=source, **options)
+        self.declared.append(replace(made, declared=fingerprint(encode_schedule(made))))
+
+    async def put(
+        self, name: str, functions: Stages, *, paused: bool | None = None, **options: Any
+    ) -> ScheduleDocument:
+        """Create or replace a schedule; the options are those of `App.schedule`. Raises `InvalidInput`."""
+        await self._app.open()
+        schedule, _ = await self.scheduler.put(self._define(name, functions, **options), paused)
+        return await self._document(schedule)
+
+    async def find(self, name: str) -> ScheduleDocument:
+        """The schedule as it is now. Raises `NotFound`."""
+        await self._app.open()
+        return await self._document(await self.scheduler.find(name))
+
+    async def everything(self) -> list[ScheduleDocument]:
+        """All schedules, by name."""
+        await self._app.open()
+        return [await self._document(schedule) for schedule in await self.scheduler.everything()]
+
+    async def pause(self, name: str) -> ScheduleDocument:
+        """Let it fire no more until it is resumed. Raises `NotFound`."""
+        await self._app.open()
+        return await self._document(await self.scheduler.pause(name))
+
+    async def resume(self, name: str) -> ScheduleDocument:
+        """Let it fire again; what fell into the pause is left out. Raises `NotFound`."""
+        await self._app.open()
+        return await self._document(await self.scheduler.resume(name))
+
+    async def run(self, name: str) -> JobDocument:
+        """Submit its job now; its firings stay as they are. Raises `NotFound`."""
+        await self._app.open()
+        return await self._app.document(
+            Stored(await self._app.jobs.submit(await self.scheduler.job_now(name)))
+        )
+
+    async def delete(self, name: str) -> None:
+        """Remove it; its jobs stay. Raises `NotFound`."""
+        await self._app.open()
+        await self.scheduler.delete(name)
+
+    def _define(
+        self,
+        name: str,
+        functions: Stages,
+        *,
+        cron: str | None = None,
+        zone: str | None = None,
+        every: float | None = None,
+        data: Mapping[str, Any] | None = None,
+        priority: int = 0,
+        expires_in: float | None = None,
+        result_ttl: float | None = None,
+        catch_up: str = CatchUp.LATEST,
+        grace: float = GRACE,
+        source: str = "api",
+    ) -> Schedule:
+        return define(
+            name,
+            functions,
+            cron=cron,
+            zone=zone,
+            every=every,
+            data=to_json(data or {}),
+            priority=priority,
+            expires_in=expires_in,
+            result_ttl=result_ttl,
+            catch_up=catch_up,
+            grace=grace,
+            source=source,
+            now=now(),
+            known=self._app.functions,
+            limits=self._app.limits,
+        )
+
+    async def _document(self, schedule: Schedule) -> ScheduleDocument:
+        (upcoming,) = await self.scheduler.upcoming(schedule)
+        return schedule_document(schedule, upcoming)

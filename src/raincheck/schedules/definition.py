@@ -1,0 +1,99 @@
+"""From what a caller says of a schedule to its record: every check that comes before it is accepted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+from msgspec.structs import replace
+
+from raincheck.errors import Fault, InvalidInput
+from raincheck.functions import Functions
+from raincheck.limits import Limits
+from raincheck.model import LONGEST, CatchUp, Schedule
+from raincheck.schedules.timetable import Rhythm, faults_of
+from raincheck.submission import Stages, draft
+
+NAME_LENGTH = 100
+NAME = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.:@-]*")
+
+GRACE = 60.0
+"""Seconds that a firing may be late and still be on time, unless the schedule says otherwise."""
+
+_UNKNOWN = Functions()
+
+
+def define(
+    name: str,
+    functions: Stages,
+    *,
+    cron: str | None = None,
+    zone: str | None = None,
+    every: float | None = None,
+    data: bytes = b"{}",
+    priority: int = 0,
+    expires_in: float | None = None,
+    result_ttl: float | None = None,
+    catch_up: str = CatchUp.LATEST,
+    grace: float = GRACE,
+    source: str = "api",
+    now: float,
+    known: Functions,
+    limits: Limits,
+) -> Schedule:
+    """A schedule that may be put. Raises `InvalidInput` with every fault found.
+
+    Arguments are checked against the functions ``known`` here. The steps are kept without the options of
+    those functions: a job takes them as they are when it runs.
+    """
+    faults = (
+        [] if is_schedule_name(name) else [Fault(f"has 1 to {NAME_LENGTH} characters: {_ALLOWED}", "/name")]
+    )
+    faults += faults_of(Rhythm(cron, zone or "UTC", every), now)
+    faults += _faults(cron, zone, expires_in, catch_up, grace)
+    template = partial(
+        draft, name, functions, data=data, now=now, priority=priority, result_ttl=result_ttl, limits=limits
+    )
+    try:
+        template(functions=known)
+        job = template(functions=_UNKNOWN)
+    except InvalidInput as error:
+        if not faults:
+            raise
+        raise InvalidInput(*faults, *(fault for fault in error.faults if fault.pointer != "/name")) from None
+    if faults:
+        raise InvalidInput(*faults)
+    return Schedule(
+        name,
+        replace(job, id="", schedule=name),
+        cron=cron,
+        zone=zone or "UTC",
+        every=every,
+        catch_up=CatchUp(catch_up),
+        grace=grace,
+        expires_in=expires_in,
+        source=source,
+    )
+
+
+_ALLOWED = "letters, digits, _ . : @ -, the first neither a dot nor a dash"
+
+
+def is_schedule_name(name: str) -> bool:
+    """Whether a name may be a schedule's: one segment of a path."""
+    return len(name) <= NAME_LENGTH and NAME.fullmatch(name) is not None
+
+
+def _faults(
+    cron: str | None, zone: str | None, expires_in: float | None, catch_up: str, grace: float
+) -> Iterator[Fault]:
+    """What is wrong with a schedule beside its rhythm and its job."""
+    if zone is not None and cron is None:
+        yield Fault("goes with cron only", "/zone")
+    if expires_in is not None and not 0 < expires_in <= LONGEST:
+        yield Fault(f"lies above 0, up to {LONGEST:.0f} seconds", "/expires_in")
+    if catch_up not in list(CatchUp):
+        yield Fault(f"is one of {', '.join(CatchUp)}", "/catch_up")
+    if not 0 <= grace <= LONGEST:
+        yield Fault(f"lies between 0 and {LONGEST:.0f} seconds", "/grace")
