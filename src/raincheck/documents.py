@@ -133,6 +133,17 @@ class WorkerDocument(Struct, frozen=True, kw_only=True):
     seen_at: Moment
 
 
+class CountDocument(Struct, frozen=True, kw_only=True):
+    """How many ``jobs`` are in each state, each counted once, as it is shown.
+
+    ``queued`` are the steps that wait, by function, those due later too; ``running`` those being run.
+    """
+
+    jobs: dict[State, int]
+    queued: dict[str, int]
+    running: int
+
+
 encode = msgspec.json.Encoder().encode
 """A document as JSON bytes."""
 

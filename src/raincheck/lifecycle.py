@@ -49,10 +49,13 @@ CANCEL_LOOK = 15.0
 
 
 def submit(draft: Job, now: float, key: Key | None = None) -> Change:
-    """A new job, with the places of its first stage. It is never run before ``scheduled_at``."""
+    """A new job, with the places of its first stage. It is never run before ``scheduled_at``.
+
+    One that a schedule makes keeps the moment it was made for, though that has passed.
+    """
     due = max(now, draft.scheduled_at or now)
-    asked = draft.scheduled_at or now
-    job = replace(_ready(draft, 0, due, now), rev=1, created_at=now, updated_at=now, scheduled_at=asked)
+    at = due if draft.schedule is None else draft.scheduled_at or now
+    job = replace(_ready(draft, 0, due, now), rev=1, created_at=now, updated_at=now, scheduled_at=at)
     job = _event(replace(job, state=_resting(job), events=()), now, "submitted")
     return Change(job=job, put=_places(job, 0), alarm=_alarm(job), key=key)
 

@@ -6,7 +6,9 @@ here is what an app offers of them in Python.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -60,7 +62,8 @@ class Schedules:
     ) -> ScheduleDocument:
         """Create or replace a schedule; the options are those of `App.schedule`. Raises `InvalidInput`."""
         await self._app.open()
-        schedule, _ = await self.scheduler.put(self._define(name, functions, **options), paused)
+        made = await asyncio.to_thread(partial(self._define, name, functions, **options))
+        schedule, _ = await self.scheduler.put(made, paused)
         return await self._document(schedule)
 
     async def find(self, name: str) -> ScheduleDocument:

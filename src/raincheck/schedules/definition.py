@@ -50,7 +50,8 @@ def define(
     faults = (
         [] if is_schedule_name(name) else [Fault(f"has 1 to {NAME_LENGTH} characters: {_ALLOWED}", "/name")]
     )
-    faults += faults_of(Rhythm(cron, zone or "UTC", every), now)
+    rhythm = Rhythm(cron, "UTC" if zone is None else zone, every)
+    faults += faults_of(rhythm, now)
     faults += _faults(cron, zone, expires_in, catch_up, grace)
     template = partial(
         draft, name, functions, data=data, now=now, priority=priority, result_ttl=result_ttl, limits=limits
@@ -68,7 +69,7 @@ def define(
         name,
         replace(job, id="", schedule=name),
         cron=cron,
-        zone=zone or "UTC",
+        zone=rhythm.zone,
         every=every,
         catch_up=CatchUp(catch_up),
         grace=grace,

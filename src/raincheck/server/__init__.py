@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route, Router
 
-from raincheck.server import docs, functions, health, jobs, openapi, workers
+from raincheck.server import counts, docs, functions, health, jobs, openapi, schedules, workers
 from raincheck.server.exchange import Answer, ClientGone, Endpoint, Request, path_of
 from raincheck.server.origin import check_origin
 from raincheck.server.problems import problem_answer
@@ -32,6 +32,12 @@ ROUTES: dict[str, dict[str, Endpoint]] = {
     "/v1/function": {"GET": functions.everything},
     "/v1/function/{name:path}": {"GET": functions.find, "POST": functions.call},
     "/v1/worker": {"GET": workers.everybody},
+    "/v1/count": {"GET": counts.everything},
+    "/v1/schedule": {"GET": schedules.everything},
+    "/v1/schedule/{name}": {"GET": schedules.find, "PUT": schedules.put, "DELETE": schedules.delete},
+    "/v1/schedule/{name}/pause": {"POST": schedules.pause},
+    "/v1/schedule/{name}/resume": {"POST": schedules.resume},
+    "/v1/schedule/{name}/run": {"POST": schedules.run},
     "/openapi.json": {"GET": openapi.describe},
     "/docs": {"GET": docs.page},
     "/docs/{file}": {"GET": docs.file},

@@ -9,6 +9,7 @@ import msgspec
 
 from raincheck.documents import (
     CallDocument,
+    CountDocument,
     EventDocument,
     FunctionDocument,
     FunctionSummary,
@@ -18,7 +19,8 @@ from raincheck.documents import (
 )
 from raincheck.limits import Limits
 from raincheck.model import Problem
-from raincheck.server.bodies import JobRequest
+from raincheck.schedules.documents import PlannedFunction, ScheduleDocument
+from raincheck.server.bodies import JobRequest, ScheduleRequest
 from raincheck.server.queries import BARE, KEY_LENGTH, QUOTED, Listing
 
 Schema = dict[str, Any]
@@ -26,19 +28,26 @@ Schema = dict[str, Any]
 SCHEMAS = "#/components/schemas/"
 SHOWN = (
     CallDocument,
+    CountDocument,
     EventDocument,
+    FunctionDocument,
     FunctionSummary,
     JobDocument,
     JobPage,
     JobRequest,
+    PlannedFunction,
     Problem,
+    ScheduleDocument,
+    ScheduleRequest,
     WorkerDocument,
 )
 NAMES = {
     "CallDocument": "Call",
+    "CountDocument": "Counts",
     "EventDocument": "Event",
     "FunctionDocument": "Function",
     "JobDocument": "Job",
+    "ScheduleDocument": "Schedule",
     "WorkerDocument": "Worker",
 }
 """What a record is called outside, where that is not its class's name."""
@@ -118,11 +127,13 @@ def json_content(schema: Schema, *, required: bool = True) -> Schema:
     return {"required": required, "content": {"application/json": {"schema": schema}}}
 
 
-def _listed(schema: str) -> Schema:
+def listed(schema: str) -> Schema:
+    """A list of what a component describes."""
     return {"type": "array", "items": ref("schemas", schema)}
 
 
-def _in_path(name: str, schema: Schema) -> tuple[Schema, ...]:
+def in_path(name: str, schema: Schema) -> tuple[Schema, ...]:
+    """The parameter that a path holds."""
     return ({"name": name, "in": "path", "required": True, "schema": schema},)
 
 
@@ -144,12 +155,13 @@ def _limit(limits: Limits) -> Schema:
 TAGS = [
     {"name": "functions", "description": "What can be called. A name that begins with a slash keeps it."},
     {"name": "jobs", "description": "What was asked for, and what became of it."},
+    {"name": "schedules", "description": "What is to be done again and again."},
     {"name": "workers", "description": "Who runs the functions."},
     {"name": "health", "description": "Whether the server is of use."},
 ]
 
-ID = _in_path("id", {"type": "string", "format": "uuid"})
-NAME = _in_path("name", {"type": "string"})
+ID = in_path("id", {"type": "string", "format": "uuid"})
+NAME = in_path("name", {"type": "string"})
 PREFER, KEY = ref("parameters", "Prefer"), ref("parameters", "Idempotency-Key")
 CALLING = (PREFER, KEY)
 
@@ -211,7 +223,7 @@ PATHS: dict[str, Schema] = {
             "list_events",
             "jobs",
             "See what happened to a job",
-            {200: answer("Its latest events, oldest first.", _listed("Event"))},
+            {200: answer("Its latest events, oldest first.", listed("Event"))},
             *(404, 410),
             parameters=ID,
         ),
@@ -221,7 +233,7 @@ PATHS: dict[str, Schema] = {
             "list_functions",
             "functions",
             "List what can be called",
-            {200: answer("All functions known.", _listed("FunctionSummary"))},
+            {200: answer("All functions known.", listed("FunctionSummary"))},
         ),
     },
     "/v1/function/{name}": {
@@ -251,7 +263,15 @@ PATHS: dict[str, Schema] = {
             "list_workers",
             "workers",
             "See who is there",
-            {200: answer("All workers known.", _listed("Worker"))},
+            {200: answer("All workers known.", listed("Worker"))},
+        ),
+    },
+    "/v1/count": {
+        "get": operation(
+            "count",
+            "jobs",
+            "Count jobs by state, and what waits by function",
+            {200: answer("How many of everything.", ref("schemas", "Counts"))},
         ),
     },
     "/healthz": {
@@ -275,9 +295,12 @@ PATHS: dict[str, Schema] = {
 
 def components(limits: Limits) -> dict[str, Schema]:
     """The components that all operations share."""
-    _, found = msgspec.json.schema_components([*SHOWN, FunctionDocument], ref_template=f"{SCHEMAS}{{name}}")
+    _, found = msgspec.json.schema_components(
+        [*SHOWN, FunctionDocument, PlannedFunction], ref_template=f"{SCHEMAS}{{name}}"
+    )
     found["JobRequest"]["properties"]["name"]["maxLength"] = limits.name
-    found["JobRequest"]["properties"]["functions"]["maxItems"] = limits.steps
+    for request in ("JobRequest", "ScheduleRequest"):
+        found[request]["properties"]["functions"]["maxItems"] = limits.steps
     problem = ref("schemas", "Problem")
     responses = {
         f"Problem{status}": answer(words, problem, media="application/problem+json")
