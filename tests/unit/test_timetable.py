@@ -22,7 +22,7 @@ SPRING = [(PARIS, "2026-03-29", "+0200"), (NEW_YORK, "2026-03-08", "-0400")]
 AUTUMN = [(PARIS, "2026-10-25", 2, "+0200", "+0100"), (NEW_YORK, "2026-11-01", 1, "-0400", "-0500")]
 
 moments = st.floats(NOON - 3 * 365 * DAY, NOON + 3 * 365 * DAY)
-zones = st.sampled_from([PARIS, NEW_YORK, "UTC", "Asia/Beirut", "Australia/Lord_Howe", "America/Sao_Paulo"])
+zones = st.sampled_from([PARIS, NEW_YORK, "UTC", "Asia/Beirut", "America/Sao_Paulo"])
 fields = (
     st.sampled_from(["*", "*/7", "*/30", "0", "30", "5,55", "10-20"]),
     st.sampled_from(["*", "*/2", "0", "1", "2", "3", "1-3", "23"]),

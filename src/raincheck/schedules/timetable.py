@@ -56,10 +56,8 @@ def faults_of(rhythm: Rhythm, now: float) -> Iterator[Fault]:
         yield Fault("a schedule has either cron or every", "/cron" if rhythm.every is None else "/every")
     if rhythm.every is not None and not SHORTEST <= rhythm.every <= LONGEST:
         yield Fault(f"lies between {SHORTEST:g} and {LONGEST:.0f} seconds", "/every")
-    zone = list(_zone_faults(rhythm.zone))
-    yield from zone
-    if rhythm.cron is not None and not zone:
-        yield from _cron_faults(rhythm, now)
+    if rhythm.cron is not None:
+        yield from list(_zone_faults(rhythm.zone)) or _cron_faults(rhythm, now)
 
 
 def _zone_faults(zone: str) -> Iterator[Fault]:
