@@ -51,6 +51,9 @@ _COMMANDS = {
     "jobs": ("lists", _LOOK, "List jobs, newest first."),
     "functions": ("lists", _LOOK, "List the functions that can be called."),
     "workers": ("lists", _LOOK, "List the workers."),
+    "counts": ("lists", _LOOK, "Count the jobs by state, and what waits by function."),
+    "schedules": ("schedules", _LOOK, "List the schedules."),
+    "schedule": ("schedules", _LOOK, "Show a schedule, or pause, resume, run or delete it."),
     "version": ("about", _MORE, "Print the version of raincheck and of what it stands on."),
     "install-completion": ("about", _MORE, "Let the shell complete commands and options."),
 }

@@ -69,6 +69,10 @@ class Api:
         """POST JSON. ``wait`` 0 asks for an answer at once; None leaves it to the server."""
         return self._send("POST", path, wait=wait, content=body)
 
+    def delete(self, path: str) -> Reply:
+        """DELETE."""
+        return self._send("DELETE", path, wait=0)
+
     def job(self, job_id: str, *, wait: float = 0) -> Reply:
         """A job."""
         return self.get(job_path(job_id), wait=wait)

@@ -1,4 +1,4 @@
-"""Commands that list: jobs, functions, workers."""
+"""Commands that list: jobs, functions, workers, counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from raincheck.cli.follow import here_and_now
 from raincheck.cli.options import HERE, Connection
 from raincheck.cli.terminal import cut, note, plain, print_json, show
 from raincheck.cli.views import STYLES, elapsed, state_of, steps_of
-from raincheck.documents import FunctionSummary, JobPage, WorkerDocument
+from raincheck.documents import CountDocument, FunctionSummary, JobPage, WorkerDocument
 from raincheck.model import State
 
 
@@ -50,7 +50,7 @@ def jobs(
         print_json(reply.body)
         return Exit.OK
     page, now = reply.read(JobPage), here_and_now()
-    table = _table("ID", "NAME", "STATE", "AGE", "FUNCTIONS")
+    table = table_of("ID", "NAME", "STATE", "AGE", "FUNCTIONS")
     for job in page.jobs:
         table.add_row(
             plain(job.id),
@@ -59,7 +59,7 @@ def jobs(
             elapsed(job.created_at, now),
             cut(" ".join(step.name for step in steps_of(job)), 80),
         )
-    _print(table, "no jobs")
+    print_table(table, "no jobs")
     if page.cursor is not None:
         note(f"There are more: --cursor {page.cursor}")
     return Exit.OK
@@ -72,7 +72,7 @@ def functions(*, connection: Connection = HERE) -> int:
     if connection.json:
         print_json(reply.body)
         return Exit.OK
-    table = _table("NAME", "ARGUMENTS", "WORKERS", "QUEUED", "ABOUT")
+    table = table_of("NAME", "ARGUMENTS", "WORKERS", "QUEUED", "ABOUT")
     for summary in reply.read(list[FunctionSummary]):
         table.add_row(
             plain(summary.name),
@@ -81,7 +81,7 @@ def functions(*, connection: Connection = HERE) -> int:
             str(summary.queued),
             cut(summary.doc.split("\n\n")[0], 100),
         )
-    _print(table, "no functions")
+    print_table(table, "no functions")
     return Exit.OK
 
 
@@ -93,7 +93,7 @@ def workers(*, connection: Connection = HERE) -> int:
         print_json(reply.body)
         return Exit.OK
     now = here_and_now()
-    table = _table("ID", "STATE", "RUNNING", "SINCE", "SEEN", "VERSION", "FUNCTIONS")
+    table = table_of("ID", "STATE", "RUNNING", "SINCE", "SEEN", "VERSION", "FUNCTIONS")
     for worker in reply.read(list[WorkerDocument]):
         table.add_row(
             plain(worker.id),
@@ -104,7 +104,27 @@ def workers(*, connection: Connection = HERE) -> int:
             plain(worker.version),
             cut(" ".join(worker.functions), 80),
         )
-    _print(table, "no workers")
+    print_table(table, "no workers")
+    return Exit.OK
+
+
+def counts(*, connection: Connection = HERE) -> int:
+    """Count the jobs by state, and what waits by function."""
+    with Api(connection.url) as api:
+        reply = api.get("/v1/count")
+    if connection.json:
+        print_json(reply.body)
+        return Exit.OK
+    counted = reply.read(CountDocument)
+    states = table_of("STATE", "JOBS")
+    for state, jobs in counted.jobs.items():
+        states.add_row(Text(state, STYLES[state]), str(jobs))
+    show(states)
+    if counted.queued:
+        queued = table_of("FUNCTION", "QUEUED")
+        for name, steps in counted.queued.items():
+            queued.add_row(plain(name), str(steps))
+        show(Text(), queued)
     return Exit.OK
 
 
@@ -115,14 +135,15 @@ def _signature(summary: FunctionSummary) -> str:
     return " ".join(name if name in required else f"[{name}]" for name in properties)
 
 
-def _table(*columns: str) -> Table:
+def table_of(*columns: str) -> Table:
+    """An empty table with these columns."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     for i, column in enumerate(columns):
         table.add_column(column, no_wrap=i == 0)
     return table
 
 
-def _print(table: Table, nothing: str) -> None:
+def print_table(table: Table, nothing: str) -> None:
     """Print a table; if it is empty, say so beside stdout."""
     if table.row_count:
         show(table)
