@@ -28,6 +28,8 @@ if TYPE_CHECKING:
         WrongState,
     )
     from raincheck.functions import Function, step
+    from raincheck.groups.definition import GroupJob
+    from raincheck.groups.documents import RunDocument
     from raincheck.limits import Limits
     from raincheck.model import RetryOptions, State, Step
     from raincheck.worker import Worker
@@ -40,6 +42,7 @@ __all__ = [
     "DoNotRetry",
     "Function",
     "Gone",
+    "GroupJob",
     "InvalidInput",
     "JobCancelled",
     "JobDocument",
@@ -49,6 +52,7 @@ __all__ = [
     "RaincheckError",
     "RetryLater",
     "RetryOptions",
+    "RunDocument",
     "State",
     "Step",
     "StoreError",
@@ -61,9 +65,11 @@ _HOMES = {
     "App": "app",
     "Context": "context",
     "Function": "functions",
+    "GroupJob": "groups.definition",
     "JobDocument": "documents",
     "Limits": "limits",
     "RetryOptions": "model",
+    "RunDocument": "groups.documents",
     "State": "model",
     "Step": "model",
     "Worker": "worker",

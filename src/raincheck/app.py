@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -12,21 +12,28 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Self, overload
 
+from raincheck import config
 from raincheck.clock import from_datetime
 from raincheck.codec import from_json, to_json
 from raincheck.directory import Directory
 from raincheck.documents import JobDocument, job_document
 from raincheck.errors import JobCancelled, JobFailed
 from raincheck.functions import DEFAULT_WAIT, Function, Functions
+from raincheck.groups.declared import Groups
+from raincheck.groups.definition import GroupJob, from_code
+from raincheck.groups.documents import RunDocument
+from raincheck.groups.members import size_of
+from raincheck.groups.runs import Runs
 from raincheck.jobs import Jobs, fingerprint
 from raincheck.lifecycle import previous_results
 from raincheck.limits import Limits
-from raincheck.model import CatchUp, Job, RetryOptions, State, Step, Stored
+from raincheck.model import CatchUp, Job, OnFailure, RetryOptions, State, Step, Stored
 from raincheck.schedules import Schedules
 from raincheck.schedules.definition import GRACE
 from raincheck.schedules.scheduler import Scheduler
 from raincheck.store import make_store
 from raincheck.submission import Stages, draft
+from raincheck.yamlfile import Document
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -43,7 +50,9 @@ Lifespan = Callable[["App"], AbstractAsyncContextManager[Mapping[str, Any] | Non
 class App:
     """Functions, and the store their jobs live in.
 
-    ``store`` is a URL; without one ``RAINCHECK_STORE``, else ``sqlite:///raincheck.db``. ``lifespan``
+    ``store`` is a URL; without one ``RAINCHECK_STORE``, else ``sqlite:///raincheck.db``. ``config`` is
+    the file that declares groups; without one ``RAINCHECK_CONFIG``, else ``raincheck.yaml``, if it is
+    there. ``lifespan``
     is an async context manager around everything a worker process runs; what it yields (a
     mapping) is ``ctx.state``. The store is opened by the first call, or by ``async with app``.
     """
@@ -52,15 +61,18 @@ class App:
         self,
         store: str | None = None,
         *,
+        config: str | os.PathLike[str] | None = None,
         title: str = "raincheck",
         limits: Limits = Limits(),
         lifespan: Lifespan | None = None,
     ) -> None:
         self.url = store or os.environ.get("RAINCHECK_STORE") or DEFAULT_STORE
+        self.config = config
         self.title = title
         self.limits = limits
         self.lifespan = lifespan
         self.functions = Functions()
+        self.groups = Groups()
         self.schedules = Schedules(self)
         self.held_here: list[Callable[[], Iterable[int]]] = []
         """Tells the tokens of the leases that workers of this process look after."""
@@ -77,6 +89,11 @@ class App:
     def directory(self) -> Directory:
         """Who offers which function."""
         return Directory(self.jobs.store, self.functions)
+
+    @cached_property
+    def runs(self) -> Runs:
+        """The runs of its groups."""
+        return Runs(self.jobs, self.groups, self.functions)
 
     @cached_property
     def scheduler(self) -> Scheduler:
@@ -129,6 +146,25 @@ class App:
 
         return register(name) if callable(name) else register
 
+    def group(
+        self,
+        name: str,
+        jobs: Sequence[GroupJob],
+        *,
+        then: Stages = (),
+        on_failure: OnFailure = "fail",
+        data: Mapping[str, Any] | None = None,
+        priority: int = 0,
+        result_ttl: float | None = None,
+    ) -> None:
+        """Declare a group: jobs that are triggered together, and the functions that follow them.
+
+        The first function of ``then`` has the jobs' results, in order, as ``ctx.previous``. A job without a
+        result fails the run, or with ``on_failure="continue"`` leaves null there. What is wrong with a
+        group is told when it is triggered. Raises `RegistrationError` or `NotJSON`.
+        """
+        self.groups.add(name, from_code(jobs, then, on_failure, data, priority, result_ttl))
+
     def schedule(
         self,
         name: str,
@@ -180,12 +216,19 @@ class App:
                 await asyncio.shield(asyncio.wrap_future(opening))
                 continue
             try:
+                document = await asyncio.to_thread(self._read_config)
                 self.functions.close()
+                await asyncio.to_thread(self.schedules.read, document)
+                self.groups.check(document, self.functions, self.limits)
                 await self.jobs.store.open()
                 self._open = True
             finally:
                 self._opening = None
                 opening.set_result(None)
+
+    def _read_config(self) -> Document | None:
+        path = config.find(self.config)
+        return None if path is None else config.read(path)
 
     async def close(self) -> None:
         """Close the store. The app can be opened again."""
@@ -194,6 +237,7 @@ class App:
             await self.jobs.store.close()
             self.__dict__.pop("jobs")
             self.__dict__.pop("directory", None)
+            self.__dict__.pop("runs", None)
             self.__dict__.pop("scheduler", None)
 
     async def __aenter__(self) -> Self:
@@ -238,6 +282,35 @@ class App:
         )
         stored = await self.jobs.submit(job, idempotency_key, _fingerprint(job) if idempotency_key else b"")
         return await self.document(Stored(stored))
+
+    async def trigger(
+        self,
+        group: str,
+        *,
+        data: Mapping[str, Any] | None = None,
+        args: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunDocument:
+        """Start a run of a group. Durable when this returns; it goes on whoever dies.
+
+        ``data`` goes over that of every job and of the follow-up. ``args`` gives jobs, by name, other
+        arguments for their first function: a list by position, a mapping by name. A run is a job, too:
+        ``app.wait(run.id)`` gives its end. Raises `NotFound`, `InvalidInput` or `NotJSON`.
+        """
+        await self.open()
+        shared, given = to_json(data or {}), {name: to_json(each) for name, each in (args or {}).items()}
+        draft = self.runs.draft(group, shared, given)
+        mark = fingerprint(group.encode(), shared, to_json(args or {})) if idempotency_key else b""
+        return await self.run_document(await self.runs.trigger(draft, idempotency_key, mark))
+
+    async def run(self, group: str, run_id: str) -> RunDocument:
+        """A run of a group as it is now, with its jobs. Raises `NotFound` or `Gone`."""
+        await self.open()
+        return await self.run_document(await self.runs.find(group, run_id))
+
+    async def run_document(self, stored: Stored) -> RunDocument:
+        """A run as callers see it."""
+        return await self.runs.document(await self.document(stored), size_of(stored.job))
 
     async def status(self, job_id: str) -> JobDocument:
         """The job as it is now. Raises `NotFound` or `Gone`."""

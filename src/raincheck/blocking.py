@@ -9,6 +9,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from raincheck.documents import JobDocument
+from raincheck.groups.documents import RunDocument
 from raincheck.model import Step
 from raincheck.submission import Stages
 
@@ -32,6 +33,14 @@ class BlockingApp:
     def submit(self, name: str, functions: Stages, **options: Any) -> JobDocument:
         """Submit a job; the options are those of `App.submit`."""
         return self._run(self._app.submit(name, functions, **options))
+
+    def trigger(self, group: str, **options: Any) -> RunDocument:
+        """Start a run of a group; the options are those of `App.trigger`."""
+        return self._run(self._app.trigger(group, **options))
+
+    def run(self, group: str, run_id: str) -> RunDocument:
+        """A run of a group as it is now."""
+        return self._run(self._app.run(group, run_id))
 
     def status(self, job_id: str) -> JobDocument:
         """The job as it is now."""

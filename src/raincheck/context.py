@@ -82,8 +82,13 @@ class Context:
 
     @property
     def previous(self) -> Any:
-        """The result of the step before, a list of results after a parallel stage, or None."""
+        """The result of the step before, a list of them after a parallel stage or a group's jobs, or None."""
         return from_json(self._previous)
+
+    @property
+    def failed(self) -> tuple[int, ...]:
+        """After the jobs of a group: the positions in `previous` of those that ended without a result."""
+        return next((s.gather.failed for s in self._job.steps if s.gather is not None), ())
 
     @property
     def log(self) -> JobLogger:

@@ -24,6 +24,7 @@ from raincheck.model import (
     Stored,
     WorkerInfo,
 )
+from raincheck.stages import current_stage
 
 Moment = Annotated[datetime, Meta(tz=True)]
 
@@ -75,6 +76,7 @@ class JobDocument(Struct, frozen=True, kw_only=True):
     expires_at: Moment | None
     cancel_requested_at: Moment | None
     result_ttl: float
+    group: str | None
     schedule: str | None
 
 
@@ -162,7 +164,7 @@ def job_document(
         name=job.name,
         state=state,
         functions=_staged(job.steps, documents),
-        current_function=lifecycle.current_stage(job),
+        current_function=current_stage(job),
         data=decode(job.data),
         result=decode(lifecycle.previous_results(job, last.stage + 1)) if job.state is State.DONE else None,
         error=job.error,
@@ -176,6 +178,7 @@ def job_document(
         expires_at=_moment(job.expires_at),
         cancel_requested_at=_moment(job.cancel_requested_at),
         result_ttl=job.result_ttl,
+        group=job.group,
         schedule=job.schedule,
     )
 
@@ -211,11 +214,11 @@ def _staged(
 
 def _waiting_for(job: Job, leases: Mapping[int, Lease], offered: Callable[[str], bool]) -> list[str]:
     """The functions that nobody offers, of the steps that are to be run now and are not."""
-    stage = lifecycle.current_stage(job)
+    stage = current_stage(job)
     names = {
         step.function
         for i, step in enumerate(job.steps)
-        if step.stage == stage and not step.state.ended and i not in leases
+        if step.stage == stage and not step.state.ended and i not in leases and step.gather is None
     }
     return sorted(name for name in names if not offered(name))
 

@@ -11,6 +11,7 @@ RaincheckError
 ├── RegistrationError        a function cannot be registered: the message says what to change
 │   └── RegisteredTooLate    the app has started: register before that
 ├── ConfigError              what was configured cannot work: the message says what to change
+│   └── InvalidFile          a file says what cannot be: each fault names file, line and field
 ├── TargetError              TARGET names no app: give module:app or path/to/file.py:app
 ├── JobFailed                the awaited job ended ``failed``: its error says why
 │   └── JobCancelled         the awaited job ended ``cancelled``
@@ -90,6 +91,27 @@ class RegisteredTooLate(RegistrationError):
 
 class ConfigError(RaincheckError):
     """What was configured cannot work."""
+
+
+class FileFault(NamedTuple):
+    """One thing wrong with a file: where (``line`` from 1, ``pointer`` to the field) and what."""
+
+    file: str
+    line: int
+    pointer: str
+    detail: str
+
+    def __str__(self) -> str:
+        field = f"{self.pointer}: " if self.pointer else ""
+        return f"{self.file}:{self.line}: {field}{self.detail}"
+
+
+class InvalidFile(ConfigError):
+    """A file cannot be used; ``faults`` name every place."""
+
+    def __init__(self, *faults: FileFault) -> None:
+        self.faults = faults[:MAX_FAULTS]
+        super().__init__("\n".join(map(str, self.faults)))
 
 
 class TargetError(RaincheckError):

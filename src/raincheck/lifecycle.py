@@ -21,7 +21,32 @@ from msgspec.structs import replace
 from raincheck import retry
 from raincheck.codec import merge
 from raincheck.errors import IllegalTransition
-from raincheck.model import Attempt, Change, Event, Job, Key, Lease, Place, Problem, Release, State, Step
+from raincheck.model import (
+    Attempt,
+    Change,
+    Event,
+    Gather,
+    Job,
+    Key,
+    Lease,
+    Place,
+    Problem,
+    Release,
+    State,
+    Step,
+)
+from raincheck.stages import (
+    alarm_of,
+    current_stage,
+    gathering,
+    place_of,
+    places_of,
+    ready,
+    resting,
+    settled,
+    waits,
+    with_step,
+)
 from raincheck.triggers import (
     CANCELLED,
     DOING,
@@ -34,7 +59,9 @@ from raincheck.triggers import (
     Alarm,
     Cancel,
     Failed,
+    Gathered,
     Lost,
+    Opened,
     Retry,
     Stopped,
     Succeeded,
@@ -44,9 +71,6 @@ from raincheck.triggers import (
 MAX_EVENTS = 100
 """How many of a job's latest events are kept; their numbers go on."""
 
-CANCEL_LOOK = 15.0
-"""Seconds between looks at a job being cancelled: its worker may give a step back unheard."""
-
 
 def submit(draft: Job, now: float, key: Key | None = None) -> Change:
     """A new job, with the places of its first stage. It is never run before ``scheduled_at``.
@@ -55,9 +79,9 @@ def submit(draft: Job, now: float, key: Key | None = None) -> Change:
     """
     due = max(now, draft.scheduled_at or now)
     at = due if draft.schedule is None else draft.scheduled_at or now
-    job = replace(_ready(draft, 0, due, now), rev=1, created_at=now, updated_at=now, scheduled_at=at)
-    job = _event(replace(job, state=_resting(job), events=()), now, "submitted")
-    return Change(job=job, put=_places(job, 0), alarm=_alarm(job), key=key)
+    job = replace(ready(draft, 0, due, now), rev=1, created_at=now, updated_at=now, scheduled_at=at)
+    job = _event(replace(job, state=resting(job), events=()), now, "submitted")
+    return Change(job=job, put=places_of(job, 0), alarm=alarm_of(job), key=key)
 
 
 def advance(job: Job, trigger: Trigger, now: float) -> Change:
@@ -70,10 +94,10 @@ def advance(job: Job, trigger: Trigger, now: float) -> Change:
         raise IllegalTransition(f"{name}: not possible for a job that is {before}")
     stage, moment = current_stage(job), now
     for attempt in attempts:
-        if not _waits(job.steps[attempt.step], stage):
+        if not waits(job.steps[attempt.step], stage) or job.steps[attempt.step].gather is not None:
             raise IllegalTransition(f"{name}: step {attempt.step} is not being done")
         moment = max(moment, attempt.started_at)  # the clock may have been set back
-    change = _RULES[type(trigger)](_settled(job, stage, moment), trigger, now)
+    change = _RULES[type(trigger)](settled(job, stage, moment), trigger, now)
     if change.job.state not in allowed:
         raise IllegalTransition(f"{name}: {before} must not become {change.job.state}")
     return change
@@ -82,14 +106,6 @@ def advance(job: Job, trigger: Trigger, now: float) -> Change:
 def state_of(job: Job, leases: tuple[Lease, ...]) -> State:
     """The state to show: ``doing`` while any step is leased."""
     return DOING if leases and not job.state.ended else job.state
-
-
-def current_stage(job: Job) -> int:
-    """The first stage that is not done, or the last one."""
-    for step in job.steps:
-        if step.state is not DONE:
-            return step.stage
-    return job.steps[-1].stage
 
 
 def previous_results(job: Job, stage: int) -> bytes:
@@ -118,17 +134,21 @@ def _succeeded(job: Job, trigger: Succeeded, now: float) -> Change:
     if job.cancel_requested_at is not None:
         return _stopped(job, Stopped(trigger.attempt), now)
     step = _ended(job, trigger.attempt, now, DONE, result=trigger.result)
-    job = _with(job, trigger.attempt.step, step)
+    job = with_step(job, trigger.attempt.step, step)
     if trigger.data is not None:
         job = replace(job, data=merge(job.data, trigger.data))
     job = _event(job, now, "step-done", trigger.attempt.step)
-    release = (_release(trigger.attempt),)
-    if any(_waits(s, step.stage) for s in job.steps):
+    return _go_on(job, step.stage, now, (_release(trigger.attempt),))
+
+
+def _go_on(job: Job, stage: int, now: float, release: tuple[Release, ...] = ()) -> Change:
+    """A step of a stage is done: once all of them are, the next one begins, or the job is done."""
+    if any(waits(s, stage) for s in job.steps):
         return _change(job, now, release=release)
-    if step.stage == job.steps[-1].stage:
+    if stage == job.steps[-1].stage:
         return _change(_event(replace(job, state=DONE, finished_at=now), now, "done"), now, release=release)
-    job = _ready(job, step.stage + 1, now, now)
-    return _change(job, now, release=release, put=_places(job, step.stage + 1))
+    job = ready(job, stage + 1, now, now)
+    return _change(job, now, release=release, put=places_of(job, stage + 1))
 
 
 def _failed(job: Job, trigger: Failed, now: float) -> Change:
@@ -155,11 +175,11 @@ def _failed(job: Job, trigger: Failed, now: float) -> Change:
     )
     if not again:
         step = _ended(job, trigger.attempt, now, FAILED, error=error)
-        return _fail(_with(job, index, step), error, now, (_release(trigger.attempt),), index)
+        return _fail(with_step(job, index, step), error, now, (_release(trigger.attempt),), index)
     state = RETRYING if due > now else PENDING
     step = _ended(job, trigger.attempt, now, state, error=error)
-    job = _event(_with(job, index, replace(step, due=due)), now, "retrying", index)
-    return _change(job, now, release=(_release(trigger.attempt),), put=(_place(job, index),))
+    job = _event(with_step(job, index, replace(step, due=due)), now, "retrying", index)
+    return _change(job, now, release=(_release(trigger.attempt),), put=(place_of(job, index),))
 
 
 def _lost(job: Job, trigger: Lost, now: float) -> Change:
@@ -169,7 +189,7 @@ def _lost(job: Job, trigger: Lost, now: float) -> Change:
     release = (_release(trigger.attempt, expired=True),)
     if job.cancel_requested_at is not None:
         step = _ended(job, trigger.attempt, now, CANCELLED, error=step.error, lost=1)
-        return _cancelled(_with(job, index, step), now, release, index)
+        return _cancelled(with_step(job, index, step), now, release, index)
     if count > (step.retry or trigger.options).lost_limit:
         error = Problem(
             type="worker-lost",
@@ -180,10 +200,10 @@ def _lost(job: Job, trigger: Lost, now: float) -> Change:
             retryable=False,
         )
         step = _ended(job, trigger.attempt, now, FAILED, error=error, lost=1)
-        return _fail(_with(job, index, step), error, now, release, index)
-    job = _with(job, index, replace(step, state=PENDING, lost_count=count, due=now))
+        return _fail(with_step(job, index, step), error, now, release, index)
+    job = with_step(job, index, replace(step, state=PENDING, lost_count=count, due=now))
     job = _event(job, now, "lost", index)
-    return _change(job, now, release=release, put=(_place(job, index),))
+    return _change(job, now, release=release, put=(place_of(job, index),))
 
 
 def _stopped(job: Job, trigger: Stopped, now: float) -> Change:
@@ -191,12 +211,63 @@ def _stopped(job: Job, trigger: Stopped, now: float) -> Change:
         raise IllegalTransition("stopped: nobody asked for this job to be cancelled")
     index = trigger.attempt.step
     step = _ended(job, trigger.attempt, now, CANCELLED, error=job.steps[index].error)
-    return _cancelled(_with(job, index, step), now, (_release(trigger.attempt),), index)
+    return _cancelled(with_step(job, index, step), now, (_release(trigger.attempt),), index)
+
+
+def _opened(job: Job, trigger: Opened, now: float) -> Change:
+    index = gathering(job)
+    if index is None or job.steps[index].state is not PENDING:
+        raise IllegalTransition("opened: the job does not wait for the jobs of a group to be there")
+    step = job.steps[index]
+    gather = None if step.gather is None else replace(step.gather, members=())
+    job = with_step(job, index, replace(step, state=DOING, gather=gather, started_at=now))
+    return _change(_event(job, now, "opened", index), now)
+
+
+def _gathered(job: Job, trigger: Gathered, now: float) -> Change:
+    index = gathering(job)
+    if index is None or job.steps[index].state is not DOING:
+        raise IllegalTransition("gathered: the job does not wait for the jobs of a group to end")
+    step = replace(job.steps[index], finished_at=now)
+    if job.cancel_requested_at is not None:
+        job = with_step(job, index, replace(step, state=CANCELLED))
+        return _change(_event(replace(job, state=CANCELLED, finished_at=now), now, "cancelled"), now)
+    gather = replace(step.gather or Gather(0), failed=trigger.failed)
+    error = _ungathered(gather, trigger)
+    if error is not None:
+        job = with_step(job, index, replace(step, state=FAILED, error=error, gather=gather))
+        return _fail(job, error, now, index=index)
+    job = with_step(job, index, replace(step, state=DONE, result=trigger.result, gather=gather))
+    return _go_on(_event(job, now, "gathered", index), step.stage, now)
+
+
+def _ungathered(gather: Gather, trigger: Gathered) -> Problem | None:
+    """Why a group's run fails once its jobs have ended."""
+    if gather.failed and gather.on_failure == "fail":
+        return Problem(
+            type="members-failed",
+            title="Jobs of the group have no result",
+            detail=f"{len(gather.failed)} of {gather.size} jobs failed, were cancelled or removed",
+            errors=trigger.errors,
+            retryable=False,
+        )
+    if trigger.result is None:
+        return Problem(
+            type="result-too-large",
+            title="The results are too large",
+            detail="the results of all jobs together are over the limit: let them return less, or keep "
+            "elsewhere what they made and return where it is",
+            retryable=False,
+        )
+    return None
 
 
 def _cancel(job: Job, trigger: Cancel, now: float) -> Change:
-    job, take = _struck(job, but=[lease.step for lease in trigger.leases])
     again = job.cancel_requested_at is not None
+    if job.state is not SCHEDULED and gathering(job) is not None:  # it ends when the jobs of its group have
+        job = replace(job, cancel_requested_at=job.cancel_requested_at or now)
+        return _change(job if again else _event(job, now, "cancel-requested"), now)
+    job, take = _struck(job, but=[lease.step for lease in trigger.leases])
     job = replace(job, cancel_requested_at=job.cancel_requested_at or now)
     if not trigger.leases:
         job = _event(replace(job, state=CANCELLED, finished_at=now), now, "cancelled")
@@ -234,8 +305,8 @@ def _retry(job: Job, trigger: Retry, now: float) -> Change:
         expires_at=None if job.expires_at is not None and job.expires_at <= now else job.expires_at,
     )
     stage = current_stage(job)
-    job = _event(_ready(job, stage, max(now, job.scheduled_at or now), now), now, "retry")
-    return _change(job, now, put=_places(job, stage))
+    job = _event(ready(job, stage, max(now, job.scheduled_at or now), now), now, "retry")
+    return _change(job, now, put=places_of(job, stage))
 
 
 _RULES: dict[type, Callable[[Job, Any, float], Change]] = {
@@ -246,6 +317,8 @@ _RULES: dict[type, Callable[[Job, Any, float], Change]] = {
     Cancel: _cancel,
     Alarm: _alarm_rang,
     Retry: _retry,
+    Opened: _opened,
+    Gathered: _gathered,
 }
 
 
@@ -260,9 +333,9 @@ def _change(
     put: tuple[Place, ...] = (),
 ) -> Change:
     """The change that leads to ``job``: its revision, its state at rest and its alarm set."""
-    state = job.state if job.state.ended else _resting(job)
+    state = job.state if job.state.ended else resting(job)
     job = replace(job, rev=job.rev + 1, state=state, updated_at=now)
-    return Change(job=job, take=take, release=release, hold=hold, drop=drop, put=put, alarm=_alarm(job))
+    return Change(job=job, take=take, release=release, hold=hold, drop=drop, put=put, alarm=alarm_of(job))
 
 
 def _fail(
@@ -276,7 +349,7 @@ def _fail(
 
 def _cancelled(job: Job, now: float, release: tuple[Release, ...], index: int) -> Change:
     """One running step of a job that is to be cancelled has ended; the last one ends the job."""
-    if any(_waits(step, current_stage(job)) for step in job.steps):
+    if any(waits(step, current_stage(job)) for step in job.steps):
         return _change(_event(job, now, "stopped", index), now, release=release)
     job = _event(replace(job, state=CANCELLED, finished_at=now), now, "cancelled")
     return _change(job, now, release=release)
@@ -284,10 +357,12 @@ def _cancelled(job: Job, now: float, release: tuple[Release, ...], index: int) -
 
 def _struck(job: Job, but: Sequence[int] = ()) -> tuple[Job, tuple[Place, ...]]:
     """The job with the waiting steps of its stage cancelled, except those in ``but``; their places."""
-    places = tuple(place for place in _places(job, current_stage(job)) if place.step not in but)
-    for place in places:
-        job = _with(job, place.step, replace(job.steps[place.step], state=CANCELLED))
-    return job, places
+    struck = tuple(place for place in places_of(job, current_stage(job)) if place.step not in but)
+    for place in struck:
+        job = with_step(job, place.step, replace(job.steps[place.step], state=CANCELLED))
+    if (index := gathering(job)) is not None:
+        job = with_step(job, index, replace(job.steps[index], state=CANCELLED, finished_at=job.updated_at))
+    return job, struck
 
 
 def _ended(
@@ -323,55 +398,3 @@ def _release(attempt: Attempt, expired: bool = False) -> Release:
 def _event(job: Job, now: float, kind: str, step: int | None = None) -> Job:
     number = job.events[-1].number + 1 if job.events else 1
     return replace(job, events=(*job.events[-MAX_EVENTS + 1 :], Event(number, now, kind, step)))
-
-
-def _with(job: Job, index: int, step: Step) -> Job:
-    return replace(job, steps=(*job.steps[:index], step, *job.steps[index + 1 :]))
-
-
-def _waits(step: Step, stage: int) -> bool:
-    """Whether a step of the current stage is in the queue or in a worker's hands."""
-    return step.stage == stage and not step.state.ended
-
-
-def _ready(job: Job, stage: int, due: float, now: float) -> Job:
-    """The job with the open steps of a stage made ready for ``due``."""
-    state = SCHEDULED if due > now else PENDING
-    steps = (replace(s, state=state, due=due) if _waits(s, stage) else s for s in job.steps)
-    return replace(job, steps=tuple(steps))
-
-
-def _settled(job: Job, stage: int, moment: float) -> Job:
-    """The job as it is at a moment: steps of its stage whose time has come are pending."""
-    for i, step in enumerate(job.steps):
-        if step.state is not PENDING and _waits(step, stage) and step.due <= moment:
-            job = _with(job, i, replace(step, state=PENDING))
-    return job
-
-
-def _place(job: Job, index: int) -> Place:
-    step = job.steps[index]
-    return Place(index, step.function, job.priority, step.due)
-
-
-def _places(job: Job, stage: int) -> tuple[Place, ...]:
-    return tuple(_place(job, i) for i, step in enumerate(job.steps) if _waits(step, stage))
-
-
-def _resting(job: Job) -> State:
-    """The state of an unfinished job when nobody works on it: that of its most forward step."""
-    stage = current_stage(job)
-    states = {step.state for step in job.steps if _waits(step, stage)}
-    return next(state for state in (PENDING, RETRYING, SCHEDULED) if state in states)
-
-
-def _alarm(job: Job) -> float | None:
-    if job.state.ended:
-        return (job.finished_at or 0.0) + job.result_ttl
-    stage = current_stage(job)
-    times = [s.due for s in job.steps if s.state is not PENDING and _waits(s, stage)]
-    if job.expires_at is not None:
-        times.append(job.expires_at)
-    if job.cancel_requested_at is not None:
-        times.append(job.updated_at + CANCEL_LOOK)
-    return min(times, default=None)

@@ -16,6 +16,10 @@ class Limits(Struct, frozen=True, kw_only=True):
     """The result of a step; a larger one fails the job."""
     steps: int = 1000
     """Steps of one job."""
+    members: int = 10_000
+    """Jobs of one group."""
+    group: int = 16 * 1024 * 1024
+    """What the jobs of a group's run are given, all together."""
     name: int = 200
     """Characters of a job's name."""
     page: int = 200

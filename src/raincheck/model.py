@@ -9,7 +9,7 @@ decoded on the way, so they come back as they were given.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -24,7 +24,8 @@ class State(StrEnum):
     PENDING = "pending"
     """Waits for a worker; a step also: for the steps before it."""
     DOING = "doing"
-    """A worker holds a lease on it. Never stored: a live lease is what makes it so."""
+    """A worker holds a lease on it: never stored, a live lease is what makes it so. The run of a group
+    is stored so, while it waits for the jobs of its group."""
     RETRYING = "retrying"
     """Failed, and waits for its next attempt."""
     DONE = "done"
@@ -46,6 +47,9 @@ LONGEST = 10 * 366 * 86400.0
 """Seconds; no pause and no date lies further off."""
 
 Seconds = Annotated[float, Meta(ge=0, le=LONGEST)]
+
+OnFailure = Literal["fail", "continue"]
+"""What the run of a group does when a job of it ends without a result."""
 
 
 class RetryOptions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -92,11 +96,34 @@ class Problem(Struct, frozen=True, omit_defaults=True, kw_only=True):
     retry_after: float | None = None
 
 
+class Member(Struct, frozen=True, array_like=True):
+    """One job of a group, as it will be submitted. ``data`` is a JSON object."""
+
+    name: str
+    steps: tuple[Step, ...]
+    data: bytes = b"{}"
+    priority: int = 0
+
+
+class Gather(Struct, frozen=True, array_like=True):
+    """What the first step of a group's run waits for: ``size`` jobs, whose results are its own.
+
+    ``members`` are those still to be created, all or none. ``failed`` are the positions of those
+    that ended without a result. With ``on_failure`` "fail" one of them fails the run.
+    """
+
+    size: int
+    on_failure: OnFailure = "fail"
+    members: tuple[Member, ...] = ()
+    failed: tuple[int, ...] = ()
+
+
 class Step(Struct, frozen=True, array_like=True):
     """One entry of a job's ``functions``; steps of equal ``stage`` run at the same time.
 
     ``args`` (a JSON array), ``kwargs`` (a JSON object), ``result`` and ``progress`` are JSON
-    bytes. ``due`` is when its place in the queue becomes ready (seconds since the epoch).
+    bytes. ``due`` is when its place in the queue becomes ready (seconds since the epoch). A step with
+    ``gather`` has no place in any queue: it is done when the jobs that it waits for have ended.
     """
 
     function: str
@@ -115,6 +142,7 @@ class Step(Struct, frozen=True, array_like=True):
     finished_at: float | None = None
     worker: str | None = None
     progress: bytes | None = None
+    gather: Gather | None = None
 
     def options(self, *, retry: RetryOptions | None = None, timeout: float | None = None) -> Step:
         """This step with retry options or a timeout (seconds an attempt) other than the function's."""
@@ -134,8 +162,9 @@ class Job(Struct, frozen=True, array_like=True):
     """One submission, as it is stored. ``rev`` counts its changes, from 1.
 
     ``state`` is what it is at rest; that it is being done shows in its leases. ``data`` is a
-    JSON object. Times are seconds since the epoch by the store's clock. ``schedule`` names the
-    schedule that made it.
+    JSON object. Times are seconds since the epoch by the store's clock. The run of a group and its
+    members have ``group``, its name; the members have ``run_of``, the id of the run. ``schedule`` names
+    the schedule that made it.
     """
 
     id: str
@@ -155,6 +184,8 @@ class Job(Struct, frozen=True, array_like=True):
     run: int = 1
     error: Problem | None = None
     events: tuple[Event, ...] = ()
+    group: str | None = None
+    run_of: str | None = None
     schedule: str | None = None
 
 

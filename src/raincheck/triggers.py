@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from raincheck.model import Attempt, Lease, Problem, RetryOptions, State
+from raincheck.model import Attempt, ErrorDetail, Lease, Problem, RetryOptions, State
 
 SCHEDULED, PENDING, DOING = State.SCHEDULED, State.PENDING, State.DOING
 RETRYING, DONE, FAILED, CANCELLED = State.RETRYING, State.DONE, State.FAILED, State.CANCELLED
@@ -66,7 +66,23 @@ class Retry(Struct, frozen=True):
     """Somebody asks for a failed or cancelled job to go on where it ended."""
 
 
-Trigger = Succeeded | Failed | Lost | Stopped | Cancel | Alarm | Retry
+class Opened(Struct, frozen=True):
+    """The jobs of a group's run are there: created, or those without a result reopened by a retry."""
+
+
+class Gathered(Struct, frozen=True):
+    """All jobs of a group's run have ended: ``result`` is the JSON list of their results.
+
+    ``failed`` are the positions of those that have none (null in the list), and ``errors`` tell of the
+    first of them. Without ``result``, the results are more than may be kept.
+    """
+
+    result: bytes | None
+    failed: tuple[int, ...] = ()
+    errors: tuple[ErrorDetail, ...] = ()
+
+
+Trigger = Succeeded | Failed | Lost | Stopped | Cancel | Alarm | Retry | Opened | Gathered
 
 TRANSITIONS: dict[tuple[State, str], frozenset[State]] = {
     (SCHEDULED, "claim"): frozenset((DOING,)),
@@ -74,7 +90,8 @@ TRANSITIONS: dict[tuple[State, str], frozenset[State]] = {
     (SCHEDULED, "cancel"): frozenset((CANCELLED,)),
     (PENDING, "claim"): frozenset((DOING,)),
     (PENDING, "alarm"): frozenset((PENDING, FAILED, CANCELLED)),
-    (PENDING, "cancel"): frozenset((CANCELLED,)),
+    (PENDING, "cancel"): frozenset((PENDING, CANCELLED)),
+    (PENDING, "opened"): frozenset((DOING,)),
     (RETRYING, "claim"): frozenset((DOING,)),
     (RETRYING, "alarm"): frozenset((PENDING, FAILED)),
     (RETRYING, "cancel"): frozenset((CANCELLED,)),
@@ -84,8 +101,9 @@ TRANSITIONS: dict[tuple[State, str], frozenset[State]] = {
     (DOING, "failed"): frozenset((PENDING, RETRYING, FAILED, CANCELLED)),
     (DOING, "lost"): frozenset((PENDING, FAILED, CANCELLED)),
     (DOING, "stopped"): frozenset((PENDING, CANCELLED)),
-    (DOING, "cancel"): frozenset((PENDING,)),
-    (DOING, "alarm"): frozenset((PENDING, FAILED)),
+    (DOING, "gathered"): frozenset((PENDING, DONE, FAILED, CANCELLED)),
+    (DOING, "cancel"): frozenset((PENDING, DOING)),
+    (DOING, "alarm"): frozenset((PENDING, DOING, FAILED)),
     (FAILED, "retry"): frozenset((SCHEDULED, PENDING)),
     (CANCELLED, "retry"): frozenset((SCHEDULED, PENDING)),
 }

@@ -1,4 +1,4 @@
-"""Looks after what nobody else does: lost leases, due times and deadlines, retention, schedules.
+"""Looks after what nobody else does: lost leases, due times, deadlines, groups, schedules, retention.
 
 Every worker and every server does this; each pass reads what has run out and decides with the
 lifecycle, and the store's guards see to it that what another has done meanwhile is not done again.
@@ -16,6 +16,7 @@ from raincheck import lifecycle
 from raincheck.app import App
 from raincheck.clock import chance
 from raincheck.errors import IllegalTransition, StoreError
+from raincheck.groups.gatherer import Gatherer
 from raincheck.model import Change, Job
 from raincheck.triggers import Alarm, Lost, Trigger
 
@@ -36,8 +37,10 @@ class Upkeep:
         self._store = app.jobs.store
         self._declared = False
         self._tasks: list[asyncio.Task[None]] = []
+        self._gatherer = Gatherer(app.jobs)
 
     async def __aenter__(self) -> Self:
+        await self._gatherer.__aenter__()
         duties = (
             (self.recover, EVERY),
             (self.wake, EVERY),
@@ -48,6 +51,7 @@ class Upkeep:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        await self._gatherer.__aexit__(*exc_info)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

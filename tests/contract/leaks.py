@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from raincheck import lifecycle
 from raincheck.model import Change, State, Stored
+from raincheck.stages import current_stage
 from raincheck.store.base import Filter, Store
 from raincheck.triggers import Cancel, Stopped
 
@@ -43,9 +44,7 @@ def endings(store: Store, stored: Stored) -> Iterator[Change]:
 async def assert_counted(store: Store, jobs: list[Stored]) -> None:
     """The counters are what a recount gives."""
     counts = await store.counts()
-    assert counts.states == {state: 0 for state in State if state is not State.DOING} | Counter(
-        stored.job.state for stored in jobs
-    )
+    assert counts.states == dict.fromkeys(State, 0) | Counter(stored.job.state for stored in jobs)
     assert counts.queued == Counter(function for stored in jobs for function in waiting(stored))
     assert counts.leased == sum(len(stored.leases) for stored in jobs)
     assert counts.shown == dict.fromkeys(State, 0) | Counter(
@@ -58,11 +57,11 @@ def waiting(stored: Stored) -> list[str]:
     if stored.job.state.ended:
         return []
     leased = {lease.step for lease in stored.leases}
-    stage = lifecycle.current_stage(stored.job)
+    stage = current_stage(stored.job)
     return [
         step.function
         for i, step in enumerate(stored.job.steps)
-        if step.stage == stage and not step.state.ended and i not in leased
+        if step.stage == stage and not step.state.ended and step.gather is None and i not in leased
     ]
 
 

@@ -9,7 +9,7 @@ import httpx2
 import msgspec
 import pytest
 
-from raincheck import App, Limits
+from raincheck import App, Context, GroupJob, Limits, step
 from tests.server.hands import Hands
 
 LIMITS = Limits(body=64 * 1024, wait=5.0)
@@ -38,6 +38,10 @@ def make_app(path: Path, limits: Limits = LIMITS) -> App:
     def test_1(city: str, days: int = 3) -> dict[str, int]:
         return {city: days}
 
+    @app.function(wait=0)
+    def total(ctx: Context) -> int:
+        return sum(ctx.previous)
+
     @app.function("weather:of", wait=0)
     def weather(city: City, /, *, deep: bool = False) -> City:
         return city
@@ -46,6 +50,11 @@ def make_app(path: Path, limits: Limits = LIMITS) -> App:
     def anything(value: object = None) -> object:
         return value
 
+    pair = [GroupJob("one", [add.step(1)], data={"own": 1}), GroupJob("two", [add.step(2), add.step(3)])]
+    app.group("pair", pair, then=[total.step()])
+    app.group("alone", [GroupJob("one", [add.step(1)])], on_failure="continue")
+    app.group("wrong", [GroupJob("bad", [step("add", "no number")]), GroupJob("", [])], then=[step("a b")])
+    app.group("empty", [])
     return app
 
 

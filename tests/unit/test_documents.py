@@ -83,6 +83,7 @@ class TestJobs:
             "expires_at": None,
             "cancel_requested_at": None,
             "result_ttl": 60.0,
+            "group": None,
             "schedule": None,
         }
 

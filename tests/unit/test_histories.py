@@ -12,9 +12,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raincheck import lifecycle
-from raincheck.lifecycle import CANCEL_LOOK
-from raincheck.model import Job, RetryOptions, State
+from raincheck.model import Gather, Job, RetryOptions, State
+from raincheck.stages import CANCEL_LOOK, GATHER_LOOK, GATHER_LOOK_MOST, current_stage, gathering
 from tests.unit.world import NOW, World, draft
 
 names = st.sampled_from("abc")
@@ -36,6 +35,7 @@ drafts = st.builds(
     scheduled_at=moments,
     expires_at=st.none() | st.sampled_from([NOW + 5, NOW + 60]),
     priority=st.integers(-1, 1),
+    gather=st.none() | st.builds(Gather, st.just(2), st.sampled_from(["fail", "continue"])),
 )
 histories = st.lists(st.integers(0, 997), max_size=40)
 """Each number chooses among what can happen then; where it ends in 7 the clock is set back first."""
@@ -81,44 +81,50 @@ def test_no_more_attempts_are_made_than_allowed(job: Job, history: list[int]) ->
     """A step is tried at most ``retry_limit`` times, and lost at most once more than ``lost_limit``."""
     for world in live(job, history):
         for step in world.job.steps:
-            assert step.retry is not None
-            assert step.retry_count <= step.retry.retry_limit
-            assert step.lost_count <= step.retry.lost_limit + 1
+            assert step.retry is not None or step.gather is not None
+            options = step.retry or RetryOptions()
+            assert step.retry_count <= options.retry_limit
+            assert step.lost_count <= options.lost_limit + 1
 
 
 @given(drafts, histories)
 def test_the_current_stage_never_goes_back(job: Job, history: list[int]) -> None:
     """A job goes on from stage to stage, even when it is retried."""
-    stages = [lifecycle.current_stage(world.job) for world in live(job, history)]
+    stages = [current_stage(world.job) for world in live(job, history)]
     assert stages == sorted(stages)
 
 
 @given(drafts, histories)
 def test_the_alarm_is_set_for_whatever_time_alone_brings(job: Job, history: list[int]) -> None:
-    """Upkeep is to look when a step is due, at the deadline, and in vain cancellations; then to prune."""
+    """A step is due, a deadline, a cancellation or the end of a group's jobs unheard of; then to prune."""
     for world in live(job, history):
         now = world.job
         if now.state.ended:
             assert now.finished_at is not None
             assert world.change.alarm == now.finished_at + now.result_ttl
             continue
-        stage = lifecycle.current_stage(now)
+        stage = current_stage(now)
         times = [s.due for s in now.steps if s.stage == stage and s.state in ("scheduled", "retrying")]
         if now.expires_at is not None:
             times.append(now.expires_at)
         if now.cancel_requested_at is not None:
             times.append(now.updated_at + CANCEL_LOOK)
+        if now.state is not State.SCHEDULED and (index := gathering(now)) is not None:
+            age = now.updated_at - now.steps[index].due
+            times.append(now.updated_at + min(max(GATHER_LOOK, age / 2), GATHER_LOOK_MOST))
         assert world.change.alarm == min(times, default=None)
 
 
 @given(drafts, histories)
 def test_the_state_at_rest_is_that_of_the_most_forward_step(job: Job, history: list[int]) -> None:
-    """Pending goes before retrying, and that before scheduled."""
+    """Doing (a group's jobs) goes first, then pending, then retrying, then scheduled."""
     for world in live(job, history):
         if not world.job.state.ended:
-            stage = lifecycle.current_stage(world.job)
+            stage = current_stage(world.job)
             states = {str(step.state) for step in world.job.steps if step.stage == stage}
-            assert world.job.state == next(s for s in ("pending", "retrying", "scheduled") if s in states)
+            assert world.job.state == next(
+                s for s in ("doing", "pending", "retrying", "scheduled") if s in states
+            )
 
 
 @given(drafts, histories)
@@ -133,8 +139,14 @@ def test_a_job_left_alone_comes_to_its_end(job: Job, history: list[int]) -> None
             world.succeed(next(iter(world.leases)))
         elif ready:
             world.claim(ready[0])
-        else:
+        elif world.queue:
             world.now = min(place.due for place in world.queue.values())
+        elif world.job.state is State.SCHEDULED:
+            world.ring()
+        elif world.job.state is State.DOING:
+            world.gather()
+        else:
+            world.open()
     assert world.job.state.ended
     if world.job.state is State.DONE:
         assert {step.state for step in world.job.steps} == {State.DONE}

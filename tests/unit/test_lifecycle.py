@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from raincheck import lifecycle
 from raincheck.model import Key, RetryOptions, State
+from raincheck.stages import current_stage
 from tests.unit.world import NOW, World, draft
 
 
@@ -65,7 +66,7 @@ class TestChain:
         change = world.succeed(0, b"1")
         assert [place.step for place in change.put] == [1]
         assert world.queue[1].due == NOW + 3
-        assert lifecycle.current_stage(world.job) == 1
+        assert current_stage(world.job) == 1
 
     def test_the_last_result_ends_it(self) -> None:
         """The job is done, and finished then."""

@@ -9,11 +9,23 @@ import pytest
 
 from raincheck import lifecycle
 from raincheck.errors import IllegalTransition
-from raincheck.model import Attempt, Lease, State
-from raincheck.triggers import TRANSITIONS, Alarm, Cancel, Failed, Lost, Retry, Stopped, Succeeded, Trigger
+from raincheck.model import Attempt, Gather, Lease, State
+from raincheck.triggers import (
+    TRANSITIONS,
+    Alarm,
+    Cancel,
+    Failed,
+    Gathered,
+    Lost,
+    Opened,
+    Retry,
+    Stopped,
+    Succeeded,
+    Trigger,
+)
 from tests.unit.world import ERROR, NOW, Transition, World, draft
 
-TRIGGERS = ("succeeded", "failed", "lost", "stopped", "cancel", "alarm", "retry")
+TRIGGERS = ("succeeded", "failed", "lost", "stopped", "cancel", "alarm", "retry", "opened", "gathered")
 ATTEMPT = Attempt(0, 1, "worker", NOW)
 
 DRAFTS = (
@@ -22,6 +34,8 @@ DRAFTS = (
     draft([["a", "b"]], scheduled_at=NOW + 20),
     draft(["a"], scheduled_at=NOW + 20, expires_at=NOW + 10),
     draft([["a", "b"]], expires_at=NOW + 30),
+    draft(["a"], gather=Gather(2)),
+    draft([], gather=Gather(2, "continue"), expires_at=NOW + 30),
 )
 """Jobs small enough to be followed through everything that can become of them."""
 
@@ -54,7 +68,7 @@ def situation(world: World) -> Hashable:
         return None if moment is None else max(0.0, moment - world.now)
 
     steps = tuple(
-        (s.function, s.stage, s.state, s.retry_count, s.lost_count, ahead(s.due)) for s in job.steps
+        (s.function, s.stage, s.state, s.retry_count, s.lost_count, ahead(s.due), s.gather) for s in job.steps
     )
     held = tuple((i, ahead(lease.until)) for i, lease in sorted(world.leases.items()))
     asked = job.cancel_requested_at is not None
@@ -100,6 +114,8 @@ def trigger_for(world: World, name: str) -> Trigger | None:
         "cancel": Cancel(leases),
         "alarm": Alarm(leases),
         "retry": Retry(),
+        "opened": Opened(),
+        "gathered": Gathered(b"[]"),
     }
     return made[name]
 

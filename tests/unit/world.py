@@ -14,6 +14,7 @@ from raincheck.model import (
     Attempt,
     Change,
     Event,
+    Gather,
     Job,
     Lease,
     Place,
@@ -24,7 +25,19 @@ from raincheck.model import (
     Step,
     Stored,
 )
-from raincheck.triggers import Alarm, Cancel, Failed, Lost, Retry, Stopped, Succeeded, Trigger
+from raincheck.stages import current_stage, gathering
+from raincheck.triggers import (
+    Alarm,
+    Cancel,
+    Failed,
+    Gathered,
+    Lost,
+    Opened,
+    Retry,
+    Stopped,
+    Succeeded,
+    Trigger,
+)
 
 NOW = 1000.0
 LEASE = 15.0
@@ -58,17 +71,19 @@ def draft(
     result_ttl: float = 60.0,
     priority: int = 0,
     data: bytes = b"{}",
+    gather: Gather | None = None,
 ) -> Job:
-    """A job of functions by name; a list among them is a parallel stage."""
+    """A job of functions by name; a list among them is a parallel stage. ``gather`` comes before all."""
+    first = () if gather is None else (Step("group:g", 0, gather=gather),)
     steps = tuple(
         Step(name, stage, retry=options)
-        for stage, entry in enumerate(shape)
+        for stage, entry in enumerate(shape, start=len(first))
         for name in ([entry] if isinstance(entry, str) else entry)
     )
     return Job(
         "id",
         "test",
-        steps,
+        (*first, *steps),
         data=data,
         priority=priority,
         scheduled_at=scheduled_at,
@@ -170,6 +185,16 @@ class World:
         """The worker stops the attempt, as it was told."""
         return self.act(Stopped(self._held(step)))
 
+    # What becomes of a group.
+
+    def open(self) -> Change:
+        """The jobs of the group are there."""
+        return self.act(Opened())
+
+    def gather(self, result: bytes | None = b"[1,2]", failed: tuple[int, ...] = ()) -> Change:
+        """They have ended."""
+        return self.act(Gathered(result, failed))
+
     # What callers and upkeep do.
 
     def cancel(self) -> Change:
@@ -198,7 +223,13 @@ class World:
 
     def actions(self) -> list[Action]:
         """What can happen now."""
-        found = [Action("claim", i) for i, place in self.queue.items() if place.due <= self.now]
+        found = []
+        if (index := gathering(self.job)) is not None and self.job.state is not State.SCHEDULED:
+            opened = self.job.steps[index].state is State.DOING
+            found = [
+                Action(name) for name in (("gather", "gather_some", "overflow") if opened else ("open",))
+            ]
+        found += [Action("claim", i) for i, place in self.queue.items() if place.due <= self.now]
         for i in self.leases:
             found += [
                 Action(name, i) for name in ("give_back", "succeed", "fail", "give_up", "insist", "lose")
@@ -221,6 +252,10 @@ class World:
         """Let it happen."""
         if action.name == "wait":  # until the next place is ready, with no alarm gone off yet
             self.now = min(place.due for place in self.queue.values() if place.due > self.now)
+        elif action.name == "gather_some":
+            self.gather(b"[1,null]", (1,))
+        elif action.name == "overflow":
+            self.gather(None)
         elif action.name == "oversleep":  # no upkeep looks at the job before its deadline
             self.now = self.job.expires_at or self.now
         elif action.name == "give_up":
@@ -267,8 +302,9 @@ class World:
         assert not release.expired or lease.until <= self.now
 
     def _check(self, before: Job | None = None) -> None:
-        job, stage = self.job, lifecycle.current_stage(self.job)
-        waiting = {i for i, s in enumerate(job.steps) if s.stage == stage and not s.state.ended}
+        job, stage = self.job, current_stage(self.job)
+        open_ = [i for i, s in enumerate(job.steps) if s.stage == stage and not s.state.ended]
+        waiting = {i for i in open_ if job.steps[i].gather is None}
         assert self.queue.keys() | self.leases.keys() == (set() if job.state.ended else waiting)
         assert self.leases.keys() == self.claimed.keys()
         for i, place in (self.queue | self.claimed).items():
@@ -276,7 +312,8 @@ class World:
         assert all(step.state is State.DONE for step in job.steps if step.stage < stage)
         assert job.updated_at == self.now
         assert (job.finished_at is not None) == job.state.ended
-        assert State.DOING not in {job.state, *(step.state for step in job.steps)}
+        assert State.DOING not in {step.state for step in job.steps if step.gather is None}
+        assert job.state is not State.DOING or gathering(job) is not None
         numbers = [event.number for event in job.events]
         assert numbers == [*range(numbers[-1] - len(numbers) + 1, numbers[-1] + 1)]
         if before is not None:

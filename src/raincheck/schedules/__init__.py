@@ -16,13 +16,15 @@ from msgspec.structs import replace
 from raincheck.clock import now
 from raincheck.codec import encode_schedule, to_json
 from raincheck.documents import JobDocument
-from raincheck.errors import RegisteredTooLate, RegistrationError
+from raincheck.errors import Fault, InvalidFile, RegisteredTooLate, RegistrationError
 from raincheck.jobs import fingerprint
 from raincheck.model import CatchUp, Schedule, Stored
 from raincheck.schedules.definition import GRACE, define
 from raincheck.schedules.documents import ScheduleDocument, schedule_document
+from raincheck.schedules.requests import in_file, pointer_to
 from raincheck.schedules.scheduler import Scheduler
 from raincheck.submission import Stages
+from raincheck.yamlfile import Document
 
 if TYPE_CHECKING:
     from raincheck.app import App
@@ -35,15 +37,20 @@ class Schedules:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self.declared: list[Schedule] = []
-        """What the app declares, to be put by each server and worker that starts."""
+        self._coded: list[Schedule] = []
+        self._filed: list[Schedule] = []
+
+    @property
+    def declared(self) -> list[Schedule]:
+        """What the app declares in code and in its file, to be put by each server and worker that starts."""
+        return [*self._coded, *self._filed]
 
     @property
     def scheduler(self) -> Scheduler:
         """The schedules in the store."""
         return self._app.scheduler
 
-    def declare(self, name: str, functions: Stages, *, source: str = "code", **options: Any) -> None:
+    def declare(self, name: str, functions: Stages, **options: Any) -> None:
         """Note a schedule that servers and workers put when they start.
 
         Raises `InvalidInput`, or `RegistrationError` if its name is taken or the app has started.
@@ -52,10 +59,19 @@ class Schedules:
             raise RegisteredTooLate(
                 f"{name}: the app has started: declare schedules before that, or put them"
             )
-        if any(other.name == name for other in self.declared):
+        if any(other.name == name for other in self._coded):
             raise RegistrationError(f"{name}: a schedule of this name is declared already")
-        made = self._define(name, functions, source=source, **options)
-        self.declared.append(replace(made, declared=fingerprint(encode_schedule(made))))
+        self._coded.append(_marked(self._define(name, functions, source="code", **options)))
+
+    def read(self, document: Document | None) -> None:
+        """Note the schedules of the app's file, in place of what it said before. Raises `InvalidFile`."""
+        known, limits = self._app.functions, self._app.limits
+        filed = [] if document is None else in_file(document, now=now(), known=known, limits=limits)
+        self._filed = [_marked(each) for each in filed]
+        coded = {each.name for each in self._coded}
+        twice = [Fault("is declared in code already", pointer_to(e.name)) for e in filed if e.name in coded]
+        if twice and document is not None:
+            raise InvalidFile(*map(document.locate, twice))
 
     async def put(
         self, name: str, functions: Stages, *, paused: bool | None = None, **options: Any
@@ -135,3 +151,8 @@ class Schedules:
     async def _document(self, schedule: Schedule) -> ScheduleDocument:
         (upcoming,) = await self.scheduler.upcoming(schedule)
         return schedule_document(schedule, upcoming)
+
+
+def _marked(made: Schedule) -> Schedule:
+    """A declaration, with what tells it from another one."""
+    return replace(made, declared=fingerprint(encode_schedule(made)))

@@ -47,12 +47,8 @@ def define(
     Arguments are checked against the functions ``known`` here. The steps are kept without the options of
     those functions: a job takes them as they are when it runs.
     """
-    faults = (
-        [] if is_schedule_name(name) else [Fault(f"has 1 to {NAME_LENGTH} characters: {_ALLOWED}", "/name")]
-    )
     rhythm = Rhythm(cron, "UTC" if zone is None else zone, every)
-    faults += faults_of(rhythm, now)
-    faults += _faults(cron, zone, expires_in, catch_up, grace)
+    faults = [*_faults(name, cron, zone, expires_in, catch_up, grace), *faults_of(rhythm, now)]
     template = partial(
         draft, name, functions, data=data, now=now, priority=priority, result_ttl=result_ttl, limits=limits
     )
@@ -87,9 +83,11 @@ def is_schedule_name(name: str) -> bool:
 
 
 def _faults(
-    cron: str | None, zone: str | None, expires_in: float | None, catch_up: str, grace: float
+    name: str, cron: str | None, zone: str | None, expires_in: float | None, catch_up: str, grace: float
 ) -> Iterator[Fault]:
     """What is wrong with a schedule beside its rhythm and its job."""
+    if not is_schedule_name(name):
+        yield Fault(f"has 1 to {NAME_LENGTH} characters: {_ALLOWED}", "/name")
     if zone is not None and cron is None:
         yield Fault("goes with cron only", "/zone")
     if expires_in is not None and not 0 < expires_in <= LONGEST:

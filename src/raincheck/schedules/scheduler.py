@@ -146,7 +146,9 @@ class Scheduler:
 def _put(before: Schedule | None, made: Schedule, paused: bool | None, now: float) -> Schedule:
     """What is to be written for a schedule that is put."""
     if before is None:
-        fresh = replace(made, id=new_id(), rev=1, paused=bool(paused), anchor=round(now, 3))
+        fresh = replace(
+            made, id=new_id(), rev=1, paused=made.paused if paused is None else paused, anchor=round(now, 3)
+        )
         return _next(replace(fresh, created_at=now, updated_at=now), now)
     schedule = replace(
         made,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.routing import Route, Router
 
-from raincheck.server import counts, docs, functions, health, jobs, openapi, schedules, workers
+from raincheck.server import counts, docs, functions, groups, health, jobs, openapi, schedules, workers
 from raincheck.server.exchange import Answer, ClientGone, Endpoint, Request, path_of
 from raincheck.server.origin import check_origin
 from raincheck.server.problems import problem_answer
@@ -31,6 +31,10 @@ ROUTES: dict[str, dict[str, Endpoint]] = {
     "/v1/job/{id}/events": {"GET": jobs.events},
     "/v1/function": {"GET": functions.everything},
     "/v1/function/{name:path}": {"GET": functions.find, "POST": functions.call},
+    "/v1/group": {"GET": groups.everything},
+    "/v1/group/{name}": {"GET": groups.find, "POST": groups.trigger},
+    "/v1/group/{name}/{id}": {"GET": groups.run},
+    "/v1/group/{name}/{id}/cancel": {"POST": groups.cancel},
     "/v1/worker": {"GET": workers.everybody},
     "/v1/count": {"GET": counts.everything},
     "/v1/schedule": {"GET": schedules.everything},
@@ -142,7 +146,7 @@ class Resource(Route):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with the endpoint for the method."""
-        (target,) = [scope["path_params"][name] for name in self.param_convertors] or ("",)
+        target = "/".join(scope["path_params"][name] for name in self.param_convertors)
         other = self._options if scope["method"] == "OPTIONS" else self._not_allowed
         endpoint = self._endpoints.get(scope["method"], other)
         await self._server.answer(endpoint, Request(self._server, scope, receive, target), send)

@@ -60,7 +60,7 @@ def json_answer(status: int, document: Any, *headers: Header) -> Answer:
 
 
 class Request:
-    """A request: its scope, the server it came to, and the name or id that its path holds."""
+    """A request: its scope, the server it came to, and the name or id (or both, as name/id) in its path."""
 
     def __init__(self, server: Server, scope: Scope, receive: Receive, target: str = "") -> None:
         self.server = server

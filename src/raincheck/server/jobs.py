@@ -132,7 +132,12 @@ def job_url(request: Request, job_id: str) -> bytes:
 
 def job_id_of(request: Request) -> str:
     """The id in the path. Raises `NotFound` for what cannot be one."""
-    job_id = request.target.lower()
+    return id_of(request.target)
+
+
+def id_of(text: str) -> str:
+    """The id of a job. Raises `NotFound` for what cannot be one."""
+    job_id = text.lower()
     if not _UUID.fullmatch(job_id):
         raise NotFound(f"no job has the id {job_id[:50]!r}: use the id that the job was accepted with")
     return job_id

@@ -17,10 +17,15 @@ from raincheck.documents import (
     JobPage,
     WorkerDocument,
 )
+from raincheck.functions import NAME_LIMIT
+from raincheck.groups.definition import GROUP_NAME
+from raincheck.groups.documents import GroupDocument, GroupSummary, RunDocument
 from raincheck.limits import Limits
 from raincheck.model import Problem
 from raincheck.schedules.documents import PlannedFunction, ScheduleDocument
-from raincheck.server.bodies import JobRequest, ScheduleRequest
+from raincheck.schedules.requests import ScheduleRequest
+from raincheck.server.bodies import JobRequest
+from raincheck.server.groups import TriggerRequest
 from raincheck.server.queries import BARE, KEY_LENGTH, QUOTED, Listing
 
 Schema = dict[str, Any]
@@ -32,13 +37,17 @@ SHOWN = (
     EventDocument,
     FunctionDocument,
     FunctionSummary,
+    GroupDocument,
+    GroupSummary,
     JobDocument,
     JobPage,
     JobRequest,
     PlannedFunction,
     Problem,
+    RunDocument,
     ScheduleDocument,
     ScheduleRequest,
+    TriggerRequest,
     WorkerDocument,
 )
 NAMES = {
@@ -46,7 +55,11 @@ NAMES = {
     "CountDocument": "Counts",
     "EventDocument": "Event",
     "FunctionDocument": "Function",
+    "GroupDocument": "Group",
+    "GroupJobDocument": "GroupJob",
     "JobDocument": "Job",
+    "MemberDocument": "Member",
+    "RunDocument": "Run",
     "ScheduleDocument": "Schedule",
     "WorkerDocument": "Worker",
 }
@@ -97,6 +110,13 @@ JOB = ref("schemas", "Job")
 ENDED = answer("The job has ended.", JOB, "Preference-Applied")
 ACCEPTED = answer(
     "The job goes on; `Location` is where to look.", JOB, "Location", "Retry-After", "Preference-Applied"
+)
+
+
+RUN = ref("schemas", "Run")
+RUN_ENDED = answer("The run has ended.", RUN, "Preference-Applied")
+RUN_ACCEPTED = answer(
+    "The run goes on; `Location` is where to look.", RUN, "Location", "Retry-After", "Preference-Applied"
 )
 
 
@@ -155,6 +175,7 @@ def _limit(limits: Limits) -> Schema:
 TAGS = [
     {"name": "functions", "description": "What can be called. A name that begins with a slash keeps it."},
     {"name": "jobs", "description": "What was asked for, and what became of it."},
+    {"name": "groups", "description": "Jobs that are triggered together, and what follows them."},
     {"name": "schedules", "description": "What is to be done again and again."},
     {"name": "workers", "description": "Who runs the functions."},
     {"name": "health", "description": "Whether the server is of use."},
@@ -162,6 +183,8 @@ TAGS = [
 
 ID = in_path("id", {"type": "string", "format": "uuid"})
 NAME = in_path("name", {"type": "string"})
+GROUP = in_path("name", {"type": "string", "maxLength": NAME_LIMIT, "pattern": f"^{GROUP_NAME.pattern}$"})
+RUN_OF_GROUP = (*GROUP, *ID)
 PREFER, KEY = ref("parameters", "Prefer"), ref("parameters", "Idempotency-Key")
 CALLING = (PREFER, KEY)
 
@@ -256,6 +279,50 @@ PATHS: dict[str, Schema] = {
             *(400, 404, 409, 413, 415, 422, 500),
             parameters=(*NAME, *CALLING),
             requestBody=json_content({"type": ["array", "object"]}, required=False),
+        ),
+    },
+    "/v1/group": {
+        "get": operation(
+            "list_groups", "groups", "List the groups", {200: answer("All groups.", listed("GroupSummary"))}
+        ),
+    },
+    "/v1/group/{name}": {
+        "get": operation(
+            "get_group",
+            "groups",
+            "Look at a group and its latest runs",
+            {200: answer("The group.", ref("schemas", "Group"))},
+            404,
+            parameters=GROUP,
+        ),
+        "post": operation(
+            "trigger_group",
+            "groups",
+            "Run the jobs of a group",
+            {200: RUN_ENDED, 202: RUN_ACCEPTED},
+            *(400, 404, 413, 415, 422),
+            parameters=(*GROUP, *CALLING),
+            requestBody=json_content(ref("schemas", "TriggerRequest"), required=False),
+        ),
+    },
+    "/v1/group/{name}/{id}": {
+        "get": operation(
+            "get_run",
+            "groups",
+            "See how a run goes, or wait for its end",
+            {200: answer("The run as it is now.", RUN, "Retry-After", "Preference-Applied")},
+            *(404, 410),
+            parameters=(*RUN_OF_GROUP, PREFER),
+        ),
+    },
+    "/v1/group/{name}/{id}/cancel": {
+        "post": operation(
+            "cancel_run",
+            "groups",
+            "Stop a run and its jobs",
+            {200: RUN_ENDED, 202: RUN_ACCEPTED},
+            *(404, 409, 410),
+            parameters=RUN_OF_GROUP,
         ),
     },
     "/v1/worker": {

@@ -9,6 +9,7 @@ from msgspec import to_builtins
 from raincheck import errors
 from raincheck.documents import encode
 from raincheck.errors import InvalidInput
+from raincheck.groups.declared import InvalidGroup
 from raincheck.model import ErrorDetail, Problem
 from raincheck.server.exchange import Answer, Header, Request
 from raincheck.server.refusals import Kind, Refused
@@ -20,6 +21,7 @@ LATER = (b"retry-after", b"2")
 
 PROBLEMS: dict[type[Exception], Kind] = {
     errors.InvalidInput: Kind("validation", "The input is not valid", 422),
+    InvalidGroup: Kind("invalid-group", "The group is not valid", 422),
     errors.InvalidArguments: Kind("validation", "The arguments do not fit the function", 422),
     errors.NotFound: Kind("not-found", "There is no such thing", 404),
     errors.Gone: Kind("gone", "The job is gone", 410),
@@ -33,6 +35,7 @@ PROBLEMS: dict[type[Exception], Kind] = {
 
 UNEXPECTED = "the fault is the server's, and its log says what it was; the same request may succeed later"
 STORE = "nothing is known to be lost; send the same request again in a while"
+GROUP = "it was declared as errors say, and cannot be triggered until that is mended; nothing was changed"
 FAULTS = "mend what errors name and send the request again; nothing was changed"
 
 
@@ -43,7 +46,8 @@ def problem_answer(error: Exception, request: Request) -> Answer:
     kind = next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
     if isinstance(error, InvalidInput):
         faults = [ErrorDetail(fault.detail, fault.pointer) for fault in error.faults]
-        return answer_of(problem_of(kind, FAULTS, *faults))
+        words = GROUP if isinstance(error, InvalidGroup) else FAULTS
+        return answer_of(problem_of(kind, words, *faults))
     if isinstance(error, errors.StoreError):  # its words may name files
         logger.warning("%s %s: %s", request.scope["method"], request.path, error)
         return answer_of(problem_of(kind, STORE))

@@ -27,6 +27,7 @@ class Listing(Struct, frozen=True, forbid_unknown_fields=True):
     state: State | UnsetType = UNSET
     name: Annotated[str, Meta(min_length=1)] = ""
     function: Annotated[str, Meta(min_length=1)] = ""
+    group: Annotated[str, Meta(min_length=1)] = ""
     limit: Annotated[int, Meta(ge=1)] = 50
     cursor: Annotated[str, Meta(min_length=1, max_length=200)] = ""
 
@@ -34,7 +35,12 @@ class Listing(Struct, frozen=True, forbid_unknown_fields=True):
     def filter(self) -> Filter:
         """What the store is asked for."""
         state = None if self.state is UNSET else self.state
-        return Filter(state=state, name=self.name or None, function=self.function or None)
+        return Filter(
+            state=state,
+            name=self.name or None,
+            function=self.function or None,
+            group=self.group or None,
+        )
 
     def after(self, cursor: str) -> str:
         """The query of the next page."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from raincheck.documents import raw
 from raincheck.model import Schedule
 from raincheck.schedules.documents import ScheduleDocument, schedule_document
+from raincheck.schedules.requests import asked_for, defined
 from raincheck.schedules.scheduler import Scheduler
-from raincheck.server.bodies import json_body, schedule_from
+from raincheck.server.bodies import json_body
 from raincheck.server.exchange import Answer, Request, json_answer
 from raincheck.server.jobs import accepted, submit
 from raincheck.server.preferences import waiting
+from raincheck.server.refusals import MALFORMED, Refused
 
 
 async def everything(request: Request) -> Answer:
@@ -31,10 +34,12 @@ async def put(request: Request) -> Answer:
     scheduler = await _scheduler(request)
     body = await json_body(request)
     now, app = request.app.jobs.store.now(), request.app
-    made, paused = await asyncio.to_thread(  # files of zones are read
-        schedule_from, body, request.target, now, app.functions, app.limits
-    )
-    schedule, created = await scheduler.put(made, paused)
+    if not body:
+        raise Refused(MALFORMED, 'the body is empty: send at least {"every": …, "functions": [{"name": …}]}')
+    asked = asked_for(body)
+    make = partial(defined, request.target, asked, now=now, known=app.functions, limits=app.limits)
+    made = await asyncio.to_thread(make)  # files of zones are read
+    schedule, created = await scheduler.put(made, asked.paused)
     if not created:
         return await _answer(scheduler, schedule)
     location = (b"location", request.url(f"/v1/schedule/{schedule.name}"))

@@ -56,6 +56,7 @@ class Filter(Struct, frozen=True, kw_only=True):
     state: State | None = None
     name: str | None = None
     function: str | None = None
+    group: str | None = None
 
 
 class Page(Struct, frozen=True):
@@ -83,8 +84,8 @@ class Counts(Struct, frozen=True):
     @property
     def shown(self) -> dict[State, int]:
         """Jobs by the state that they are shown in."""
-        resting = {state: jobs - self.doing.get(state, 0) for state, jobs in self.states.items()}
-        return {state: resting.get(state, 0) for state in State} | {State.DOING: sum(self.doing.values())}
+        shown = {state: self.states.get(state, 0) - self.doing.get(state, 0) for state in State}
+        return shown | {State.DOING: shown[State.DOING] + sum(self.doing.values())}
 
 
 class Watch(Protocol):

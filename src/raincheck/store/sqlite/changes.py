@@ -32,7 +32,10 @@ USED = """
     WHERE EXISTS (SELECT 1 FROM job WHERE job.id = value)
         OR EXISTS (SELECT 1 FROM gone WHERE gone.id = value AND until > ?2)
 """
-INSERT = "INSERT INTO job (n, id, rev, state, ended, name, alarm, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+INSERT = """
+    INSERT INTO job (n, id, rev, state, ended, name, alarm, record, "group")
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
 UPDATE = "UPDATE job SET rev = ?, state = ?, ended = ?, alarm = ?, record = ? WHERE n = ?"
 LIST = "INSERT INTO job_function (function, job) VALUES (?, ?)"
 END_LEASE = "DELETE FROM lease WHERE (job, step) IN (VALUES (?, ?))"
@@ -136,7 +139,8 @@ class Batch:
         if self.next_n is None:
             self.next_n = self.connection.execute("SELECT coalesce(max(n), 0) + 1 FROM job").get
         n, self.next_n = self.next_n, self.next_n + 1
-        self.inserts.append((n, job.id, 1, job.state, job.state.ended, job.name, change.alarm, record))
+        row = (n, job.id, 1, job.state, job.state.ended, job.name, change.alarm, record, job.group)
+        self.inserts.append(row)
         self.listed.extend((function, n) for function in {step.function for step in job.steps})
         self.states[job.state] += 1
         return n

@@ -15,7 +15,7 @@ import apsw
 from raincheck.clock import chance, monotonic
 from raincheck.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
 
-VERSION = 2
+VERSION = 3
 APPLICATION_ID = 0x7261696E  # "rain"
 BUSY_SECONDS = 30.0
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -102,7 +102,7 @@ def _migrate(connection: apsw.Connection, version: int) -> None:
     if version == 0:
         connection.execute(_sql("schema.sql")).fetchall()
         connection.pragma("application_id", APPLICATION_ID)
-        version = 1
+        version = VERSION
     for number in range(version + 1, VERSION + 1):
         connection.execute(_sql(f"migrations/{number:03}.sql")).fetchall()
     connection.execute("UPDATE meta SET version = ?", (VERSION,))

@@ -26,10 +26,14 @@ IS_GONE = "SELECT 1 FROM gone WHERE id = ? AND until > ?"
 LEASES = "SELECT step, token, worker, since, until, progress FROM lease WHERE job = ?"
 LISTED = "SELECT state, ended, name, record FROM job WHERE n = ?"
 ALL = "SELECT n FROM job WHERE n < ? ORDER BY n DESC LIMIT ?"
+OF_GROUP = 'SELECT n FROM job WHERE "group" = ? AND n < ? ORDER BY n DESC LIMIT ?'
 NAMED = "SELECT n FROM job WHERE name = ? AND n < ? ORDER BY n DESC LIMIT ?"
 WITH_FUNCTION = "SELECT job FROM job_function WHERE function = ? AND job < ? ORDER BY job DESC LIMIT ?"
 IN_STATE = "SELECT n FROM job WHERE state = ? AND n < ? ORDER BY n DESC LIMIT ?"
-LEASED = "SELECT DISTINCT job FROM lease WHERE job < ? ORDER BY job DESC LIMIT ?"
+BEING_DONE = """
+    SELECT job FROM lease WHERE job < ?1 UNION SELECT n FROM job WHERE state = 'doing' AND n < ?1
+    ORDER BY 1 DESC LIMIT ?2
+"""
 LOST = """
     SELECT job, record, step, token, worker, since, until, progress
     FROM lease JOIN job ON job.n = lease.job WHERE until <= ? LIMIT ?
@@ -75,9 +79,11 @@ def page(connection: apsw.Connection, which: Filter, limit: int, cursor: str | N
 def _candidates(connection: apsw.Connection, which: Filter, before: int) -> Iterator[Any]:
     end = (before, EXAMINE + 1)
     if which.state is State.DOING:
-        return query(connection, LEASED, end)
+        return query(connection, BEING_DONE, end)
     if which.name is not None:
         return query(connection, NAMED, (which.name, *end))
+    if which.group is not None:
+        return query(connection, OF_GROUP, (which.group, *end))
     if which.function is not None:
         return query(connection, WITH_FUNCTION, (which.function, *end))
     if which.state is not None:
@@ -94,6 +100,8 @@ def _match(connection: apsw.Connection, n: int, which: Filter) -> Stored | None:
         return None
     job = decode_job(record)
     if which.function is not None and all(step.function != which.function for step in job.steps):
+        return None
+    if which.group not in (None, job.group):
         return None
     return Stored(job, leases)
 
@@ -144,7 +152,7 @@ def _worker(info: WorkerInfo, seen: float, until: float, now: float) -> WorkerIn
 
 def counts(connection: apsw.Connection) -> Counts:
     """The counters."""
-    states: dict[State, int] = {state: 0 for state in State if state is not State.DOING}
+    states: dict[State, int] = dict.fromkeys(State, 0)
     states.update((State(state), jobs) for state, jobs in query(connection, "SELECT state, jobs FROM tally"))
     queued = dict(query(connection, "SELECT name, places FROM function WHERE places > 0"))
     doing = {State(state): jobs for state, jobs in query(connection, DOING)}

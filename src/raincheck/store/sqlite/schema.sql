@@ -1,4 +1,4 @@
--- Version 1. Later versions are files migrations/NNN.sql, applied in order, forward only.
+-- Version 3, as a new file gets it. What older files lack is in migrations/NNN.sql, applied in order, forward only.
 
 -- One row a store: its version, and the last token given out.
 CREATE TABLE meta (
@@ -15,10 +15,12 @@ CREATE TABLE job (
     ended  INTEGER NOT NULL,
     name   TEXT    NOT NULL,
     alarm  REAL,
-    record BLOB    NOT NULL
+    record BLOB    NOT NULL,
+    "group" TEXT
 );
 CREATE INDEX job_by_state ON job (state, n);
 CREATE INDEX job_by_name  ON job (name, n);
+CREATE INDEX job_by_group ON job ("group", n) WHERE "group" IS NOT NULL;
 CREATE INDEX job_to_wake  ON job (alarm) WHERE NOT ended AND alarm IS NOT NULL;
 CREATE INDEX job_to_prune ON job (alarm) WHERE ended;
 
@@ -89,4 +91,14 @@ CREATE TABLE worker (
     until  REAL NOT NULL
 ) WITHOUT ROWID;
 
-INSERT INTO meta (version, token) VALUES (1, 0);
+-- Schedules; `id` and `rev` guard each change, and `due` is empty while there is nothing to wait for.
+CREATE TABLE schedule (
+    name   TEXT    PRIMARY KEY,
+    id     TEXT    NOT NULL,
+    rev    INTEGER NOT NULL,
+    due    REAL,
+    record BLOB    NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX schedule_by_due ON schedule (due) WHERE due IS NOT NULL;
+
+INSERT INTO meta (version, token) VALUES (3, 0);

@@ -73,7 +73,7 @@ local function write(c, id, value, before, leases)
     if before then call('ZREM', KEYS[STATE + before], id) end
     call('ZADD', KEYS[STATE + state], 0, id)
   end
-  set_alarm(id, rev, c[3], state >= ENDED_FROM)
+  set_alarm(id, rev, c[3], is_ended(state))
   for _, p in ipairs(put) do
     if p[4] <= time then call('ZADD', KEYS[p[2]], 0, p.member) else call('ZADD', KEYS[p[3]], num(p[4]), p.member) end
     count(p[5], 1)

@@ -4,7 +4,7 @@ local ALL, WAKE, PRUNE, GONE = KEYS[5], KEYS[6], KEYS[7], KEYS[8]        -- zset
 local META, QUEUED, SERVED = KEYS[9], KEYS[10], KEYS[11]                 -- hashes
 local IDEM, IDEM_UNTIL = KEYS[12], KEYS[13]                              -- hash, zset; of all shards together
 local STATE = 14                                                         -- KEYS[STATE + number]: zsets
-local FIXED, ENDED_FROM = 19, 3
+local FIXED = 20
 local call = redis.call
 
 local function num(x) return string.format('%.17g', x) end
@@ -17,6 +17,7 @@ end
 
 -- A job is kept as its revision (4 bytes), its state's number (1 byte) and its record.
 local function header(value) return struct.unpack('>I4B', value) end
+local function is_ended(state) return state >= 3 and state <= 5 end
 
 -- The leases of a job, by step: {token, worker, since, ready key, member, function}
 local function leases_of(id)

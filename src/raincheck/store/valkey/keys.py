@@ -10,10 +10,16 @@ from functools import lru_cache
 
 from raincheck.model import State
 
-STATES = (State.SCHEDULED, State.PENDING, State.RETRYING, State.DONE, State.FAILED, State.CANCELLED)
-"""In the order of their keys and of their number in a record's header; ended ones last."""
-
-UNFINISHED = STATES[:3]
+STATES = (
+    State.SCHEDULED,
+    State.PENDING,
+    State.RETRYING,
+    State.DONE,
+    State.FAILED,
+    State.CANCELLED,
+    State.DOING,
+)
+"""In the order of their keys and of their number in a record's header (`head.lua` knows which are ended)."""
 
 _SHARED = ("idempotency", "idempotency-until")
 _OWN = ("jobs", "leases", "until", "progress", "all", "wake", "prune", "gone", "meta", "queued", "served")
@@ -50,7 +56,7 @@ class ShardKeys:
         return f"{self._prefix}ready:{function}", f"{self._prefix}later:{function}"
 
     def index(self, kind: str, name: str) -> str:
-        """The ids of the jobs with this ``name``, or with a step of this ``function``."""
+        """The ids of the jobs with this ``name``, of this ``group``, or with a step of this ``function``."""
         return f"{self._prefix}{kind}:{name}"
 
     def claimed(self, worker: str) -> str:

@@ -7,7 +7,7 @@ while i <= #ARGV do
   local value = call('HGET', JOBS, id)
   local was, state = 0, 0
   if value then was, state = header(value) end
-  local goes = value and was == rev and state >= ENDED_FROM
+  local goes = value and was == rev and is_ended(state)
   if goes then
     call('HDEL', JOBS, id)
     call('ZREM', ALL, id)

@@ -100,8 +100,11 @@ def _guard(release: Release) -> tuple[int, int, bool]:
 
 def index_keys(shard: ShardKeys, of: Change | Stored) -> list[str]:
     """The keys of the indexes that a job is in, beside those of all and of its state."""
-    functions = sorted({step.function for step in of.job.steps})
-    return [shard.index("name", of.job.name), *(shard.index("function", function) for function in functions)]
+    job = of.job
+    kinds = [("name", job.name), *(("function", name) for name in sorted({s.function for s in job.steps}))]
+    if job.group is not None:
+        kinds.append(("group", job.group))
+    return [shard.index(kind, name) for kind, name in kinds]
 
 
 def lease_args(held: Held) -> tuple[bytes, int, int]:

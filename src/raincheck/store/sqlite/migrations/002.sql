@@ -1,9 +1,3 @@
--- Schedules; `id` and `rev` guard each change, and `due` is empty while there is nothing to wait for.
-CREATE TABLE schedule (
-    name   TEXT    PRIMARY KEY,
-    id     TEXT    NOT NULL,
-    rev    INTEGER NOT NULL,
-    due    REAL,
-    record BLOB    NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX schedule_by_due ON schedule (due) WHERE due IS NOT NULL;
+-- Which group a job is of: a run, or one of its members.
+ALTER TABLE job ADD COLUMN "group" TEXT;
+CREATE INDEX job_by_group ON job ("group", n) WHERE "group" IS NOT NULL;

@@ -1,0 +1,107 @@
+"""The groups that an app has: declared in code or in its configuration file, checked when it starts.
+
+One that is not valid is kept with what is wrong with it, and stands in nobody's way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from raincheck.errors import Fault, InvalidFile, InvalidInput, NotFound, RegistrationError
+from raincheck.functions import Functions
+from raincheck.groups.definition import Definition, Group, checked, from_plain, is_group_name
+from raincheck.limits import Limits
+from raincheck.signature import escape
+from raincheck.yamlfile import Document
+
+SECTION = "/groups"
+
+
+class InvalidGroup(InvalidInput):
+    """A group's definition is not valid, so that it cannot be triggered."""
+
+
+class Declared(NamedTuple):
+    """A group by its name: what it is, or the faults of its definition, with file and line."""
+
+    name: str
+    group: Group | None
+    faults: tuple[Fault, ...] = ()
+
+
+class Groups:
+    """The groups of one app."""
+
+    def __init__(self) -> None:
+        self._coded: dict[str, Definition] = {}
+        self._declared: dict[str, Declared] = {}
+
+    def add(self, name: str, definition: Definition) -> None:
+        """Declare a group in code. Raises `RegistrationError` for a bad name, or one that is taken."""
+        if not is_group_name(name):
+            raise RegistrationError(
+                f"{name[:100]!r} cannot be a group's name: letters, digits and _ - . : @, the first no dot"
+            )
+        if name in self._coded:
+            raise RegistrationError(f"there is a group named {name!r} already")
+        self._coded[name] = definition
+
+    def check(self, document: Document | None, functions: Functions, limits: Limits) -> None:
+        """Check all that was declared, in code and in a file: from now on it can be triggered."""
+        coded = {name: _coded(name, each, functions, limits) for name, each in self._coded.items()}
+        filed = {each.name: each for each in in_file(document, functions, limits)} if document else {}
+        for name in coded.keys() & filed.keys():
+            fault = Fault("is declared in code already, too", f"{SECTION}/{escape(name)}")
+            filed[name] = Declared(name, None, (_located(document, fault),))
+        self._declared = {**coded, **filed}
+
+    def __iter__(self) -> Iterator[Declared]:
+        return iter([self._declared[name] for name in sorted(self._declared)])
+
+    def __len__(self) -> int:
+        return len(self._declared)
+
+    def find(self, name: str) -> Declared:
+        """A group, valid or not. Raises `NotFound`."""
+        found = self._declared.get(name)
+        if found is None:
+            raise NotFound(f"no group is named {name[:100]!r}: GET /v1/group lists them")
+        return found
+
+    def valid(self, name: str) -> Group:
+        """A group that can be triggered. Raises `NotFound`, or `InvalidGroup` with its faults."""
+        found = self.find(name)
+        if found.group is None:
+            raise InvalidGroup(*found.faults)
+        return found.group
+
+
+def _coded(name: str, definition: Definition, functions: Functions, limits: Limits) -> Declared:
+    try:
+        return Declared(name, checked(name, definition, functions, limits))
+    except InvalidInput as error:
+        return Declared(name, None, error.faults)
+
+
+def in_file(document: Document, functions: Functions, limits: Limits) -> Iterator[Declared]:
+    """The groups that a file declares. Raises `InvalidFile` if its section is no mapping."""
+    section = document.data.get("groups") if isinstance(document.data, dict) else None
+    if section is None:
+        return
+    if not isinstance(section, dict):
+        raise InvalidFile(document.locate(Fault("expected a mapping of groups by name", SECTION)))
+    for name, plain in section.items():
+        at = f"{SECTION}/{escape(name)}"
+        try:
+            yield Declared(name, checked(name, from_plain(plain), functions, limits))
+        except InvalidInput as error:
+            faults = (fault._replace(pointer=f"{at}{fault.pointer}") for fault in error.faults)
+            yield Declared(name, None, tuple(_located(document, fault) for fault in faults))
+
+
+def _located(document: Document | None, fault: Fault) -> Fault:
+    """A fault that says where in the file it is, too."""
+    if document is None:
+        return fault
+    return fault._replace(detail=f"{document.path}:{document.line(fault.pointer)}: {fault.detail}")

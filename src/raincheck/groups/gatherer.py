@@ -1,0 +1,129 @@
+"""Looks after the runs of groups: sees that their members are there, and notices when all have ended.
+
+Every process with upkeep does this for the members that end there. Nothing is counted: a member that
+has ended stays so, and each run is read on from where it was left. Who dies leaves nothing undone,
+for the run's alarm brings another to look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from threading import Lock
+from typing import Self
+
+from raincheck import lifecycle
+from raincheck.errors import IllegalTransition, StoreError
+from raincheck.groups.members import cancel_members, first_open, gathered, open_members, size_of
+from raincheck.groups.run import member_ids
+from raincheck.jobs import Jobs
+from raincheck.model import Job, State, Stored
+from raincheck.stages import gathering
+from raincheck.store.signals import call_into
+
+logger = logging.getLogger("raincheck.groups")
+
+PAUSE = 0.02
+"""Seconds between rounds, so that many ends are one look."""
+
+AGAIN = 0.2
+"""Seconds until a look that could not be, for the store was away or members are still being created."""
+
+
+class Gatherer:
+    """Does so while its context is open."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+        self._lock = Lock()
+        self._due: dict[str, bool] = {}
+        self._ended: dict[str, int] = {}
+        """How many members of a run have ended for sure: all before the first that had not."""
+        self._cancelled: set[str] = set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._heard = asyncio.Event()
+        self._unlisten = self._jobs.store.listen(self._hear)
+        self._task = asyncio.create_task(self._work())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._unlisten()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _hear(self, jobs: Mapping[str, Job | None]) -> None:
+        """Note runs with members that ended, and runs that were themselves written; from any thread."""
+        found = [job for job in jobs.values() if job is not None and job.group is not None]
+        if not found:
+            return
+        with self._lock:
+            for job in found:
+                if job.run_of is not None and job.state.ended:
+                    self._due.setdefault(job.run_of, False)
+                elif job.run_of is None and job.rev > 1 and gathering(job) is not None:
+                    self._due[job.id] = True
+        call_into(self._loop, self._heard.set)
+
+    def _again(self, run_id: str, rang: bool) -> None:
+        with self._lock:
+            self._due[run_id] = self._due.get(run_id, False) or rang
+        self._heard.set()
+
+    async def _work(self) -> None:
+        while True:
+            await self._heard.wait()
+            self._heard.clear()
+            with self._lock:
+                due, self._due = self._due, {}
+            for run_id, rang in due.items():
+                await self._try(run_id, rang)
+            await asyncio.sleep(PAUSE)
+
+    async def _try(self, run_id: str, rang: bool) -> None:
+        try:
+            await self.look(run_id, rang)
+        except StoreError as error:
+            logger.debug("the run %s waits for the store: %s", run_id, error)
+            self._loop.call_later(AGAIN, self._again, run_id, rang)
+        except IllegalTransition:  # another was quicker
+            pass
+        except Exception:
+            logger.exception("the run %s will be looked at again", run_id)
+
+    async def look(self, run_id: str, rang: bool = True) -> None:
+        """Do what a run needs now. Its members are created only if it ``rang``: else somebody just does."""
+        (found,) = await self._jobs.store.find([run_id])
+        index = gathering(found.job) if isinstance(found, Stored) else None
+        if index is None or not isinstance(found, Stored):
+            self._ended.pop(run_id, None)
+            self._cancelled.discard(run_id)
+            return
+        run = found.job
+        if run.steps[index].state is State.DOING:
+            await self._gather(run)
+        elif run.steps[index].state is State.PENDING and rang:
+            await open_members(self._jobs, run)
+        elif run.steps[index].state is State.PENDING:
+            self._loop.call_later(AGAIN, self._again, run_id, False)
+
+    async def _gather(self, run: Job) -> None:
+        if run.cancel_requested_at is not None and run.id not in self._cancelled:
+            await cancel_members(self._jobs, run)
+            self._cancelled.add(run.id)
+        ids = member_ids(run.id, size_of(run))
+        ended = await first_open(self._jobs, ids, self._ended.get(run.id, 0))
+        if ended == len(ids):
+            trigger = await gathered(self._jobs, ids)
+            if not isinstance(trigger, int):
+                change = lifecycle.advance(run, trigger, self._jobs.store.now())
+                (outcome,) = await self._jobs.store.commit([change])
+                if outcome is not None:
+                    self._again(run.id, False)
+                return
+            ended = trigger
+        self._ended[run.id] = ended

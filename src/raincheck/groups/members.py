@@ -1,0 +1,137 @@
+"""What is done to the members of a run: create, reopen, cancel, look whether they have ended.
+
+All of it may be done by several processes at once, or again: what another has done stays as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from itertools import islice
+
+from raincheck import lifecycle
+from raincheck.errors import NotFound, WrongState
+from raincheck.groups.run import member_ids, members_of
+from raincheck.jobs import Jobs
+from raincheck.lifecycle import previous_results
+from raincheck.model import ErrorDetail, Job, State, Stored
+from raincheck.stages import gathering
+from raincheck.store.base import Missing
+from raincheck.triggers import Cancel, Gathered, Opened, Retry, Trigger
+
+BATCH = 500
+"""How many members are written, or read, together."""
+
+TOLD = 10
+"""How many failed members a failed run names."""
+
+
+async def open_members(jobs: Jobs, run: Job) -> Job | None:
+    """See that the members of a run are there and open; the run then, None if it was changed meanwhile."""
+    index = gathering(run)
+    if index is None or run.steps[index].state is not State.PENDING:
+        return None
+    gather, store = run.steps[index].gather, jobs.store
+    if gather is not None and not gather.members:
+        await _each(jobs, run, lambda stored: _reopening(stored, run.steps[index].due))
+    drafts = members_of(run)
+    while changes := [lifecycle.submit(draft, store.now()) for draft in islice(drafts, BATCH)]:
+        await store.commit(changes)  # a conflict: it is there, or was
+    opened = lifecycle.advance(run, Opened(), store.now())
+    (outcome,) = await store.commit([opened])  # only now: the definitions of the members go with it
+    return opened.job if outcome is None else None
+
+
+def _reopening(stored: Stored, retried_at: float) -> Trigger | None:
+    """A member is retried with its run, once: not what failed again since."""
+    job = stored.job
+    again = job.state in (State.FAILED, State.CANCELLED) and (job.finished_at or 0.0) <= retried_at
+    return Retry() if again else None
+
+
+async def cancel_members(jobs: Jobs, run: Job) -> None:
+    """Cancel those that have not ended."""
+    await _each(jobs, run, _cancelling)
+
+
+def _cancelling(stored: Stored) -> Trigger | None:
+    job = stored.job
+    if job.state.ended or (job.cancel_requested_at is not None and stored.leases):
+        return None
+    return Cancel(stored.leases)
+
+
+async def _each(jobs: Jobs, run: Job, decision: Callable[[Stored], Trigger | None]) -> None:
+    """Decide for each member; for one batch at once, which stores write together."""
+
+    async def decide(job_id: str) -> None:
+        with suppress(NotFound, WrongState):
+            await jobs.decide(job_id, decision)
+
+    ids = member_ids(run.id, size_of(run))
+    for at in range(0, len(ids), BATCH):
+        await asyncio.gather(*map(decide, ids[at : at + BATCH]))
+
+
+def size_of(run: Job) -> int:
+    """How many members a run has."""
+    return sum(step.gather.size for step in run.steps if step.gather is not None)
+
+
+async def found_members(jobs: Jobs, ids: Sequence[str]) -> AsyncIterator[tuple[int, Stored | Missing]]:
+    """The members with these ids, and the place of each."""
+    for at in range(0, len(ids), BATCH):
+        for i, found in enumerate(await jobs.store.find(ids[at : at + BATCH])):
+            yield at + i, found
+
+
+async def first_open(jobs: Jobs, ids: Sequence[str], start: int) -> int:
+    """The place of the first member from ``start`` on that has not ended; their number if all have.
+
+    Reads few at first and ever more, so that looking in vain costs one.
+    """
+    at, count = start, 1
+    while at < len(ids):
+        batch = ids[at : at + count]
+        for i, found in enumerate(await jobs.store.find(batch)):
+            if isinstance(found, Stored) and not found.job.state.ended:
+                return at + i
+        at, count = at + len(batch), min(2 * count, BATCH)
+    return at
+
+
+async def gathered(jobs: Jobs, ids: Sequence[str]) -> Gathered | int:
+    """What the members have come to; or the place of one that has not ended after all."""
+    results: list[bytes] = []
+    failed: list[int] = []
+    errors: list[ErrorDetail] = []
+    size = 2 + len(ids)  # of the brackets and commas
+    async for place, found in found_members(jobs, ids):
+        if isinstance(found, Stored) and not found.job.state.ended:
+            return place
+        result = _result(found)
+        if result is None:
+            failed.append(place)
+            if len(errors) < TOLD:
+                errors.append(ErrorDetail(_words(ids[place], found), f"/jobs/{place}"))
+        size += len(result or b"null")
+        if size <= jobs.limits.result:
+            results.append(result or b"null")
+    whole = b"[" + b",".join(results) + b"]" if size <= jobs.limits.result else None
+    return Gathered(whole, tuple(failed), tuple(errors))
+
+
+def _result(found: Stored | Missing) -> bytes | None:
+    if isinstance(found, Missing) or found.job.state is not State.DONE:
+        return None
+    return previous_results(found.job, found.job.steps[-1].stage + 1)
+
+
+def _words(job_id: str, found: Stored | Missing) -> str:
+    """What became of a member that has no result."""
+    if isinstance(found, Missing):
+        return f"job {job_id} was removed"
+    job = found.job
+    why = f": {job.error.title}" if job.error is not None else ""
+    return f"job {job_id} ({job.name}) was {job.state}{why}"

@@ -1,0 +1,112 @@
+"""A run of a group, as jobs: the run itself, whose first step gathers, and its members.
+
+The ids of the members follow from that of the run, so that whoever creates them, and how often,
+creates the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from raincheck.clock import new_id
+from raincheck.codec import merge
+from raincheck.errors import Fault, InvalidArguments, InvalidInput, TooLarge
+from raincheck.functions import Functions
+from raincheck.groups.definition import Group
+from raincheck.limits import Limits
+from raincheck.model import Gather, Job, Member, Step
+from raincheck.signature import escape
+
+_SEQUENCE = 4096
+_PART = re.compile(r"(^/args/[^/]*)/(?:args|kwargs)")
+
+
+def run_of(group: Group, data: bytes, args: Mapping[str, bytes], functions: Functions, limits: Limits) -> Job:
+    """The draft of a run. ``data`` (a JSON object) goes over that of every job and of the follow-up.
+
+    ``args`` gives jobs, by their names, other arguments for their first function: a JSON array by
+    position, an object by name. Raises `InvalidInput` with every fault, or `TooLarge`.
+    """
+    members = _given(group.members, args, functions) if args else group.members
+    if data != b"{}":
+        if group.size + len(data) * len(members) > limits.group:
+            raise TooLarge(
+                f"the jobs of a group are given at most {limits.group} bytes in all: send less data, or "
+                "where it is"
+            )
+        members = tuple(replace(member, data=merge(member.data, data)) for member in members)
+    gather = Step(f"group:{group.name}", 0, gather=Gather(len(members), group.on_failure, members))
+    return Job(
+        id=new_id(),
+        name=group.name,
+        steps=(gather, *(replace(step, stage=step.stage + 1) for step in group.then)),
+        data=merge(group.data, data),
+        priority=group.priority,
+        result_ttl=limits.result_ttl if group.result_ttl is None else group.result_ttl,
+        group=group.name,
+    )
+
+
+def _given(members: Sequence[Member], args: Mapping[str, bytes], functions: Functions) -> tuple[Member, ...]:
+    """The members with other arguments for the first functions of some."""
+    unknown = sorted(args.keys() - {member.name for member in members})
+    faults = [Fault("no job of the group has this name", f"/args/{escape(name)}") for name in unknown]
+    made = []
+    for member in members:
+        given = args.get(member.name)
+        made.append(member if given is None else _with_arguments(member, given.strip(), functions, faults))
+    if faults:
+        raise InvalidInput(*dict.fromkeys(faults))
+    return tuple(made)
+
+
+def _with_arguments(member: Member, given: bytes, functions: Functions, faults: list[Fault]) -> Member:
+    at = f"/args/{escape(member.name)}"
+    if given[:1] not in (b"[", b"{"):
+        faults.append(Fault("expected an array (arguments by position) or an object (by name)", at))
+        return member
+    named = given[:1] == b"{"
+    first, *others = member.steps
+    first = replace(first, args=b"[]" if named else given, kwargs=given if named else b"{}")
+    function = functions.get(first.function)
+    if function is not None:
+        try:
+            function.signature.check(first.args, first.kwargs, at)
+        except InvalidArguments as error:
+            faults += [fault._replace(pointer=_PART.sub(r"\1", fault.pointer)) for fault in error.faults]
+    return replace(member, steps=(first, *others))
+
+
+def member_ids(run_id: str, size: int) -> list[str]:
+    """The ids of a run's members, in order."""
+    return [member_id(run_id, index) for index in range(size)]
+
+
+def member_id(run_id: str, index: int) -> str:
+    """The id of one member: a UUIDv7 that sorts by its position, after the run's."""
+    ms, sequence = divmod(index, _SEQUENCE)
+    ms += int(run_id.replace("-", "")[:12], 16) + 1
+    digest = hashlib.blake2b(b"%b %d" % (run_id.encode(), index), digest_size=8).digest()
+    noise = int.from_bytes(digest) & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
+    value = f"{ms:012x}7{sequence:03x}{noise:016x}"
+    return f"{value[:8]}-{value[8:12]}-{value[12:16]}-{value[16:20]}-{value[20:]}"
+
+
+def members_of(run: Job) -> Iterator[Job]:
+    """The drafts of the members that a run is still to create."""
+    gather = run.steps[0].gather
+    for index, member in enumerate(gather.members if gather else ()):
+        yield Job(
+            id=member_id(run.id, index),
+            name=member.name,
+            steps=member.steps,
+            data=member.data,
+            priority=member.priority,
+            result_ttl=run.result_ttl,
+            group=run.group,
+            run_of=run.id,
+        )
