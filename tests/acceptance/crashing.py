@@ -1,10 +1,10 @@
-"""The app that test_crash runs in workers which are killed: every attempt leaves its lines in a ledger."""
+"""The app of test_crash and test_groups, run in workers that are killed: attempts leave lines in a ledger."""
 
 import asyncio
 import os
 import time
 
-from raincheck import App, Context, RetryOptions
+from raincheck import App, Context, GroupJob, RetryOptions
 
 app = App()
 
@@ -46,3 +46,23 @@ def in_a_thread(ctx: Context, part: int, number: int) -> int:
     note("begin", ctx, part)
     time.sleep(number % 7 / 50)
     return ended(ctx, part, number)
+
+
+MEMBERS = 40
+
+
+@app.function(retry=OPTIONS)
+async def member(ctx: Context, number: int) -> int:
+    note("begin", ctx, 0)
+    await asyncio.sleep(number % 7 / 100)
+    note("end", ctx, 0)
+    return number
+
+
+@app.function(retry=OPTIONS)
+async def follow_up(ctx: Context) -> int:
+    note("begin", ctx, 1)
+    return sum(ctx.previous)
+
+
+app.group("crash", [GroupJob(f"job {n}", [member.step(n)]) for n in range(MEMBERS)], then=[follow_up.step()])

@@ -7,9 +7,17 @@ import os
 import time
 from typing import Any
 
-from raincheck import App, Context, RetryOptions
+from raincheck import App, Context, GroupJob, RetryOptions, step
 
 app = App("sqlite:///never-used.db", title="for the commands")
+
+app.group(
+    "sums",
+    [GroupJob("small", [step("add", 1, 2)]), GroupJob("large", [step("add", 30), step("add", 40)])],
+    then=[step("gathered")],
+)
+app.group("sad", [GroupJob("good", [step("add", 1)]), GroupJob("bad", [step("team/fail")])])
+app.group("wrong", [GroupJob("lost", [step("add", "one")])])
 
 ESCAPES = "\x1b[31mred\x1b[0m \x9b2J \u202eleft"
 
@@ -18,6 +26,12 @@ ESCAPES = "\x1b[31mred\x1b[0m \x9b2J \u202eleft"
 async def add(*numbers: float) -> float:
     """The sum."""
     return sum(numbers)
+
+
+@app.function
+def gathered(ctx: Context) -> Any:
+    """What the jobs of a group gave."""
+    return {"sums": ctx.previous, "data": ctx.data}
 
 
 @app.function

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -88,3 +89,16 @@ def test_jobs_are_counted(run: Run) -> None:
     counted = json.loads(run("counts", "--json").out)
     assert counted["jobs"]["done"] >= 1
     assert counted["running"] == 0
+
+
+def test_a_file_is_checked_for_its_schedules_too(run: Run, tmp_path: Path) -> None:
+    """Each mistake with its line; what is right is counted."""
+    file = tmp_path / "raincheck.yaml"
+    file.write_text("schedules:\n  nightly:\n    cron: 0 3 * * *\n    functions: [add]\n")
+    assert run("check", str(file)) == (0, f"{file}: 0 group(s), 0 job(s), 1 schedule(s), nothing wrong\n", "")
+    file.write_text("schedules:\n  nightly:\n    cron: 0 25 * * *\n    functions: [add]\n")
+    ran = run("check", str(file))
+    assert (ran.code, ran.out) == (
+        2,
+        f"{file}:3: /schedules/nightly/cron: is no cron expression: Bad hour\n",
+    )

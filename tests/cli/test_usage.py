@@ -16,13 +16,15 @@ from raincheck.errors import NotFound, StoreUnavailable, TargetError
 from raincheck.version import VERSION
 
 COMMANDS = [
-    "call", "cancel", "demo", "functions", "install-completion", "jobs", "retry", "serve", "server", "status",
-    "submit", "version", "watch", "worker", "workers",
+    "call", "cancel", "check", "demo", "functions", "group", "groups", "install-completion", "jobs", "retry",
+    "serve", "server", "status", "submit", "version", "watch", "worker", "workers",
 ]  # fmt: skip
 CLIENTS = [
     ["call", "add"],
     ["cancel", "x"],
     ["functions"],
+    ["group", "nightly"],
+    ["groups"],
     ["jobs"],
     ["retry", "x"],
     ["status", "x"],
@@ -83,6 +85,7 @@ def test_version(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> No
         (["jobs", "--url", "http://"], "is no server's URL"),
         (["jobs", "--url", "http://[::1"], "is no server's URL"),
         (["serve", "nowhere.py"], "there is no file"),
+        (["group", "g", "--data", "[1]"], "--data takes a JSON object"),
     ],
 )
 def test_bad_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

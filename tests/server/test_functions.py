@@ -146,7 +146,7 @@ class TestLook:
         await app.directory.read()
         functions = (await client.get("/v1/function")).json()
         assert [function["name"] for function in functions] == [
-            *("/v1/test-1", "add", "anything", "far/away", "weather:of")
+            *("/v1/test-1", "add", "anything", "far/away", "total", "weather:of")
         ]
 
     async def test_one_tells_what_it_takes(self, client: httpx2.AsyncClient, hands: Hands, app: App) -> None:

@@ -95,4 +95,4 @@ def test_every_error_of_raincheck_has_an_answer(request_: Request) -> None:
     }
     known = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type)}
     answered = {type(error).__name__ for error, (status, _) in ANSWERS.items() if status != 500}
-    assert known - internal - answered <= {"Fault", "NamedTuple", "StoreError"}
+    assert known - internal - answered <= {"Fault", "FileFault", "NamedTuple", "StoreError"}

@@ -27,7 +27,7 @@ _EXIT_CODES = """
    0  done
    1  the job failed or was cancelled
    2  bad usage or bad input: a 4xx answer
-   3  no such job or function, or it is gone
+   3  no such job, function or group, or it is gone
    4  no server, or one that cannot do it now: a 5xx answer, or 429
    5  the wait was over before the job was
  130  Ctrl-C
@@ -44,16 +44,19 @@ _COMMANDS = {
     "demo": ("demo", _RUN, "Show raincheck at work: a server, two workers, a job."),
     "call": ("submit", _ASK, "Call a function, and print its result."),
     "submit": ("submit", _ASK, "Submit a job, and print its id."),
+    "group": ("groups", _ASK, "Trigger a group, and print the id of its run."),
     "cancel": ("jobs", _ASK, "Stop a job."),
     "retry": ("jobs", _ASK, "Let a failed or cancelled job go on where it ended."),
     "status": ("jobs", _LOOK, "Show a job as it is now."),
     "watch": ("jobs", _LOOK, "Follow a job live until it ends."),
     "jobs": ("lists", _LOOK, "List jobs, newest first."),
     "functions": ("lists", _LOOK, "List the functions that can be called."),
+    "groups": ("groups", _LOOK, "List the groups."),
     "workers": ("lists", _LOOK, "List the workers."),
     "counts": ("lists", _LOOK, "Count the jobs by state, and what waits by function."),
     "schedules": ("schedules", _LOOK, "List the schedules."),
     "schedule": ("schedules", _LOOK, "Show a schedule, or pause, resume, run or delete it."),
+    "check": ("groups", _MORE, "Check a configuration file, and print what is wrong with it."),
     "version": ("about", _MORE, "Print the version of raincheck and of what it stands on."),
     "install-completion": ("about", _MORE, "Let the shell complete commands and options."),
 }

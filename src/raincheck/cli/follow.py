@@ -48,7 +48,7 @@ def wait(api: Api, job_id: str, seconds: float) -> Reply:
         reply = _look(api, job_id, min(max(until - monotonic(), 0.0), LONGEST_WAIT))
         if reply.job.state.ended or monotonic() >= until:
             return reply
-        _pause()
+        pause()
 
 
 def looks(api: Api, job_id: str) -> Iterator[Reply]:
@@ -56,7 +56,7 @@ def looks(api: Api, job_id: str) -> Iterator[Reply]:
     reply, idle = api.job(job_id), 0
     yield reply
     while not reply.job.state.ended:
-        _pause()
+        pause()
         seen, reply = reply, _look(api, job_id, 0 if idle < _QUICK_LOOKS else _STILL)
         if reply.body == seen.body:
             idle += 1
@@ -82,7 +82,8 @@ def here_and_now() -> datetime:
     return to_datetime(now()).astimezone()
 
 
-def _pause(seconds: float = _PAUSE) -> None:
+def pause(seconds: float = _PAUSE) -> None:
+    """Do nothing between two looks."""
     Event().wait(seconds)
 
 
@@ -99,7 +100,7 @@ def _look(api: Api, job_id: str, seconds: float) -> Reply:
             if not warned:
                 warn(f"{error}; trying again for {_PATIENCE:g} s")
             warned = True
-        _pause(1.0)
+        pause(1.0)
 
 
 def _follow_live(replies: Iterator[Reply]) -> JobDocument:

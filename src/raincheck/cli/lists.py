@@ -24,6 +24,7 @@ def jobs(
     state: State | None = None,
     name: str | None = None,
     function: str | None = None,
+    group: str | None = None,
     limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
     cursor: str | None = None,
     connection: Connection = HERE,
@@ -38,28 +39,31 @@ def jobs(
         Only jobs of this name.
     function
         Only jobs with this function.
+    group
+        Only runs of this group, and their jobs.
     limit
         How many at most.
     cursor
         Go on where a listing ended, which printed this.
     """
-    asked = {"state": state, "name": name, "function": function, "limit": limit, "cursor": cursor}
+    which = {"state": state, "name": name, "function": function, "group": group}
+    asked = {**which, "limit": limit, "cursor": cursor}
     with Api(connection.url) as api:
         reply = api.get("/v1/job", {key: value for key, value in asked.items() if value is not None})
     if connection.json:
         print_json(reply.body)
         return Exit.OK
     page, now = reply.read(JobPage), here_and_now()
-    table = table_of("ID", "NAME", "STATE", "AGE", "FUNCTIONS")
+    rows = table("ID", "NAME", "STATE", "AGE", "FUNCTIONS")
     for job in page.jobs:
-        table.add_row(
+        rows.add_row(
             plain(job.id),
             cut(job.name, 40),
             Text(state_of(job), STYLES[job.state]),
             elapsed(job.created_at, now),
             cut(" ".join(step.name for step in steps_of(job)), 80),
         )
-    print_table(table, "no jobs")
+    print_table(rows, "no jobs")
     if page.cursor is not None:
         note(f"There are more: --cursor {page.cursor}")
     return Exit.OK
@@ -72,16 +76,16 @@ def functions(*, connection: Connection = HERE) -> int:
     if connection.json:
         print_json(reply.body)
         return Exit.OK
-    table = table_of("NAME", "ARGUMENTS", "WORKERS", "QUEUED", "ABOUT")
+    rows = table("NAME", "ARGUMENTS", "WORKERS", "QUEUED", "ABOUT")
     for summary in reply.read(list[FunctionSummary]):
-        table.add_row(
+        rows.add_row(
             plain(summary.name),
             cut(_signature(summary), 60),
             Text(str(len(summary.workers)), "" if summary.workers else "yellow"),
             str(summary.queued),
             cut(summary.doc.split("\n\n")[0], 100),
         )
-    print_table(table, "no functions")
+    print_table(rows, "no functions")
     return Exit.OK
 
 
@@ -93,9 +97,9 @@ def workers(*, connection: Connection = HERE) -> int:
         print_json(reply.body)
         return Exit.OK
     now = here_and_now()
-    table = table_of("ID", "STATE", "RUNNING", "SINCE", "SEEN", "VERSION", "FUNCTIONS")
+    rows = table("ID", "STATE", "RUNNING", "SINCE", "SEEN", "VERSION", "FUNCTIONS")
     for worker in reply.read(list[WorkerDocument]):
-        table.add_row(
+        rows.add_row(
             plain(worker.id),
             Text(plain(worker.state), "green" if worker.state == "active" else "yellow"),
             f"{worker.running} of {worker.concurrency}",
@@ -104,7 +108,7 @@ def workers(*, connection: Connection = HERE) -> int:
             plain(worker.version),
             cut(" ".join(worker.functions), 80),
         )
-    print_table(table, "no workers")
+    print_table(rows, "no workers")
     return Exit.OK
 
 
@@ -116,12 +120,12 @@ def counts(*, connection: Connection = HERE) -> int:
         print_json(reply.body)
         return Exit.OK
     counted = reply.read(CountDocument)
-    states = table_of("STATE", "JOBS")
+    states = table("STATE", "JOBS")
     for state, jobs in counted.jobs.items():
         states.add_row(Text(state, STYLES[state]), str(jobs))
     show(states)
     if counted.queued:
-        queued = table_of("FUNCTION", "QUEUED")
+        queued = table("FUNCTION", "QUEUED")
         for name, steps in counted.queued.items():
             queued.add_row(plain(name), str(steps))
         show(Text(), queued)
@@ -135,17 +139,17 @@ def _signature(summary: FunctionSummary) -> str:
     return " ".join(name if name in required else f"[{name}]" for name in properties)
 
 
-def table_of(*columns: str) -> Table:
-    """An empty table with these columns."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+def table(*columns: str) -> Table:
+    """A table to list things in."""
+    rows = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     for i, column in enumerate(columns):
-        table.add_column(column, no_wrap=i == 0)
-    return table
+        rows.add_column(column, no_wrap=i == 0)
+    return rows
 
 
-def print_table(table: Table, nothing: str) -> None:
+def print_table(rows: Table, nothing: str) -> None:
     """Print a table; if it is empty, say so beside stdout."""
-    if table.row_count:
-        show(table)
+    if rows.row_count:
+        show(rows)
     else:
         note(nothing)

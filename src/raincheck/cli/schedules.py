@@ -13,7 +13,7 @@ from rich.text import Text
 from raincheck.cli.api import Api, Reply
 from raincheck.cli.exits import Exit
 from raincheck.cli.follow import here_and_now
-from raincheck.cli.lists import print_table, table_of
+from raincheck.cli.lists import print_table, table
 from raincheck.cli.options import HERE, Connection
 from raincheck.cli.terminal import cut, note, out, plain, print_json, show
 from raincheck.cli.views import elapsed
@@ -30,10 +30,10 @@ def schedules(*, connection: Connection = HERE) -> int:
         print_json(reply.body)
         return Exit.OK
     now = here_and_now()
-    table = table_of("NAME", "WHEN", "NEXT", "IN", "LAST", "FUNCTIONS")
+    rows = table("NAME", "WHEN", "NEXT", "IN", "LAST", "FUNCTIONS")
     for schedule in reply.read(list[ScheduleDocument]):
         first = schedule.next[0] if schedule.next else None
-        table.add_row(
+        rows.add_row(
             plain(schedule.name),
             cut(when(schedule), 60),
             Text("paused", "yellow") if schedule.paused else _clock(first),
@@ -41,7 +41,7 @@ def schedules(*, connection: Connection = HERE) -> int:
             _clock(schedule.last_fired_at),
             _functions(schedule),
         )
-    print_table(table, "no schedules")
+    print_table(rows, "no schedules")
     return Exit.OK
 
 
@@ -80,13 +80,13 @@ def _show(reply: Reply) -> None:
     schedule, now = reply.read(ScheduleDocument), here_and_now()
     state = ("paused", "yellow") if schedule.paused else ("active", "green")
     head = Text.assemble((plain(schedule.name), "bold"), "  ", state, "  ", plain(when(schedule)))
-    table = Table.grid(padding=(0, 2))
+    rows = Table.grid(padding=(0, 2))
     last = f"{_clock(schedule.last_fired_at)}  job {schedule.last_job}" if schedule.last_job else "never"
-    table.add_row("  runs", _functions(schedule))
-    table.add_row("  last", plain(last))
+    rows.add_row("  runs", _functions(schedule))
+    rows.add_row("  last", plain(last))
     for i, firing in enumerate(schedule.next):
-        table.add_row("" if i else "  next", f"{_clock(firing)}  in {elapsed(now, firing)}")
-    show(Group(head, table))
+        rows.add_row("" if i else "  next", f"{_clock(firing)}  in {elapsed(now, firing)}")
+    show(Group(head, rows))
 
 
 def _functions(schedule: ScheduleDocument) -> str:

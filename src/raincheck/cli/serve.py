@@ -60,6 +60,8 @@ class Common:
 
     store: Annotated[str | None, Parameter(metavar="URL")] = None
     """The URL of the store, instead of the app's own."""
+    config: Annotated[str | None, Parameter(metavar="FILE")] = None
+    """The file that declares groups, instead of the app's own (RAINCHECK_CONFIG, else raincheck.yaml)."""
     log_level: Level = "info"
     """How much to log, on stderr."""
     child: Annotated[bool, Parameter(show=False)] = False
@@ -145,6 +147,7 @@ def worker(target: str, /, *, working: Working = Working(), common: Common = Com
 def _set_up(target: str, common: Common) -> App:
     set_up_logging(common.log_level)
     app = load(target)
+    app.config = common.config or app.config
     app.url = (first_line() if common.child else common.store) or app.url
     return app
 
@@ -189,6 +192,6 @@ def _worker(app: App, working: Working) -> Main:
 
 
 def _worker_command(target: str, working: Working, common: Common) -> list[str]:
-    options = {**asdict(working), "log-level": common.log_level}
+    options = {**asdict(working), "log-level": common.log_level, "config": common.config}
     command = [sys.executable, "-m", "raincheck", "worker", target, "--child"]
     return [*command, *(f"--{name}={value}" for name, value in options.items() if value is not None)]

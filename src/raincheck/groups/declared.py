@@ -52,8 +52,9 @@ class Groups:
         coded = {name: _coded(name, each, functions, limits) for name, each in self._coded.items()}
         filed = {each.name: each for each in in_file(document, functions, limits)} if document else {}
         for name in coded.keys() & filed.keys():
-            fault = Fault("is declared in code already, too", f"{SECTION}/{escape(name)}")
-            filed[name] = Declared(name, None, (_located(document, fault),))
+            filed[name] = Declared(name, None, (Fault("is declared in code, too", _at(name)),))
+        if document is not None:
+            filed = {name: _located(document, each) for name, each in filed.items()}
         self._declared = {**coded, **filed}
 
     def __iter__(self) -> Iterator[Declared]:
@@ -85,23 +86,30 @@ def _coded(name: str, definition: Definition, functions: Functions, limits: Limi
 
 
 def in_file(document: Document, functions: Functions, limits: Limits) -> Iterator[Declared]:
-    """The groups that a file declares. Raises `InvalidFile` if its section is no mapping."""
+    """The groups that a file declares; faults point into it.
+
+    Raises `InvalidFile` if its section is no mapping.
+    """
     section = document.data.get("groups") if isinstance(document.data, dict) else None
     if section is None:
         return
     if not isinstance(section, dict):
         raise InvalidFile(document.locate(Fault("expected a mapping of groups by name", SECTION)))
     for name, plain in section.items():
-        at = f"{SECTION}/{escape(name)}"
         try:
             yield Declared(name, checked(name, from_plain(plain), functions, limits))
         except InvalidInput as error:
+            at = _at(name)
             faults = (fault._replace(pointer=f"{at}{fault.pointer}") for fault in error.faults)
-            yield Declared(name, None, tuple(_located(document, fault) for fault in faults))
+            yield Declared(name, None, tuple(faults))
 
 
-def _located(document: Document | None, fault: Fault) -> Fault:
-    """A fault that says where in the file it is, too."""
-    if document is None:
-        return fault
-    return fault._replace(detail=f"{document.path}:{document.line(fault.pointer)}: {fault.detail}")
+def _at(name: str) -> str:
+    return f"{SECTION}/{escape(name)}"
+
+
+def _located(document: Document, declared: Declared) -> Declared:
+    """A group whose faults say where in the file they are, too."""
+    where = f"{document.path}:{{}}: {{}}".format
+    faults = (f._replace(detail=where(document.line(f.pointer), f.detail)) for f in declared.faults)
+    return declared._replace(faults=tuple(faults))

@@ -108,13 +108,8 @@ def from_code(
 
 def from_plain(plain: Any) -> Definition:
     """A group as a file says it. Raises `InvalidInput` with every fault found."""
-    try:
-        asked = msgspec.json.decode(to_json(plain), type=GroupRequest)
-    except NotJSON as error:
-        raise InvalidInput(Fault(str(error))) from None
-    except msgspec.ValidationError as error:
-        raise InvalidInput(fault_in(error)) from None
     faults: list[Fault] = []
+    asked = _decoded_group(plain, faults)
     jobs = []
     for i, raw in enumerate(asked.jobs):
         job = _decoded(raw, GroupJobRequest, f"/jobs/{i}", faults)
@@ -130,6 +125,20 @@ def from_plain(plain: Any) -> Definition:
     return Definition(
         jobs, steps_of(then or []), asked.on_failure, bytes(asked.data), asked.priority, asked.result_ttl
     )
+
+
+def _decoded_group(plain: Any, faults: list[Fault]) -> GroupRequest:
+    """The whole of a definition; what is wrong in it is noted and left out, as far as it can be."""
+    try:
+        return msgspec.json.decode(to_json(plain), type=GroupRequest)
+    except NotJSON as error:
+        raise InvalidInput(Fault(str(error))) from None
+    except msgspec.ValidationError as error:
+        faults.append(fault_in(error))
+    key = faults[-1].pointer.split("/")[1:2]
+    if not isinstance(plain, dict) or key in ([], ["jobs"]) or key[0] not in plain:
+        raise InvalidInput(*faults)
+    return _decoded_group({name: each for name, each in plain.items() if name != key[0]}, faults)
 
 
 def _decoded(raw: Raw, kind: Any, at: str, faults: list[Fault]) -> Any:

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Self
 
 from raincheck import lifecycle
-from raincheck.errors import IllegalTransition, StoreError
+from raincheck.errors import StoreError
 from raincheck.groups.members import cancel_members, first_open, gathered, open_members, size_of
 from raincheck.groups.run import member_ids
 from raincheck.jobs import Jobs
@@ -86,32 +86,35 @@ class Gatherer:
 
     async def _try(self, run_id: str, rang: bool) -> None:
         try:
-            await self.look(run_id, rang)
+            again = await self.look(run_id, rang)
         except StoreError as error:
             logger.debug("the run %s waits for the store: %s", run_id, error)
+            again = True
+        except Exception:  # its alarm brings somebody to look again
+            logger.exception("the run %s could not be looked after", run_id)
+            again = False
+        if again:
             self._loop.call_later(AGAIN, self._again, run_id, rang)
-        except IllegalTransition:  # another was quicker
-            pass
-        except Exception:
-            logger.exception("the run %s will be looked at again", run_id)
 
-    async def look(self, run_id: str, rang: bool = True) -> None:
-        """Do what a run needs now. Its members are created only if it ``rang``: else somebody just does."""
+    async def look(self, run_id: str, rang: bool = True) -> bool:
+        """Do what a run needs now; whether it is to be looked at again soon.
+
+        Its members are created only if it ``rang``: else somebody is just doing so.
+        """
         (found,) = await self._jobs.store.find([run_id])
         index = gathering(found.job) if isinstance(found, Stored) else None
         if index is None or not isinstance(found, Stored):
             self._ended.pop(run_id, None)
             self._cancelled.discard(run_id)
-            return
+            return False
         run = found.job
         if run.steps[index].state is State.DOING:
-            await self._gather(run)
-        elif run.steps[index].state is State.PENDING and rang:
-            await open_members(self._jobs, run)
-        elif run.steps[index].state is State.PENDING:
-            self._loop.call_later(AGAIN, self._again, run_id, False)
+            return await self._gather(run)
+        if run.steps[index].state is State.PENDING and rang:
+            return await open_members(self._jobs, run) is None
+        return run.steps[index].state is State.PENDING
 
-    async def _gather(self, run: Job) -> None:
+    async def _gather(self, run: Job) -> bool:
         if run.cancel_requested_at is not None and run.id not in self._cancelled:
             await cancel_members(self._jobs, run)
             self._cancelled.add(run.id)
@@ -121,9 +124,7 @@ class Gatherer:
             trigger = await gathered(self._jobs, ids)
             if not isinstance(trigger, int):
                 change = lifecycle.advance(run, trigger, self._jobs.store.now())
-                (outcome,) = await self._jobs.store.commit([change])
-                if outcome is not None:
-                    self._again(run.id, False)
-                return
+                return await self._jobs.store.commit([change]) != [None]
             ended = trigger
         self._ended[run.id] = ended
+        return False

@@ -1,0 +1,173 @@
+"""Commands about groups: group, groups, check."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import msgspec
+from cyclopts import Parameter
+from msgspec import Raw
+from rich.text import Text
+
+from raincheck import config
+from raincheck.cli.api import Api, Reply
+from raincheck.cli.exits import Exit, UsageError, code_of_job
+from raincheck.cli.follow import here_and_now, pause
+from raincheck.cli.lists import print_table, table
+from raincheck.cli.options import DEFAULT_URL, HERE, Connection
+from raincheck.cli.target import load
+from raincheck.cli.terminal import cut, json_text, note, out, plain, print_json, print_json_line
+from raincheck.cli.views import STYLES, blame
+from raincheck.clock import now
+from raincheck.errors import FileFault, InvalidFile
+from raincheck.functions import Functions
+from raincheck.groups.declared import Declared, in_file
+from raincheck.groups.documents import GroupSummary, RunDocument
+from raincheck.limits import Limits
+from raincheck.model import Schedule
+from raincheck.schedules.requests import in_file as schedules_in
+
+_STILL = 1.0
+"""Seconds that the server is asked to wait for the end of a run, between two looks."""
+
+
+def groups(*, connection: Connection = HERE) -> int:
+    """List the groups."""
+    with Api(connection.url) as api:
+        reply = api.get("/v1/group")
+    if connection.json:
+        print_json(reply.body)
+        return Exit.OK
+    rows = table("NAME", "JOBS", "THEN", "ON FAILURE", "WRONG")
+    for each in reply.read(list[GroupSummary]):
+        wrong = "" if each.error is None else f"{len(each.error.errors)}: {each.error.errors[0].detail}"
+        rows.add_row(
+            plain(each.name),
+            str(each.jobs),
+            cut(" ".join(each.then), 60),
+            each.on_failure or "",
+            Text(cut(wrong, 100), "red"),
+        )
+    print_table(rows, "no groups")
+    return Exit.OK
+
+
+def group(
+    name: str,
+    /,
+    *,
+    data: Annotated[str | None, Parameter(metavar="JSON")] = None,
+    args: Annotated[str | None, Parameter(metavar="JSON")] = None,
+    watch: Annotated[bool, Parameter(show_default=False)] = False,
+    connection: Connection = HERE,
+) -> int:
+    """Trigger a group, and print the id of its run.
+
+    Parameters
+    ----------
+    name
+        The group's name.
+    data
+        An object that goes over the data of every job, and of what follows them.
+    args
+        An object: by the names of jobs, other arguments for their first function.
+    watch
+        Follow the run until it ends.
+    """
+    given = {key: _object(key, text) for key, text in (("data", data), ("args", args)) if text is not None}
+    with Api(connection.url) as api:
+        reply = api.post(f"/v1/group/{quote(name, safe='')}", msgspec.json.encode(given))
+        run = reply.read(RunDocument)
+        if watch:
+            return _watch(api, run, connection)
+    if connection.json:
+        print_json(reply.body)
+        return Exit.OK
+    out.print(run.id, soft_wrap=True)
+    where = (
+        "" if connection.url == os.environ.get("RAINCHECK_URL", DEFAULT_URL) else f" --url {connection.url}"
+    )
+    note(f"{sum(run.counts.values())} jobs. To follow the run: raincheck watch {run.id}{where}")
+    return Exit.OK
+
+
+def check(file: Path, target: str | None = None, /) -> int:
+    """Check a configuration file, and print what is wrong with it.
+
+    Parameters
+    ----------
+    file
+        The file, raincheck.yaml.
+    target
+        The app that it is for, as module:app: arguments are then checked against its functions.
+    """
+    app = None if target is None else load(target)
+    known, limits = (app.functions, app.limits) if app else (Functions(), Limits())
+    found: list[Declared] = []
+    schedules: list[Schedule] = []
+    faults: list[FileFault] = []
+    try:
+        document = config.read(file)
+        found = list(in_file(document, known, limits))
+        faults = [document.locate(fault) for declared in found for fault in declared.faults]
+        schedules = schedules_in(document, now=now(), known=known, limits=limits)
+    except InvalidFile as error:
+        faults += error.faults
+    for fault in sorted(faults):
+        out.print(plain(str(fault)), soft_wrap=True)
+    if faults:
+        return Exit.USAGE
+    jobs = sum(len(declared.group.members) for declared in found if declared.group is not None)
+    what = f"{len(found)} group(s), {jobs} job(s)" + (f", {len(schedules)} schedule(s)" if schedules else "")
+    out.print(f"{plain(str(file))}: {what}, nothing wrong", soft_wrap=True)
+    return Exit.OK
+
+
+def _object(name: str, text: str) -> Raw:
+    try:
+        msgspec.json.decode(text, type=dict[str, Raw])
+    except (msgspec.DecodeError, UnicodeError):
+        raise UsageError(f"--{name} takes a JSON object, got {text[:100]!r}") from None
+    return Raw(text.encode())
+
+
+def _watch(api: Api, run: RunDocument, connection: Connection) -> int:
+    """Follow a run until it ends: a line whenever the counts are others."""
+    seen = ""
+    try:
+        for reply in _looks(api, run):
+            if connection.json:
+                print_json_line(reply.body)
+            run = reply.read(RunDocument)
+            line = ", ".join(f"{count} {state}" for state, count in sorted(run.counts.items()))
+            if line != seen and not connection.json:
+                out.print(Text.assemble((f"{here_and_now():%H:%M:%S}  ", "dim"), line), soft_wrap=True)
+            seen = line
+    except KeyboardInterrupt:
+        note(f"The run goes on. To follow it: raincheck watch {run.id}")
+        return Exit.INTERRUPTED
+    if not connection.json:
+        out.print(
+            Text.assemble(plain(run.group), " ", (str(run.state), STYLES[run.state]), (f"  {run.id}", "dim"))
+        )
+        if run.error is not None:
+            note(blame(run.error), "Error", "red")
+        elif run.result is not None:
+            out.print(json_text(msgspec.json.encode(run.result)), soft_wrap=True)
+    return code_of_job(run.state)
+
+
+def _looks(api: Api, run: RunDocument) -> Iterator[Reply]:
+    """The run now, and again until it has ended."""
+    path, wait = f"/v1/group/{quote(run.group, safe='')}/{run.id}", 0.0
+    while True:
+        reply = api.get(path, wait=wait)
+        yield reply
+        if reply.read(RunDocument).state.ended:
+            return
+        pause()
+        wait = _STILL

@@ -1,0 +1,128 @@
+"""Servers and workers are killed while groups run: every run has one follow-up, with all results."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from raincheck import App
+from raincheck.model import Job
+from raincheck.store.base import Filter
+from tests.acceptance import crashing
+from tests.acceptance.support import Command, running
+from tests.contract.leaks import assert_no_leaks, listed
+from tests.servers import server
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+
+RUNS = 30
+MEMBERS = crashing.MEMBERS
+KILLS = 15
+LEASE = 1
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where the database is; short enough for the names of sockets."""
+    with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@pytest.fixture(params=["sqlite", "valkey"])
+def url(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
+    """Where the store is."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{folder / 'db'}"
+    else:
+        with server(folder) as valkey:
+            yield f"{valkey.url}?shards=3"
+
+
+async def trigger(command: Command, chance: random.Random, number: int) -> str:
+    """A run of the group, triggered until it is acknowledged, whatever happens to the server; its id."""
+    await asyncio.sleep(chance.uniform(0.0, 8.0))
+    async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
+        while True:
+            try:
+                answer = await client.post(
+                    f"{await command.url()}/v1/group/crash",
+                    json={"data": {"number": number}},
+                    headers={"Idempotency-Key": f'"run-{number}"'},
+                )
+            except httpx2.TransportError:  # it was killed, perhaps after it had stored the run
+                await asyncio.sleep(0.01)
+                continue
+            if answer.status_code != 503:
+                assert answer.status_code in (200, 202), answer.text
+                return str(answer.json()["id"])
+
+
+async def kill_at_random(chance: random.Random, victims: list[Command]) -> None:
+    """Kill one after the other, and start each again."""
+    for _ in range(KILLS):
+        await asyncio.sleep(chance.uniform(0.1, 1.0))
+        victim = chance.choice(victims)
+        await victim.kill()
+        await victim.start()
+
+
+async def test_whatever_is_killed_every_run_has_one_follow_up(url: str, folder: Path) -> None:
+    """It is begun after all jobs of its run ended, and has their results in order."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")  # noqa: T201 - shown if it fails
+    chance = random.Random(seed)
+    target, ledger = f"{crashing.__file__}:app", folder / "ledger"
+    common = ("--store", url, "--log-level", "warning")
+    http = Command("server", target, "--port", "0", *common)
+    working = ("--lease", str(LEASE), "--concurrency", "10")
+    workers = [Command("worker", target, *common, *working, LEDGER=str(ledger)) for _ in range(2)]
+    async with running(http, *workers), App(url) as app:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(kill_at_random(chance, [*workers, http]))
+            runs = [tasks.create_task(trigger(http, chance, number)) for number in range(RUNS)]
+        ended = [(await app.jobs.wait(each.result(), 60)).job for each in runs]
+        for command in (http, *workers):
+            await command.stop()
+        found = [stored.job for stored in await listed(app.jobs.store, Filter(group="crash"))]
+        await assert_no_leaks(app.jobs.store)
+    for run in ended:
+        check(run)
+    assert Counter(job.run_of for job in found) == {None: RUNS} | {run.id: MEMBERS for run in ended}
+    assert {job.state for job in found} == {"done"}
+    check_ledger(ended, found, ledger.read_text("ascii").splitlines())
+
+
+def check(run: Job) -> None:
+    """It was gathered once, and its follow-up recorded once."""
+    assert run.state == "done", run
+    gather, then = run.steps
+    assert gather.result == b"[" + b",".join(b"%d" % n for n in range(MEMBERS)) + b"]"
+    assert then.result == b"%d" % sum(range(MEMBERS))
+    assert [event.kind for event in run.events if event.kind != "lost"] == [
+        "submitted", "opened", "gathered", "step-done", "done",
+    ]  # fmt: skip
+
+
+def check_ledger(runs: list[Job], found: list[Job], lines: list[str]) -> None:
+    """No follow-up began before the last job of its run had ended."""
+    ends: dict[str, int] = {}
+    begins: dict[str, int] = {}
+    for moment, line in enumerate(lines):
+        what, job_id, *_ = line.split()
+        if what == "end":
+            ends[job_id] = moment
+        else:
+            begins.setdefault(job_id, moment)
+    members: dict[Any, list[str]] = {}
+    for job in found:
+        members.setdefault(job.run_of, []).append(job.id)
+    for run in runs:
+        assert max(ends[job_id] for job_id in members[run.id]) < begins[run.id]
