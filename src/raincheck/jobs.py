@@ -21,6 +21,7 @@ from raincheck.errors import (
 )
 from raincheck.limits import Limits
 from raincheck.model import Job, Key, Stored
+from raincheck.stages import gathering
 from raincheck.store.base import Conflict, Duplicate, Filter, Missing, Page, Store, Watch
 from raincheck.triggers import Cancel, Retry, Trigger
 
@@ -107,7 +108,8 @@ class Jobs:
 
         def decision(stored: Stored) -> Trigger | None:
             job = stored.job
-            if job.state == "cancelled" or (job.cancel_requested_at is not None and stored.leases):
+            stopping = stored.leases or gathering(job) is not None
+            if job.state == "cancelled" or (job.cancel_requested_at is not None and stopping):
                 return None
             return Cancel(stored.leases)
 

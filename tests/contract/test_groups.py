@@ -22,7 +22,7 @@ from raincheck.model import Job, OnFailure, State, Stored
 from raincheck.store.base import Filter, Missing, Store
 from raincheck.triggers import Alarm, Opened
 from tests.contract.leaks import listed
-from tests.contract.steps import failed, finish, get, submission, submit, take, take_one, write
+from tests.contract.steps import failed, finish, get, stopped, submission, submit, take, take_one, write
 
 LIMITS = Limits()
 
@@ -264,6 +264,20 @@ class TestEnds:
         members = await store.find(member_ids(run.id, 4))
         assert {found.job.state for found in members if isinstance(found, Stored)} == {State.CANCELLED}
         assert await take(store, "f", "then") == []
+
+    async def test_a_run_can_be_cancelled_again(self, store: Store, jobs: Jobs) -> None:
+        """After a retry, by a process that cancelled it before and did not see its end."""
+        run, one, other = await begin(jobs, 2), Gatherer(jobs), Gatherer(jobs)
+        claim = await take_one(store)
+        await jobs.cancel(run.id)
+        assert await one.look(run.id) is False
+        stored = await get(store, claim.job.id)
+        assert await write(store, stopped(store, stored.job, claim.lease)) is None
+        assert (await settled(jobs, run, other)).state is State.CANCELLED
+        await jobs.retry(run.id)
+        assert (await settled(jobs, run, other)).state is State.DOING
+        await jobs.cancel(run.id)
+        assert (await settled(jobs, run, one)).state is State.CANCELLED
 
     async def test_results_over_the_limit_fail_the_run(self, store: Store) -> None:
         """With a problem that says so; a retry gathers again."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from raincheck import App, Context, GroupJob, InvalidInput, NotFound, Worker, step
-from raincheck.errors import InvalidFile
+from raincheck import App, Context, Gone, GroupJob, InvalidInput, NotFound, Worker, step
+from raincheck.errors import InvalidFile, RegisteredTooLate
+from raincheck.upkeep import Upkeep
 
 FILE = """\
 groups:
@@ -104,6 +106,32 @@ async def test_a_name_in_code_and_in_a_file_is_a_fault(functions: App, tmp_path:
     async with functions as app:
         with pytest.raises(InvalidInput, match=r"raincheck.yaml:2: is declared in code, too"):
             await app.trigger("coded")
+
+
+async def test_a_group_is_declared_before_the_app_starts(functions: App) -> None:
+    """As functions are."""
+    async with functions as app:
+        with pytest.raises(RegisteredTooLate):
+            app.group("late", [])
+
+
+async def test_results_wait_for_the_slowest_job(app: App) -> None:
+    """Jobs are kept long enough, however short the group's result_ttl is."""
+
+    @app.function
+    async def one() -> int:
+        return 1
+
+    app.group("short", [GroupJob("a", [one.step()]), GroupJob("b", [step("elsewhere")])], result_ttl=0.0)
+    async with app, Worker(app):
+        run = await app.trigger("short")
+        assert (await app.wait(run.jobs[0].id, timeout=10)).result == 1
+        assert await Upkeep(app).prune() == 0
+        await app.cancel(run.jobs[1].id)
+        with suppress(Gone):
+            ended = await app.wait(run.id, timeout=10)
+            assert ended.error is not None
+            assert ended.error.detail == "1 of 2 jobs failed, were cancelled or removed"
 
 
 async def test_a_key_gives_the_same_run(functions: App) -> None:

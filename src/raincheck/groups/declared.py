@@ -5,15 +5,18 @@ One that is not valid is kept with what is wrong with it, and stands in nobody's
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from raincheck.errors import Fault, InvalidFile, InvalidInput, NotFound, RegistrationError
+from raincheck.errors import Fault, InvalidFile, InvalidInput, NotFound, RegisteredTooLate, RegistrationError
 from raincheck.functions import Functions
 from raincheck.groups.definition import Definition, Group, checked, from_plain, is_group_name
 from raincheck.limits import Limits
 from raincheck.signature import escape
 from raincheck.yamlfile import Document
+
+logger = logging.getLogger("raincheck.groups")
 
 SECTION = "/groups"
 
@@ -35,14 +38,19 @@ class Groups:
 
     def __init__(self) -> None:
         self._coded: dict[str, Definition] = {}
-        self._declared: dict[str, Declared] = {}
+        self._declared: dict[str, Declared] | None = None
 
     def add(self, name: str, definition: Definition) -> None:
-        """Declare a group in code. Raises `RegistrationError` for a bad name, or one that is taken."""
+        """Declare a group in code.
+
+        Raises `RegistrationError` for a bad name or one that is taken, `RegisteredTooLate` after start.
+        """
         if not is_group_name(name):
             raise RegistrationError(
                 f"{name[:100]!r} cannot be a group's name: letters, digits and _ - . : @, the first no dot"
             )
+        if self._declared is not None:
+            raise RegisteredTooLate(f"the group {name!r} cannot be declared: the app has started")
         if name in self._coded:
             raise RegistrationError(f"there is a group named {name!r} already")
         self._coded[name] = definition
@@ -56,16 +64,17 @@ class Groups:
         if document is not None:
             filed = {name: _located(document, each) for name, each in filed.items()}
         self._declared = {**coded, **filed}
+        for each in self:
+            if each.group is None:
+                logger.warning("the group %r is not valid: %s", each.name, InvalidGroup(*each.faults))
 
     def __iter__(self) -> Iterator[Declared]:
-        return iter([self._declared[name] for name in sorted(self._declared)])
-
-    def __len__(self) -> int:
-        return len(self._declared)
+        declared = self._declared or {}
+        return iter([declared[name] for name in sorted(declared)])
 
     def find(self, name: str) -> Declared:
         """A group, valid or not. Raises `NotFound`."""
-        found = self._declared.get(name)
+        found = (self._declared or {}).get(name)
         if found is None:
             raise NotFound(f"no group is named {name[:100]!r}: GET /v1/group lists them")
         return found

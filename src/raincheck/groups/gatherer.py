@@ -27,8 +27,21 @@ logger = logging.getLogger("raincheck.groups")
 PAUSE = 0.02
 """Seconds between rounds, so that many ends are one look."""
 
+REMEMBERED = 10_000
+"""How many runs a process remembers its looks at; one that is forgotten is read from its start."""
+
 AGAIN = 0.2
 """Seconds until a look that could not be, for the store was away or members are still being created."""
+
+
+class _Seen:
+    """What a process knows of a run that goes on."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+        """How many of its members have ended for sure: all before the first that had not."""
+        self.cancelled: float | None = None
+        """Which request to cancel it was passed on to its members, by its time."""
 
 
 class Gatherer:
@@ -38,9 +51,7 @@ class Gatherer:
         self._jobs = jobs
         self._lock = Lock()
         self._due: dict[str, bool] = {}
-        self._ended: dict[str, int] = {}
-        """How many members of a run have ended for sure: all before the first that had not."""
-        self._cancelled: set[str] = set()
+        self._seen: dict[str, _Seen] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -104,8 +115,7 @@ class Gatherer:
         (found,) = await self._jobs.store.find([run_id])
         index = gathering(found.job) if isinstance(found, Stored) else None
         if index is None or not isinstance(found, Stored):
-            self._ended.pop(run_id, None)
-            self._cancelled.discard(run_id)
+            self._seen.pop(run_id, None)
             return False
         run = found.job
         if run.steps[index].state is State.DOING:
@@ -115,16 +125,20 @@ class Gatherer:
         return run.steps[index].state is State.PENDING
 
     async def _gather(self, run: Job) -> bool:
-        if run.cancel_requested_at is not None and run.id not in self._cancelled:
+        seen = self._seen.setdefault(run.id, _Seen())
+        if len(self._seen) > REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        if run.cancel_requested_at not in (None, seen.cancelled):
             await cancel_members(self._jobs, run)
-            self._cancelled.add(run.id)
+            seen.cancelled = run.cancel_requested_at
         ids = member_ids(run.id, size_of(run))
-        ended = await first_open(self._jobs, ids, self._ended.get(run.id, 0))
-        if ended == len(ids):
-            trigger = await gathered(self._jobs, ids)
-            if not isinstance(trigger, int):
-                change = lifecycle.advance(run, trigger, self._jobs.store.now())
-                return await self._jobs.store.commit([change]) != [None]
-            ended = trigger
-        self._ended[run.id] = ended
-        return False
+        seen.ended = await first_open(self._jobs, ids, seen.ended)
+        if seen.ended < len(ids):
+            return False
+        trigger = await gathered(self._jobs, ids)
+        if isinstance(trigger, int):
+            seen.ended = trigger
+            return False
+        self._seen.pop(run.id, None)
+        change = lifecycle.advance(run, trigger, self._jobs.store.now())
+        return await self._jobs.store.commit([change]) != [None]

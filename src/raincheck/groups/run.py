@@ -21,6 +21,9 @@ from raincheck.limits import Limits
 from raincheck.model import Gather, Job, Member, Step
 from raincheck.signature import escape
 
+KEPT = 86400.0
+"""Seconds for which members are kept at least: one removed before its run has gathered is a failure."""
+
 _SEQUENCE = 4096
 _PART = re.compile(r"(^/args/[^/]*)/(?:args|kwargs)")
 
@@ -39,7 +42,7 @@ def run_of(group: Group, data: bytes, args: Mapping[str, bytes], functions: Func
                 "where it is"
             )
         members = tuple(replace(member, data=merge(member.data, data)) for member in members)
-    gather = Step(f"group:{group.name}", 0, gather=Gather(len(members), group.on_failure, members))
+    gather = Step(step_name(group.name), 0, gather=Gather(len(members), group.on_failure, members))
     return Job(
         id=new_id(),
         name=group.name,
@@ -49,6 +52,11 @@ def run_of(group: Group, data: bytes, args: Mapping[str, bytes], functions: Func
         result_ttl=limits.result_ttl if group.result_ttl is None else group.result_ttl,
         group=group.name,
     )
+
+
+def step_name(group: str) -> str:
+    """What the gathering step of a run is called, where functions are named and listed."""
+    return f"group:{group}"
 
 
 def _given(members: Sequence[Member], args: Mapping[str, bytes], functions: Functions) -> tuple[Member, ...]:
@@ -106,7 +114,7 @@ def members_of(run: Job) -> Iterator[Job]:
             steps=member.steps,
             data=member.data,
             priority=member.priority,
-            result_ttl=run.result_ttl,
+            result_ttl=max(run.result_ttl, KEPT),
             group=run.group,
             run_of=run.id,
         )

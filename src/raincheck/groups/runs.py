@@ -21,8 +21,8 @@ from raincheck.groups.documents import (
     run_document,
     run_summary,
 )
-from raincheck.groups.members import found_members, open_members, size_of
-from raincheck.groups.run import member_ids, run_of
+from raincheck.groups.members import found_members, open_members
+from raincheck.groups.run import member_ids, run_of, step_name
 from raincheck.jobs import Jobs
 from raincheck.model import ErrorDetail, Job, Stored
 from raincheck.store.base import Filter, Missing
@@ -77,8 +77,8 @@ class Runs:
 
     async def recent(self, name: str) -> list[RunSummary]:
         """The latest runs of a group, newest first."""
-        page = await self._jobs.page(Filter(name=name, group=name), RECENT)
-        return [run_summary(stored) for stored in page.jobs if stored.job.run_of is None]
+        page = await self._jobs.page(Filter(function=step_name(name)), RECENT)
+        return [run_summary(stored) for stored in page.jobs if stored.job.group == name]
 
 
 def group_summary(declared: Declared) -> GroupSummary:
@@ -112,6 +112,3 @@ def group_document(declared: Declared, runs: list[RunSummary], decode: Decode = 
         error=problem_of([ErrorDetail(*fault) for fault in declared.faults]),
         runs=runs,
     )
-
-
-__all__ = ["Runs", "group_document", "group_summary", "size_of"]
