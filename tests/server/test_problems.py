@@ -88,6 +88,7 @@ def test_every_error_of_raincheck_has_an_answer(request_: Request) -> None:
             "RegisteredTooLate",
             "TargetError",
             "ConfigError",
+            "InvalidFile",
             "JobFailed",
             "JobCancelled",
         ),

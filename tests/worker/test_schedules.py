@@ -156,8 +156,8 @@ class TestFile:
         ("text", "line", "words"),
         [
             (FILE.replace("0 3", "0 99"), 4, "/schedules/nightly/cron: is no cron expression"),
-            (FILE.replace("Paris", "Pris"), 5, "/schedules/nightly/zone: Europe/Pris is not known"),
-            (FILE.replace("every", "evry"), 8, "/schedules/often/evry: "),
+            (FILE.replace("Paris", "Nowhere"), 5, "/schedules/nightly/zone: Europe/Nowhere is not known"),
+            (FILE.replace("every:", "each:"), 8, "/schedules/often/each: "),
             (FILE.replace("90", "a while"), 8, "/schedules/often/every: "),
             (FILE.replace("nightly", "every night"), 3, "/schedules/every night/name: "),
             ("schedules: [a]", 1, "/schedules: expected a mapping"),
