@@ -41,7 +41,7 @@ def old_file(path: Path) -> str:
 
 
 async def test_a_file_of_version_1_goes_on(tmp_path: Path) -> None:
-    """Its jobs are there and can be run, groups are listed with those that come, and schedules have a place."""
+    """Its jobs are there and can be run; groups and schedules have a place."""
     job_id = old_file(tmp_path / "jobs.db")
     store: Store = make_store(f"sqlite:///{tmp_path / 'jobs.db'}")
     await store.open()

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from raincheck.clock import monotonic
 from raincheck.errors import StoreFull, StoreUnavailable, StoreUnusable
-from raincheck.model import Key, State
+from raincheck.model import Key, Schedule, State
 from raincheck.store import Store, make_store
 from raincheck.store.valkey.checks import check
 from tests.contract.leaks import assert_no_leaks
@@ -145,6 +145,26 @@ class TestOutage:
         assert finished == [10] * 5
         assert (await on_own.counts()).states[State.DONE] == 50
         await assert_no_leaks(on_own)
+
+    async def test_a_schedule_written_without_an_answer_counts_as_written(
+        self, own: Server, on_own: Store
+    ) -> None:
+        """The connection is cut again and again while one is changed; its writer hears that it did."""
+
+        async def cut() -> None:
+            with own.client() as client:
+                for _ in range(30):
+                    await asyncio.to_thread(client.client_kill_filter, _type="normal", skipme=True)
+                    await asyncio.sleep(0.01)
+
+        cutting = asyncio.create_task(cut())
+        for turn in range(5):
+            schedule = Schedule("s", draft("f", id=""), id=str(turn))
+            while not cutting.done() or schedule.rev < 10:
+                assert await on_own.put_schedule(schedule)
+                schedule = replace(schedule, rev=schedule.rev + 1, next=float(schedule.rev))
+            assert await on_own.drop_schedule("s")
+        assert await on_own.schedules() == []
 
     async def test_a_server_without_memory_is_full(self, own: Server, on_own: Store) -> None:
         """It refuses new jobs, lets leased ones end, and goes on when there is room."""
