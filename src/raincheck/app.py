@@ -98,7 +98,7 @@ class App:
     @cached_property
     def scheduler(self) -> Scheduler:
         """The schedules in the store."""
-        return Scheduler(self.jobs.store)
+        return Scheduler(self.jobs.store, self.runs.draft)
 
     @overload
     def function(self, name: Callable[..., Any], /) -> Function: ...
@@ -168,8 +168,9 @@ class App:
     def schedule(
         self,
         name: str,
-        functions: Stages,
+        functions: Stages = (),
         *,
+        group: str | None = None,
         cron: str | None = None,
         zone: str | None = None,
         every: float | None = None,
@@ -182,14 +183,15 @@ class App:
     ) -> None:
         """Declare a schedule: servers and workers of the app put it when they start, if it is new or changed.
 
-        It submits a job of its name and these functions by a ``cron`` expression, in the IANA ``zone`` (UTC),
-        or ``every`` so many seconds. Each job may take ``expires_in`` seconds. A firing more than ``grace``
-        seconds late was missed; of those the ``latest`` is made up for, ``all``, or ``none``. Raises
-        `InvalidInput`.
+        It submits a job of its name and these functions, or triggers a ``group``, by a ``cron`` expression
+        in the IANA ``zone`` (UTC), or ``every`` so many seconds. Each job may take ``expires_in`` seconds. A
+        firing more than ``grace`` seconds late was missed; of those the ``latest`` is made up for, or
+        ``all``, or ``none``. Raises `InvalidInput`.
         """
         self.schedules.declare(
             name,
             functions,
+            group=group,
             cron=cron,
             zone=zone,
             every=every,
@@ -218,8 +220,8 @@ class App:
             try:
                 document = await asyncio.to_thread(self._read_config)
                 self.functions.close()
-                await asyncio.to_thread(self.schedules.read, document)
                 self.groups.check(document, self.functions, self.limits)
+                await asyncio.to_thread(self.schedules.read, document)
                 await self.jobs.store.open()
                 self._open = True
             finally:

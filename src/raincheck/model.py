@@ -291,7 +291,8 @@ class Schedule(Struct, frozen=True, array_like=True):
     ``job`` is what each firing submits, but for its id and dates. ``id`` tells it from others that had
     its name before, ``rev`` counts its changes, from 1. ``next`` is the first firing that was not dealt
     with yet (None: there is none), ``anchor`` what intervals are counted from. A firing at most ``grace``
-    seconds late is on time. ``declared`` is the fingerprint of its declaration in code or a file.
+    seconds late is on time. ``declared`` is the fingerprint of its declaration in code or a file. With
+    ``group`` each firing triggers that group, and ``job`` has no more than the data for it.
     """
 
     name: str
@@ -313,6 +314,7 @@ class Schedule(Struct, frozen=True, array_like=True):
     updated_at: float = 0.0
     source: str = "api"
     declared: bytes = b""
+    group: str | None = None
 
     @property
     def due(self) -> float | None:

@@ -51,6 +51,7 @@ class TestPut:
             "functions": [
                 {"name": "add", "args": [1, 2], "kwargs": {}, "retry_options": None, "timeout": None}
             ],
+            "group": None,
             "data": {"big": 10**20},
             "priority": 5,
             "expires_in": 60.0,
@@ -116,6 +117,12 @@ class TestPut:
             ({"functions": [{"name": "add", "args": ["one"]}]}, "/functions/0/args/0"),
             ({"functions": [{"name": "add", "args": {}}]}, "/functions/0/args"),
             ({"data": []}, "/data"),
+            ({"group": "total"}, "/group"),
+            ({"group": "total", "functions": [], "priority": 1}, "/priority"),
+            ({"group": "total", "functions": [], "result_ttl": 1}, "/result_ttl"),
+            ({"group": "total", "functions": [], "data": []}, "/data"),
+            ({"group": "nobody", "functions": []}, "/group"),
+            ({"group": "no/body", "functions": []}, "/group"),
             ({"priority": 5000}, "/priority"),
             ({"expires_in": 0}, "/expires_in"),
             ({"result_ttl": -1}, "/result_ttl"),

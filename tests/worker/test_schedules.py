@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from raincheck import App, InvalidInput, NotFound, Worker, step
+from raincheck import App, Context, InvalidInput, NotFound, Worker, step
 from raincheck.errors import InvalidFile, RegisteredTooLate, RegistrationError
 from raincheck.schedules.documents import ScheduleDocument
 from raincheck.upkeep import Upkeep
@@ -191,3 +192,59 @@ async def test_schedules_can_be_handled_in_python(app: App) -> None:
         with pytest.raises(InvalidInput):
             await app.schedules.put("often", [], every=3600)
         assert await app.schedules.find("often") == (await app.schedules.everything())[0]
+
+
+GROUP_FILE = """
+groups:
+  sums:
+    jobs:
+      - {name: one, functions: [{name: add, args: [1, 2]}]}
+      - {name: two, functions: [{name: add, args: [3, 4]}]}
+    then: [total]
+schedules:
+  hourly:
+    every: 3600
+    group: sums
+    data: {by: the hour}
+"""
+
+
+class TestGroups:
+    """A schedule that triggers a group."""
+
+    async def test_each_firing_is_a_run(self, tmp_path: Path) -> None:
+        """With an id of its own, its jobs, and what follows them."""
+        app = in_file(tmp_path, GROUP_FILE)
+
+        @app.function
+        async def add(a: int, b: int) -> int:
+            return a + b
+
+        @app.function
+        async def total(ctx: Context) -> list[object]:
+            return [ctx.data["by"], *ctx.previous]
+
+        async with app, Worker(app), asyncio.timeout(20):
+            while not await app.schedules.everything():
+                pass
+            schedule = (await app.jobs.store.schedules("hourly"))[0]
+            due = replace(schedule, rev=schedule.rev + 1, next=app.jobs.store.now() - 1.0)
+            assert await app.jobs.store.put_schedule(due)
+            while (hourly := await app.schedules.find("hourly")).last_job is None:
+                pass
+            run = await app.wait(hourly.last_job)
+            again = await app.wait((await app.schedules.run("hourly")).id)
+        assert (run.group, run.schedule, run.name) == ("sums", "hourly", "sums")
+        assert run.result == again.result == ["the hour", 3, 7]
+        assert run.scheduled_at == hourly.last_fired_at
+        assert (hourly.group, hourly.functions) == ("sums", [])
+
+    async def test_a_group_that_nobody_declares_is_a_mistake(self, tmp_path: Path) -> None:
+        """In the file with its line, in code by its name."""
+        with pytest.raises(InvalidFile, match=r"yaml:11: /schedules/hourly/group: no group is named 'some'"):
+            await in_file(tmp_path, GROUP_FILE.replace("group: sums", "group: some")).open()
+        app = App(f"sqlite:///{tmp_path / 'jobs.db'}", config=tmp_path / "empty.yaml")
+        (tmp_path / "empty.yaml").write_text("groups: {}")
+        app.schedule("hourly", group="some", every=3600)
+        with pytest.raises(RegistrationError, match="schedule hourly: no group is named 'some' here"):
+            await app.open()

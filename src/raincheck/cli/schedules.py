@@ -90,6 +90,9 @@ def _show(reply: Reply) -> None:
 
 
 def _functions(schedule: ScheduleDocument) -> str:
+    """What it runs."""
+    if schedule.group is not None:
+        return cut(f"group {schedule.group}", 80)
     entries = [entry if isinstance(entry, list) else [entry] for entry in schedule.functions]
     members: list[PlannedFunction] = [function for entry in entries for function in entry]
     return cut(" ".join(function.name for function in members), 80)

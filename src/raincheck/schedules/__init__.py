@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from raincheck.clock import now
 from raincheck.codec import encode_schedule, to_json
 from raincheck.documents import JobDocument
-from raincheck.errors import Fault, InvalidFile, RegisteredTooLate, RegistrationError
+from raincheck.errors import Fault, InvalidFile, InvalidInput, RegisteredTooLate, RegistrationError
 from raincheck.jobs import fingerprint
 from raincheck.model import CatchUp, Schedule, Stored
 from raincheck.schedules.definition import GRACE, define
@@ -50,7 +50,7 @@ class Schedules:
         """The schedules in the store."""
         return self._app.scheduler
 
-    def declare(self, name: str, functions: Stages, **options: Any) -> None:
+    def declare(self, name: str, functions: Stages = (), **options: Any) -> None:
         """Note a schedule that servers and workers put when they start.
 
         Raises `InvalidInput`, or `RegistrationError` if its name is taken or the app has started.
@@ -68,17 +68,23 @@ class Schedules:
         known, limits = self._app.functions, self._app.limits
         filed = [] if document is None else in_file(document, now=now(), known=known, limits=limits)
         self._filed = [_marked(each) for each in filed]
-        coded = {each.name for each in self._coded}
-        twice = [Fault("is declared in code already", pointer_to(e.name)) for e in filed if e.name in coded]
-        if twice and document is not None:
-            raise InvalidFile(*map(document.locate, twice))
+        coded = {each.name: each for each in self._coded}
+        for name, each in coded.items():
+            for fault in self._group_faults(each):
+                raise RegistrationError(f"schedule {name}: {fault.detail}")
+        faults = [Fault("is declared in code already", pointer_to(e.name)) for e in filed if e.name in coded]
+        for each in filed:
+            faults += [Fault(what, pointer_to(each.name) + at) for what, at in self._group_faults(each)]
+        if faults and document is not None:
+            raise InvalidFile(*map(document.locate, faults))
 
     async def put(
-        self, name: str, functions: Stages, *, paused: bool | None = None, **options: Any
+        self, name: str, functions: Stages = (), *, paused: bool | None = None, **options: Any
     ) -> ScheduleDocument:
         """Create or replace a schedule; the options are those of `App.schedule`. Raises `InvalidInput`."""
         await self._app.open()
         made = await asyncio.to_thread(partial(self._define, name, functions, **options))
+        self.check(made)
         schedule, _ = await self.scheduler.put(made, paused)
         return await self._document(schedule)
 
@@ -114,11 +120,23 @@ class Schedules:
         await self._app.open()
         await self.scheduler.delete(name)
 
+    def check(self, made: Schedule) -> None:
+        """Raise `InvalidInput` unless the group that it triggers is known here."""
+        faults = self._group_faults(made)
+        if faults:
+            raise InvalidInput(*faults)
+
+    def _group_faults(self, made: Schedule) -> list[Fault]:
+        if made.group is None or any(declared.name == made.group for declared in self._app.groups):
+            return []
+        return [Fault(f"no group is named {made.group!r} here", "/group")]
+
     def _define(
         self,
         name: str,
         functions: Stages,
         *,
+        group: str | None = None,
         cron: str | None = None,
         zone: str | None = None,
         every: float | None = None,
@@ -133,6 +151,7 @@ class Schedules:
         return define(
             name,
             functions,
+            group=group,
             cron=cron,
             zone=zone,
             every=every,

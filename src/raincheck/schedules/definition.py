@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from msgspec.structs import replace
 
 from raincheck.errors import Fault, InvalidInput
 from raincheck.functions import Functions
+from raincheck.groups.definition import is_group_name
 from raincheck.limits import Limits
-from raincheck.model import LONGEST, CatchUp, Schedule
+from raincheck.model import LONGEST, CatchUp, Job, Schedule
 from raincheck.schedules.timetable import Rhythm, faults_of
 from raincheck.submission import Stages, draft
 
@@ -26,8 +27,9 @@ _UNKNOWN = Functions()
 
 def define(
     name: str,
-    functions: Stages,
+    functions: Stages = (),
     *,
+    group: str | None = None,
     cron: str | None = None,
     zone: str | None = None,
     every: float | None = None,
@@ -44,17 +46,16 @@ def define(
 ) -> Schedule:
     """A schedule that may be put. Raises `InvalidInput` with every fault found.
 
-    Arguments are checked against the functions ``known`` here. The steps are kept without the options of
-    those functions: a job takes them as they are when it runs.
+    It submits ``functions``, or triggers a ``group``. Arguments are checked against the functions ``known``
+    here; the steps are kept without those functions' options: a job takes them as they are when it runs.
     """
     rhythm = Rhythm(cron, "UTC" if zone is None else zone, every)
     faults = [*_faults(name, cron, zone, expires_in, catch_up, grace), *faults_of(rhythm, now)]
-    template = partial(
+    whole = partial(
         draft, name, functions, data=data, now=now, priority=priority, result_ttl=result_ttl, limits=limits
     )
     try:
-        template(functions=known)
-        job = template(functions=_UNKNOWN)
+        job = _template(whole, known) if group is None else _only_data(whole, group)
     except InvalidInput as error:
         if not faults:
             raise
@@ -71,7 +72,26 @@ def define(
         grace=grace,
         expires_in=expires_in,
         source=source,
+        group=group,
     )
+
+
+def _template(whole: Callable[..., Job], known: Functions) -> Job:
+    """The job of each firing, checked with the functions known, and kept without their options."""
+    whole(functions=known)
+    return whole(functions=_UNKNOWN)
+
+
+def _only_data(whole: partial[Job], group: str) -> Job:
+    """The data that each run of a group is given; all else is the group's."""
+    name, functions, given = *whole.args, whole.keywords
+    faults = [Fault("a schedule has either functions or a group", "/group")] if functions else []
+    faults += [Fault("is the group's", f"/{key}") for key in ("priority", "result_ttl") if given[key]]
+    faults += [] if given["data"][:1] == b"{" else [Fault("expected an object", "/data")]
+    faults += [] if is_group_name(group) else [Fault("cannot be a group's name", "/group")]
+    if faults:
+        raise InvalidInput(*faults)
+    return Job("", name, (), data=given["data"])
 
 
 _ALLOWED = "letters, digits, _ . : @ -, the first neither a dot nor a dash"

@@ -37,6 +37,7 @@ class ScheduleDocument(Struct, frozen=True, kw_only=True):
     zone: str | None
     every: float | None
     functions: list[PlannedFunction | list[PlannedFunction]]
+    group: str | None
     data: Any
     priority: int
     expires_in: float | None
@@ -63,6 +64,7 @@ def schedule_document(
         zone=None if schedule.cron is None else schedule.zone,
         every=schedule.every,
         functions=_staged(job.steps, decode),
+        group=schedule.group,
         data=decode(job.data),
         priority=job.priority,
         expires_in=schedule.expires_in,
@@ -80,7 +82,7 @@ def schedule_document(
 
 
 def _staged(steps: tuple[Step, ...], decode: Decode) -> list[PlannedFunction | list[PlannedFunction]]:
-    stages: list[list[PlannedFunction]] = [[] for _ in range(steps[-1].stage + 1)]
+    stages: list[list[PlannedFunction]] = [[] for _ in range(steps[-1].stage + 1 if steps else 0)]
     for step in steps:
         stages[step.stage].append(_function(step, decode))
     return [stage[0] if len(stage) == 1 else stage for stage in stages]

@@ -27,10 +27,11 @@ class ScheduleRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """When a schedule fires, by ``cron`` in a ``zone`` or ``every`` so many seconds, and the job it makes.
 
     ``functions``, ``data``, ``priority`` and ``result_ttl`` are the job's, which must end in ``expires_in``
-    seconds.
+    seconds; or it triggers a ``group``, with ``data``.
     """
 
-    functions: Stages
+    functions: Stages = field(default_factory=list)
+    group: str | None = None
     cron: Annotated[str, Meta(max_length=CRON_LENGTH)] | None = None
     zone: Annotated[str, Meta(max_length=100)] | None = None
     every: Interval | None = None
@@ -101,6 +102,7 @@ def defined(name: str, asked: ScheduleRequest, **context: Any) -> Schedule:
     return define(
         name,
         steps_of(asked.functions),
+        group=asked.group,
         cron=asked.cron,
         zone=asked.zone,
         every=asked.every,

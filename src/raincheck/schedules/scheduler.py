@@ -29,11 +29,20 @@ MAX_TRIES = 50
 """How often a change is made anew; only many writers of one schedule ever need a second."""
 
 
-class Scheduler:
-    """The schedules in a store."""
+Runs = Callable[[str, bytes], Job]
+"""Makes the draft of a run of a group, by its name, with data. Raises `NotFound` or `InvalidInput`."""
 
-    def __init__(self, store: Store) -> None:
+
+def _no_groups(name: str, data: bytes) -> Job:
+    raise NotFound(f"there is no group {name[:100]!r}")
+
+
+class Scheduler:
+    """The schedules in a store; ``runs`` makes what those of groups submit."""
+
+    def __init__(self, store: Store, runs: Runs = _no_groups) -> None:
         self._store = store
+        self._runs = runs
         self._complained: set[str] = set()
 
     async def put(self, made: Schedule, paused: bool | None = None) -> tuple[Schedule, bool]:
@@ -83,7 +92,7 @@ class Scheduler:
     async def job_now(self, name: str) -> Job:
         """The draft of a job beside those of its firings, to be run now. Raises `NotFound`."""
         schedule = await self.find(name)
-        return _job(schedule, new_id(), None, self._store.now())
+        return _dated(schedule, self._template(schedule), new_id(), None, self._store.now())
 
     async def upcoming(self, *schedules: Schedule) -> list[list[float]]:
         """The next firings of each; none of those that are paused."""
@@ -95,30 +104,34 @@ class Scheduler:
         if not due:
             return 0
         plans = await asyncio.to_thread(self._plans, due, self._store.now())
-        moved = await asyncio.gather(
-            *(self._fire(schedule, plan) for schedule, plan in plans), return_exceptions=True
-        )
+        moved = await asyncio.gather(*(self._fire(*each) for each in plans), return_exceptions=True)
         for each in moved:
             if isinstance(each, BaseException):
                 raise each
         return sum(each is True for each in moved)
 
-    def _plans(self, due: list[Schedule], now: float) -> list[tuple[Schedule, Plan]]:
+    def _plans(self, due: list[Schedule], now: float) -> list[tuple[Schedule, Job, Plan]]:
         """What is to be done; a schedule that cannot be read here must not hold up the others."""
         plans = []
         for schedule in due:
             try:
-                plans.append((schedule, plan(schedule, now)))
-            except Exception as error:  # noqa: BLE001 - its zone may not be known on this machine
+                plans.append((schedule, self._template(schedule), plan(schedule, now)))
+            except Exception as error:  # noqa: BLE001 - its zone or its group may not be known here
                 if schedule.id not in self._complained:
                     self._complained.add(schedule.id)
                     logger.error("schedule %s cannot be fired here: %r", schedule.name, error)
         return plans
 
-    async def _fire(self, schedule: Schedule, plan: Plan) -> bool:
+    def _template(self, schedule: Schedule) -> Job:
+        """The job of each firing, but for its id and dates."""
+        if schedule.group is None:
+            return schedule.job
+        return replace(self._runs(schedule.group, schedule.job.data), schedule=schedule.name)
+
+    async def _fire(self, schedule: Schedule, template: Job, plan: Plan) -> bool:
         """Make the jobs first: a crash here has another make them again, which makes none twice."""
         now, last, last_job = self._store.now(), schedule.last, schedule.last_job
-        jobs = [_job(schedule, _id(schedule, at), at, now) for at in plan.firings]
+        jobs = [_dated(schedule, template, _id(schedule, at), at, now) for at in plan.firings]
         await self._store.commit([lifecycle.submit(job, now) for job in jobs])  # a conflict: it is there
         if jobs:
             last, last_job = plan.firings[-1], jobs[-1].id
@@ -185,9 +198,9 @@ def _id(schedule: Schedule, at: float) -> str:
     return derived_id(at, f"{schedule.id} {schedule.name}".encode())
 
 
-def _job(schedule: Schedule, job_id: str, at: float | None, now: float) -> Job:
+def _dated(schedule: Schedule, template: Job, job_id: str, at: float | None, now: float) -> Job:
     expires_at = None if schedule.expires_in is None else now + schedule.expires_in
-    return replace(schedule.job, id=job_id, scheduled_at=at, expires_at=expires_at)
+    return replace(template, id=job_id, scheduled_at=at, expires_at=expires_at)
 
 
 def _absent(name: str) -> NotFound:

@@ -39,6 +39,7 @@ async def put(request: Request) -> Answer:
     asked = asked_for(body)
     make = partial(defined, request.target, asked, now=now, known=app.functions, limits=app.limits)
     made = await asyncio.to_thread(make)  # files of zones are read
+    app.schedules.check(made)
     schedule, created = await scheduler.put(made, asked.paused)
     if not created:
         return await _answer(scheduler, schedule)
