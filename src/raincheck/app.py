@@ -27,7 +27,10 @@ from raincheck.groups.runs import Runs
 from raincheck.jobs import Jobs, fingerprint
 from raincheck.lifecycle import previous_results
 from raincheck.limits import Limits
-from raincheck.model import Job, OnFailure, RetryOptions, State, Step, Stored
+from raincheck.model import CatchUp, Job, OnFailure, RetryOptions, State, Step, Stored
+from raincheck.schedules import Schedules
+from raincheck.schedules.definition import GRACE
+from raincheck.schedules.scheduler import Scheduler
 from raincheck.store import make_store
 from raincheck.submission import Stages, draft
 from raincheck.yamlfile import Document
@@ -74,6 +77,7 @@ class App:
         self.auth = auth
         self.functions = Functions()
         self.groups = Groups()
+        self.schedules = Schedules(self)
         self.held_here: list[Callable[[], Iterable[int]]] = []
         """Tells the tokens of the leases that workers of this process look after."""
         self._lock = Lock()
@@ -94,6 +98,11 @@ class App:
     def runs(self) -> Runs:
         """The runs of its groups."""
         return Runs(self.jobs, self.groups, self.functions)
+
+    @cached_property
+    def scheduler(self) -> Scheduler:
+        """The schedules in the store."""
+        return Scheduler(self.jobs.store, self.runs.draft)
 
     @overload
     def function(self, name: Callable[..., Any], /) -> Function: ...
@@ -160,6 +169,44 @@ class App:
         """
         self.groups.add(name, from_code(jobs, then, on_failure, data, priority, result_ttl))
 
+    def schedule(
+        self,
+        name: str,
+        functions: Stages = (),
+        *,
+        group: str | None = None,
+        cron: str | None = None,
+        zone: str | None = None,
+        every: float | None = None,
+        data: Mapping[str, Any] | None = None,
+        priority: int = 0,
+        expires_in: float | None = None,
+        result_ttl: float | None = None,
+        catch_up: str = CatchUp.LATEST,
+        grace: float = GRACE,
+    ) -> None:
+        """Declare a schedule: servers and workers of the app put it when they start, if it is new or changed.
+
+        It submits a job of its name and these functions, or triggers a ``group``, by a ``cron`` expression
+        in the IANA ``zone`` (UTC), or ``every`` so many seconds. Each job may take ``expires_in`` seconds. A
+        firing more than ``grace`` seconds late was missed; of those the ``latest`` is made up for, or
+        ``all``, or ``none``. Raises `InvalidInput`.
+        """
+        self.schedules.declare(
+            name,
+            functions,
+            group=group,
+            cron=cron,
+            zone=zone,
+            every=every,
+            data=data,
+            priority=priority,
+            expires_in=expires_in,
+            result_ttl=result_ttl,
+            catch_up=catch_up,
+            grace=grace,
+        )
+
     @property
     def opened(self) -> bool:
         """Whether the store is open."""
@@ -178,6 +225,7 @@ class App:
                 document = await asyncio.to_thread(self._read_config)
                 self.functions.close()
                 self.groups.check(document, self.functions, self.limits)
+                await asyncio.to_thread(self.schedules.read, document)
                 await self.jobs.store.open()
                 self._open = True
             finally:
@@ -196,6 +244,7 @@ class App:
             self.__dict__.pop("jobs")
             self.__dict__.pop("directory", None)
             self.__dict__.pop("runs", None)
+            self.__dict__.pop("scheduler", None)
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import time
 from datetime import UTC, datetime
 from threading import Lock
 
-__all__ = ["chance", "from_datetime", "monotonic", "new_id", "now", "to_datetime"]
+__all__ = ["chance", "derived_id", "from_datetime", "monotonic", "new_id", "now", "to_datetime"]
 
 now = time.time
 monotonic = time.monotonic
@@ -43,17 +44,29 @@ class _Ids:
                 self._sequence = 0
             self._last_ms = ms
             sequence, noise = self._sequence, self._noise()
-        value = f"{ms:012x}7{sequence:03x}{noise:016x}"
-        return f"{value[:8]}-{value[8:12]}-{value[12:16]}-{value[16:20]}-{value[20:]}"
+        return _uuid7(ms, sequence, noise)
 
     def _noise(self) -> int:
         if not self._pool or self._pid != os.getpid():
             self._pool, self._pid = os.urandom(8 * _BLOCK), os.getpid()
         head, self._pool = self._pool[:8], self._pool[8:]
-        return int.from_bytes(head) & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
+        return int.from_bytes(head)
+
+
+def _uuid7(ms: int, sequence: int, noise: int) -> str:
+    noise = noise & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
+    value = f"{ms:012x}7{sequence:03x}{noise:016x}"
+    return f"{value[:8]}-{value[8:12]}-{value[12:16]}-{value[16:20]}-{value[20:]}"
 
 
 new_id = _Ids().new
+
+
+def derived_id(seconds: float, source: bytes) -> str:
+    """A UUIDv7 of a moment that everybody makes alike from the same ``source``; chance has no part in it."""
+    digest = hashlib.blake2b(b"%d\0%b" % (round(seconds * 1000), source), digest_size=10).digest()
+    sequence = int.from_bytes(digest[:2]) % (1 << _SEQUENCE_BITS)
+    return _uuid7(round(seconds * 1000), sequence, int.from_bytes(digest[2:]))
 
 
 def to_datetime(seconds: float) -> datetime:

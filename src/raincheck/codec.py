@@ -16,9 +16,20 @@ from typing import Any
 import msgspec
 
 from raincheck.errors import NotJSON
-from raincheck.model import Job
+from raincheck.model import Job, Schedule
 
-__all__ = ["MAX_DEPTH", "check_json", "decode_job", "encode_job", "from_json", "merge", "to_json", "too_deep"]
+__all__ = [
+    "MAX_DEPTH",
+    "check_json",
+    "decode_job",
+    "decode_schedule",
+    "encode_job",
+    "encode_schedule",
+    "from_json",
+    "merge",
+    "to_json",
+    "too_deep",
+]
 
 MAX_DEPTH = 64
 """How deep JSON may nest, in requests and in results."""
@@ -40,6 +51,12 @@ encode_job = _record_encoder.encode
 
 decode_job = _record_decoder.decode
 """A `Job` from its stored bytes."""
+
+encode_schedule = _record_encoder.encode
+"""A `Schedule` as its stored bytes."""
+
+decode_schedule = msgspec.msgpack.Decoder(Schedule).decode
+"""A `Schedule` from its stored bytes."""
 
 from_json = _json_decoder.decode
 """JSON bytes as plain Python values."""

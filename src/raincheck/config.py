@@ -11,7 +11,7 @@ from raincheck.yamlfile import Document, load
 
 DEFAULT_CONFIG = Path("raincheck.yaml")
 
-SECTIONS = ("groups",)
+SECTIONS = ("groups", "schedules")
 
 
 def find(config: str | os.PathLike[str] | None = None) -> Path | None:

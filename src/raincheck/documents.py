@@ -77,6 +77,7 @@ class JobDocument(Struct, frozen=True, kw_only=True):
     cancel_requested_at: Moment | None
     result_ttl: float
     group: str | None
+    schedule: str | None
 
 
 class EventDocument(Struct, frozen=True, kw_only=True):
@@ -134,6 +135,17 @@ class WorkerDocument(Struct, frozen=True, kw_only=True):
     seen_at: Moment
 
 
+class CountDocument(Struct, frozen=True, kw_only=True):
+    """How many ``jobs`` are in each state, each counted once, as it is shown.
+
+    ``queued`` are the steps that wait, by function, those due later too; ``running`` those being run.
+    """
+
+    jobs: dict[State, int]
+    queued: dict[str, int]
+    running: int
+
+
 encode = msgspec.json.Encoder().encode
 """A document as JSON bytes."""
 
@@ -167,6 +179,7 @@ def job_document(
         cancel_requested_at=_moment(job.cancel_requested_at),
         result_ttl=job.result_ttl,
         group=job.group,
+        schedule=job.schedule,
     )
 
 

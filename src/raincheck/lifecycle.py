@@ -73,9 +73,13 @@ MAX_EVENTS = 100
 
 
 def submit(draft: Job, now: float, key: Key | None = None) -> Change:
-    """A new job, with the places of its first stage. It is never run before ``scheduled_at``."""
+    """A new job, with the places of its first stage. It is never run before ``scheduled_at``.
+
+    One that a schedule makes keeps the moment it was made for, though that has passed.
+    """
     due = max(now, draft.scheduled_at or now)
-    job = replace(ready(draft, 0, due, now), rev=1, created_at=now, updated_at=now, scheduled_at=due)
+    at = due if draft.schedule is None else draft.scheduled_at or now
+    job = replace(ready(draft, 0, due, now), rev=1, created_at=now, updated_at=now, scheduled_at=at)
     job = _event(replace(job, state=resting(job), events=()), now, "submitted")
     return Change(job=job, put=places_of(job, 0), alarm=alarm_of(job), key=key)
 

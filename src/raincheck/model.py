@@ -163,7 +163,8 @@ class Job(Struct, frozen=True, array_like=True):
 
     ``state`` is what it is at rest; that it is being done shows in its leases. ``data`` is a
     JSON object. Times are seconds since the epoch by the store's clock. The run of a group and its
-    members have ``group``, its name; the members have ``run_of``, the id of the run.
+    members have ``group``, its name; the members have ``run_of``, the id of the run. ``schedule`` names
+    the schedule that made it.
     """
 
     id: str
@@ -185,6 +186,7 @@ class Job(Struct, frozen=True, array_like=True):
     events: tuple[Event, ...] = ()
     group: str | None = None
     run_of: str | None = None
+    schedule: str | None = None
 
 
 class Place(Struct, frozen=True, array_like=True):
@@ -270,6 +272,54 @@ class Attempt(Struct, frozen=True):
     worker: str
     started_at: float
     progress: bytes | None = None
+
+
+class CatchUp(StrEnum):
+    """What becomes of the firings of a schedule that were missed, because nothing ran or it was held up."""
+
+    LATEST = "latest"
+    """The newest of them fires, unless a later one is on time."""
+    ALL = "all"
+    """Each of them fires; of very many the newest."""
+    NONE = "none"
+    """None of them fires."""
+
+
+class Schedule(Struct, frozen=True, array_like=True):
+    """What submits a job again and again: by a cron expression in a zone, or every so many seconds.
+
+    ``job`` is what each firing submits, but for its id and dates. ``id`` tells it from others that had
+    its name before, ``rev`` counts its changes, from 1. ``next`` is the first firing that was not dealt
+    with yet (None: there is none), ``anchor`` what intervals are counted from. A firing at most ``grace``
+    seconds late is on time. ``declared`` is the fingerprint of its declaration in code or a file. With
+    ``group`` each firing triggers that group, and ``job`` has no more than the data for it.
+    """
+
+    name: str
+    job: Job
+    id: str = ""
+    rev: int = 1
+    cron: str | None = None
+    zone: str = "UTC"
+    every: float | None = None
+    anchor: float = 0.0
+    catch_up: CatchUp = CatchUp.LATEST
+    grace: float = 60.0
+    expires_in: float | None = None
+    paused: bool = False
+    next: float | None = None
+    last: float | None = None
+    last_job: str | None = None
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    source: str = "api"
+    declared: bytes = b""
+    group: str | None = None
+
+    @property
+    def due(self) -> float | None:
+        """When it is to be looked at; None: not as it is."""
+        return None if self.paused else self.next
 
 
 class FunctionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,4 +1,4 @@
-"""Looks after jobs that nobody else does: lost leases, due times and deadlines, groups, retention.
+"""Looks after what nobody else does: lost leases, due times, deadlines, groups, schedules, retention.
 
 Every worker and every server does this; each pass reads what has run out and decides with the
 lifecycle, and the store's guards see to it that what another has done meanwhile is not done again.
@@ -35,12 +35,18 @@ class Upkeep:
     def __init__(self, app: App) -> None:
         self._app = app
         self._store = app.jobs.store
+        self._declared = False
         self._tasks: list[asyncio.Task[None]] = []
         self._gatherer = Gatherer(app.jobs)
 
     async def __aenter__(self) -> Self:
         await self._gatherer.__aenter__()
-        duties = ((self.recover, EVERY), (self.wake, EVERY), (self.prune, PRUNE_EVERY))
+        duties = (
+            (self.recover, EVERY),
+            (self.wake, EVERY),
+            (self.fire, EVERY),
+            (self.prune, PRUNE_EVERY),
+        )
         self._tasks = [asyncio.create_task(self._repeat(duty, every)) for duty, every in duties]
         return self
 
@@ -75,6 +81,14 @@ class Upkeep:
         """Note due times and deadlines that have come; how many."""
         stored = await self._store.alarmed(BATCH)
         return await self._decide([(each.job, Alarm(each.leases)) for each in stored])
+
+    async def fire(self) -> int:
+        """Put the schedules that the app declares, once; then make the jobs of firings that have come."""
+        if not self._declared:
+            for schedule in self._app.schedules.declared:
+                await self._app.scheduler.declare(schedule)
+            self._declared = True
+        return await self._app.scheduler.fire(BATCH)
 
     async def prune(self) -> int:
         """Remove ended jobs that were kept long enough; how many."""

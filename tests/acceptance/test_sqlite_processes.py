@@ -249,7 +249,7 @@ class TestUnusableFiles:
         newer.execute("UPDATE meta SET version = 99")
         newer.close()
         assert self.refusal(path) == (
-            f"StoreUnusable {path} was written by a newer raincheck (format 99, this one knows 1): "
+            f"StoreUnusable {path} was written by a newer raincheck (format 99, this one knows 3): "
             "upgrade raincheck"
         )
 

@@ -47,6 +47,9 @@ async def assert_counted(store: Store, jobs: list[Stored]) -> None:
     assert counts.states == dict.fromkeys(State, 0) | Counter(stored.job.state for stored in jobs)
     assert counts.queued == Counter(function for stored in jobs for function in waiting(stored))
     assert counts.leased == sum(len(stored.leases) for stored in jobs)
+    assert counts.shown == dict.fromkeys(State, 0) | Counter(
+        lifecycle.state_of(stored.job, stored.leases) for stored in jobs
+    )
 
 
 def waiting(stored: Stored) -> list[str]:

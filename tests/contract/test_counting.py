@@ -8,6 +8,7 @@ from raincheck.model import FunctionInfo, RetryOptions, State, WorkerInfo
 from raincheck.store.base import Store
 from tests.contract.steps import (
     HOUR,
+    SOON,
     cancelled,
     done,
     failed,
@@ -128,6 +129,32 @@ class TestCounts:
         await store.release([held(claim)])
         counts = await store.counts()
         assert (counts.queued, counts.leased) == ({"f": 3}, 0)
+
+    async def test_jobs_count_by_the_state_that_they_are_shown_in(self, store: Store) -> None:
+        """A job of which several steps are being run is being done once."""
+        await submit_many(store, 2, ("f", "g"))
+        await submit_many(store, 2, "h")
+        await submit(store, "h", scheduled_at=later(store))
+        await take(store, "f", "g", limit=4)
+        await take_one(store, "h")
+        await done(store)
+        shown = {state: n for state, n in (await store.counts()).shown.items() if n}
+        assert shown == {"scheduled": 1, "pending": 1, "doing": 3, "done": 1}
+
+    async def test_a_job_being_done_counts_by_what_it_was(self, store: Store) -> None:
+        """It may have been retrying, or waited for its date: a claim writes nothing of that."""
+        again = RetryOptions(retry_limit=2, delay=0.0)
+        await submit(store, "f", scheduled_at=later(store, 0.05))
+        claims = await store.claim("w", ("f",), 1, HOUR, SOON)
+        counts = await store.counts()
+        assert (counts.doing, counts.shown[State.SCHEDULED], counts.shown[State.DOING]) == (
+            {"scheduled": 1},
+            0,
+            1,
+        )
+        assert await write(store, failed(store, claims[0], again)) is None
+        await take_one(store)
+        assert (await store.counts()).shown[State.DOING] == 1
 
     async def test_counts_survive_reopening(self, store: Store) -> None:
         """They are stored, not kept in memory."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from raincheck.errors import StoreUnavailable
+from raincheck.model import Schedule
 from raincheck.store import Store, make_store
 from raincheck.store.base import Held
 from tests.contract.steps import (
@@ -46,6 +47,10 @@ def calls(store: Store) -> list[Coroutine[Any, Any, object]]:
         store.unregister("unknown"),
         store.workers(),
         store.counts(),
+        store.put_schedule(Schedule("unknown", draft())),
+        store.drop_schedule("unknown"),
+        store.schedules(),
+        store.due_schedules(1),
     ]
 
 

@@ -41,7 +41,7 @@ def old_file(path: Path) -> str:
 
 
 async def test_a_file_of_version_1_goes_on(tmp_path: Path) -> None:
-    """Its jobs are there and can be run, and groups are listed with those that come."""
+    """Its jobs are there and can be run; groups and schedules have a place."""
     job_id = old_file(tmp_path / "jobs.db")
     store: Store = make_store(f"sqlite:///{tmp_path / 'jobs.db'}")
     await store.open()
@@ -52,6 +52,7 @@ async def test_a_file_of_version_1_goes_on(tmp_path: Path) -> None:
         new = submission(store, draft("f", group="g"))
         assert await write(store, new) is None
         assert [stored.job.id for stored in await listed(store, Filter(group="g"))] == [new.job.id]
+        assert await store.schedules() == []
     finally:
         await store.close()
     with apsw.Connection(str(tmp_path / "jobs.db")) as connection:

@@ -10,10 +10,11 @@ from threading import Thread
 
 import pytest
 import redis
+from msgspec.structs import replace
 
 from raincheck.clock import monotonic
 from raincheck.errors import StoreFull, StoreUnavailable
-from raincheck.model import Job, Key, State
+from raincheck.model import Job, Key, Schedule, State
 from raincheck.store import Store, make_store
 from raincheck.store.base import Duplicate
 from tests.contract.leaks import assert_no_leaks
@@ -201,6 +202,26 @@ class TestOutage:
 
         forgotten, _ = await asyncio.gather(forget(), cut())
         assert forgotten == [True] * 60
+
+    async def test_a_schedule_written_without_an_answer_counts_as_written(
+        self, own: Server, on_own: Store
+    ) -> None:
+        """The connection is cut again and again while one is changed; its writer hears that it did."""
+
+        async def cut() -> None:
+            with own.client() as client:
+                for _ in range(30):
+                    await asyncio.to_thread(client.client_kill_filter, _type="normal", skipme=True)
+                    await asyncio.sleep(0.01)
+
+        cutting = asyncio.create_task(cut())
+        for turn in range(5):
+            schedule = Schedule("s", draft("f", id=""), id=str(turn))
+            while not cutting.done() or schedule.rev < 10:
+                assert await on_own.put_schedule(schedule)
+                schedule = replace(schedule, rev=schedule.rev + 1, next=float(schedule.rev))
+            assert await on_own.drop_schedule("s")
+        assert await on_own.schedules() == []
 
 
 class TestRefusals:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,11 @@ from tests.server.conftest import make_app
 OPAQUE = ("cursor", "Prefer", "Idempotency-Key")
 """Parameters whose values only a server gives, or that have tests of their own."""
 
-DATED = "POST /v1/job"
-"""A date must lie ahead, and an integer be written as one: no schema can say so."""
+BEYOND_SCHEMAS = ("POST /v1/job", "PUT /v1/schedule/{name}")
+"""A date must lie ahead, an integer be written as one, a cron expression be one: no schema can say so."""
+
+PARTS = 3
+"""All operations in one test would take too long on a slow machine."""
 
 REFUSED = ["400", "401", "404", "405", "413", "415", "422", "429"]
 """What an improper request is answered with."""
@@ -46,8 +50,8 @@ fuzz = settings(
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("mode", list(GenerationMode))
-@pytest.mark.timeout(120)
-def test_no_request_ends_badly(tmp_path: Path, mode: GenerationMode) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_no_request_ends_badly(tmp_path: Path, mode: GenerationMode, part: int) -> None:
     """Every operation, with proper requests and with improper ones, and without a token too."""
     app = make_app(tmp_path, Limits(wait=0.0, steps=20))
     app.auth = Auth(secret=SECRET)
@@ -66,13 +70,14 @@ def test_no_request_ends_badly(tmp_path: Path, mode: GenerationMode) -> None:
         nonlocal tried
         case: Case[Any] = data.draw(operation.as_strategy(generation_mode=mode))
         tried += 1
-        excluded: list[Any] = [positive_data_acceptance] if operation.label == DATED else []
+        beyond = operation.label in BEYOND_SCHEMAS
+        excluded: list[Any] = [positive_data_acceptance] if beyond else []
         case.call_and_validate(excluded_checks=excluded, headers=headers)
 
-    for result in schema.get_all_operations():
+    for result in islice(schema.get_all_operations(), part, None, PARTS):
         with suppress(Unsatisfiable):  # of a request that takes nothing, nothing can be wrong
             check(result.ok())  # type: ignore[union-attr]
-    assert tried > 200
+    assert tried > 100
 
 
 def without_opaque(value: Any) -> Any:

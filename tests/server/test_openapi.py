@@ -161,8 +161,12 @@ class TestTruth:
         await hands.fail("add")
         done = (await client.post("/v1/function/add", json=[])).json()["id"]
         await hands.succeed("add", result=3)
+        schedule = {"cron": "0 3 * * *", "functions": job["functions"]}
+        await client.put("/v1/schedule/nightly", json=schedule)
         for path, schema in {
             "/v1/job": "JobPage",
+            "/v1/count": "Counts",
+            "/v1/schedule/nightly": "Schedule",
             f"/v1/job/{failed}": "Job",
             f"/v1/job/{done}": "Job",
             "/v1/function/add": "FunctionSummary",
@@ -173,6 +177,7 @@ class TestTruth:
             f"/v1/job/{failed}/events": "Event",
             "/v1/worker": "Worker",
             "/v1/function": "FunctionSummary",
+            "/v1/schedule": "Schedule",
         }.items():
             answer = (await client.get(path)).json()
             assert answer

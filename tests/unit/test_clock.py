@@ -84,3 +84,13 @@ def test_a_moment_is_the_same_in_every_zone(zone: timezone) -> None:
 def test_a_naive_moment_is_utc() -> None:
     """Never the zone of the machine."""
     assert clock.from_datetime(datetime(1970, 1, 1, 1)) == 3600.0  # noqa: DTZ001 - that is the point
+
+
+def test_a_derived_id_is_the_same_for_everybody() -> None:
+    """And another for another moment, or another source; it begins with its time."""
+    made = {
+        clock.derived_id(at, source) for at in (1.0, 1.001, 2.0) for source in (b"a", b"b") for _ in range(2)
+    }
+    assert len(made) == 6
+    one = UUID(clock.derived_id(1.001, b"a"))
+    assert (one.version, one.variant, one.int >> 80) == (7, RFC_4122, 1001)

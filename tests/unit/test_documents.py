@@ -84,6 +84,7 @@ class TestJobs:
             "cancel_requested_at": None,
             "result_ttl": 60.0,
             "group": None,
+            "schedule": None,
         }
 
     def test_a_chain_that_is_done(self) -> None:

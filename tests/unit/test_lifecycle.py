@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from raincheck import lifecycle
 from raincheck.model import Key, RetryOptions, State
@@ -31,6 +32,11 @@ class TestSubmit:
         assert (world.state, world.states) == (State.SCHEDULED, ["scheduled", "scheduled"])
         assert [place.due for place in world.queue.values()] == [NOW + 60, NOW + 60]
         assert world.change.alarm == NOW + 60
+
+    def test_a_job_of_a_schedule_keeps_its_moment(self) -> None:
+        """It is ready at once, and shows which firing it is."""
+        world = World(replace(draft(["a"], scheduled_at=NOW - 60), schedule="nightly"))
+        assert (world.state, world.queue[0].due, world.job.scheduled_at) == (State.PENDING, NOW, NOW - 60)
 
     def test_a_date_in_the_past_is_now(self) -> None:
         """A job cannot be late already."""

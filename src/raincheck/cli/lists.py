@@ -1,4 +1,4 @@
-"""Commands that list: jobs, functions, workers."""
+"""Commands that list: jobs, functions, workers, counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raincheck.cli.follow import here_and_now
 from raincheck.cli.options import HERE, Connection
 from raincheck.cli.terminal import cut, new_table, note, plain, print_json, show
 from raincheck.cli.views import STYLES, elapsed, state_of, steps_of
-from raincheck.documents import FunctionSummary, JobPage, WorkerDocument
+from raincheck.documents import CountDocument, FunctionSummary, JobPage, WorkerDocument
 from raincheck.model import State
 
 
@@ -110,6 +110,26 @@ def workers(*, connection: Connection = HERE) -> int:
             cut(" ".join(worker.functions), 80),
         )
     print_table(rows, "no workers")
+    return Exit.OK
+
+
+def counts(*, connection: Connection = HERE) -> int:
+    """Count the jobs by state, and what waits by function."""
+    with connection.client() as client:
+        reply = client.request("GET", "/v1/count")
+    if connection.json:
+        print_json(reply.body)
+        return Exit.OK
+    counted = reply.read(CountDocument)
+    states = new_table("STATE", "JOBS")
+    for state, jobs in counted.jobs.items():
+        states.add_row(Text(state, STYLES[state]), str(jobs))
+    show(states)
+    if counted.queued:
+        queued = new_table("FUNCTION", "QUEUED")
+        for name, steps in counted.queued.items():
+            queued.add_row(plain(name), str(steps))
+        show(Text(), queued)
     return Exit.OK
 
 

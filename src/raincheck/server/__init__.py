@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 from starlette.routing import Route, Router
 
 from raincheck.auth import Auth
-from raincheck.server import docs, functions, groups, health, jobs, openapi, tokens, workers
+from raincheck.server import (
+    counts,
+    docs,
+    functions,
+    groups,
+    health,
+    jobs,
+    openapi,
+    schedules,
+    tokens,
+    workers,
+)
 from raincheck.server.exchange import Answer, ClientGone, Request, path_of
 from raincheck.server.guard import PUBLIC, READ, WRITE, Guarded, check_routes
 from raincheck.server.origin import check_origin
@@ -38,6 +49,16 @@ ROUTES: dict[str, dict[str, Guarded]] = {
     "/v1/group/{name}/{id}": {"GET": (READ, groups.run)},
     "/v1/group/{name}/{id}/cancel": {"POST": (WRITE, groups.cancel)},
     "/v1/worker": {"GET": (READ, workers.everybody)},
+    "/v1/count": {"GET": (READ, counts.everything)},
+    "/v1/schedule": {"GET": (READ, schedules.everything)},
+    "/v1/schedule/{name}": {
+        "GET": (READ, schedules.find),
+        "PUT": (WRITE, schedules.put),
+        "DELETE": (WRITE, schedules.delete),
+    },
+    "/v1/schedule/{name}/pause": {"POST": (WRITE, schedules.pause)},
+    "/v1/schedule/{name}/resume": {"POST": (WRITE, schedules.resume)},
+    "/v1/schedule/{name}/run": {"POST": (WRITE, schedules.run)},
     "/v1/token": {"POST": (PUBLIC, tokens.create)},
     "/openapi.json": {"GET": (READ, openapi.describe)},  # it names all functions and their arguments
     "/docs": {"GET": (PUBLIC, docs.page)},

@@ -22,6 +22,7 @@ from raincheck.server.operations import (
     operation,
     ref,
 )
+from raincheck.server.schedule_operations import SCHEDULES
 from raincheck.version import VERSION
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class OpenAPI:
 def document(app: App, root: str, infos: dict[str, FunctionInfo], guarded: Routes | None = None) -> Schema:
     """The document of an app with these functions; ``guarded``, if callers have to sign in."""
     shared = components(app.limits)
-    paths = dict(PATHS)
+    paths = PATHS | SCHEDULES
     slugs: set[str] = set()
     for name in sorted(infos):
         slug = _slug(name, slugs)

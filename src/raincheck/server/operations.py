@@ -10,6 +10,7 @@ import msgspec
 from raincheck.auth import Token
 from raincheck.documents import (
     CallDocument,
+    CountDocument,
     EventDocument,
     FunctionDocument,
     FunctionSummary,
@@ -22,6 +23,8 @@ from raincheck.groups.definition import GROUP_NAME
 from raincheck.groups.documents import GroupDocument, GroupSummary, RunDocument
 from raincheck.limits import Limits
 from raincheck.model import Problem
+from raincheck.schedules.documents import PlannedFunction, ScheduleDocument
+from raincheck.schedules.requests import ScheduleRequest
 from raincheck.server.bodies import JobRequest, TokenRequest
 from raincheck.server.groups import TriggerRequest
 from raincheck.server.queries import BARE, KEY_LENGTH, QUOTED, Listing
@@ -31,15 +34,20 @@ Schema = dict[str, Any]
 SCHEMAS = "#/components/schemas/"
 SHOWN = (
     CallDocument,
+    CountDocument,
     EventDocument,
+    FunctionDocument,
     FunctionSummary,
     GroupDocument,
     GroupSummary,
     JobDocument,
     JobPage,
     JobRequest,
+    PlannedFunction,
     Problem,
     RunDocument,
+    ScheduleDocument,
+    ScheduleRequest,
     Token,
     TokenRequest,
     TriggerRequest,
@@ -47,6 +55,7 @@ SHOWN = (
 )
 NAMES = {
     "CallDocument": "Call",
+    "CountDocument": "Counts",
     "EventDocument": "Event",
     "FunctionDocument": "Function",
     "GroupDocument": "Group",
@@ -54,6 +63,7 @@ NAMES = {
     "JobDocument": "Job",
     "MemberDocument": "Member",
     "RunDocument": "Run",
+    "ScheduleDocument": "Schedule",
     "WorkerDocument": "Worker",
 }
 """What a record is called outside, where that is not its class's name."""
@@ -143,11 +153,13 @@ def json_content(schema: Schema, *, required: bool = True) -> Schema:
     return {"required": required, "content": {"application/json": {"schema": schema}}}
 
 
-def _listed(schema: str) -> Schema:
+def listed(schema: str) -> Schema:
+    """A list of what a component describes."""
     return {"type": "array", "items": ref("schemas", schema)}
 
 
-def _in_path(name: str, schema: Schema) -> tuple[Schema, ...]:
+def in_path(name: str, schema: Schema) -> tuple[Schema, ...]:
+    """The parameter that a path holds."""
     return ({"name": name, "in": "path", "required": True, "schema": schema},)
 
 
@@ -170,14 +182,15 @@ TAGS = [
     {"name": "functions", "description": "What can be called. A name that begins with a slash keeps it."},
     {"name": "jobs", "description": "What was asked for, and what became of it."},
     {"name": "groups", "description": "Jobs that are triggered together, and what follows them."},
+    {"name": "schedules", "description": "What is to be done again and again."},
     {"name": "workers", "description": "Who runs the functions."},
     {"name": "sign-in", "description": "A token for a name and a password."},
     {"name": "health", "description": "Whether the server is of use."},
 ]
 
-ID = _in_path("id", {"type": "string", "format": "uuid"})
-NAME = _in_path("name", {"type": "string"})
-GROUP = _in_path("name", {"type": "string", "maxLength": NAME_LIMIT, "pattern": f"^{GROUP_NAME.pattern}$"})
+ID = in_path("id", {"type": "string", "format": "uuid"})
+NAME = in_path("name", {"type": "string"})
+GROUP = in_path("name", {"type": "string", "maxLength": NAME_LIMIT, "pattern": f"^{GROUP_NAME.pattern}$"})
 RUN_OF_GROUP = (*GROUP, *ID)
 PREFER, KEY = ref("parameters", "Prefer"), ref("parameters", "Idempotency-Key")
 CALLING = (PREFER, KEY)
@@ -240,7 +253,7 @@ PATHS: dict[str, Schema] = {
             "list_events",
             "jobs",
             "See what happened to a job",
-            {200: answer("Its latest events, oldest first.", _listed("Event"))},
+            {200: answer("Its latest events, oldest first.", listed("Event"))},
             *(404, 410),
             parameters=ID,
         ),
@@ -250,7 +263,7 @@ PATHS: dict[str, Schema] = {
             "list_functions",
             "functions",
             "List what can be called",
-            {200: answer("All functions known.", _listed("FunctionSummary"))},
+            {200: answer("All functions known.", listed("FunctionSummary"))},
         ),
     },
     "/v1/function/{name}": {
@@ -277,7 +290,7 @@ PATHS: dict[str, Schema] = {
     },
     "/v1/group": {
         "get": operation(
-            "list_groups", "groups", "List the groups", {200: answer("All groups.", _listed("GroupSummary"))}
+            "list_groups", "groups", "List the groups", {200: answer("All groups.", listed("GroupSummary"))}
         ),
     },
     "/v1/group/{name}": {
@@ -324,7 +337,15 @@ PATHS: dict[str, Schema] = {
             "list_workers",
             "workers",
             "See who is there",
-            {200: answer("All workers known.", _listed("Worker"))},
+            {200: answer("All workers known.", listed("Worker"))},
+        ),
+    },
+    "/v1/count": {
+        "get": operation(
+            "count",
+            "jobs",
+            "Count jobs by state, and what waits by function",
+            {200: answer("How many of everything.", ref("schemas", "Counts"))},
         ),
     },
     "/v1/token": {
@@ -358,9 +379,12 @@ PATHS: dict[str, Schema] = {
 
 def components(limits: Limits) -> dict[str, Schema]:
     """The components that all operations share."""
-    _, found = msgspec.json.schema_components([*SHOWN, FunctionDocument], ref_template=f"{SCHEMAS}{{name}}")
+    _, found = msgspec.json.schema_components(
+        [*SHOWN, FunctionDocument, PlannedFunction], ref_template=f"{SCHEMAS}{{name}}"
+    )
     found["JobRequest"]["properties"]["name"]["maxLength"] = limits.name
-    found["JobRequest"]["properties"]["functions"]["maxItems"] = limits.steps
+    for request in ("JobRequest", "ScheduleRequest"):
+        found[request]["properties"]["functions"]["maxItems"] = limits.steps
     problem = ref("schemas", "Problem")
     responses = {
         f"Problem{status}": answer(words, problem, media="application/problem+json")

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol, Self
 
 from msgspec import Struct
 
-from raincheck.model import Change, Claim, Job, State, Stored, WorkerInfo
+from raincheck.model import Change, Claim, Job, Schedule, State, Stored, WorkerInfo
 
 
 class Conflict(Struct, frozen=True):
@@ -71,11 +71,21 @@ class Page(Struct, frozen=True):
 
 
 class Counts(Struct, frozen=True):
-    """Jobs by state at rest, ready and future places by function, and leases in force."""
+    """Jobs by state at rest, ready and future places by function, and leases in force.
+
+    ``doing`` are the jobs with at least one lease, each once, by their state at rest.
+    """
 
     states: dict[State, int]
     queued: dict[str, int]
     leased: int
+    doing: dict[State, int] = {}
+
+    @property
+    def shown(self) -> dict[State, int]:
+        """Jobs by the state that they are shown in."""
+        shown = {state: self.states.get(state, 0) - self.doing.get(state, 0) for state in State}
+        return shown | {State.DOING: shown[State.DOING] + sum(self.doing.values())}
 
 
 class Watch(Protocol):
@@ -201,4 +211,20 @@ class Store(Protocol):
         """The workers known, also those whose ``ttl`` ran out lately (state ``unhealthy``)."""
 
     async def counts(self) -> Counts:
-        """How many of everything; the cost does not depend on how many jobs there are."""
+        """How many of everything; the cost depends on how many steps are being run, not on how many jobs."""
+
+    async def put_schedule(self, schedule: Schedule) -> bool:
+        """Write a schedule in place of the one before it; it is due at its ``due``.
+
+        False: what is stored under its name has not its ``id``, or is not at the ``rev`` before; with
+        ``rev`` 1: there is one of its name.
+        """
+
+    async def drop_schedule(self, name: str) -> bool:
+        """Remove a schedule. False: there is none of this name."""
+
+    async def schedules(self, name: str | None = None) -> list[Schedule]:
+        """The schedule of this name, if there is one; without a name all, sorted by theirs."""
+
+    async def due_schedules(self, limit: int) -> list[Schedule]:
+        """Schedules whose ``due`` has come, the longest overdue first."""

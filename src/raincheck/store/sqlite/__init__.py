@@ -17,10 +17,10 @@ import apsw
 from raincheck import clock
 from raincheck.codec import decode_job
 from raincheck.errors import StoreError, StoreUnavailable
-from raincheck.model import Change, Claim, Stored, WorkerInfo
+from raincheck.model import Change, Claim, Schedule, Stored, WorkerInfo
 from raincheck.store.base import Counts, Filter, Held, Listener, Missing, Outcome, Page
 from raincheck.store.signals import Signals, Watch
-from raincheck.store.sqlite import leases, reads, upkeep, writer
+from raincheck.store.sqlite import leases, reads, schedules, upkeep, writer
 from raincheck.store.sqlite.changes import News
 from raincheck.store.sqlite.reader import Read, Reader
 from raincheck.store.sqlite.writer import Commit, Write, Writer
@@ -139,6 +139,18 @@ class SQLiteStore:
 
     async def counts(self) -> Counts:
         return await self._read(reads.counts)
+
+    async def put_schedule(self, schedule: Schedule) -> bool:
+        return await self._write(lambda connection, news: schedules.put(connection, schedule))
+
+    async def drop_schedule(self, name: str) -> bool:
+        return await self._write(lambda connection, news: schedules.drop(connection, name))
+
+    async def schedules(self, name: str | None = None) -> list[Schedule]:
+        return await self._read(lambda connection: schedules.find(connection, name))
+
+    async def due_schedules(self, limit: int) -> list[Schedule]:
+        return await self._read(lambda connection: schedules.due(connection, limit, clock.now()))
 
     async def _write(self, do: Callable[[apsw.Connection, News], T]) -> T:
         return await self._writer.lane.ask(Write(do))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -39,6 +40,8 @@ LOST = """
     FROM lease JOIN job ON job.n = lease.job WHERE until <= ? LIMIT ?
 """
 ALARMED = "SELECT n, record FROM job WHERE NOT ended AND alarm <= ? ORDER BY alarm LIMIT ?"
+
+DOING = "SELECT state FROM (SELECT DISTINCT job AS n FROM lease) CROSS JOIN job USING (n)"
 
 _worker_decoder = msgspec.msgpack.Decoder(WorkerInfo)
 
@@ -153,4 +156,5 @@ def counts(connection: apsw.Connection) -> Counts:
     states: dict[State, int] = dict.fromkeys(State, 0)
     states.update((State(state), jobs) for state, jobs in query(connection, "SELECT state, jobs FROM tally"))
     queued = dict(query(connection, "SELECT name, places FROM function WHERE places > 0"))
-    return Counts(states, queued, connection.execute("SELECT count(*) FROM lease").get)
+    doing = Counter(State(state) for (state,) in query(connection, DOING))
+    return Counts(states, queued, connection.execute("SELECT count(*) FROM lease").get, doing)

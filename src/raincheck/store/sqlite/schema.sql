@@ -1,4 +1,4 @@
--- Version 2, as a new file gets it. What older files lack is in migrations/NNN.sql, applied in order, forward only.
+-- Version 3, as a new file gets it. What older files lack is in migrations/NNN.sql, applied in order, forward only.
 
 -- One row a store: its version, and the last token given out.
 CREATE TABLE meta (
@@ -91,4 +91,14 @@ CREATE TABLE worker (
     until  REAL NOT NULL
 ) WITHOUT ROWID;
 
-INSERT INTO meta (version, token) VALUES (2, 0);
+-- Schedules; `id` and `rev` guard each change, and `due` is empty while there is nothing to wait for.
+CREATE TABLE schedule (
+    name   TEXT    PRIMARY KEY,
+    id     TEXT    NOT NULL,
+    rev    INTEGER NOT NULL,
+    due    REAL,
+    record BLOB    NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX schedule_by_due ON schedule (due) WHERE due IS NOT NULL;
+
+INSERT INTO meta (version, token) VALUES (3, 0);

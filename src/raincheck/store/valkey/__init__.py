@@ -18,10 +18,10 @@ from msgspec.structs import replace
 
 from raincheck import clock
 from raincheck.errors import StoreError, StoreUnavailable, StoreUnusable
-from raincheck.model import Change, Claim, Stored, WorkerInfo
+from raincheck.model import Change, Claim, Schedule, Stored, WorkerInfo
 from raincheck.store.base import Counts, Filter, Held, Listener, Missing, Outcome, Page
 from raincheck.store.signals import Signals, Watch
-from raincheck.store.valkey import listing, wire
+from raincheck.store.valkey import listing, schedules, wire
 from raincheck.store.valkey.address import parse
 from raincheck.store.valkey.checks import check
 from raincheck.store.valkey.claims import Claims, Demand, sift
@@ -327,3 +327,25 @@ class ValkeyStore:
 
     async def counts(self) -> Counts:
         return listing.total(await self._ask_all("counts"))
+
+    async def put_schedule(self, schedule: Schedule) -> bool:
+        return await self._schedule(schedules.put_words(schedule))
+
+    async def drop_schedule(self, name: str) -> bool:
+        return await self._schedule(schedules.drop_words(name))
+
+    async def _schedule(self, words: Sequence[Any]) -> bool:
+        keys = [*self._keys.shards[0].fixed, *self._keys.schedules]
+        call = Call("schedule", keys, lambda replay: (*words, int(replay)))
+        return bool(await self._courier.lane.ask(call))
+
+    async def schedules(self, name: str | None = None) -> list[Schedule]:
+        found = await self._read_schedules(*(("all",) if name is None else ("one", name)))
+        return schedules.by_name(found)
+
+    async def due_schedules(self, limit: int) -> list[Schedule]:
+        return await self._read_schedules("due", limit)
+
+    async def _read_schedules(self, *words: Any) -> list[Schedule]:
+        first = self._keys.shards[0]
+        return schedules.read(await self._ask("schedules", first, *words, keys=self._keys.schedules))

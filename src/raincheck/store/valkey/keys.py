@@ -93,6 +93,7 @@ class Keys:
         self.bell = f"{namespace}:bell"
         self.config = f"{namespace}:{{0}}:config"
         self.workers = [f"{namespace}:{{0}}:workers", f"{namespace}:{{0}}:workers-until"]
+        self.schedules = [f"{namespace}:{{0}}:schedules", f"{namespace}:{{0}}:schedules-due"]
 
     def shard_of(self, raw_id: bytes) -> ShardKeys:
         """The shard of a job."""

@@ -103,14 +103,16 @@ def _raw(cursor: str) -> bytes:
 
 def total(answers: Sequence[list[Any]]) -> Counts:
     """What ``counts.lua`` says of all shards, added up."""
-    states = dict.fromkeys(STATES, 0)
+    states, doing = dict.fromkeys(STATES, 0), dict.fromkeys(STATES, 0)
     queued: dict[str, int] = {}
     leased = 0
     for leases, *words in answers:
         leased += leases
         for state, size in zip(STATES, words, strict=False):
             states[state] += size
-        places = words[len(STATES) :]
+        for state, size in zip(STATES, words[len(STATES) :], strict=False):
+            doing[state] += size
+        places = words[2 * len(STATES) :]
         for name, size in zip(places[::2], places[1::2], strict=True):
             queued[name.decode()] = queued.get(name.decode(), 0) + int(size)
-    return Counts(states, queued, leased)
+    return Counts(states, queued, leased, {state: jobs for state, jobs in doing.items() if jobs})

@@ -1,0 +1,98 @@
+"""Schedules as callers see them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from raincheck.clock import to_datetime
+from raincheck.codec import from_json
+from raincheck.documents import Decode, Moment
+from raincheck.model import CatchUp, RetryOptions, Schedule, Step
+
+SHOWN = 5
+"""How many firings to come are shown."""
+
+
+class PlannedFunction(Struct, frozen=True, kw_only=True):
+    """One function of the jobs to come; null stands for what it is registered with."""
+
+    name: str
+    args: Any
+    kwargs: Any
+    retry_options: RetryOptions | None
+    timeout: float | None
+
+
+class ScheduleDocument(Struct, frozen=True, kw_only=True):
+    """A schedule. ``next`` are the firings to come, none while it is ``paused``.
+
+    ``last_fired_at`` and ``last_job`` are its latest firing and the job that it made. ``source`` says
+    whether it was put (``api``) or declared (``code``).
+    """
+
+    name: str
+    cron: str | None
+    zone: str | None
+    every: float | None
+    functions: list[PlannedFunction | list[PlannedFunction]]
+    group: str | None
+    data: Any
+    priority: int
+    expires_in: float | None
+    result_ttl: float
+    catch_up: CatchUp
+    grace: float
+    paused: bool
+    next: list[Moment]
+    last_fired_at: Moment | None
+    last_job: str | None
+    source: str
+    created_at: Moment
+    updated_at: Moment
+
+
+def schedule_document(
+    schedule: Schedule, upcoming: list[float], decode: Decode = from_json
+) -> ScheduleDocument:
+    """A schedule as a document, with the firings to come."""
+    job = schedule.job
+    return ScheduleDocument(
+        name=schedule.name,
+        cron=schedule.cron,
+        zone=None if schedule.cron is None else schedule.zone,
+        every=schedule.every,
+        functions=_staged(job.steps, decode),
+        group=schedule.group,
+        data=decode(job.data),
+        priority=job.priority,
+        expires_in=schedule.expires_in,
+        result_ttl=job.result_ttl,
+        catch_up=schedule.catch_up,
+        grace=schedule.grace,
+        paused=schedule.paused,
+        next=[to_datetime(firing) for firing in upcoming],
+        last_fired_at=None if schedule.last is None else to_datetime(schedule.last),
+        last_job=schedule.last_job,
+        source=schedule.source,
+        created_at=to_datetime(schedule.created_at),
+        updated_at=to_datetime(schedule.updated_at),
+    )
+
+
+def _staged(steps: tuple[Step, ...], decode: Decode) -> list[PlannedFunction | list[PlannedFunction]]:
+    stages: list[list[PlannedFunction]] = [[] for _ in range(steps[-1].stage + 1 if steps else 0)]
+    for step in steps:
+        stages[step.stage].append(_function(step, decode))
+    return [stage[0] if len(stage) == 1 else stage for stage in stages]
+
+
+def _function(step: Step, decode: Decode) -> PlannedFunction:
+    return PlannedFunction(
+        name=step.function,
+        args=decode(step.args),
+        kwargs=decode(step.kwargs),
+        retry_options=step.retry,
+        timeout=step.timeout,
+    )

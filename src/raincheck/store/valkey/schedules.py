@@ -1,0 +1,39 @@
+"""Schedules as the scripts keep them: a value that begins with what guards it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from raincheck.codec import decode_schedule, encode_schedule
+from raincheck.model import Schedule
+
+HEAD = 40
+"""Bytes before a record: its id and its revision."""
+
+
+def put_words(schedule: Schedule) -> tuple[Any, ...]:
+    """How ``schedule.lua`` is told to write a schedule."""
+    before = b"" if schedule.rev == 1 else _head(schedule.id, schedule.rev - 1)
+    value = _head(schedule.id, schedule.rev) + encode_schedule(schedule)
+    return schedule.name, before, value, "" if schedule.due is None else repr(schedule.due)
+
+
+def drop_words(name: str) -> tuple[Any, ...]:
+    """How ``schedule.lua`` is told to remove one."""
+    return name, b"", b"", ""
+
+
+def read(values: Iterable[bytes]) -> list[Schedule]:
+    """What ``schedules.lua`` found."""
+    return [decode_schedule(value[HEAD:]) for value in values]
+
+
+def by_name(schedules: Sequence[Schedule]) -> list[Schedule]:
+    """Sorted as every store sorts them."""
+    return sorted(schedules, key=lambda schedule: schedule.name.encode())
+
+
+def _head(schedule_id: str, rev: int) -> bytes:
+    return struct.pack(">36sI", schedule_id.encode(), rev)

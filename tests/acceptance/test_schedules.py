@@ -1,0 +1,68 @@
+"""Several processes fire one schedule, and one of them is killed: each firing makes one job."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from raincheck import lifecycle
+from raincheck.store import Store, make_store
+from raincheck.triggers import Succeeded
+from tests.acceptance import ticking
+from tests.acceptance.support import Command, running
+from tests.contract.leaks import all_jobs
+from tests.servers import server
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(60)]
+
+FIRINGS = 9
+
+
+@pytest.fixture(params=["sqlite", "valkey"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where an empty store is."""
+    with ExitStack() as stack:
+        folder = tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True)
+        path = Path(stack.enter_context(folder))
+        if request.param == "sqlite":
+            yield f"sqlite:///{path / 'jobs.db'}"
+        else:
+            yield stack.enter_context(server(path)).url
+
+
+async def next_firing(store: Store) -> float:
+    """Wait for the job of a firing, and do it; for which moment it was made."""
+    claims = await store.claim("test", ("tick",), 1, 60.0, 20.0)
+    for claim in claims:
+        done = Succeeded(lifecycle.attempt_of(claim.lease), b"null")
+        assert await store.commit([lifecycle.advance(claim.job, done, store.now())]) == [None]
+    return claims[0].job.scheduled_at or 0.0
+
+
+async def test_each_firing_makes_one_job(url: str) -> None:
+    """A server and two workers tick; whichever is killed, the others go on, and it comes back."""
+    path = str(ticking.__file__)
+    tickers = [
+        Command("server", path, "--port", "0", RAINCHECK_STORE=url),
+        Command("worker", path, RAINCHECK_STORE=url),
+        Command("worker", path, RAINCHECK_STORE=url),
+    ]
+    store = make_store(url)
+    await store.open()
+    async with running(*tickers):
+        firings = []
+        for _ in range(FIRINGS // 3):
+            firings += [await next_firing(store) for _ in range(2)]
+            victim = random.choice(tickers)
+            await victim.kill()
+            firings.append(await next_firing(store))
+            await victim.start()
+    made = [stored.job.scheduled_at or 0.0 for stored in await all_jobs(store)][::-1]
+    assert made == [round(firings[0] + i, 3) for i in range(len(made))]
+    assert made[: len(firings)] == firings
+    await store.close()
