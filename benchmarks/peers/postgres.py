@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,4 +94,10 @@ def version() -> str:
 
 
 if __name__ == "__main__":
-    fetch()
+    try:
+        fetch()
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(
+            f"No PostgreSQL here, and none to be had ({error}): PgQueuer will not be measured.",
+            file=sys.stderr,
+        )
