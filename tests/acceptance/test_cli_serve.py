@@ -192,5 +192,5 @@ def test_a_worker_without_its_store_says_so(tmp_path: Path) -> None:
     """Exit code 4 or 2, and no traceback."""
     ran = raincheck("worker", APP, "--store", store_in(tmp_path / "no-folder"))
     assert ran.returncode in (2, 4)
-    assert ran.stderr.startswith("Error: ")
+    assert "\nError: " in f"\n{ran.stderr}"
     assert "Traceback" not in ran.stderr

@@ -9,7 +9,7 @@ from raincheck import lifecycle
 from raincheck.model import Change, State, Stored
 from raincheck.stages import current_stage
 from raincheck.store.base import Filter, Store
-from raincheck.triggers import Cancel, Stopped
+from raincheck.triggers import Cancel, Gathered, Opened, Stopped
 
 
 async def assert_no_leaks(store: Store) -> None:
@@ -31,7 +31,7 @@ async def assert_no_leaks(store: Store) -> None:
 
 
 def endings(store: Store, stored: Stored) -> Iterator[Change]:
-    """The changes that end a job: it is cancelled, then each attempt at it is stopped."""
+    """The changes that end a job: it is cancelled, then each attempt is stopped, or it gathers."""
     if stored.job.state.ended:
         return
     change = lifecycle.advance(stored.job, Cancel(stored.leases), store.now())
@@ -39,6 +39,11 @@ def endings(store: Store, stored: Stored) -> Iterator[Change]:
     for lease in stored.leases:
         change = lifecycle.advance(change.job, Stopped(lifecycle.attempt_of(lease)), store.now())
         yield change
+    if not change.job.state.ended:
+        if change.job.state is not State.DOING:
+            change = lifecycle.advance(change.job, Opened(), store.now())
+            yield change
+        yield lifecycle.advance(change.job, Gathered(b"[]"), store.now())
 
 
 async def assert_counted(store: Store, jobs: list[Stored]) -> None:

@@ -19,7 +19,7 @@ WITH_AN_END = {"gone": "gone", "idempotency": "idempotency-until", "idempotency-
 
 
 async def assert_nothing_left(store: Store, url: str) -> None:
-    """Forget every job, all of which have ended, and look for what stays behind."""
+    """Forget every job, all of which have ended, and all else that was put; look for what stays behind."""
     ended = await all_jobs(store)
     forgotten = await asyncio.gather(
         *(store.forget(stored.job.id, stored.job.rev, 0.0) for stored in ended), return_exceptions=True
@@ -27,6 +27,8 @@ async def assert_nothing_left(store: Store, url: str) -> None:
     assert forgotten == [True] * len(ended)
     for worker in await store.workers():
         await store.unregister(worker.id)
+    for schedule in await store.schedules():
+        await store.drop_schedule(schedule.name)
     await store.prune(10_000, 0.0)
     kept = rows_in(url) if url.startswith("sqlite:") else keys_in(url)
     assert kept == set()

@@ -7,67 +7,19 @@ from typing import Any
 
 import msgspec
 
-from raincheck.auth import Token
 from raincheck.documents import (
-    CallDocument,
-    CountDocument,
-    EventDocument,
     FunctionDocument,
-    FunctionSummary,
-    JobDocument,
-    JobPage,
-    WorkerDocument,
 )
 from raincheck.functions import NAME_LIMIT
 from raincheck.groups.definition import GROUP_NAME
-from raincheck.groups.documents import GroupDocument, GroupSummary, RunDocument
 from raincheck.limits import Limits
-from raincheck.model import Problem
-from raincheck.schedules.documents import PlannedFunction, ScheduleDocument
-from raincheck.schedules.requests import ScheduleRequest
-from raincheck.server.bodies import JobRequest, TokenRequest
-from raincheck.server.groups import TriggerRequest
+from raincheck.schedules.documents import PlannedFunction
 from raincheck.server.queries import BARE, KEY_LENGTH, QUOTED, Listing
+from raincheck.server.shown import NAMES, SHOWN
 
 Schema = dict[str, Any]
 
 SCHEMAS = "#/components/schemas/"
-SHOWN = (
-    CallDocument,
-    CountDocument,
-    EventDocument,
-    FunctionDocument,
-    FunctionSummary,
-    GroupDocument,
-    GroupSummary,
-    JobDocument,
-    JobPage,
-    JobRequest,
-    PlannedFunction,
-    Problem,
-    RunDocument,
-    ScheduleDocument,
-    ScheduleRequest,
-    Token,
-    TokenRequest,
-    TriggerRequest,
-    WorkerDocument,
-)
-NAMES = {
-    "CallDocument": "Call",
-    "CountDocument": "Counts",
-    "EventDocument": "Event",
-    "FunctionDocument": "Function",
-    "GroupDocument": "Group",
-    "GroupJobDocument": "GroupJob",
-    "JobDocument": "Job",
-    "MemberDocument": "Member",
-    "RunDocument": "Run",
-    "ScheduleDocument": "Schedule",
-    "WorkerDocument": "Worker",
-}
-"""What a record is called outside, where that is not its class's name."""
-
 PROBLEMS = {
     400: "The request is malformed.",
     401: "There is no token, or none that holds.",
