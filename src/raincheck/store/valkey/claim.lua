@@ -83,20 +83,20 @@ for i, g in ipairs(got) do
   ids[i], steps[i] = string.sub(g[1], 17, 32), struct.unpack('>I2', string.sub(g[1], 33, 34))
 end
 local before = read('HMGET', LEASES, ids)
-local leases, given, untils, answer = {}, {}, {}, {''}
+local leases, given, expiries, answer = {}, {}, {}, {''}
 for i, value in ipairs(read('HMGET', JOBS, ids)) do
   local id, step, w = ids[i], steps[i], got[i][2]
   local token = (last + i) * shards + shard
   leases[id] = (leases[id] or before[i] or '') .. lease(step, token, time, string.sub(got[i][1], 1, 16), worker, w.name)
   given[i] = struct.pack(GIVEN, id, step, token)
-  push(untils, till, field(id, step))
+  push(expiries, till, field(id, step))
   push(answer, value, step)
   push(answer, token)
 end
 local leased = {}
 for id, all in pairs(leases) do push(leased, id, all) end
 write('HSET', LEASES, leased)
-write('ZADD', UNTIL, untils)
+write('ZADD', UNTIL, expiries)
 call('SET', LAST, cmsgpack.pack({ARGV[6], table.concat(given), num(time), till}), 'EX', MEMORY)
 push(answer, num(time), till)
 return answer
