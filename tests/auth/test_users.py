@@ -119,6 +119,12 @@ class TestSigningIn:
             with pytest.raises(InvalidInput, match="scope"):
                 await auth.sign_in("ann", PASSWORD, more)
 
+    async def test_who_has_just_been_added_is_let_in(self, auth: Auth, users: Path, hashed: str) -> None:
+        """Though the file was looked at less than a second ago."""
+        await auth.sign_in("ann", PASSWORD)
+        await asyncio.to_thread(add_user, users, "new", hashed, [Scope.READ])
+        assert (await auth.sign_in("new", PASSWORD)).scope == "job:read"
+
     async def test_an_admin_may_ask_for_anything(self, auth: Auth, users: Path, hashed: str) -> None:
         """For admin is all of it."""
         await asyncio.to_thread(add_user, users, "root", hashed, [Scope.ADMIN])

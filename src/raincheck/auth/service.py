@@ -63,7 +63,7 @@ class Service:
             raise NotFound(f"tokens for this server come from {self._auth.issuer}: sign in there")
         if self._users is None:
             raise NotFound("there are no users here: configure a file of users, made by raincheck user add")
-        await self._refresh()
+        await self._refresh(at_once=True)  # who was added a moment ago is let in
         if self._keys.signing is None:
             raise NotFound("no key here can sign a token: sign in where there is one")
         self._throttle.attempt(username, address)
@@ -136,11 +136,11 @@ class Service:
             scope=" ".join(sorted(scopes)),
         )
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, *, at_once: bool = False) -> None:
         """Know what has changed since a second ago; of what was verified before, nothing is sure then."""
         if not self._opened:
             await self.open()
-        if monotonic() < self._fresh_until:
+        if monotonic() < self._fresh_until and not at_once:
             return
         self._fresh_until = monotonic() + LOOK_AGAIN
         if self._issuer is not None:
