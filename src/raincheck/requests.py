@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from raincheck.errors import Fault
+from raincheck.errors import Fault, InvalidInput
 from raincheck.functions import NAME, NAME_LIMIT
 from raincheck.model import RetryOptions, Step
 from raincheck.signature import escape, fault_of
 from raincheck.submission import MAX_PRIORITY
 from raincheck.submission import Stages as Steps
+
+T = TypeVar("T")
 
 _UNKNOWN = re.compile(r"object contains unknown field `(.*)`", re.IGNORECASE | re.DOTALL)
 
@@ -68,6 +70,22 @@ def container_faults(
                 yield Fault("expected an array", f"{place}/args")
             if bytes(function.kwargs)[:1] != b"{":
                 yield Fault("expected an object", f"{place}/kwargs")
+
+
+def decoded(decode: Callable[[bytes], T], body: bytes) -> T:
+    """What a body asks for. Raises `InvalidInput`."""
+    try:
+        return decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(fault_in(error)) from None
+
+
+def check_containers(data: Raw, stages: Sequence[FunctionRequest | list[FunctionRequest]]) -> None:
+    """Raise `InvalidInput` for data that is no object, and for arguments of the wrong form."""
+    faults = [] if bytes(data)[:1] == b"{" else [Fault("expected an object", "/data")]
+    faults += container_faults(stages)
+    if faults:
+        raise InvalidInput(*faults)
 
 
 def fault_in(error: msgspec.ValidationError, at: str = "") -> Fault:

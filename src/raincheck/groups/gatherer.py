@@ -131,11 +131,10 @@ class Gatherer:
         if run.cancel_requested_at not in (None, seen.cancelled):
             await cancel_members(self._jobs, run)
             seen.cancelled = run.cancel_requested_at
-        ids = member_ids(run.id, size_of(run))
-        seen.ended = await first_open(self._jobs, ids, seen.ended)
-        if seen.ended < len(ids):
+        seen.ended, size = await first_open(self._jobs, run, seen.ended), size_of(run)
+        if seen.ended < size:
             return False
-        trigger = await gathered(self._jobs, ids)
+        trigger = await gathered(self._jobs, member_ids(run.id, size))
         if isinstance(trigger, int):
             seen.ended = trigger
             return False

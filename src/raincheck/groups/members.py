@@ -86,14 +86,14 @@ async def found_members(jobs: Jobs, ids: Sequence[str]) -> AsyncIterator[tuple[i
             yield at + i, found
 
 
-async def first_open(jobs: Jobs, ids: Sequence[str], start: int) -> int:
+async def first_open(jobs: Jobs, run: Job, start: int) -> int:
     """The place of the first member from ``start`` on that has not ended; their number if all have.
 
     Reads few at first and ever more, so that looking in vain costs one.
     """
-    at, count = start, 1
-    while at < len(ids):
-        batch = ids[at : at + count]
+    at, count, size = start, 1, size_of(run)
+    while at < size:
+        batch = member_ids(run.id, min(at + count, size), at)
         for i, found in enumerate(await jobs.store.find(batch)):
             if isinstance(found, Stored) and not found.job.state.ended:
                 return at + i

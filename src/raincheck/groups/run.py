@@ -89,9 +89,9 @@ def _with_arguments(member: Member, given: bytes, functions: Functions, faults: 
     return replace(member, steps=(first, *others))
 
 
-def member_ids(run_id: str, size: int) -> list[str]:
-    """The ids of a run's members, in order."""
-    return [member_id(run_id, index) for index in range(size)]
+def member_ids(run_id: str, size: int, start: int = 0) -> list[str]:
+    """The ids of a run's members, in order, from the one at ``start`` on."""
+    return [member_id(run_id, index) for index in range(start, size)]
 
 
 def member_id(run_id: str, index: int) -> str:

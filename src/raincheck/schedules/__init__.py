@@ -18,8 +18,8 @@ from raincheck.codec import encode_schedule, to_json
 from raincheck.documents import JobDocument
 from raincheck.errors import Fault, InvalidFile, InvalidInput, RegisteredTooLate, RegistrationError
 from raincheck.jobs import fingerprint
-from raincheck.model import CatchUp, Schedule, Stored
-from raincheck.schedules.definition import GRACE, define
+from raincheck.model import Schedule, Stored
+from raincheck.schedules.definition import define
 from raincheck.schedules.documents import ScheduleDocument, schedule_document
 from raincheck.schedules.requests import in_file, pointer_to
 from raincheck.schedules.scheduler import Scheduler
@@ -136,35 +136,12 @@ class Schedules:
         name: str,
         functions: Stages,
         *,
-        group: str | None = None,
-        cron: str | None = None,
-        zone: str | None = None,
-        every: float | None = None,
         data: Mapping[str, Any] | None = None,
-        priority: int = 0,
-        expires_in: float | None = None,
-        result_ttl: float | None = None,
-        catch_up: str = CatchUp.LATEST,
-        grace: float = GRACE,
-        source: str = "api",
+        **options: Any,
     ) -> Schedule:
+        known, limits = self._app.functions, self._app.limits
         return define(
-            name,
-            functions,
-            group=group,
-            cron=cron,
-            zone=zone,
-            every=every,
-            data=to_json(data or {}),
-            priority=priority,
-            expires_in=expires_in,
-            result_ttl=result_ttl,
-            catch_up=catch_up,
-            grace=grace,
-            source=source,
-            now=now(),
-            known=self._app.functions,
-            limits=self._app.limits,
+            name, functions, data=to_json(data or {}), now=now(), known=known, limits=limits, **options
         )
 
     async def _document(self, schedule: Schedule) -> ScheduleDocument:

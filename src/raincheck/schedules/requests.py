@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from raincheck.codec import to_json
 from raincheck.errors import Fault, InvalidFile, InvalidInput
 from raincheck.model import LONGEST, CatchUp, Schedule, Seconds
-from raincheck.requests import Object, Priority, Stages, Timeout, container_faults, fault_in, steps_of
+from raincheck.requests import Object, Priority, Stages, Timeout, check_containers, decoded, steps_of
 from raincheck.schedules.definition import GRACE, define
 from raincheck.schedules.timetable import CRON_LENGTH, SHORTEST
 from raincheck.signature import escape
@@ -86,14 +86,8 @@ def _function(entry: Any) -> Any:
 
 def asked_for(body: bytes) -> ScheduleRequest:
     """The schedule that JSON asks for. Raises `InvalidInput`."""
-    try:
-        asked = _decode(body)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(fault_in(error)) from None
-    faults = [] if bytes(asked.data)[:1] == b"{" else [Fault("expected an object", "/data")]
-    faults += container_faults(asked.functions)
-    if faults:
-        raise InvalidInput(*faults)
+    asked = decoded(_decode, body)
+    check_containers(asked.data, asked.functions)
     return asked
 
 

@@ -16,7 +16,7 @@ from raincheck.errors import Fault, InvalidInput, NotJSON
 from raincheck.functions import Functions
 from raincheck.limits import Limits
 from raincheck.model import Job, Seconds, Step
-from raincheck.requests import Name, Object, Priority, Stages, container_faults, fault_in, steps_of
+from raincheck.requests import Name, Object, Priority, Stages, check_containers, decoded, steps_of
 from raincheck.server.exchange import Request
 from raincheck.server.refusals import MALFORMED, MEDIA_TYPE, Refused
 from raincheck.submission import draft
@@ -77,14 +77,8 @@ def job_from(body: bytes, now: float, functions: Functions, limits: Limits) -> J
     """The draft of a job that ``POST /v1/job`` asks for. Raises `InvalidInput` with every fault."""
     if not body:
         raise Refused(MALFORMED, 'the body is empty: send at least {"name": …, "functions": [{"name": …}]}')
-    try:
-        asked = _decode_job(body)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(fault_in(error)) from None
-    faults = [] if bytes(asked.data)[:1] == b"{" else [Fault("expected an object", "/data")]
-    faults += container_faults(asked.functions)
-    if faults:
-        raise InvalidInput(*faults)
+    asked = decoded(_decode_job, body)
+    check_containers(asked.data, asked.functions)
     return draft(
         asked.name,
         steps_of(asked.functions),
@@ -104,10 +98,7 @@ def token_request(body: bytes) -> TokenRequest:
     """What ``POST /v1/token`` is asked. Raises `InvalidInput`."""
     if not body:
         raise Refused(MALFORMED, 'the body is empty: send {"username": …, "password": …}')
-    try:
-        return _decode_token(body)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(fault_in(error)) from None
+    return decoded(_decode_token, body)
 
 
 def call_from(body: bytes, name: str, now: float, functions: Functions, limits: Limits) -> Job:

@@ -15,7 +15,7 @@ from raincheck.groups.members import size_of
 from raincheck.groups.runs import group_document, group_summary
 from raincheck.jobs import Jobs, fingerprint
 from raincheck.model import Stored
-from raincheck.requests import Object, fault_in
+from raincheck.requests import Object, decoded
 from raincheck.server.bodies import json_body
 from raincheck.server.exchange import Answer, Request, json_answer
 from raincheck.server.jobs import POLL, document_of, id_of
@@ -94,10 +94,7 @@ async def cancel(request: Request) -> Answer:
 def _asked(body: bytes) -> TriggerRequest:
     if not body:
         return TriggerRequest()
-    try:
-        asked = _decode(body)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(fault_in(error)) from None
+    asked = decoded(_decode, body)
     if bytes(asked.data)[:1] != b"{":
         raise InvalidInput(Fault("expected an object", "/data"))
     return asked
