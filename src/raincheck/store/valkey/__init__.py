@@ -1,15 +1,16 @@
 """The Valkey/Redis store: many machines, one server, a primary with sentinels, or a cluster.
 
-Every verb is one script a shard (``*.lua``), carried with whatever else is to be sent (`courier`, `trips`).
-Keys come from `keys`, the shape of arguments and answers from `wire`. Processes tell each other what has
-changed by publish and subscribe (`subscriber`): a hint, waiting claims also look once a second.
+Every verb is one script a shard (``*.lua``). Each event loop that uses the store has one connection, over which its
+calls go together (`pipeline`); what only a cluster needs is in `cluster`. Keys come from `keys`, the shape of arguments
+and answers from `packing`. Processes tell each other what has changed by publish and subscribe (`subscription`): a
+hint, waiting claims also look once a second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,19 +19,18 @@ from msgspec.structs import replace
 
 from raincheck import clock
 from raincheck.errors import StoreError, StoreUnavailable, StoreUnusable
-from raincheck.model import Change, Claim, Schedule, Stored, WorkerInfo
+from raincheck.model import Change, Claim, Key, Schedule, Stored, WorkerInfo
 from raincheck.store.base import Counts, Filter, Held, Listener, Missing, Outcome, Page
 from raincheck.store.signals import Signals, Watch
-from raincheck.store.valkey import listing, schedules, wire
+from raincheck.store.valkey import claims, listing, packing, schedules
 from raincheck.store.valkey.address import parse
 from raincheck.store.valkey.checks import check
-from raincheck.store.valkey.claims import Claims, Demand, sift
-from raincheck.store.valkey.courier import Courier
+from raincheck.store.valkey.claim_waiters import ClaimWaiters
+from raincheck.store.valkey.connection import PATIENCE, Command
+from raincheck.store.valkey.hints import Hints
 from raincheck.store.valkey.keys import Keys, ShardKeys, packed, unpacked
-from raincheck.store.valkey.parcels import PATIENCE, Call, Commit
-from raincheck.store.valkey.ready import Ready
-from raincheck.store.valkey.reservations import Reservations
-from raincheck.store.valkey.subscriber import Subscriber, message
+from raincheck.store.valkey.loops import Loops
+from raincheck.store.valkey.replies import sift
 
 __all__ = ["ValkeyStore"]
 
@@ -58,31 +58,24 @@ class ValkeyStore:
     def __init__(self, url: str) -> None:
         self._address = parse(url)
         self._keys = Keys(self._address.namespace, self._address.shards)
-        self._origin = clock.new_id()
-        self._ready = Ready()
-        self._signals = Signals(attend=self._attend)
-        self._courier = Courier(self._address, self._keys, self._origin, self._signals, self._ready)
-        self._subscriber = Subscriber(
-            self._courier.nodes.client, self._keys.bell, self._origin, self._signals, self._ready
-        )
-        self._claims = Claims(self._keys, self._courier)
-        self.reservations = Reservations(self._keys, self._courier)
+        self._claim_waiters = ClaimWaiters()
+        self._signals = Signals(attend=lambda: self._loops.subscribe())
+        self._hints = Hints(self._signals, self._claim_waiters, clock.new_id())
+        self._loops = Loops(self._address, self._keys, self._hints)
 
     def now(self) -> float:
-        return clock.now() + self._courier.offset
+        return self._loops.clock.now()
 
     async def open(self) -> None:
-        if self._courier.lane.running:
+        if self._loops.is_open:
             return
-        self._courier.start()
+        self._loops.open()
         try:
             await self._check()
             await self._begin()
         except BaseException:
-            await asyncio.to_thread(self._courier.close)
+            await self._loops.close()
             raise
-        if self._signals.wanted:
-            self._subscriber.start()
 
     async def _check(self) -> None:
         """See how every server that has a shard is set."""
@@ -94,9 +87,9 @@ class ValkeyStore:
 
     async def _settings(self, key: str) -> dict[str, Any]:
         """What the server of a key is set to, as far as it tells."""
-        settings: dict[str, Any] = dict(await self._send("INFO", key=key))
+        settings = packing.info(await self._send("INFO", key=key))
         with suppress(StoreError):  # many let nobody ask for their configuration
-            settings |= await self._send("CONFIG GET", "appendfsync", key=key)
+            settings |= packing.pairs(await self._send("CONFIG", "GET", "appendfsync", key=key))
         return settings
 
     async def _begin(self) -> None:
@@ -110,29 +103,21 @@ class ValkeyStore:
             raise StoreUnusable(f"the namespace has shards={has}: give that, or another namespace")
 
     async def close(self) -> None:
-        self._subscriber.end()
-        with suppress(StoreError):
-            await self._send("PUBLISH", self._subscriber.own, b"")  # by its answer, all before is answered
-        await asyncio.to_thread(self._stop)
-        self._signals.fire({})  # so that who waits finds it closed
-        self._ready.tell(None)
-
-    def _stop(self) -> None:
-        self._courier.close()
-        self._subscriber.close()
-
-    def _attend(self) -> None:
-        if self._courier.lane.running:
-            self._subscriber.start()
+        await self._loops.close()
+        self._signals.fire({})  # callers that wait look again, and find it closed
+        self._claim_waiters.wake(None)
 
     async def _send(self, *words: Any, key: str | None = None) -> Any:
         """A plain command, sent to where ``key`` is."""
-        keys = () if key is None else (key,)
-        return await self._courier.lane.ask(Call(None, keys, lambda replay: words))
+        pipeline = self._loops.pipeline()
+        return await pipeline.send(Command(words, slot=pipeline.servers.slot(key or self._keys.config)))
 
-    async def _ask(self, name: str, shard: ShardKeys, *words: Any, keys: Sequence[str] = ()) -> Any:
-        """A script in a shard, which may be sent twice without harm."""
-        return await self._courier.lane.ask(Call(name, [*shard.fixed, *keys], lambda replay: words))
+    async def _ask(
+        self, name: str, shard: ShardKeys, *words: Any, keys: Sequence[str] = (), patience: float = PATIENCE
+    ) -> Any:
+        """A script in a shard."""
+        pipeline = self._loops.pipeline()
+        return await pipeline.send(pipeline.command(name, shard, words, keys, patience))
 
     async def _ask_all(self, name: str, *words: Any) -> list[Any]:
         """A script in all shards."""
@@ -142,66 +127,81 @@ class ValkeyStore:
         """A script in all shards; if some cannot be reached, what the others say."""
         shards = self._keys.shards
         patience = 0.0 if len(shards) > 1 else PATIENCE
-        calls = [Call(name, shard.fixed, lambda replay: words, patience=patience) for shard in shards]
-        return sift(await asyncio.gather(*map(self._courier.lane.ask, calls), return_exceptions=True))
+        asked = (self._ask(name, shard, *words, patience=patience) for shard in shards)
+        return sift(await asyncio.gather(*asked, return_exceptions=True))
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
         if not changes:
             return []
         if len(self._keys.shards) > 1 and any(change.key for change in changes):
             return await self._reserve_and_commit(changes)
-        return await self._courier.lane.ask(Commit([wire.pack(change) for change in changes]))
+        return await self._loops.pipeline().commit([packing.pack(change) for change in changes])
 
     async def _reserve_and_commit(self, changes: Sequence[Change]) -> list[Outcome]:
         """Commit changes of which some have idempotency keys, perhaps of other shards than their jobs."""
-
-        async def write(change: Change) -> Outcome:
-            (outcome,) = await self.commit([replace(change, key=None)])
-            return outcome
-
         plain = [change for change in changes if change.key is None]
         outcomes = iter(await self.commit(plain))
-        keyed = (self.reservations.write(change, change.key, write) for change in changes if change.key)
+        keyed = (self.commit_once(change, change.key, self._commit_one) for change in changes if change.key)
         reserved = iter(await asyncio.gather(*keyed))
         return [next(reserved if change.key else outcomes) for change in changes]
+
+    async def commit_once(
+        self, change: Change, key: Key, write: Callable[[Change], Awaitable[Outcome]]
+    ) -> Outcome:
+        """``write`` a change, if its idempotency key is free: where key and job may live in different shards."""
+        from raincheck.store.valkey.cluster import idempotency
+
+        return await idempotency.write(self._keys, self._loops.pipeline(), change, key, write)
+
+    async def _commit_one(self, change: Change) -> Outcome:
+        (outcome,) = await self.commit([replace(change, key=None)])
+        return outcome
 
     async def claim(
         self, worker: str, functions: Sequence[str], limit: int, lease: float, wait: float = 0.0
     ) -> list[Claim]:
         until = clock.monotonic() + wait
-        demand = Demand(worker, tuple(dict.fromkeys(functions)), limit, lease)
-        if wait > 0:
-            self._attend()
-        with self._ready.waiter(functions) as waiter:
+        demand = claims.Demand(worker, tuple(dict.fromkeys(functions)), limit, lease)
+        with self._claim_waiters.waiter(functions) as waiter:
             while True:
-                claims, due = await self._claims.once(demand)
+                found, due = await self._claim(demand)
                 left = until - clock.monotonic()
-                if claims or left <= 0:
-                    return claims
+                if found or left <= 0:
+                    return found
                 await waiter.wait(min(left, LOOK, max(0.001, due - self.now())))
 
-    def extend(self, held: Sequence[Held], lease: float) -> list[int | None]:
-        calls = []
-        for shard, places in self._by_shard(held):
-            words = (lease, *(word for i in places for word in wire.lease_args(held[i])))
-            calls.append((places, self._extend(shard, words)))
-        answers: list[int | None] = [None] * len(held)
-        until = clock.monotonic() + EXTEND_TIMEOUT
-        for places, call in calls:
-            try:
-                revs = call.future.result(max(0.0, until - clock.monotonic()))
-            except TimeoutError:
-                raise StoreUnavailable(f"the server was busy for {EXTEND_TIMEOUT:g} s") from None
-            for i, rev in zip(places, revs, strict=True):
-                answers[i] = None if rev < 0 else rev
-        return answers
+    async def _claim(self, demand: claims.Demand) -> claims.Found:
+        """What there is now."""
+        pipeline = self._loops.pipeline()
+        if len(self._keys.shards) == 1:
+            return await claims.claim(self._keys, pipeline, demand)
+        from raincheck.store.valkey.cluster import claims as cluster_claims
 
-    def _extend(self, shard: ShardKeys, words: tuple[Any, ...]) -> Call:
+        return await cluster_claims.claim(self._keys, pipeline, demand)
+
+    def extend(self, held: Sequence[Held], lease: float) -> list[int | None]:
+        return self._loops.block(lambda: self._extend(held, lease))
+
+    async def _extend(self, held: Sequence[Held], lease: float) -> list[int | None]:
         # the leases of others must not wait for a shard that is away; its worker asks again soon
         patience = EXTEND_PATIENCE if len(self._keys.shards) > 1 else PATIENCE
-        call = Call("extend", shard.fixed, lambda replay: words, threaded=True, patience=patience)
-        self._courier.lane.put(call)
-        return call
+        parts = self._by_shard(held)
+        asked = []
+        for shard, places in parts:
+            words = [word for i in places for word in packing.lease_args(held[i])]
+            asked.append(self._ask("extend", shard, lease, *words, patience=patience))
+        answers: list[int | None] = [None] * len(held)
+        try:
+            async with asyncio.timeout(EXTEND_TIMEOUT):
+                revs = await asyncio.gather(*asked, return_exceptions=True)
+        except TimeoutError:
+            raise StoreUnavailable(f"the server was busy for {EXTEND_TIMEOUT:g} s") from None
+        for (_, places), part in zip(parts, revs, strict=True):
+            if isinstance(part, BaseException):
+                raise part
+            for i, rev in zip(places, part, strict=True):
+                answers[i] = None if rev < 0 else rev
+        return answers
 
     def _by_shard(self, held: Sequence[Held]) -> list[tuple[ShardKeys, list[int]]]:
         """Leases by the shard of their jobs, as numbers; those of what is no job are left out."""
@@ -220,15 +220,13 @@ class ValkeyStore:
 
     async def release(self, held: Sequence[Held]) -> None:
         for shard, places in self._by_shard(held):
-            words = [word for i in places for word in wire.lease_args(held[i])]
-            functions = await self._ask(
-                "release", shard, self._keys.bell, shard.ready, *words, keys=[shard.nothing]
-            )
-            self._ready.tell([function.decode() for function in functions])
+            words = [word for i in places for word in packing.lease_args(held[i])]
+            functions = await claims.release(self._keys, self._loops.pipeline(), shard, words)
+            self._claim_waiters.wake(functions)
 
     async def report(self, held: Held, progress: bytes) -> bool:
         ((shard, places),) = self._by_shard([held])
-        leases = [word for _ in places for word in wire.lease_args(held)]
+        leases = [word for _ in places for word in packing.lease_args(held)]
         return bool(await self._ask("report", shard, progress, *leases))
 
     async def find(self, job_ids: Sequence[str]) -> list[Stored | Missing]:
@@ -239,7 +237,7 @@ class ValkeyStore:
         )
         for (_, places), answer in zip(parts, answers, strict=True):
             for i, each in zip(places, answer, strict=True):
-                found[i] = wire.stored(each) if isinstance(each, list) else Missing(gone=bool(each))
+                found[i] = packing.stored(each) if isinstance(each, list) else Missing(gone=bool(each))
         return found
 
     async def changed(self, job_id: str, rev: int, wait: float) -> Stored | Missing | None:
@@ -259,7 +257,7 @@ class ValkeyStore:
         return await listing.page(self._send, self._ask, self._keys, self.find, which, limit, cursor)
 
     async def lost(self, limit: int) -> list[Claim]:
-        rows = [wire.stored(row) for rows in await self._ask_some("lost", limit) for row in rows]
+        rows = [packing.stored(row) for rows in await self._ask_some("lost", limit) for row in rows]
         return [Claim(row.job, row.leases[0]) for row in rows][:limit]
 
     async def alarmed(self, limit: int) -> list[Stored]:
@@ -290,21 +288,21 @@ class ValkeyStore:
     async def _remove(self, found: list[Stored], remember: float) -> int:
         total = 0
         for shard, places in self._sorted([each.job.id for each in found]):
-            gone = await self._courier.lane.ask(self._removal(shard, [found[i] for i in places], remember))
-            jobs = [found[i].job.id for i, went in zip(places, gone, strict=True) if went]
+            chosen = [found[i] for i in places]
+            ids = [each.job.id for each in chosen]
+            words = [
+                word
+                for each in chosen
+                for word in (packed(each.job.id), each.job.rev, packing.tags_of(each.job))
+            ]
+            gone = await self._ask(
+                "remove", shard, remember, self._keys.bell, self._hints.message((), ids), *words
+            )
+            jobs = [job_id for job_id, went in zip(ids, gone, strict=True) if went]
             if jobs:
                 self._signals.tell(dict.fromkeys(jobs))
             total += len(jobs)
         return total
-
-    def _removal(self, shard: ShardKeys, jobs: list[Stored], remember: float) -> Call:
-        words = [
-            word for each in jobs for word in (packed(each.job.id), each.job.rev, wire.tags_of(each.job))
-        ]
-        word = message((), [each.job.id for each in jobs], self._origin)
-        return Call(
-            "remove", shard.fixed, lambda replay: (remember, self._keys.bell, word, int(replay), *words)
-        )
 
     async def register(self, worker: WorkerInfo, ttl: float) -> None:
         await self._register(worker.id, _encode_worker(worker), ttl)
@@ -335,9 +333,8 @@ class ValkeyStore:
         return await self._schedule(schedules.drop_words(name))
 
     async def _schedule(self, words: Sequence[Any]) -> bool:
-        keys = [*self._keys.shards[0].fixed, *self._keys.schedules]
-        call = Call("schedule", keys, lambda replay: (*words, int(replay)))
-        return bool(await self._courier.lane.ask(call))
+        first = self._keys.shards[0]
+        return bool(await self._ask("schedule", first, *words, keys=self._keys.schedules))
 
     async def schedules(self, name: str | None = None) -> list[Schedule]:
         found = await self._read_schedules(*(("all",) if name is None else ("one", name)))

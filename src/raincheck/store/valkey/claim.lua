@@ -1,16 +1,16 @@
 -- Moves ready places into leases of a worker: each function its share, the one served longest ago first.
--- KEYS after the fixed ones: what this worker got last, then ready and later of each function.
--- ARGV: worker, limit, lease seconds, shards, shard, nonce, replay (1: the same call may have been here), then of
--- each function its name and how many to take of it (-1: its share).
+-- KEYS after the fixed ones: the answer, then ready and later of each function.
+-- ARGV: token, worker, limit, lease seconds, shards, shard, then of each function its name and how many to take of it
+-- (-1: its share).
 -- Returns {next due or ''}, or {'', value, step, token, value, step, token, ..., since, until}.
 local time = now()
-local worker, limit, seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local shards, shard = tonumber(ARGV[4]), tonumber(ARGV[5])
-local LAST, FIRST, NAME = KEYS[FIXED + 1], FIXED + 2, 8
-local MEMORY, GIVEN = 60, '>c16I2I8'
+local worker, limit, seconds = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local shards, shard = tonumber(ARGV[5]), tonumber(ARGV[6])
+local FIRST, NAME = FIXED + 2, 7
+local GIVEN = '>c16I2I8'
 local got, waiting = {}, {}
 
--- The answer to the first try, which may have been lost on its way: the leases that are still what they were.
+-- The answer to the first try, of which the leases are kept: those that are still what they were.
 local function again(given, since, till)
   local answer, at = {''}, 1
   while at <= #given do
@@ -25,11 +25,8 @@ local function again(given, since, till)
   return answer
 end
 
-if ARGV[7] == '1' then
-  local last = call('GET', LAST)
-  last = last and cmsgpack.unpack(last)
-  if last and last[1] == ARGV[6] then return again(last[2], last[3], last[4]) end
-end
+local kept = kept_answer()
+if kept then return again(kept[1], kept[2], kept[3]) end
 
 local function next_due()
   local due = nil
@@ -97,6 +94,6 @@ local leased = {}
 for id, all in pairs(leases) do push(leased, id, all) end
 write('HSET', LEASES, leased)
 write('ZADD', UNTIL, expiries)
-call('SET', LAST, cmsgpack.pack({ARGV[6], table.concat(given), num(time), till}), 'EX', MEMORY)
+keep_answer({table.concat(given), num(time), till})
 push(answer, num(time), till)
 return answer

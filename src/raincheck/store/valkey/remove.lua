@@ -1,8 +1,9 @@
--- Removes ended jobs. ARGV: remember seconds, bell channel, bell message, replay (1: the same call may have been here),
+-- Removes ended jobs. KEYS after the fixed ones: the answer. ARGV: token, remember seconds, bell channel, bell message,
 -- then of each: id, revision, tags.
 -- Returns for each 1, or 0: it is no longer at that revision, or not ended, and stays.
-local till = num(now() + tonumber(ARGV[1]))
-local replay = ARGV[4] == '1'
+local again = kept_answer()
+if again then return again end
+local till = num(now() + tonumber(ARGV[2]))
 local removed = {}
 for i = 5, #ARGV, 3 do
   local id, rev = ARGV[i], tonumber(ARGV[i + 1])
@@ -16,7 +17,8 @@ for i = 5, #ARGV, 3 do
     call('ZREM', KEYS[STATE + state], id .. ARGV[i + 2])
     call('ZADD', GONE, till, id)
   end
-  removed[#removed + 1] = (goes or (replay and not value)) and 1 or 0
+  removed[#removed + 1] = goes and 1 or 0
 end
-call('PUBLISH', ARGV[2], ARGV[3])
+keep_answer(removed)
+call('PUBLISH', ARGV[3], ARGV[4])
 return removed

@@ -29,6 +29,11 @@ class Packed(NamedTuple):
     record: bytes
     members: bytes
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in a call."""
+        return len(self.record) + len(self.members) + 100
+
 
 def pack(change: Change) -> Packed:
     """Make a change ready. Raises `ValueError` for what cannot be stored."""
@@ -85,7 +90,7 @@ class Batch:
         number = self._numbers.get(key)
         if number is None:
             self.keys.append(key)
-            number = self._numbers[key] = len(self.keys)
+            number = self._numbers[key] = len(self.keys) + 1  # behind the key of the answer
         return number
 
     def _place(self, place: Place) -> tuple[int, int, int, float, str]:
@@ -141,3 +146,15 @@ def held_in(answer: Sequence[Any]) -> list[tuple[bytes, int, int]]:
     return [
         (packed(decode_job(rows[i][HEADER:]).id), rows[i + 1], rows[i + 2]) for i in range(0, len(rows), 3)
     ]
+
+
+def info(reply: bytes) -> dict[str, Any]:
+    """What INFO says, numbers as numbers."""
+    rows = (line.partition(":") for line in reply.decode().splitlines() if ":" in line)
+    return {name: int(value) if value.isdigit() else value for name, _, value in rows}
+
+
+def pairs(reply: Sequence[bytes]) -> dict[str, str]:
+    """A list of names, each followed by its value."""
+    words = [word.decode() for word in reply]
+    return dict(zip(words[::2], words[1::2], strict=True))
