@@ -232,7 +232,8 @@ class Change(Struct, frozen=True, kw_only=True):
     place in ``take`` is in the queue, and every lease in ``release`` and ``hold`` is in force; those
     in ``release`` end. Places in ``drop`` go from wherever they are, the queue or a lease. ``alarm``
     is when upkeep should look at the job: at a due time or deadline, or, once it has ended, to
-    prune it.
+    prune it. ``not_applied`` are the positions of the triggers that were void after those before them:
+    nothing of them is in the change, and no store reads it.
     """
 
     job: Job
@@ -243,6 +244,7 @@ class Change(Struct, frozen=True, kw_only=True):
     put: tuple[Place, ...] = ()
     alarm: float | None = None
     key: Key | None = None
+    not_applied: tuple[int, ...] = ()
 
 
 class Stored(Struct, frozen=True):
