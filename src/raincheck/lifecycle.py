@@ -131,11 +131,6 @@ def on_late_finish(attempt: Attempt, rev: int, found: Stored | None) -> LateFini
     return LateFinish.GIVE_BACK if found.job.rev == rev else LateFinish.ADVANCE
 
 
-def state_of(job: Job, leases: tuple[Lease, ...]) -> State:
-    """The state to show: ``doing`` while any step is leased."""
-    return DOING if leases and not job.state.ended else job.state
-
-
 def previous_results(job: Job, stage: int) -> bytes:
     """What ``ctx.previous`` is in ``stage``, as JSON: a result, a list of them, or null."""
     before = [step for step in job.steps if step.stage == stage - 1]
