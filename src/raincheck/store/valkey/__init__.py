@@ -42,6 +42,7 @@ from raincheck.store.valkey.hints import Hints
 from raincheck.store.valkey.keys import Keys, ShardKeys, packed, unpacked
 from raincheck.store.valkey.loops import Loops
 from raincheck.store.valkey.replies import sift
+from raincheck.store.valkey.scripts import scripts
 
 __all__ = ["ValkeyStore"]
 
@@ -85,6 +86,7 @@ class ValkeyStore:
     async def open(self) -> None:
         if self._loops.is_open:
             return
+        await asyncio.to_thread(scripts)
         self._loops.open()
         try:
             await self._check()

@@ -1,12 +1,12 @@
 -- Moves ready places into leases of a worker: each function its share, the one served longest ago first.
 -- KEYS after the fixed ones: the answer, then ready and later of each function.
--- ARGV: token, worker, limit, lease seconds, shards, shard, then of each function its name and how many to take of it
--- (-1: its share).
--- Returns {next due or ''}, or {'', value, step, token, value, step, token, ..., since, until}.
+-- ARGV: token, worker, limit, lease seconds, shards, shard, until when anybody waits for the answer, then of each function
+-- its name and how many to take of it (-1: its share).
+-- Returns {next due or ''}, or {'', value, step, token, value, step, token, ..., since, until}, or {} if it came too late.
 local time = now()
 local worker, limit, seconds = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local shards, shard = tonumber(ARGV[5]), tonumber(ARGV[6])
-local FIRST, NAME = FIXED + 2, 7
+local FIRST, NAME = FIXED + 2, 8
 local GIVEN = '>c16I2I8'
 local got, waiting = {}, {}
 
@@ -25,6 +25,7 @@ local function again(given, since, till)
   return answer
 end
 
+if time > tonumber(ARGV[7]) then return {} end -- it lay in the socket of a server that hung
 local kept = kept_answer()
 if kept then return again(kept[1], kept[2], kept[3]) end
 

@@ -18,6 +18,9 @@ from raincheck.store.valkey.pipeline import Pipeline
 SHARE = -1
 """How many of a function to take: the script shares out by itself."""
 
+LATE = PATIENCE + 0.5
+"""Seconds after which a claim takes nothing, for nobody waits for it any more."""
+
 GIVE_BACK = 0.5
 """Seconds for which a claim that is cancelled waits for its reply, to give back what it brings."""
 
@@ -53,7 +56,10 @@ async def claim_from(
 ) -> Found:
     """What one shard gives: of each function so many. A call that is cancelled gives back what it got."""
     queues = [key for function in plan for key in shard.queue(function)]
-    head = (demand.worker, demand.limit, demand.lease, len(keys.shards), shard.number)
+    until = (
+        math.inf if len(keys.shards) > 1 else pipeline.clock.now() + LATE
+    )  # nodes have clocks of their own
+    head = (demand.worker, demand.limit, demand.lease, len(keys.shards), shard.number, until)
     words = [*head, *(word for pair in plan.items() for word in pair)]
     command = pipeline.command("claim", shard, words, queues, patience)
     pipeline.send(command)
@@ -64,6 +70,9 @@ async def claim_from(
             returning = pipeline.spawn(_give_back(keys, pipeline, shard, command))
             await asyncio.wait([returning], timeout=GIVE_BACK)
         raise
+    if not reply:
+        pipeline.clock.look_again()
+        return Found([], math.inf)
     if len(reply) == 1:
         return Found([], float(reply[0] or math.inf))
     return Found(packing.claims(reply, demand.worker), math.inf)

@@ -255,6 +255,8 @@ async def connect(address: Address, place: HostPort | None) -> Opened:
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT + SENTINEL_TIMEOUT * len(address.places)):
             await connection.connect()
+            await connection.send_command("PING")  # a server that hangs still lets everybody connect
+            await connection.read_response()
     except BaseException:
         await connection.disconnect(nowait=True)
         raise

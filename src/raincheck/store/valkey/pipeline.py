@@ -23,7 +23,7 @@ from raincheck.store.valkey.errors import code_of, passes, translate
 from raincheck.store.valkey.hints import Hints
 from raincheck.store.valkey.keys import Keys, ShardKeys
 from raincheck.store.valkey.packing import Packed
-from raincheck.store.valkey.scripts import SCRIPTS
+from raincheck.store.valkey.scripts import scripts
 from raincheck.store.valkey.server_clock import ServerClock
 from raincheck.store.valkey.subscription import Subscription
 
@@ -109,7 +109,7 @@ class Pipeline:
         self.loop = asyncio.get_running_loop()
         self.servers = make_servers(self._refused)
         self._keys = keys
-        self._clock = server_clock
+        self.clock = server_clock
         self._hints = hints
         self._commits = Commits(keys, self._schedule)
         self._turn: list[Command] = []
@@ -183,13 +183,13 @@ class Pipeline:
     ) -> Command:
         """The call of a script in a shard, with more ``keys`` after the shard's own."""
         called, slot = self._call(name, shard, [*shard.fixed, *keys], words)
-        return Command(called, slot=slot, script=name, patience=patience, durable=SCRIPTS[name].durable)
+        return Command(called, slot=slot, script=name, patience=patience, durable=scripts()[name].durable)
 
     def _call(
         self, name: str, shard: ShardKeys, keys: list[str], words: Sequence[Any]
     ) -> tuple[tuple[Any, ...], int]:
         """The words of a script call, and its slot; with the token and the key of its answer if it keeps one."""
-        called = SCRIPTS[name]
+        called = scripts()[name]
         if called.keeps_answer:
             token = next(self._tokens)
             keys.insert(len(shard.fixed), shard.answer(f"{self._origin}:{token % ANSWERS}"))
@@ -232,8 +232,8 @@ class Pipeline:
         commands: list[Command] = [self._commit(batch) for batch in self._commits.batches()]
         commands += [command for command in turn if not command.is_dropped]
         if commands:
-            if self._clock.is_due:
-                commands.insert(0, self._clock.look(self.servers.slot(self._keys.config)))
+            if self.clock.is_due:
+                commands.insert(0, self.clock.look(self.servers.slot(self._keys.config)))
             self.servers.write(commands)
 
     def _commit(self, batch: Batch) -> Command:
@@ -263,7 +263,7 @@ class Pipeline:
     def _load(self, command: Command) -> Command:
         """Loads the script of a command on its server. Nobody waits for it."""
         load = Command(
-            ("SCRIPT", "LOAD", SCRIPTS[command.script or ""].source), slot=command.slot, patience=0.0
+            ("SCRIPT", "LOAD", scripts()[command.script or ""].source), slot=command.slot, patience=0.0
         )
         load.asked = command.sent_to
         load.future.cancel()

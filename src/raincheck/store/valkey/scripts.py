@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import NamedTuple
@@ -36,8 +37,9 @@ def _read(folder: Traversable, head: str) -> dict[str, Script]:
     return found
 
 
-_HERE = resources.files(__package__)
-_HEAD = (_HERE / "head.lua").read_text(encoding="utf-8")
-
-SCRIPTS = _read(_HERE, _HEAD) | _read(_HERE / "cluster", _HEAD)
-"""Every script, by its name. Read when this is imported: an event loop must not wait for files."""
+@cache
+def scripts() -> dict[str, Script]:
+    """Every script, by its name. Reads files at the first call: not for an event loop."""
+    here = resources.files(__package__)
+    head = (here / "head.lua").read_text(encoding="utf-8")
+    return _read(here, head) | _read(here / "cluster", head)
