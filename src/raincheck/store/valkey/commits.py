@@ -23,6 +23,11 @@ IN_FLIGHT = 4
 """Script calls of one shard that are on their way at once; what comes meanwhile goes together with the next."""
 
 
+EARLY = 16
+"""Changes that do not wait for the end of the turn if the server has none of the shard to work on: so it works on
+them while the loop makes the next ones."""
+
+
 class _Caller:
     """Who committed changes together, and the outcomes so far."""
 
@@ -90,10 +95,11 @@ class Batch:
 
 
 class Commits:
-    """The changes of one loop that wait to be sent. ``schedule`` has `batches` asked for once more."""
+    """The changes of one loop that wait to be sent: ``flush`` sends `batches` now, ``schedule`` after this turn."""
 
-    def __init__(self, keys: Keys, schedule: Callable[[], None]) -> None:
+    def __init__(self, keys: Keys, flush: Callable[[], None], schedule: Callable[[], None]) -> None:
         self._keys = keys
+        self._flush = flush
         self._schedule = schedule
         self._waiting: list[deque[_Order]] = [deque() for _ in keys.shards]
         self._in_flight = [0] * len(keys.shards)
@@ -109,7 +115,11 @@ class Commits:
         for place, change in enumerate(changes):
             shard = self._keys.shard_of(change.raw_id)
             self._waiting[shard.number].append(_Order(caller, place, change))
-        self._schedule()
+        number = changes[-1].raw_id[-1] % len(self._waiting)
+        if self._in_flight[number] == 0 and len(self._waiting[number]) >= EARLY:
+            self._flush()
+        else:
+            self._schedule()
         return caller.future
 
     def batches(self) -> Iterator[Batch]:

@@ -111,7 +111,7 @@ class Pipeline:
         self._keys = keys
         self.clock = server_clock
         self._hints = hints
-        self._commits = Commits(keys, self._schedule)
+        self._commits = Commits(keys, self._flush, self._schedule)
         self._turn: list[Command] = []
         self._scheduled = False
         self._closing = False
