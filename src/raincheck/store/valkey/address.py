@@ -115,9 +115,10 @@ def make_pool(address: Address, place: HostPort | None = None) -> ConnectionPool
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,
-        "socket_keepalive": True,
         "driver_info": None,  # to find out its version, redis-py would read files at each connection
     }
+    if not address.url.startswith("unix:"):
+        options["socket_keepalive"] = True
     try:
         if address.form == "sentinel":
             pool = _sentinel(address, options)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import hiredis
 
 from raincheck import clock
-from raincheck.errors import StoreUnavailable
+from raincheck.errors import StoreUnavailable, StoreUnusable
 from raincheck.store.valkey.address import CONNECT_TIMEOUT, SENTINEL_TIMEOUT, Address, HostPort, make_pool
 from raincheck.store.valkey.errors import translate
 
@@ -251,23 +251,34 @@ async def connect(address: Address, place: HostPort | None) -> Opened:
     """Open a connection. Raises `StoreUnusable` for options that mean nothing, or what `translate` knows."""
     pool = make_pool(address, place)
     make: Any = pool.make_connection  # has no types
-    connection = make()
+    try:
+        connection = make()
+    except TypeError as error:
+        raise StoreUnusable(f"the URL of the store cannot be used: {error}") from error
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT + SENTINEL_TIMEOUT * len(address.places)):
             await connection.connect()
             await connection.send_command("PING")  # a server that hangs still lets everybody connect
             await connection.read_response()
     except BaseException:
-        await connection.disconnect(nowait=True)
+        if (writer := _take_writer(connection)) is not None:
+            writer.transport.abort()
         raise
     finally:
         sentinels = getattr(pool, "sentinel_manager", None)
         for sentinel in sentinels.sentinels if sentinels else ():
             await sentinel.aclose()
-    # Private there, and the only way to a transport that was opened by all the rules of redis-py: a test says so.
-    opened = Opened(connection._writer, connection.socket_timeout)
+    return Opened(_take_writer(connection), connection.socket_timeout)
+
+
+def _take_writer(connection: Any) -> Any:
+    """The stream of a connection of redis-py, which then has none: private there, a test says what is relied on.
+
+    It is the only way to a transport that redis-py has opened by all its rules.
+    """
+    writer = connection._writer
     connection._reader = connection._writer = None
-    return opened
+    return writer
 
 
 class Server:
