@@ -68,6 +68,9 @@ from raincheck.triggers import (
     Trigger,
 )
 
+INLINE_RESULT = 1024
+"""Bytes of a result that is kept in the job's record; a larger one is written once, beside it."""
+
 MAX_EVENTS = 100
 """How many of a job's latest events are kept; their numbers go on."""
 
@@ -104,10 +107,15 @@ def advance(job: Job, trigger: Trigger, now: float) -> Change:
 
 
 def previous_results(job: Job, stage: int) -> bytes:
-    """What ``ctx.previous`` is in ``stage``, as JSON: a result, a list of them, or null."""
+    """What ``ctx.previous`` is in ``stage``, as JSON: a result, a list of them, or null.
+
+    Raises `ValueError` unless large results of the stage before were put back (`raincheck.results`).
+    """
     before = [step for step in job.steps if step.stage == stage - 1]
     if not before:
         return b"null"
+    if any(step.result is None and step.result_size is not None for step in before):
+        raise ValueError(f"job {job.id}: large results of stage {stage - 1} were not loaded")
     results = [step.result or b"null" for step in before]
     return results[0] if len(results) == 1 else b"[" + b",".join(results) + b"]"
 
@@ -128,12 +136,43 @@ def _attempts(trigger: Trigger) -> tuple[Attempt, ...]:
 def _succeeded(job: Job, trigger: Succeeded, now: float) -> Change:
     if job.cancel_requested_at is not None:
         return _stopped(job, Stopped(trigger.attempt), now)
-    step = _ended(job, trigger.attempt, now, DONE, result=trigger.result)
-    job = with_step(job, trigger.attempt.step, step)
+    release, index = (_release(trigger.attempt),), trigger.attempt.step
+    total = results_size(job) + len(trigger.result)
+    if trigger.most is not None and total > trigger.most:
+        error = _results_too_large(job.steps[index].function, total, trigger.most)
+        step = _ended(job, trigger.attempt, now, FAILED, error=error)
+        return _fail(with_step(job, index, step), error, now, release, index)
+    step = _ended(job, trigger.attempt, now, DONE)
+    job, results = _with_result(job, index, step, trigger.result)
     if trigger.data is not None:
         job = replace(job, data=merge(job.data, trigger.data))
-    job = _event(job, now, "step-done", trigger.attempt.step)
-    return _go_on(job, step.stage, now, (_release(trigger.attempt),))
+    job = _event(job, now, "step-done", index)
+    return replace(_go_on(job, step.stage, now, release), results=results)
+
+
+def results_size(job: Job) -> int:
+    """How many bytes the results of a job have in all."""
+    return sum(step.result_size or len(step.result or b"") for step in job.steps)
+
+
+def _with_result(
+    job: Job, index: int, step: Step, result: bytes | None
+) -> tuple[Job, tuple[tuple[int, bytes], ...]]:
+    """The job with ``step`` done at ``index``, and its result if that is kept beside the record."""
+    if result is None or len(result) <= INLINE_RESULT:
+        return with_step(job, index, replace(step, result=result)), ()
+    return with_step(job, index, replace(step, result_size=len(result))), ((index, result),)
+
+
+def _results_too_large(function: str, total: int, most: int) -> Problem:
+    return Problem(
+        type="results-too-large",
+        title="The results of the job are too large",
+        detail=f"with this one they have {total} bytes, at most {most} are kept: return less, or store "
+        "results elsewhere and return where they are",
+        function=function,
+        retryable=False,
+    )
 
 
 def _go_on(job: Job, stage: int, now: float, release: tuple[Release, ...] = ()) -> Change:
@@ -232,8 +271,9 @@ def _gathered(job: Job, trigger: Gathered, now: float) -> Change:
     if error is not None:
         job = with_step(job, index, replace(step, state=FAILED, error=error, gather=gather))
         return _fail(job, error, now, index=index)
-    job = with_step(job, index, replace(step, state=DONE, result=trigger.result, gather=gather))
-    return _go_on(_event(job, now, "gathered", index), step.stage, now)
+    step = replace(step, state=DONE, gather=gather)
+    job, results = _with_result(job, index, step, trigger.result)
+    return replace(_go_on(_event(job, now, "gathered", index), step.stage, now), results=results)
 
 
 def _ungathered(gather: Gather, trigger: Gathered) -> Problem | None:
@@ -366,7 +406,6 @@ def _ended(
     now: float,
     state: State,
     *,
-    result: bytes | None = None,
     error: Problem | None = None,
     lost: int = 0,
 ) -> Step:
@@ -377,7 +416,6 @@ def _ended(
         state=state,
         retry_count=step.retry_count + 1 - lost,
         lost_count=step.lost_count + lost,
-        result=result,
         error=error,
         started_at=attempt.started_at,
         finished_at=now,

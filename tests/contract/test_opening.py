@@ -46,6 +46,7 @@ def calls(store: Store) -> list[Coroutine[Any, Any, object]]:
         store.due(1),
         store.remove([Ended("unknown", 1)], 0.0),
         beat(store, [Held("unknown", 0, 1)]),
+        store.results([("unknown", 0)]),
         store.workers(),
         store.counts(),
         store.put_schedule(Schedule("unknown", draft())),

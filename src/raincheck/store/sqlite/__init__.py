@@ -111,6 +111,9 @@ class SQLiteStore:
     async def find(self, job_ids: Sequence[str]) -> list[Stored | Missing]:
         return await self._read(lambda connection: reads.find(connection, job_ids, clock.now()))
 
+    async def results(self, wanted: Sequence[tuple[str, int]]) -> list[bytes | None]:
+        return await self._read(lambda connection: reads.results(connection, wanted))
+
     def listen(self, listener: Listener) -> Callable[[], None]:
         return self._signals.listen(listener)
 
