@@ -70,7 +70,7 @@ class Calls:
         held, self.held = self.held, []
         now = self.store.now()
         ended = [Succeeded(lifecycle.attempt_of(claim.lease), b"6") for claim in held]
-        changes = [lifecycle.advance(claim.job, e, now) for claim, e in zip(held, ended, strict=True)]
+        changes = [lifecycle.advance(claim.job, [e], now) for claim, e in zip(held, ended, strict=True)]
         await asyncio.gather(self.store.commit(changes), self.claim(len(held)))
         await self.store.commit([submission(self.store, number) for number in range(3, 3 + len(held))])
 

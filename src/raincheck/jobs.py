@@ -146,7 +146,7 @@ class Jobs:
             if trigger is None:
                 return stored
             try:
-                change = lifecycle.advance(stored.job, trigger, self.store.now())
+                change = lifecycle.advance(stored.job, [trigger], self.store.now())
             except IllegalTransition as error:
                 raise WrongState(f"job {job_id} is {stored.job.state}: {error}") from None
             (outcome,) = await self.store.commit([change])

@@ -239,6 +239,8 @@ class Change(Struct, frozen=True, kw_only=True):
     in ``release`` end. Places in ``drop`` go from wherever they are, the queue or a lease. ``alarm``
     is when upkeep should look at the job: at a due time or deadline, or, once it has ended, to
     prune it. ``results`` are large results of steps (JSON), kept beside the record until the job is removed.
+    ``not_applied`` are the positions of the triggers that were void after those before them:
+    nothing of them is in the change, and no store reads it.
     """
 
     job: Job
@@ -250,6 +252,7 @@ class Change(Struct, frozen=True, kw_only=True):
     alarm: float | None = None
     key: Key | None = None
     results: tuple[tuple[int, bytes], ...] = ()
+    not_applied: tuple[int, ...] = ()
 
 
 class Stored(Struct, frozen=True):

@@ -131,12 +131,17 @@ class Upkeep:
 
     async def _decide(self, triggers: list[tuple[Job, Trigger]]) -> int:
         """Write what follows; where another was quicker, the next pass will see."""
-        changes: list[Change] = []
+        by_job: dict[str, tuple[Job, list[Trigger]]] = {}
         for job, trigger in triggers:
+            by_job.setdefault(job.id, (job, []))[1].append(trigger)
+        changes: list[Change] = []
+        applied: list[int] = []
+        for job, its_triggers in by_job.values():
             with suppress(IllegalTransition):
-                changes.append(lifecycle.advance(job, trigger, self._store.now()))
+                changes.append(lifecycle.advance(job, its_triggers, self._store.now()))
+                applied.append(len(its_triggers) - len(changes[-1].not_applied))
         outcomes = await self._store.commit(changes) if changes else []
-        return sum(outcome is None for outcome in outcomes)
+        return sum(count for count, outcome in zip(applied, outcomes, strict=True) if outcome is None)
 
     async def _repeat(self, duty: Callable[[], Awaitable[int]], every: float) -> None:
         """Make passes for ever: at once again while there is more than one batch to do."""

@@ -31,7 +31,7 @@ def submission(store: Store, function: str = "f", size: int = 0) -> Change:
 
 def success(store: Store, claim: Claim) -> Change:
     """The change that finishes a claimed step."""
-    return lifecycle.advance(claim.job, Succeeded(lifecycle.attempt_of(claim.lease), b"1"), store.now())
+    return lifecycle.advance(claim.job, [Succeeded(lifecycle.attempt_of(claim.lease), b"1")], store.now())
 
 
 def say(*words: object) -> None:

@@ -36,16 +36,16 @@ def endings(store: Store, stored: Stored) -> Iterator[Change]:
     """The changes that end a job: it is cancelled, then each attempt is stopped, or it gathers."""
     if stored.job.state.ended:
         return
-    change = lifecycle.advance(stored.job, Cancel(stored.leases), store.now())
+    change = lifecycle.advance(stored.job, [Cancel(stored.leases)], store.now())
     yield change
     for lease in stored.leases:
-        change = lifecycle.advance(change.job, Stopped(lifecycle.attempt_of(lease)), store.now())
+        change = lifecycle.advance(change.job, [Stopped(lifecycle.attempt_of(lease))], store.now())
         yield change
     if not change.job.state.ended:
         if change.job.state is not State.DOING:
-            change = lifecycle.advance(change.job, Opened(), store.now())
+            change = lifecycle.advance(change.job, [Opened()], store.now())
             yield change
-        yield lifecycle.advance(change.job, Gathered(b"[]"), store.now())
+        yield lifecycle.advance(change.job, [Gathered(b"[]")], store.now())
 
 
 async def assert_results(store: Store, jobs: list[Stored]) -> None:

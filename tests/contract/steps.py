@@ -106,7 +106,7 @@ def cancelled(store: Store, stored: Stored) -> Change:
 
 def after(store: Store, job: Job, trigger: Trigger) -> Change:
     """What follows from a trigger now."""
-    return lifecycle.advance(job, trigger, store.now())
+    return lifecycle.advance(job, [trigger], store.now())
 
 
 async def write(store: Store, change: Change) -> Outcome:

@@ -191,7 +191,7 @@ class TestCrash:
         run = await begin(jobs, 1)
         await finish(store, await take_one(store))
         async with Gatherer(jobs):
-            change = lifecycle.advance(run, Alarm(), store.now())
+            change = lifecycle.advance(run, [Alarm()], store.now())
             assert await write(store, change) is None
             claim = await store.claim("w", ["then"], 1, 60.0, 10.0)
         assert [each.job.id for each in claim] == [run.id]
@@ -371,7 +371,7 @@ async def test_an_opened_run_is_small(jobs: Jobs) -> None:
 async def test_an_opening_that_comes_twice_conflicts(store: Store, jobs: Jobs) -> None:
     """Whoever is second writes nothing."""
     run = (await submit_run(store)).job
-    change = lifecycle.advance(run, Opened(), store.now())
+    change = lifecycle.advance(run, [Opened()], store.now())
     assert await write(store, change) is None
     assert await write(store, replace(change)) is not None
 

@@ -148,7 +148,7 @@ class Lives(RuleBasedStateMachine):
         """Commit what follows from a trigger, if anything does."""
         if job is not None:
             with suppress(IllegalTransition):
-                self.commit(lifecycle.advance(job, trigger, self.store.now()))
+                self.commit(lifecycle.advance(job, [trigger], self.store.now()))
 
     @rule(
         target=ids,
@@ -250,7 +250,7 @@ class Lives(RuleBasedStateMachine):
         for claim in lost:
             with suppress(IllegalTransition):
                 trigger = Lost(lifecycle.attempt_of(claim.lease), AGAIN)
-                changes.append(lifecycle.advance(claim.job, trigger, now))
+                changes.append(lifecycle.advance(claim.job, [trigger], now))
         first = {change.job.id: change for change in reversed(changes)}
         assert self.commit(*first.values()) == [None] * len(first)
 

@@ -175,9 +175,7 @@ class TestRemoving:
         for function in ("f", "g", "h"):
             claim = await take_one(store, function)
             stored = await get(store, job.id)
-            change = lifecycle.advance(
-                stored.job, Succeeded(lifecycle.attempt_of(claim.lease), LARGE), store.now()
-            )
+            change = after(store, stored.job, Succeeded(lifecycle.attempt_of(claim.lease), LARGE))
             assert await write(store, change) is None
         ended = (await get(store, job.id)).job
         assert await removed(store, ended) == [True]

@@ -48,7 +48,7 @@ class Hands:
     async def end(self, claim: Claim, trigger: Trigger) -> None:
         """Write what became of an attempt."""
         (stored,) = await self.store.find([claim.job.id])
-        change = lifecycle.advance(stored.job, trigger, self.store.now())  # type: ignore[union-attr]
+        change = lifecycle.advance(stored.job, [trigger], self.store.now())  # type: ignore[union-attr]
         assert await self.store.commit([change]) == [None]
 
     async def register(self, *infos: FunctionInfo) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from raincheck.lifecycle import INLINE_RESULT, previous_results, results_size
+from raincheck.lifecycle import INLINE_RESULT, previous_results
 from raincheck.model import Gather, State
 from raincheck.triggers import Succeeded
 from tests.unit.world import World, draft
@@ -21,7 +21,6 @@ def test_a_large_result_goes_beside_the_record() -> None:
     assert (change.job.steps[0].result, change.job.steps[0].result_size) == (None, len(LARGE))
     change = world.succeed(1, b"1")
     assert (change.results, change.job.steps[1].result, change.job.steps[1].result_size) == ((), b"1", None)
-    assert results_size(change.job) == len(LARGE) + 1
 
 
 def test_a_gathered_result_goes_beside_the_record() -> None:
@@ -70,3 +69,15 @@ def test_a_cancelled_job_keeps_no_result() -> None:
     world.cancel()
     change = world.succeed(0, LARGE)
     assert (change.results, change.job.steps[0].result_size) == ((), None)
+
+
+def test_results_of_one_change_count_together() -> None:
+    """Each of several triggers that are folded finds what those before it have added."""
+    world = World(draft([["a", "b", "c"]]))
+    attempts = [world._held(i) for i in range(3)]
+    most = 2 * len(LARGE) + 2
+    change = world.act_all([Succeeded(attempt, LARGE, None, most) for attempt in attempts])
+    assert change.results == ((0, LARGE), (1, LARGE))
+    assert [step.state for step in change.job.steps] == [State.DONE, State.DONE, State.FAILED]
+    assert change.job.error is not None
+    assert change.job.error.type == "results-too-large"
