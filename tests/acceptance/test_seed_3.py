@@ -19,11 +19,11 @@ from tests.acceptance.support import Command, Site, running
 from tests.cli.processes import ROOT
 from tests.servers import server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(90)]
+pytestmark = pytest.mark.acceptance
 
 FOLDER = ROOT / "examples" / "maths"
 TARGET = f"{FOLDER / 'app.py'}:jobs"
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 HEADERS = {"cache-control": "no-cache", "content-type": "application/json"}
 BODY = """
@@ -79,7 +79,7 @@ async def maths(store: str, tmp_path: Path) -> AsyncIterator[Maths]:
     """The API as a process; the worker is another, and the test starts it."""
     api = Site("app:api", FOLDER, tmp_path, RAINCHECK_STORE=store)
     worker = Command("worker", TARGET, RAINCHECK_STORE=store)
-    async with running(api), httpx2.AsyncClient(base_url=await api.url(), timeout=30) as client:
+    async with running(api), httpx2.AsyncClient(base_url=await api.url(), timeout=90) as client:
         yield Maths(client, worker, store)
         if worker.running:
             await worker.stop()

@@ -19,11 +19,11 @@ from tests.acceptance.support import Command, Site, running
 from tests.cli.processes import ROOT, raincheck
 from tests.servers import server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.acceptance
 
 FOLDER = ROOT / "examples" / "doozer"
 TARGET = f"{FOLDER / 'app.py'}:tasks"
-PATIENCE = 20.0
+PATIENCE = 60.0
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 HELP = """\

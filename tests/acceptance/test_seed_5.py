@@ -16,10 +16,10 @@ import pytest
 from tests.cli.processes import ROOT
 from tests.servers import server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.acceptance
 
 FOLDER = ROOT / "examples" / "groups"
-PATIENCE = 20.0
+PATIENCE = 60.0
 RUNNING = re.compile(r"Uvicorn running on (http://\S+)")
 
 

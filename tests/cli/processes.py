@@ -59,7 +59,7 @@ def running(*arguments: str, cwd: Path | None = None) -> Iterator[Running]:
         finally:
             made.process.terminate()
             try:
-                made.process.wait(10)
+                made.process.wait(60)
             except subprocess.TimeoutExpired:
                 made.process.kill()
 
@@ -85,7 +85,7 @@ def raincheck(*arguments: str, stdin: str = "", url: str | None = None) -> subpr
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=25,
+        timeout=100,
         check=False,
         env=os.environ | ({} if url is None else {"RAINCHECK_URL": url}),
     )

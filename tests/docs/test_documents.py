@@ -16,7 +16,6 @@ DOCUMENTS = sorted(
 
 
 @pytest.mark.acceptance
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=[str(d.relative_to(ROOT)) for d in DOCUMENTS])
 def test_document(document: Path, tmp_path: Path) -> None:
     """A reader who tries every block in order sees what the document shows."""
