@@ -63,7 +63,7 @@ class Maths(NamedTuple):
                 await asyncio.sleep(0.05)
 
 
-@pytest.fixture(scope="module", params=["sqlite", "valkey"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("valkey", marks=pytest.mark.long)])
 def store(request: pytest.FixtureRequest) -> Iterator[str]:
     """Where the jobs are: the same for the API and the worker."""
     with tempfile.TemporaryDirectory(prefix="rc-") as folder:

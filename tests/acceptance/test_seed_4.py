@@ -72,7 +72,7 @@ class Doozer(NamedTuple):
         return process.returncode, printed.decode()
 
 
-@pytest.fixture(scope="module", params=["sqlite", "valkey"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("valkey", marks=pytest.mark.long)])
 def store(request: pytest.FixtureRequest) -> Iterator[str]:
     """Where the tasks are: the same for the API and the worker."""
     with tempfile.TemporaryDirectory(prefix="rc-") as folder:

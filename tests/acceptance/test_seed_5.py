@@ -23,7 +23,7 @@ PATIENCE = 60.0
 RUNNING = re.compile(r"Uvicorn running on (http://\S+)")
 
 
-@pytest.fixture(params=["sqlite", "valkey"])
+@pytest.fixture(params=["sqlite", pytest.param("valkey", marks=pytest.mark.long)])
 def store(request: pytest.FixtureRequest) -> Iterator[str]:
     """Where the jobs are."""
     with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as name:

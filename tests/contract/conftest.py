@@ -16,6 +16,7 @@ from raincheck.store import Store, make_store
 from tests.clusters import Cluster, cluster
 from tests.contract.leaks import assert_no_leaks
 from tests.contract.leftovers import assert_nothing_left
+from tests.contract.steps import HOUR
 from tests.servers import KINDS, Server, server
 
 DRIVERS = ("sqlite", "valkey-shards", "valkey-cluster", *KINDS)
@@ -98,6 +99,13 @@ def new_url(
         running, shards = servers(kind), 3 if sharded else 1
         yield lambda: f"{running.url}?namespace={new_id()}&shards={shards}"
         running.flush()
+
+
+@pytest.fixture
+def woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits is woken, or waits for ever: no store looks by itself whether something has changed."""
+    for look in ("raincheck.store.sqlite.writer.LOOK", "raincheck.store.valkey.LOOK"):
+        monkeypatch.setattr(look, HOUR)
 
 
 @pytest.fixture

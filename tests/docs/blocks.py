@@ -4,8 +4,8 @@
   `json` and `yaml`) is written to that file.
 - `console` runs each line that begins with `$ `; what follows it must be its output, where `...` stands
   for anything, and blanks between columns for as many as there are: a column is as wide as its widest
-  entry, which may be a time. A command that ends with ` &` is a server or a worker: it is left running once it has
-  said so, and stopped at the end of the document.
+  entry, which may be a time. A command that ends with ` &` is a server or a worker: it is left running
+  once it has said so, and stopped at the end of the document.
 - `json` must be JSON. Other languages are for the reader's eyes.
 
 Ports 8000 and 8080 in a document are replaced by free ones, so that documents can be tested beside one
