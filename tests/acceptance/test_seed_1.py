@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.processes import ROOT, Running, serving
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("seed 1")]
 
 BODY = (
     '{"name": "test", "functions": [{"name":"/v1/test-1"}, '

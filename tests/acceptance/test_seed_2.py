@@ -19,7 +19,7 @@ from tests.acceptance.support import Command, running
 from tests.cli.processes import ROOT
 from tests.servers import Server, server
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("seed 2")]
 
 EXAMPLE = ROOT / "examples" / "chain"
 TARGET = f"{EXAMPLE / 'app.py'}:app"

@@ -19,7 +19,7 @@ from tests.acceptance.support import Command, Site, running
 from tests.cli.processes import ROOT
 from tests.servers import server
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("seed 3")]
 
 FOLDER = ROOT / "examples" / "maths"
 TARGET = f"{FOLDER / 'app.py'}:jobs"
