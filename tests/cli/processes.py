@@ -8,6 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
+
+import httpx2
 
 APP = f"{Path(__file__).with_name('app.py')}:app"
 ROOT = Path(__file__).parents[2]
@@ -66,10 +69,13 @@ def running(*arguments: str, cwd: Path | None = None) -> Iterator[Running]:
 
 @contextmanager
 def serving(folder: Path, *options: str, target: str = APP) -> Iterator[tuple[Running, str]]:
-    """A server on a free port, and workers, their store in ``folder``; and its URL."""
+    """A server on a free port, and workers that are there, their store in ``folder``; and its URL."""
     port = [] if "--port" in options else ["--port", "0"]
     with running("serve", target, "--store", store_in(folder), *port, *options) as server:
-        yield server, server.line(LISTENING)
+        url = server.line(LISTENING)
+        while (answer := httpx2.get(f"{url}/v1/worker")).status_code == 200 and not answer.json():
+            sleep(0.01)  # who has to sign in is told nothing of workers
+        yield server, url
 
 
 def store_in(folder: Path) -> str:
