@@ -126,7 +126,7 @@ async def test_future(maths: Maths) -> None:
     """A job that is to wait does so, whether somebody works or not, and is done when its time has come."""
     await maths.worker.start()
     later = await maths.create("math:add", delay=3600)
-    soon = await maths.create("math:add", delay=1.5)
+    soon = await maths.create("math:add", delay=4)
     assert await maths.status(soon) == {"state_code": 3, "status": "FUTURE", "res": None}
     assert (await maths.until(soon, "COMPLETED"))["res"] == 5
     assert await maths.status(later) == {"state_code": 3, "status": "FUTURE", "res": None}
