@@ -88,12 +88,16 @@ async def tls(port: int, context: ssl.SSLContext) -> AsyncIterator[int]:
         while data := await reader.read(1 << 16):
             writer.write(data)
             await writer.drain()
-        writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there = await asyncio.open_connection("127.0.0.1", port)
-        both = pass_on(reader, there[1]), pass_on(there[0], writer)
+        both = [asyncio.create_task(pass_on(*pair)) for pair in ((reader, there[1]), (there[0], writer))]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for task in both:
+            task.cancel()
         await asyncio.gather(*both, return_exceptions=True)
+        for end in (writer, there[1]):
+            end.transport.abort()
         ended.set()
 
     ended = asyncio.Event()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ssl import SSLCertVerificationError
+
 from hiredis import ReplyError
 from redis import exceptions
 
@@ -25,6 +27,8 @@ def code_of(error: BaseException) -> str:
 
 def passes(error: BaseException) -> bool:
     """Whether the same command may succeed in a moment."""
+    if isinstance(error, exceptions.AuthenticationError | SSLCertVerificationError):
+        return False
     return isinstance(error, _PASSING_ERRORS) or code_of(error) in _PASSING
 
 
