@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -98,6 +98,8 @@ async def tls(port: int, context: ssl.SSLContext) -> AsyncIterator[int]:
         await asyncio.gather(*both, return_exceptions=True)
         for end in (writer, there[1]):
             end.transport.abort()
+            with suppress(OSError):
+                await end.wait_closed()
         ended.set()
 
     ended = asyncio.Event()
@@ -153,4 +155,5 @@ async def test_the_private_parts_of_redis_py_that_are_relied_on(own: Server) -> 
     assert not connection.is_connected
     del connection
     assert not writer.transport.is_closing()
-    writer.transport.abort()
+    writer.close()
+    await writer.wait_closed()

@@ -268,7 +268,8 @@ class ValkeyStore:
         found: list[bytes | None] = [None] * len(wanted)
         parts = self._sorted([job_id for job_id, _ in wanted])
         calls = [
-            self._ask("results", shard, *(wire.field(*wanted[i]) for i in places)) for shard, places in parts
+            self._ask("results", shard, *(packing.field(*wanted[i]) for i in places))
+            for shard, places in parts
         ]
         for (_, places), answer in zip(parts, await asyncio.gather(*calls), strict=True):
             for i, value in zip(places, answer, strict=True):
