@@ -27,7 +27,9 @@ def code_of(error: BaseException) -> str:
 
 def passes(error: BaseException) -> bool:
     """Whether the same command may succeed in a moment."""
-    if isinstance(error, exceptions.AuthenticationError | SSLCertVerificationError):
+    if isinstance(error, exceptions.AuthenticationError):
+        return False
+    if isinstance(error.__context__, SSLCertVerificationError):
         return False
     return isinstance(error, _PASSING_ERRORS) or code_of(error) in _PASSING
 

@@ -33,22 +33,25 @@ class Subscription(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._heard = asyncio.Event()
         self._lost = False
+        self._closed = False
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
         """Hear no more."""
+        self._closed = True  # redis-py may make another error of a cancellation while it connects
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         pause = Pause()
-        while True:
+        while not self._closed:
             try:
                 await self._hear()
                 pause = Pause()
             except Exception as error:  # noqa: BLE001 - whatever it is, it goes on: without it all would be slow
                 logger.debug("the subscription was cut off: %s", error)
-            await asyncio.sleep(pause.next())
+            if not self._closed:
+                await asyncio.sleep(pause.next())
 
     async def _hear(self) -> None:
         """Hear on one connection until it is lost."""
