@@ -90,6 +90,7 @@ async def tls(port: int, context: ssl.SSLContext) -> AsyncIterator[int]:
             await writer.drain()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
         there = await asyncio.open_connection("127.0.0.1", port)
         both = [asyncio.create_task(pass_on(*pair)) for pair in ((reader, there[1]), (there[0], writer))]
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -100,12 +101,11 @@ async def tls(port: int, context: ssl.SSLContext) -> AsyncIterator[int]:
             end.transport.abort()
             with suppress(OSError):
                 await end.wait_closed()
-        ended.set()
 
-    ended = asyncio.Event()
+    serving: list[asyncio.Task[None] | None] = []
     async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as listening:
         yield listening.sockets[0].getsockname()[1]
-        await ended.wait()
+        await asyncio.gather(*(task for task in serving if task is not None))
 
 
 @LOOPS

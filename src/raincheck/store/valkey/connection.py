@@ -292,6 +292,7 @@ class Server:
         self._connection: Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._waiting: list[Command] = []
+        self._closed = False
         self._pause = Pause()
         self._away_until = 0.0
         self._away: Exception | None = None
@@ -334,6 +335,10 @@ class Server:
             self._away_until = self._loop.time() + self._pause.next()
             self._give_up(error)
             return
+        if self._closed:  # redis-py may miss that it is cancelled
+            opened.writer.transport.abort()
+            self._give_up(StoreUnavailable("the store is not open"))
+            return
         self._connection = Connection(opened, self._address.ack, self._refused)
         self._pause, self._away, self._connecting = Pause(), None, None
         waiting, self._waiting = self._waiting, []
@@ -358,6 +363,7 @@ class Server:
 
     def close(self) -> None:
         """Close the connection. Commands without a reply fail."""
+        self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
         self.abort(StoreUnavailable("the store is not open"))

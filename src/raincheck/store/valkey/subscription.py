@@ -38,7 +38,7 @@ class Subscription(asyncio.Protocol):
 
     async def close(self) -> None:
         """Hear no more."""
-        self._closed = True  # redis-py may make another error of a cancellation while it connects
+        self._closed = True  # while redis-py connects, it may miss that it is cancelled
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -58,6 +58,8 @@ class Subscription(asyncio.Protocol):
         opened = await connect(self._address, self._place())
         transport = opened.writer.transport
         try:
+            if self._closed:
+                return
             self._reader, self._lost = hiredis.Reader(), False
             transport.set_protocol(self)
             transport.write(self._subscribe)
