@@ -14,8 +14,8 @@ from benchmarks.processes import Child, ChildError
 from benchmarks.programs.functions import app as functions
 from benchmarks.programs.functions import nothing
 from raincheck import App, State, step
+from raincheck.engine.validation import draft
 from raincheck.lifecycle import submit
-from raincheck.submission import draft
 
 BATCH = 1000
 LOOK = 0.01
@@ -28,7 +28,7 @@ STUCK = 30.0
 async def fill(url: str, jobs: int, steps: int = 1, function: str = nothing.name) -> None:
     """Put jobs into a store, a thousand to a transaction: this is not what is measured."""
     async with App(url) as app:
-        store = app.jobs.store
+        store = app.engine.store
         for begin in range(0, jobs, BATCH):
             now = store.now()
             drafts = [
@@ -72,7 +72,7 @@ class Workers:
         async with App(self._url) as app:
             done, seen_at = 0, time.perf_counter()
             while True:
-                before, done = done, (await app.jobs.store.counts()).states.get(State.DONE, 0)
+                before, done = done, (await app.engine.store.counts()).states.get(State.DONE, 0)
                 now = time.perf_counter()
                 if done >= jobs:
                     return now

@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 import raincheck.server
 from raincheck import App
-from raincheck.documents import encode, job_document, raw
+from raincheck.engine.documents import encode, job_document, raw
 from raincheck.model import Stored
 from raincheck.server import create_server
 from raincheck.server.bodies import job_from
@@ -52,16 +52,16 @@ def classes(app: App) -> Any:
     """The two endpoints as one writes them with Starlette."""
 
     async def create(request: Request) -> Response:
-        draft = job_from(await request.body(), app.jobs.store.now(), app.functions, app.limits)
-        stored = Stored(await app.jobs.submit(draft))
-        await app.directory.refresh()
-        content = encode(job_document(stored, app.directory.offered, raw))
+        draft = job_from(await request.body(), app.engine.store.now(), app.functions, app.limits)
+        stored = Stored(await app.engine.jobs.submit(draft))
+        await app.engine.workers.refresh()
+        content = encode(job_document(stored, app.engine.workers.offered, raw))
         return Response(content, 202, {"location": f"/v1/job/{draft.id}"}, "application/json")
 
     async def find(request: Request) -> Response:
-        stored = await app.jobs.find(request.path_params["id"])
-        await app.directory.refresh()
-        content = encode(job_document(stored, app.directory.offered, raw))
+        stored = await app.engine.jobs.find(request.path_params["id"])
+        await app.engine.workers.refresh()
+        content = encode(job_document(stored, app.engine.workers.offered, raw))
         return Response(content, 200, media_type="application/json")
 
     return Starlette(

@@ -34,6 +34,7 @@ from raincheck.model import (
     Release,
     State,
     Step,
+    Stored,
 )
 from raincheck.stages import (
     alarm_of,
@@ -115,6 +116,24 @@ def previous_results(job: Job, stage: int) -> bytes:
         return b"null"
     results = [step.result or b"null" for step in before]
     return results[0] if len(results) == 1 else b"[" + b",".join(results) + b"]"
+
+
+def cancel_of(stored: Stored) -> Cancel | None:
+    """What a request to cancel a job means: its trigger; None if it is cancelled, or being cancelled."""
+    job = stored.job
+    being_stopped = stored.leases or gathering(job) is not None
+    if job.state is CANCELLED or (job.cancel_requested_at is not None and being_stopped):
+        return None
+    return Cancel(stored.leases)
+
+
+def reopen_of(member: Job, retried_at: float) -> Retry | None:
+    """What a retry of a group's run means for a member: its trigger; None if it stays as it is.
+
+    It is retried once: not if it has failed again since the run was retried.
+    """
+    ended_badly = member.state in (FAILED, CANCELLED)
+    return Retry() if ended_badly and (member.finished_at or 0.0) <= retried_at else None
 
 
 def attempt_of(lease: Lease) -> Attempt:

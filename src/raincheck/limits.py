@@ -16,6 +16,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """The result of a step; a larger one fails the job."""
     steps: int = 1000
     """Steps of one job."""
+    stage: int = 1000
+    """Steps of one parallel stage; a group is for wider fan-out."""
     members: int = 10_000
     """Jobs of one group."""
     group: int = 16 * 1024 * 1024

@@ -88,11 +88,11 @@ async def test_whatever_is_killed_every_run_has_one_follow_up(url: str, folder: 
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(kill_at_random(chance, [*workers, http]))
             runs = [tasks.create_task(trigger(http, chance, number)) for number in range(RUNS)]
-        ended = [(await app.jobs.wait(each.result(), 60)).job for each in runs]
+        ended = [(await app.engine.jobs.wait(each.result(), 60)).job for each in runs]
         for command in (http, *workers):
             await command.stop()
-        found = [stored.job for stored in await listed(app.jobs.store, Filter(group="crash"))]
-        await assert_no_leaks(app.jobs.store)
+        found = [stored.job for stored in await listed(app.engine.store, Filter(group="crash"))]
+        await assert_no_leaks(app.engine.store)
     for run in ended:
         check(run)
     assert Counter(job.run_of for job in found) == {None: RUNS} | {run.id: MEMBERS for run in ended}

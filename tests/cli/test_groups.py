@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from raincheck.groups.documents import RunDocument
+from raincheck.engine.groups.documents import RunDocument
 from tests.cli.conftest import Run
 
 GOOD = """\

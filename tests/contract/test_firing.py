@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from raincheck.engine.schedules.definition import define
+from raincheck.engine.schedules.scheduler import Scheduler
 from raincheck.errors import NotFound
 from raincheck.functions import Functions
 from raincheck.limits import Limits
 from raincheck.model import CatchUp, Schedule, Step
-from raincheck.schedules.definition import define
-from raincheck.schedules.scheduler import Scheduler
 from raincheck.store.base import Store
 from tests.contract.leaks import all_jobs
 from tests.contract.steps import HOUR, finish, take_one

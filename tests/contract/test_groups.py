@@ -11,13 +11,13 @@ import pytest
 from msgspec.structs import replace
 
 from raincheck import Limits, lifecycle
+from raincheck.engine.groups.definition import Definition, Group, checked
+from raincheck.engine.groups.gatherer import Gatherer
+from raincheck.engine.groups.members import open_members
+from raincheck.engine.groups.run import member_ids, members_of, run_of
+from raincheck.engine.jobs import Jobs
 from raincheck.errors import WrongState
 from raincheck.functions import Functions, step
-from raincheck.groups.definition import Definition, Group, checked
-from raincheck.groups.gatherer import Gatherer
-from raincheck.groups.members import open_members
-from raincheck.groups.run import member_ids, members_of, run_of
-from raincheck.jobs import Jobs
 from raincheck.model import Job, OnFailure, State, Stored
 from raincheck.store.base import Filter, Missing, Store
 from raincheck.triggers import Alarm, Opened

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from raincheck import App
 from raincheck.codec import MAX_DEPTH
+from raincheck.engine.validation import MAX_PRIORITY
 from raincheck.functions import NAME, NAME_LIMIT
 from raincheck.limits import Limits
-from raincheck.submission import MAX_PRIORITY
 from tests.contract.steps import HOUR, finish
 
 LIMITS = Limits()

@@ -118,7 +118,7 @@ class TestFunctions:
         await hands.register(
             FunctionInfo(name="far/away", parameters={"type": "object"}, positional={"type": "array"})
         )
-        await app.directory.read()
+        await app.engine.workers.read()
         paths = (await client.get("/openapi.json")).json()["paths"]
         assert paths["/v1/function/far/away"]["post"]["operationId"] == "call_far_away"
 
@@ -127,10 +127,10 @@ class TestFunctions:
         server = app.asgi
         assert isinstance(server, Server)
         first = server.openapi.document("")
-        await app.directory.read()
+        await app.engine.workers.read()
         assert server.openapi.document("") is first
         await hands.register(FunctionInfo(name="new"))
-        await app.directory.read()
+        await app.engine.workers.read()
         assert server.openapi.document("") is not first
 
     def test_names_that_look_alike_stay_apart(self) -> None:

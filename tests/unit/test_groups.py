@@ -9,10 +9,10 @@ import pytest
 
 from raincheck import App, Limits, step
 from raincheck.clock import new_id
+from raincheck.engine.groups.definition import Definition, Group, checked, from_plain
+from raincheck.engine.groups.run import member_id, member_ids, members_of, run_of
 from raincheck.errors import InvalidInput, RegistrationError, TooLarge
 from raincheck.functions import Functions
-from raincheck.groups.definition import Definition, Group, checked, from_plain
-from raincheck.groups.run import member_id, member_ids, members_of, run_of
 from raincheck.store.valkey.keys import packed
 
 LIMITS = Limits(members=100)

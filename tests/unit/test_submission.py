@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from raincheck.engine.validation import MAX_PRIORITY, Stages, draft
 from raincheck.errors import Fault, InvalidArguments, InvalidInput
 from raincheck.functions import Function, Functions, step
 from raincheck.limits import DAY, Limits
 from raincheck.model import LONGEST, Job, RetryOptions, State, Step
-from raincheck.submission import MAX_PRIORITY, Stages, draft
 
 NOW = 1000.0
 LIMITS = Limits(steps=4, name=10)

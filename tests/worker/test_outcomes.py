@@ -23,7 +23,7 @@ async def outcome(app: App, function: Function, *args: Any) -> JobDocument:
         ended = await app.wait(job.id)
         again = await app.submit("again", [function.step(*args)])
         assert (await app.wait(again.id)).state == ended.state
-        assert (await app.jobs.store.counts()).leased == 0
+        assert (await app.engine.store.counts()).leased == 0
     return ended
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from raincheck.app import App
 from raincheck.clock import monotonic
+from raincheck.engine.engine import Engine
 from raincheck.errors import StoreError
 from raincheck.model import Claim
 from raincheck.triggers import Alarm, Stopped
@@ -30,9 +30,9 @@ LAST_TRIES = 2.0
 class Shift:
     """Begins claims and judges how they end."""
 
-    def __init__(self, app: App, concurrency: int, processes: int, state: Mapping[str, Any]) -> None:
-        self.store = store = app.jobs.store
-        self._app = app
+    def __init__(self, engine: Engine, concurrency: int, processes: int, state: Mapping[str, Any]) -> None:
+        self.store = store = engine.store
+        self._engine = engine
         self._state = state
         self._quiet = asyncio.Event()
         self._returned: list[Run] = []
@@ -48,9 +48,10 @@ class Shift:
         """Every run with a lease of ours; safe to call from any thread."""
         return [*self.crew.runs.copy().values(), *self.finisher.held.copy().values()]
 
-    def tokens(self) -> set[int]:
-        """The leases that are looked after here: they run out only while nobody can extend them."""
-        return {run.token for run in self.held()}
+    @property
+    def tables(self) -> list[Mapping[int, Any]]:
+        """The runs with a lease of ours, by its token: maintenance leaves them alone."""
+        return [self.crew.runs, self.finisher.held]
 
     def begin(self, claims: list[Claim]) -> None:
         """Run what was claimed; not what is old because the loop was blocked when it came."""
@@ -67,7 +68,7 @@ class Shift:
 
     def _prepare(self, claim: Claim) -> Run | None:
         """A run for a claim; None if its outcome is known already."""
-        function = self._app.functions.get(claim.step.function)
+        function = self._engine.functions.get(claim.step.function)
         if function is None:  # a worker claims only what it offers
             raise LookupError(claim.step.function)
         run = Run(claim, function)
@@ -89,7 +90,7 @@ class Shift:
         if run.reason is Reason.GIVEN_BACK and error is not None:
             self._returned.append(run)
         elif run.reason is not Reason.LOST:
-            self.finisher.add(run, judge(run, result, error, self._app.limits.result))
+            self.finisher.add(run, judge(run, result, error, self._engine.limits.result))
         self._quiet.set()
         for call in self.when_room:
             call()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
 from math import inf
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from raincheck.client.answers import Called, Page, Reply
 from raincheck.client.asynchronous.handle import AsyncJobHandle
@@ -26,10 +25,11 @@ from raincheck.client.requests import (
 from raincheck.client.results import typed
 from raincheck.client.token import Login
 from raincheck.clock import monotonic, new_id
-from raincheck.documents import FunctionSummary, WorkerDocument
+from raincheck.engine.documents import FunctionSummary, WorkerDocument
 from raincheck.errors import ConfigError, Gone, Unfinished, Unreachable
 from raincheck.functions import step as make_step
 from raincheck.model import State, Step
+from raincheck.options import JobKeywords, job_options
 
 if TYPE_CHECKING:
     import httpx2
@@ -107,34 +107,18 @@ class AsyncClient:
         name: str,
         functions: Stages,
         *,
-        data: Mapping[str, Any] | None = None,
-        delay: float | None = None,
-        scheduled_at: datetime | None = None,
-        expires_at: datetime | None = None,
-        priority: int = 0,
-        result_ttl: float | None = None,
         idempotency_key: str | None = None,
         wait: float = 0.0,
+        **options: Unpack[JobKeywords],
     ) -> AsyncJobHandle:
         """Submit a job: its functions in order, a list among them being a parallel stage.
 
-        Durable when this returns. A function without arguments may be given by its name. ``delay`` and
-        ``result_ttl`` are seconds; higher ``priority`` goes first. With ``wait`` it returns once the job
-        has ended, or after as many seconds. Raises `InvalidInput`, and then nothing was stored.
+        Durable when this returns. A function without arguments may be given by its name. Options are those
+        of `App.submit`. With ``wait`` it returns once the job has ended, or after as many seconds. Raises
+        `InvalidInput` or `NotJSON`, and then nothing was stored.
         """
-        until = monotonic() + wait
-        request = submission(
-            name,
-            functions,
-            idempotency_key or new_id(),
-            min(wait, SLICE),
-            data=data,
-            delay=delay,
-            scheduled_at=scheduled_at,
-            expires_at=expires_at,
-            priority=priority,
-            result_ttl=result_ttl,
-        )
+        until, key = monotonic() + wait, idempotency_key or new_id()
+        request = submission(name, functions, key, min(wait, SLICE), job_options(options))
         job = self._handle(await self._sender.send(request))
         if not job.ended and monotonic() < until:
             await job.wait(until - monotonic())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 import msgspec
 
 from raincheck.client.results import result_of
-from raincheck.documents import JobDocument
+from raincheck.engine.documents import JobDocument
 from raincheck.errors import Unfinished, Unreachable
 from raincheck.model import State
 
