@@ -14,8 +14,8 @@ from benchmarks.processes import Child, ChildError
 from benchmarks.programs.functions import app as functions
 from benchmarks.programs.functions import nothing
 from raincheck import App, State, step
-from raincheck.engine.validation import draft
 from raincheck.lifecycle import submit
+from raincheck.options import JobOptions
 
 BATCH = 1000
 LOOK = 0.01
@@ -32,13 +32,7 @@ async def fill(url: str, jobs: int, steps: int = 1, function: str = nothing.name
         for begin in range(0, jobs, BATCH):
             now = store.now()
             drafts = [
-                draft(
-                    "bench",
-                    [step(function)] * steps,
-                    now=now,
-                    functions=functions.functions,
-                    limits=app.limits,
-                )
+                functions.engine.validator.draft("bench", [step(function)] * steps, JobOptions(), now)
                 for _ in range(min(BATCH, jobs - begin))
             ]
             await store.commit([submit(job, now) for job in drafts])

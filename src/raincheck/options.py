@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypedDict
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from raincheck.codec import to_json
 from raincheck.model import Seconds
@@ -34,13 +34,18 @@ Object = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
 EMPTY = Raw(b"{}")
 
 
+def empty_object() -> Raw:
+    """The data of a job that is given none."""
+    return EMPTY
+
+
 class TemplateOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The options that do not depend on when the job is made: groups and schedules have them, too.
 
     ``result_ttl`` is seconds; a higher ``priority`` goes first.
     """
 
-    data: Object = EMPTY
+    data: Object = field(default_factory=empty_object)
     priority: Priority = 0
     result_ttl: Seconds | None = None
 

@@ -199,10 +199,10 @@ async def test_a_killed_worker_is_replaced(app: App) -> None:
 async def lose(app: App, times: int) -> None:
     """Claim what there is, as a worker that dies at once; then look after it."""
     store = app.engine.store
-    upkeep = Maintenance(app.engine)
+    maintenance = Maintenance(app.engine)
     for _ in range(times):
         assert len(await store.claim("dying", app.functions.names, 1, 0.0)) == 1
-        assert await upkeep.recover() == 1
+        assert await maintenance.recover() == 1
 
 
 @pytest.mark.parametrize(("options", "losses"), [(RetryOptions(), 4), (RetryOptions(lost_limit=0), 1)])
@@ -276,10 +276,10 @@ async def test_a_worker_leaves_alone_what_it_runs(app: App) -> None:
     async with app:
         job = await app.submit("never", [never.step()])
         (claim,) = await app.engine.store.claim("slow", ("never",), 1, 0.0)
-        app.held_here.append(lambda: [claim.lease.token])
+        app.engine.held.append({claim.lease.token: claim})
         assert await Maintenance(app.engine).recover() == 0
         assert (await app.status(job.id)).state == "doing"
-        app.held_here.clear()
+        app.engine.held.clear()
         assert await Maintenance(app.engine).recover() == 1
 
 

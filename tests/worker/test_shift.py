@@ -22,7 +22,7 @@ async def shift_with(app: App, function: Function, jobs: int) -> AsyncIterator[t
     async with app:
         for _ in range(jobs):
             await app.submit("job", [function.step()])
-        shift = Shift(app, 10, 1, {})
+        shift = Shift(app.engine, 10, 1, {})
         shift.begin(await app.engine.store.claim("w", (function.name,), jobs, 60.0))
         yield shift, shift.held()
         await shift.abort()

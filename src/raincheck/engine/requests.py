@@ -13,7 +13,7 @@ from msgspec import Meta, Raw, Struct, field
 from raincheck.errors import Fault, InvalidInput
 from raincheck.functions import NAME, NAME_LIMIT
 from raincheck.model import RetryOptions
-from raincheck.options import JobOptions, Object
+from raincheck.options import JobOptions, Object, empty_object
 from raincheck.signature import escape, fault_of
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class FunctionRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: FunctionName
     args: Arguments = field(default_factory=partial(Raw, b"[]"))
-    kwargs: Object = field(default_factory=partial(Raw, b"{}"))
+    kwargs: Object = field(default_factory=empty_object)
     retry_count: Annotated[int, Meta(ge=0, le=0)] = 0
     retry_options: RetryOptions | None = None
     timeout: Timeout | None = None
@@ -61,7 +61,7 @@ class TriggerRequest(Struct, frozen=True, forbid_unknown_fields=True):
     object (by name).
     """
 
-    data: Object = Raw(b"{}")
+    data: Object = field(default_factory=empty_object)
     args: dict[str, EitherArguments] = field(default_factory=dict)
 
 

@@ -11,6 +11,7 @@ from raincheck.auth import Auth
 from raincheck.engine.documents import encode
 from raincheck.engine.engine import Engine
 from raincheck.errors import TooLarge
+from raincheck.model import FunctionInfo
 from raincheck.server.refusals import MALFORMED, TOO_SLOW, Refused
 from raincheck.server.waits import ClientGone, Waits
 
@@ -34,12 +35,13 @@ Endpoint = Callable[["Request"], Awaitable["Answer"]]
 
 
 class Site(NamedTuple):
-    """What the endpoints of one server share. ``describe`` makes the OpenAPI document of a root path."""
+    """What the endpoints of one server share. ``describe`` makes the OpenAPI document for a
+    root path and functions."""
 
     engine: Engine
     auth: Auth | None
     waits: Waits
-    describe: Callable[[str], bytes]
+    describe: Callable[[str, dict[str, FunctionInfo]], bytes]
 
 
 class Answer(NamedTuple):

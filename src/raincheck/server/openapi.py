@@ -6,7 +6,6 @@ import re
 from typing import Any
 
 from raincheck.engine.documents import encode
-from raincheck.engine.engine import Engine
 from raincheck.limits import Limits
 from raincheck.model import FunctionInfo
 from raincheck.server.exchange import JSON, Answer, Request
@@ -35,24 +34,25 @@ _IMPOSSIBLE: Schema = {"not": {}}
 
 async def describe(request: Request) -> Answer:
     """``GET /openapi.json``"""
-    return Answer(200, request.site.describe(request.url("").decode()), (JSON,))
+    return Answer(
+        200, request.site.describe(request.url("").decode(), request.engine.workers.infos()), (JSON,)
+    )
 
 
 class OpenAPI:
     """The document of an app, made anew only when its functions have changed."""
 
-    def __init__(self, engine: Engine, title: str, guarded: Routes | None = None) -> None:
-        self._engine = engine
+    def __init__(self, title: str, limits: Limits, guarded: Routes | None = None) -> None:
         self._title = title
+        self._limits = limits
         self._guarded = guarded
         self._of: tuple[str, dict[str, FunctionInfo]] | None = None
         self._document = b""
 
-    def document(self, root: str) -> bytes:
-        """The document as JSON, for an API mounted at the path ``root``."""
-        infos = self._engine.workers.infos()
+    def document(self, root: str, infos: dict[str, FunctionInfo]) -> bytes:
+        """The document as JSON, for an API mounted at the path ``root`` with these functions."""
         if self._of != (root, infos):
-            self._document = encode(document(self._title, self._engine.limits, root, infos, self._guarded))
+            self._document = encode(document(self._title, self._limits, root, infos, self._guarded))
             self._of = (root, infos)
         return self._document
 

@@ -72,15 +72,15 @@ class Server:
         self.auth = auth or Auth.from_environment()
         self.waits = Waits()
         self.local_only = False
-        described = openapi.OpenAPI(engine, title, ROUTES if self.auth else None)
-        self._site = Site(engine, self.auth, self.waits, described.document)
+        self.openapi = openapi.OpenAPI(title, engine.limits, ROUTES if self.auth else None)
+        self.site = Site(engine, self.auth, self.waits, self.openapi.document)
         self._routing = Routing(ROUTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             found = self._routing.find(path_of(scope))
             resource, target = found or (None, "")
-            request = Request(self._site, scope, receive, target)
+            request = Request(self.site, scope, receive, target)
             try:
                 answer = await self._answer(resource, request)
             except ClientGone:
@@ -89,7 +89,7 @@ class Server:
                 answer = problem_answer(error, request)
             await answer.send(request, send)
         elif scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await self._speak_lifespan(receive, send)
         else:
             await send({"type": "websocket.close", "code": 1000, "reason": ""})
 
@@ -114,12 +114,12 @@ class Server:
             await self.engine.workers.refresh()
         return await endpoint(request)
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
+    async def _speak_lifespan(self, receive: Receive, send: Send) -> None:
         """The lifespan protocol of ASGI: one message begins it, one ends it."""
         phase = "startup"
         try:
             await receive()
-            async with self._running():
+            async with self.lifespan():
                 await send({"type": "lifespan.startup.complete"})
                 phase = "shutdown"
                 await receive()
@@ -129,7 +129,8 @@ class Server:
         await send({"type": "lifespan.shutdown.complete"})
 
     @asynccontextmanager
-    async def _running(self) -> AsyncIterator[None]:
+    async def lifespan(self) -> AsyncIterator[None]:
+        """The engine open and under maintenance."""
         opened = self.engine.opened
         if self.auth is not None:
             await self.auth.open()

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Raw, Struct, field
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from raincheck.codec import merge, to_json
@@ -20,7 +20,7 @@ from raincheck.engine.validation import At, Stages, Validator, object_faults, tt
 from raincheck.errors import Fault, InvalidInput, NotJSON
 from raincheck.functions import NAME_LIMIT
 from raincheck.model import Member, OnFailure, Step
-from raincheck.options import JobOptions, Object, Priority, TemplateOptions, object_of
+from raincheck.options import JobOptions, Object, Priority, TemplateOptions, empty_object, object_of
 
 GROUP_NAME = re.compile(r"[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*")
 """A group's name is one part of a path: that of a function without slashes."""
@@ -40,7 +40,7 @@ class GroupJobRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Name
     functions: StagesRequest
-    data: Object = Raw(b"{}")
+    data: Object = field(default_factory=empty_object)
     priority: Priority = 0
 
 
