@@ -21,9 +21,8 @@ from raincheck.model import OnFailure, RetryOptions
 from raincheck.options import TemplateKeywords, template_options
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
     from raincheck.auth import Auth
+    from raincheck.server.exchange import ASGIApp
 
 DEFAULT_STORE = "sqlite:///raincheck.db"
 
