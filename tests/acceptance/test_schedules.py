@@ -40,7 +40,7 @@ async def next_firing(store: Store) -> float:
     claims = await store.claim("test", ("tick",), 1, 60.0, 20.0)
     for claim in claims:
         done = Succeeded(lifecycle.attempt_of(claim.lease), b"null")
-        assert await store.commit([lifecycle.advance(claim.job, done, store.now())]) == [None]
+        assert await store.commit([lifecycle.advance(claim.job, [done], store.now())]) == [None]
     return claims[0].job.scheduled_at or 0.0
 
 

@@ -26,6 +26,7 @@ from raincheck.limits import Limits
 from raincheck.model import Stored
 from raincheck.store import make_store
 from raincheck.store.base import Store
+from raincheck.store.watches import Watches
 from raincheck.yamlfile import Document
 
 
@@ -34,11 +35,13 @@ class Engine:
 
     ``url`` names the store, ``config`` the file that declares groups and schedules (None: see
     `raincheck.config`); both may be changed until it is opened. `open` makes ``store``, ``jobs``,
-    ``workers``, ``runs`` and ``scheduler``.
+    ``watches``, ``workers``, ``runs`` and ``scheduler``.
     """
 
     store: Store
     jobs: Jobs
+    watches: Watches
+    """Waiting for a job to change."""
     workers: Workers
     """Which functions the workers offer."""
     runs: Runs
@@ -97,6 +100,7 @@ class Engine:
         await store.open()
         self.store = store
         self.jobs = Jobs(store, self.limits)
+        self.watches = self.jobs.watches
         self.workers = Workers(store, self.functions)
         self.runs = Runs(self.jobs, self.groups, self.validator)
         self.scheduler = Scheduler(store, self.runs)

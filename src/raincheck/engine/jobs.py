@@ -23,7 +23,10 @@ from raincheck.errors import (
 )
 from raincheck.limits import Limits
 from raincheck.model import Job, Key, Stored
-from raincheck.store.base import Conflict, Duplicate, Filter, Missing, Page, Store, Watch
+from raincheck.store import listing
+from raincheck.store.base import Conflict, Duplicate, Ended, Filter, Missing, Store
+from raincheck.store.listing import Page
+from raincheck.store.watches import Watch, Watches
 from raincheck.triggers import Retry, Trigger
 
 MAX_TRIES = 50
@@ -36,10 +39,11 @@ Stop = asyncio.Future[None]
 
 
 class Jobs:
-    """The jobs in a store."""
+    """The jobs in a store, and the watches on them."""
 
     def __init__(self, store: Store, limits: Limits) -> None:
         self.store = store
+        self.watches = Watches(store)
         self.limits = limits
 
     async def submit(
@@ -58,7 +62,7 @@ class Jobs:
         """
         if wait == 0.0:
             return await self._store(draft, key)
-        with self.store.watch(draft.id) as watch:
+        with self.watches.watch(draft.id) as watch:
             stored = await self._store(draft, key)
             if stored.job.state.ended:
                 return stored
@@ -101,7 +105,7 @@ class Jobs:
         """
         if watch is not None:
             return await self._ended(watch, job_id, seconds, stop)
-        with self.store.watch(job_id) as own:
+        with self.watches.watch(job_id) as own:
             stored = await self.find(job_id)
             return stored if stored.job.state.ended else await self._ended(own, job_id, seconds, stop)
 
@@ -135,16 +139,16 @@ class Jobs:
                 raise WrongState(
                     f"job {job_id} is {job.state}: only an ended job can be deleted; cancel it first"
                 )
-            if await self.store.forget(job_id, job.rev, self.limits.remember):
+            if await self.store.remove([Ended(job_id, job.rev)], self.limits.remember) == [True]:
                 return
 
     async def page(self, which: Filter, limit: int, cursor: str | None = None) -> Page:
         """A page of jobs, newest first."""
-        return await self.store.page(which, limit, cursor)
+        return await listing.page(self.store, which, limit, cursor)
 
     async def changed(self, job_id: str, rev: int, wait: float) -> None:
         """Wait until the job's ``rev`` is over ``rev``, or ``wait`` seconds have passed."""
-        await self.store.changed(job_id, rev, wait)
+        await self.watches.changed(job_id, rev, wait)
 
     async def decide(self, job_id: str, decision: Callable[[Stored], Trigger | None]) -> Stored:
         """Read the job, apply the trigger that ``decision`` gives for it, and write the change."""
@@ -154,7 +158,7 @@ class Jobs:
             if trigger is None:
                 return stored
             try:
-                change = lifecycle.advance(stored.job, trigger, self.store.now())
+                change = lifecycle.advance(stored.job, [trigger], self.store.now())
             except IllegalTransition as error:
                 raise WrongState(f"job {job_id} is {stored.job.state}: {error}") from None
             (outcome,) = await self.store.commit([change])

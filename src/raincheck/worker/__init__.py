@@ -16,6 +16,8 @@ from contextlib import AsyncExitStack, suppress
 from types import MappingProxyType
 from typing import Any, Self
 
+from msgspec.structs import replace
+
 from raincheck.app import App
 from raincheck.clock import new_id, now
 from raincheck.engine.maintenance import Maintenance
@@ -93,7 +95,7 @@ class Worker:
             store, info = self._app.engine.store, self._info()
             keeper = Keeper(store, self._lease, shift, info)
             stack.push_async_callback(self._leave, shift, keeper)
-            await store.register(info, self._lease)
+            await asyncio.to_thread(store.heartbeat, info, [], self._lease)
             keeper.start()
             self._app.engine.held += shift.tables
             await stack.enter_async_context(Maintenance(self._app.engine))
@@ -135,7 +137,8 @@ class Worker:
             engine, mine = self._app.engine, shift.tables
             engine.held = [table for table in engine.held if all(table is not own for own in mine)]
         with suppress(StoreError):
-            await self._app.engine.store.unregister(self.id)
+            stopped = replace(self._info(), state="stopped")
+            await asyncio.to_thread(self._app.engine.store.heartbeat, stopped, [], self._lease)
 
     def _info(self) -> WorkerInfo:
         return WorkerInfo(

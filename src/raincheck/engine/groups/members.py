@@ -39,7 +39,7 @@ async def open_members(jobs: Jobs, run: Job) -> Job | None:
     drafts = members_of(run)
     while changes := [lifecycle.submit(draft, store.now()) for draft in islice(drafts, BATCH)]:
         await store.commit(changes)  # a conflict: it is there, or was
-    opened = lifecycle.advance(run, Opened(), store.now())
+    opened = lifecycle.advance(run, [Opened()], store.now())
     (outcome,) = await store.commit([opened])  # only now: the definitions of the members go with it
     return opened.job if outcome is None else None
 
