@@ -126,12 +126,10 @@ class Calls:
         return self.engine
 
     async def _document(self, stored: Stored) -> JobDocument:
-        await self.engine.workers.refresh()
-        return self.engine.document(stored)
+        return await _document(self.engine, stored)
 
     async def _run_document(self, stored: Stored) -> RunDocument:
-        await self.engine.workers.refresh()
-        return await self.engine.run_document(stored)
+        return await self.engine.runs.document(stored, await self._document(stored))
 
 
 class Schedules:
@@ -192,9 +190,7 @@ class Schedules:
     async def run(self, name: str) -> JobDocument:
         """Submit its job now; its firings stay as they are. Raises `NotFound`."""
         engine = await self._opened()
-        stored = await engine.jobs.submit(await engine.scheduler.job_now(name))
-        await engine.workers.refresh()
-        return engine.document(stored)
+        return await _document(engine, await engine.jobs.submit(await engine.scheduler.job_now(name)))
 
     async def delete(self, name: str) -> None:
         """Remove it; its jobs stay. Raises `NotFound`."""
@@ -208,6 +204,12 @@ class Schedules:
     async def _document(self, schedule: Schedule) -> ScheduleDocument:
         (upcoming,) = await self._engine.scheduler.upcoming(schedule)
         return schedule_document(schedule, upcoming)
+
+
+async def _document(engine: Engine, stored: Stored) -> JobDocument:
+    """A stored job as a document, by a registry of workers that is fresh."""
+    await engine.workers.refresh()
+    return engine.document(stored)
 
 
 def result_of(job: Job) -> Any:

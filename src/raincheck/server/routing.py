@@ -9,7 +9,7 @@ E = TypeVar("E")
 
 
 class Resource(NamedTuple, Generic[E]):
-    """What is at one path: an endpoint a method, GET's also for HEAD, and the value of ``Allow``."""
+    """What is at one path: an endpoint a method (that of GET for HEAD, too), and the value of ``Allow``."""
 
     endpoints: Mapping[str, E]
     allow: bytes

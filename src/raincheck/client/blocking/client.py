@@ -1,5 +1,5 @@
 # Generated from src/raincheck/client/asynchronous/client.py by tools/twin.py: do not edit.
-"""The client: everything that can be asked of a server."""
+"""The client, and the handles to jobs that it gives."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
+import msgspec
+
 from raincheck.client.answers import Called, Page, Reply
-from raincheck.client.blocking.handle import JobHandle
 from raincheck.client.blocking.seam import TokenSource, sleep
 from raincheck.client.blocking.sender import Sender
 from raincheck.client.requests import (
@@ -23,10 +24,10 @@ from raincheck.client.requests import (
     looking,
     submission,
 )
-from raincheck.client.results import typed
+from raincheck.client.results import result_of, typed
 from raincheck.client.token import Login
 from raincheck.clock import monotonic, new_id
-from raincheck.engine.documents import FunctionSummary, WorkerDocument
+from raincheck.engine.documents import FunctionSummary, JobDocument, WorkerDocument
 from raincheck.errors import ConfigError, Gone, Unfinished, Unreachable
 from raincheck.functions import step as make_step
 from raincheck.model import State, Step
@@ -294,3 +295,88 @@ class Client:
 
     def _handle(self, reply: Reply) -> JobHandle:
         return JobHandle(self, reply.body)
+
+
+class JobHandle:
+    """A job as it was when the server last told of it; what is asked through the handle renews that."""
+
+    def __init__(self, client: Client, raw: bytes) -> None:
+        self._client = client
+        self._take(raw)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.state}>"
+
+    @property
+    def raw(self) -> bytes:
+        """The document as it came: JSON."""
+        return self._raw
+
+    @property
+    def document(self) -> JobDocument:
+        """The document."""
+        return self._document
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._document.id
+
+    @property
+    def state(self) -> State:
+        """The job's state."""
+        return self._document.state
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will happen any more, unless somebody retries the job."""
+        return self.state.ended
+
+    @overload
+    def result(self, returns: type[T]) -> T: ...
+    @overload
+    def result(self, returns: Any = Any) -> Any: ...
+    def result(self, returns: Any = Any) -> Any:
+        """The job's result, as the type ``returns``.
+
+        Raises `JobFailed` or `JobCancelled` if it has none, `Unfinished` if it has not ended, and
+        `UnexpectedResult` if the result is of another type.
+        """
+        if not self.ended:
+            raise Unfinished(f"job {self.id} has not ended, it is {self.state}", job=self)
+        return result_of(self._document, self._raw, returns)
+
+    def refresh(self) -> Self:
+        """Look at the job, as it is now. Raises `NotFound` or `Gone`."""
+        return self._as(self._client.status(self.id))
+
+    def wait(self, timeout: float | None = None) -> Self:
+        """Wait until the job has ended, or for ``timeout`` seconds: look at `ended`."""
+        return self._as(self._client.wait(self.id, timeout))
+
+    def watch(self) -> Iterator[JobDocument]:
+        """The job now, and again whenever it has changed or come further, until it has ended."""
+        for job in self._client.watch(self.id):
+            yield self._as(job).document
+
+    def cancel(self) -> Self:
+        """Stop the job; one being run is stopped soon. Raises `WrongState` if it ended otherwise."""
+        return self._as(self._client.cancel(self.id))
+
+    def retry(self) -> Self:
+        """Let a failed or cancelled job go on where it ended. Raises `WrongState`."""
+        return self._as(self._client.retry(self.id))
+
+    def forget(self) -> None:
+        """Remove the ended job now. Raises `WrongState` if it has not ended."""
+        self._client.forget(self.id)
+
+    def _as(self, other: JobHandle) -> Self:
+        self._raw, self._document = other.raw, other.document
+        return self
+
+    def _take(self, raw: bytes) -> None:
+        try:
+            self._raw, self._document = raw, msgspec.json.decode(raw, type=JobDocument)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Unreachable(f"the server's answer is not understood: {error}") from None
