@@ -1,6 +1,6 @@
-"""What the way to an endpoint costs: plain ASGI, Starlette's router, or Starlette's own classes.
+"""What the way to an endpoint costs: plain ASGI, or Starlette's own classes.
 
-The same work is reached in three ways, beside a server that only gives back what it got. Needs
+The same work is reached in two ways, beside a server that only gives back what it got. Needs
 ``wrk``. Figures are CPU time of the server a request, which other load disturbs less than requests
 a second. Used by docs/decisions/0002; run it as ``python -m benchmarks.plain_asgi``.
 """

@@ -123,7 +123,7 @@ class Validator:
         found = Faults()
         steps = tuple(self._steps(stages, at, found, fill=True))
         found.check()
-        return steps
+        return steps if _is_typed(stages) else _readable(Job("", "", steps)).steps
 
     def _steps(self, stages: AnyStages, at: str, found: Faults, fill: bool) -> Iterator[Step]:
         if not stages:
