@@ -209,7 +209,7 @@ class Schedules:
 async def _document(engine: Engine, stored: Stored) -> JobDocument:
     """A stored job as a document, by a registry of workers that is fresh."""
     await engine.workers.refresh()
-    return engine.document(stored)
+    return await engine.document(stored)
 
 
 def result_of(job: Job) -> Any:

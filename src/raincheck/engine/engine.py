@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from threading import Lock
 from typing import Any
@@ -17,6 +17,7 @@ from raincheck.engine.groups.declared import Groups
 from raincheck.engine.groups.documents import RunDocument
 from raincheck.engine.groups.runs import Runs
 from raincheck.engine.jobs import Jobs
+from raincheck.engine.results import load_one, load_stored
 from raincheck.engine.schedules.declared import DeclaredSchedules
 from raincheck.engine.schedules.scheduler import Scheduler
 from raincheck.engine.validation import Validator
@@ -115,10 +116,20 @@ class Engine:
             self._open = False
             await self.store.close()
 
-    def document(self, stored: Stored, decode: Decode = from_json) -> JobDocument:
-        """A stored job as callers see it, by what was last read of the workers."""
-        return job_document(stored, self.workers.offered, decode)
+    async def document(self, stored: Stored, decode: Decode = from_json) -> JobDocument:
+        """A stored job as callers see it, by what was last read of the workers.
+
+        Raises `Gone` if it was removed while its results were read.
+        """
+        return job_document(await load_one(self.store, stored), self.workers.offered, decode)
+
+    async def documents(self, stored: Sequence[Stored], decode: Decode = from_json) -> list[JobDocument]:
+        """Stored jobs as callers see them, but for those that were removed while their results were read."""
+        loaded = await load_stored(self.store, stored)
+        return [
+            job_document(each, self.workers.offered, decode) for each in loaded if isinstance(each, Stored)
+        ]
 
     async def run_document(self, stored: Stored, decode: Decode = from_json) -> RunDocument:
         """A run of a group as callers see it, with its jobs."""
-        return await self.runs.document(stored, self.document(stored, decode))
+        return await self.runs.document(stored, await self.document(stored, decode))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from raincheck import lifecycle
 from raincheck.clock import monotonic
 from raincheck.engine.idempotency import IdempotencyKey
+from raincheck.engine.results import load_one
 from raincheck.errors import (
     Gone,
     IdempotencyMismatch,
@@ -58,7 +59,7 @@ class Jobs:
         With an idempotency ``key`` that was used before for the same request, it is that job. The wait ends
         early when ``stop`` is done. Raises `IdempotencyMismatch` if the key was used for another request,
         `StoreError` if the job could not be stored. A store that fails during a limited wait raises nothing:
-        the job was accepted.
+        the job was accepted. After a wait, large results are with the job.
         """
         if wait == 0.0:
             return await self._store(draft, key)
@@ -68,7 +69,7 @@ class Jobs:
                 return stored
             own = watch if stored.job.id == draft.id else None
             try:
-                return await self.wait(stored.job.id, wait, stop, own)
+                return await load_one(self.store, await self.wait(stored.job.id, wait, stop, own))
             except StoreError:
                 if wait is None:
                     raise

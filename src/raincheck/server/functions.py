@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from raincheck.engine.documents import CallDocument, FunctionSummary, function_summary, raw
 from raincheck.engine.idempotency import key_of_call
+from raincheck.engine.results import load_one
 from raincheck.engine.validation import split_arguments
 from raincheck.errors import NotFound
 from raincheck.lifecycle import previous_results
@@ -34,7 +35,9 @@ async def call(request: Request) -> Answer:
     draft = request.engine.validator.call(function.name, args, kwargs)
     key = key_of_call(idempotency_key(request), function.name, args, kwargs, request.caller)
     stored = await submit(request, draft, key, wait)
-    return _result(request, stored, wait) if stored.job.state.ended else accepted(request, stored, wait)
+    if not stored.job.state.ended:
+        return await accepted(request, stored, wait)
+    return _result(request, await load_one(request.engine.store, stored), wait)
 
 
 async def find(request: Request) -> Answer:

@@ -26,14 +26,14 @@ async def create(request: Request) -> Answer:
     engine = request.engine
     draft = engine.validator.draft(asked.name, asked.functions, asked, engine.store.now())
     key = key_of_job(idempotency_key(request), asked.name, asked.functions, asked, request.caller)
-    return accepted(request, await submit(request, draft, key, wait), wait)
+    return await accepted(request, await submit(request, draft, key, wait), wait)
 
 
 async def find(request: Request) -> Answer:
     """``GET /v1/job/{id}``"""
     wait = waiting(request)._replace(respond_async=False)
     stored = await waited(request, job_id_of(request), wait)
-    document = request.engine.document(stored, raw)
+    document = await request.engine.document(stored, raw)
     poll = () if document.state.ended else (POLL,)
     return json_answer(200, document, *poll, *wait.applied(200))
 
@@ -42,7 +42,7 @@ async def page(request: Request) -> Answer:
     """``GET /v1/job``"""
     asked = listing(request)
     found = await request.engine.jobs.page(asked.filter, asked.limit, asked.cursor or None)
-    documents = [request.engine.document(stored, raw) for stored in found.jobs]
+    documents = await request.engine.documents(found.jobs, raw)
     headers: list[Header] = []
     if found.cursor is not None:
         url = b"%b?%b" % (request.url("/v1/job"), asked.after(found.cursor).encode())
@@ -52,12 +52,12 @@ async def page(request: Request) -> Answer:
 
 async def cancel(request: Request) -> Answer:
     """``POST /v1/job/{id}/cancel``"""
-    return accepted(request, await request.engine.jobs.cancel(job_id_of(request)))
+    return await accepted(request, await request.engine.jobs.cancel(job_id_of(request)))
 
 
 async def retry(request: Request) -> Answer:
     """``POST /v1/job/{id}/retry``"""
-    return accepted(request, await request.engine.jobs.retry(job_id_of(request)))
+    return await accepted(request, await request.engine.jobs.retry(job_id_of(request)))
 
 
 async def forget(request: Request) -> Answer:
@@ -90,9 +90,9 @@ async def waited(request: Request, job_id: str, wait: Waiting) -> Stored:
         return await jobs.wait(job_id, wait.seconds, gone)
 
 
-def accepted(request: Request, stored: Stored, wait: Waiting = NOT_AT_ALL) -> Answer:
+async def accepted(request: Request, stored: Stored, wait: Waiting = NOT_AT_ALL) -> Answer:
     """200 and the job if it has ended, else 202 and where to look for it."""
-    document = request.engine.document(stored, raw)
+    document = await request.engine.document(stored, raw)
     url = job_url(request, document.id)
     if document.state.ended:
         return json_answer(200, document, (b"content-location", url), *wait.applied(200))

@@ -69,7 +69,7 @@ async def run(request: Request) -> Answer:
     wait = waiting(request)
     draft = await request.engine.scheduler.job_now(request.target)
     key = key_of_firing(idempotency_key(request), request.target, request.caller)
-    return accepted(request, await submit(request, draft, key, wait), wait)
+    return await accepted(request, await submit(request, draft, key, wait), wait)
 
 
 async def _answer(request: Request, schedule: Schedule) -> Answer:
