@@ -32,6 +32,16 @@ from tests.contract.steps import (
 class TestClaiming:
     """What is claimed, and by whom."""
 
+    async def test_a_wide_job_is_read_once(self, store: Store) -> None:
+        """However many of its steps one claim takes: its record is neither sent nor decoded for each."""
+        job = await submit(store, ("f",) * 150, "g")
+        other = await submit(store, "f")
+        claims = await take(store, limit=500)
+        assert sorted(claim.lease.step for claim in claims if claim.job.id == job.id) == [*range(150)]
+        assert len({id(claim.job) for claim in claims}) == 2
+        assert {claim.job.id: claim.job for claim in claims} == {job.id: job, other.id: other}
+        assert len((await get(store, job.id)).leases) == 150
+
     async def test_a_claim_is_the_job_and_a_lease_on_one_step(self, store: Store) -> None:
         """The lease is what the worker will show from now on."""
         job = await submit(store, ("f", "g"))
