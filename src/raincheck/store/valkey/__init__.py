@@ -1,9 +1,9 @@
 """The Valkey/Redis store: many machines, one server, a primary with sentinels, or a cluster.
 
-Every verb is one script a shard (``*.lua``). Each event loop that uses the store has one connection, over which its
-calls go together (`pipeline`); what only a cluster needs is in `cluster`. Keys come from `keys`, the shape of arguments
-and answers from `packing`. Processes tell each other what has changed by publish and subscribe (`subscription`): a
-hint, waiting claims also look once a second.
+Every verb is one script a shard (``*.lua``). Each event loop that uses the store has one connection, over
+which its calls go together (`pipeline`). What only a cluster needs is in `cluster`. Keys come from `keys`,
+the shape of arguments and answers from `packing`. Processes tell each other what has changed by publish and
+subscribe (`subscription`): a hint, waiting claims also look once a second.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ class ValkeyStore:
     async def commit_once(
         self, change: Change, key: Key, write: Callable[[Change], Awaitable[Outcome]]
     ) -> Outcome:
-        """``write`` a change, if its idempotency key is free: where key and job may live in different shards."""
+        """``write`` a change if its idempotency key is free; key and job may be in different shards."""
         from raincheck.store.valkey.cluster import idempotency
 
         return await idempotency.write(self._keys, self._loops.pipeline(), change, key, write)

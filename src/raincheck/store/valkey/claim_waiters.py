@@ -11,7 +11,7 @@ from raincheck.store.signals import call_into
 
 
 class ClaimWaiters:
-    """Wakes waiting claims when a function of theirs may have something to do, the longest waiting one first."""
+    """Wakes waiting claims when a function of theirs may have something to do, in their order."""
 
     def __init__(self) -> None:
         self._lock = Lock()

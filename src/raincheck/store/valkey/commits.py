@@ -20,12 +20,11 @@ MAX_BYTES = 4 << 20
 """Bytes in one script call, unless one change alone has more."""
 
 IN_FLIGHT = 4
-"""Script calls of one shard that are on their way at once; what comes meanwhile goes together with the next."""
+"""Script calls of one shard that are on their way at once; later changes wait, and go together."""
 
 
 EARLY = 16
-"""Changes that do not wait for the end of the turn if the server has none of the shard to work on: so it works on
-them while the loop makes the next ones."""
+"""Changes that go out during the turn if the server has no batch of the shard: it works while the loop does."""
 
 
 class _Caller:
@@ -95,7 +94,7 @@ class Batch:
 
 
 class Commits:
-    """The changes of one loop that wait to be sent: ``flush`` sends `batches` now, ``schedule`` after this turn."""
+    """The changes of one loop that wait. ``flush`` sends `batches` now, ``schedule`` after this turn."""
 
     def __init__(self, keys: Keys, flush: Callable[[], None], schedule: Callable[[], None]) -> None:
         self._keys = keys

@@ -1,7 +1,7 @@
 """One server on one event loop: a connection that carries many commands at once, made anew when it fails.
 
-redis-py makes the connection (TLS, unix sockets, passwords, users, sentinels). Then its transport is ours: hiredis
-packs commands and parses replies, and a reply settles its command on the loop in the moment in which it comes.
+redis-py makes the connection (TLS, unix sockets, passwords, users, sentinels). Then its transport is ours:
+hiredis packs commands and parses replies, and a reply settles its command in the moment in which it comes.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Pause:
 class Command:
     """Words to be sent to a server, and the future of the reply. Made on the loop that sends it.
 
-    It is sent again for ``patience`` seconds. ``slot`` is the hash slot of a cluster that it is for, ``script`` the
-    script that it calls. ``durable``: the reply counts only when what was written is acknowledged.
+    It is sent again for ``patience`` seconds. ``slot`` is its hash slot in a cluster, ``script`` the script that it
+    calls. ``durable``: the reply counts only when what was written is acknowledged.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Command:
 
 
 class _Acknowledgement:
-    """A WAIT or WAITAOF that was sent: the replies to the durable commands before it count once it is answered."""
+    """A WAIT or WAITAOF: the replies to the durable commands before it count once it is answered."""
 
     def __init__(self, ack: str) -> None:
         self._ack = ack
@@ -272,7 +272,7 @@ async def connect(address: Address, place: HostPort | None) -> Opened:
 
 
 def _take_writer(connection: Any) -> Any:
-    """The stream of a connection of redis-py, which then has none: private there, a test says what is relied on.
+    """The stream of a connection of redis-py, which then has none. A test says what we rely on.
 
     It is the only way to a transport that redis-py has opened by all its rules.
     """

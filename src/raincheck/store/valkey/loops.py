@@ -100,7 +100,7 @@ class Loops:
 
 
 class BlockingLoop:
-    """An event loop for calls from threads. It runs only while such a call is made, in the thread that makes it."""
+    """An event loop for calls from threads. It runs only during such a call, in the thread that calls."""
 
     def __init__(self) -> None:
         self._lock = Lock()

@@ -1,6 +1,6 @@
-"""All commands of one event loop: those of one turn go out in one write, and its commits in one script call a shard.
+"""All commands of one event loop: those of one turn go out in one write, its commits in one call a shard.
 
-Many batches may be on their way at once. A command that failed in passing is sent again, with growing pauses, until
+Several batches may be in flight. A command that failed in passing is sent again, with growing pauses, until
 its patience ends. That does no harm: a script that writes keeps its answer under a token, and gives it again.
 """
 
@@ -188,7 +188,7 @@ class Pipeline:
     def _call(
         self, name: str, shard: ShardKeys, keys: list[str], words: Sequence[Any]
     ) -> tuple[tuple[Any, ...], int]:
-        """The words of a script call, and its slot; with the token and the key of its answer if it keeps one."""
+        """The words of a script call, with token and key of its answer if it keeps one; and its slot."""
         called = scripts()[name]
         if called.keeps_answer:
             token = next(self._tokens)

@@ -35,7 +35,7 @@ async def claim(keys: Keys, pipeline: Pipeline, demand: Demand) -> Found:
 
 
 async def _gather(keys: Keys, pipeline: Pipeline, asked: list[asyncio.Task[Found]]) -> list[Claim]:
-    """What the shards gave; if some failed, what the others gave. A call that is cancelled gives all of it back."""
+    """What the shards gave, or those that did not fail. A call that is cancelled gives all of it back."""
     try:
         await asyncio.gather(*asked, return_exceptions=True)
     except asyncio.CancelledError:
