@@ -13,6 +13,7 @@ import uvloop
 
 from raincheck.clock import monotonic
 from raincheck.errors import StoreUnavailable
+from raincheck.model import Stored
 from raincheck.store import Store, make_store
 from tests.clusters import Cluster, cluster
 from tests.contract.leaks import assert_no_leaks
@@ -71,6 +72,27 @@ class TestBatches:
         changes = [submission(store, draft(data=b'{"a":' + BIG + b"}")) for _ in range(10)]
         assert await store.commit(changes) == [None] * 10
         assert calls_of_scripts(own) - before == 4
+
+
+class TestSilence:
+    """A server that answers late."""
+
+    async def test_commits_that_were_given_up_hinder_no_others(self, own: Server) -> None:
+        """Their replies come, though nobody waits for them; the store goes on, and closes at once."""
+        store = make_store(f"{own.url}?socket_timeout=30")
+        await store.open()
+        await submit(store, "f")
+        own.freeze()
+        changes = [submission(store, draft()) for _ in range(3)]
+        outcomes = await asyncio.gather(*(write(store, each) for each in changes), return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
+        own.thaw()
+        await submit(store, "f")
+        found = await store.find([change.job.id for change in changes])
+        assert all(isinstance(each, Stored) for each in found)
+        begun = monotonic()
+        await store.close()
+        assert monotonic() - begun < 2.0
 
 
 class TestClaims:

@@ -29,15 +29,11 @@ class ClaimWaiters:
         names = None if functions is None else set(functions)
         with self._lock:
             woken = [w for w in self._waiting if names is None or not names.isdisjoint(w.functions)]
-        here = asyncio._get_running_loop()
         loops: dict[asyncio.AbstractEventLoop, list[ClaimWaiter]] = {}
         for waiter in woken:
             loops.setdefault(waiter.loop, []).append(waiter)
         for loop, waiters in loops.items():
-            if loop is here:
-                _wake(waiters)
-            else:
-                call_into(loop, _wake, waiters)
+            call_into(loop, _wake, waiters)
 
     def waiter(self, functions: Iterable[str]) -> ClaimWaiter:
         """A waiter on the running loop, that is told of these functions within its ``with``."""

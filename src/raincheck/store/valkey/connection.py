@@ -56,7 +56,7 @@ class Pause:
 class Command:
     """Words to be sent to a server, and the future of the reply. Made on the loop that sends it.
 
-    It is sent again for ``patience`` seconds. ``slot`` is its hash slot in a cluster, ``script`` the script that it
+    It is sent again for ``patience`` seconds. ``slot`` is its hash slot in a cluster, ``script`` what it
     calls. ``durable``: the reply counts only when what was written is acknowledged.
     """
 
@@ -125,7 +125,8 @@ class _Acknowledgement:
 
 
 Refused = Callable[[Command, Exception], None]
-"""Decides about a command that got an error or no reply at all: it is sent again, or fails."""
+"""Decides about a command that got an error or no reply: it is sent again, or fails. A command that has its
+reply, or whose caller has gone, is left alone."""
 
 
 class Opened(NamedTuple):
@@ -181,15 +182,15 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._silent_ticks = 0
         self._reader.feed(data)
-        while True:
+        while not self.is_lost:  # a reply may say that this is the wrong server
             try:
                 reply = self._reader.gets()
-            except hiredis.ProtocolError as error:
-                self.abort(error)
+                if reply is False:
+                    return
+                sent = self._sent.popleft()
+            except (hiredis.ProtocolError, IndexError) as error:
+                self.abort(ConnectionError(f"not a reply to a command: {error}"))
                 return
-            if reply is False:
-                return
-            sent = self._sent.popleft()
             if sent is not None:
                 self._hand_over(sent, reply)
 
@@ -223,7 +224,7 @@ class Connection(asyncio.Protocol):
         if self._silent_ticks > 1:
             now = self._loop.time()
             for sent in list(self._sent):
-                if isinstance(sent, Command) and now > sent.until and not sent.future.done():
+                if isinstance(sent, Command) and now > sent.until:
                     self._refused(sent, TimeoutError("the server does not answer"))
 
     def abort(self, error: Exception) -> None:

@@ -22,7 +22,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Packed(NamedTuple):
-    """A change, made ready by whoever commits it: what is wrong with it is his to hear."""
+    """A change, packed where it is committed: errors in it are raised to that caller."""
 
     change: Change
     raw_id: bytes

@@ -90,10 +90,16 @@ class _Commit(Command):
         self._hints = hints
 
     def settle(self, reply: Any) -> None:
+        if self.future.done():  # its callers were told that the server does not answer
+            self._hints.tell_all()
+            return
+        self.future.set_result(None)
         self._batch.settle(reply, self._hints)
 
     def fail(self, error: Exception) -> None:
-        self._batch.fail(error)
+        if not self.future.done():
+            self.future.set_result(None)
+            self._batch.fail(error)
 
 
 class Pipeline:
@@ -242,7 +248,7 @@ class Pipeline:
 
     def _refused(self, command: Command, error: Exception) -> None:
         """A command got an error, or no reply: send it again, now or after a pause, or let it fail."""
-        if command.is_dropped:
+        if command.future.done():
             return
         if command.redirects < MAX_REDIRECTS:
             command.redirects += 1

@@ -51,7 +51,9 @@ class _Look(Command):
         self._before = clock.now()
 
     def settle(self, reply: list[bytes]) -> None:
+        super().settle(None)
         self._clock.see(self._before, int(reply[0]) + int(reply[1]) / 1e6, clock.now())
 
     def fail(self, error: Exception) -> None:
+        super().settle(None)
         self._clock.look_again()
