@@ -34,7 +34,7 @@ from raincheck.model import (
     State,
     Stored,
 )
-from raincheck.stages import ChangeBuilder, is_open
+from raincheck.stages import ChangeBuilder, gathering, is_open
 from raincheck.triggers import (
     CANCELLED,
     DOING,
@@ -137,7 +137,7 @@ def on_late_finish(attempt: Attempt, rev: int, found: Stored | None) -> LateFini
 def previous_results(job: Job, stage: int) -> bytes:
     """What ``ctx.previous`` is in ``stage``, as JSON: a result, a list of them, or null.
 
-    Raises `ValueError` unless large results of the stage before were put back (`raincheck.results`).
+    Raises `ValueError` unless large results of the stage before were put back (`raincheck.engine.results`).
     """
     before = [step for step in job.steps if step.stage == stage - 1]
     if not before:
@@ -146,6 +146,24 @@ def previous_results(job: Job, stage: int) -> bytes:
         raise ValueError(f"job {job.id}: large results of stage {stage - 1} were not loaded")
     results = [step.result or b"null" for step in before]
     return results[0] if len(results) == 1 else b"[" + b",".join(results) + b"]"
+
+
+def cancel_of(stored: Stored) -> Cancel | None:
+    """What a request to cancel a job means: its trigger; None if it is cancelled, or being cancelled."""
+    job = stored.job
+    being_stopped = stored.leases or gathering(job) is not None
+    if job.state is CANCELLED or (job.cancel_requested_at is not None and being_stopped):
+        return None
+    return Cancel(stored.leases)
+
+
+def reopen_of(member: Job, retried_at: float) -> Retry | None:
+    """What a retry of a group's run means for a member: its trigger; None if it stays as it is.
+
+    It is retried once: not if it has failed again since the run was retried.
+    """
+    ended_badly = member.state in (FAILED, CANCELLED)
+    return Retry() if ended_badly and (member.finished_at or 0.0) <= retried_at else None
 
 
 def attempt_of(lease: Lease) -> Attempt:
