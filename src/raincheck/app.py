@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -78,8 +78,8 @@ class App:
         self.functions = Functions()
         self.groups = Groups()
         self.schedules = Schedules(self)
-        self.held_here: list[Callable[[], Iterable[int]]] = []
-        """Tells the tokens of the leases that workers of this process look after."""
+        self.held_here: list[Mapping[int, Any]] = []
+        """The attempts in flight, by token, of the workers of this process, which keep their leases."""
         self._lock = Lock()
         self._opening: Future[None] | None = None
         self._open = False

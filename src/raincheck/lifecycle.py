@@ -114,7 +114,7 @@ def on_claim(job: Job, lease: Lease) -> Trigger | None:
 
 
 class LateFinish(Enum):
-    """What becomes of the end of an attempt that does not apply to the job as its worker knows it."""
+    """What becomes of the end of an attempt that did not apply to the job as its worker knew it."""
 
     DISCARD = auto()
     """Its lease was lost: its result is discarded."""
@@ -124,11 +124,17 @@ class LateFinish(Enum):
     """It does not fit the job, which has not changed: give the step back, to be run again."""
 
 
-def on_late_finish(attempt: Attempt, rev: int, found: Stored | None) -> LateFinish:
-    """What the end of an attempt means that did not apply to its job at ``rev``; ``found`` is the job now."""
-    if found is None or all(lease.token != attempt.token for lease in found.leases):
-        return LateFinish.DISCARD
-    return LateFinish.GIVE_BACK if found.job.rev == rev else LateFinish.ADVANCE
+def on_late_finish(attempts: Sequence[Attempt], rev: int, found: Stored | None) -> list[LateFinish]:
+    """What the ends of attempts mean that together did not apply to their job at ``rev``.
+
+    ``found`` is the job now; None: it is gone. Where one of the leases was lost, that is why none of the ends
+    applied, and the others are tried again.
+    """
+    in_force = frozenset(lease.token for lease in found.leases) if found is not None else frozenset[int]()
+    lost = [attempt.token not in in_force for attempt in attempts]
+    same = found is not None and found.job.rev == rev and not any(lost)
+    others = LateFinish.GIVE_BACK if same else LateFinish.ADVANCE
+    return [LateFinish.DISCARD if each else others for each in lost]
 
 
 def state_of(job: Job, leases: tuple[Lease, ...]) -> State:

@@ -355,3 +355,4 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     seen_until: float = 0.0
     running: int = 0
     state: str = "active"
+    abandoned: int = 0

@@ -60,7 +60,7 @@ class Upkeep:
         """Let steps whose lease has run out be run again, or fail; how many."""
         lost = await self._store.lost(BATCH)
         # ours ran out because this very process was held up, or the clock set forward: it extends them now
-        ours = {token for tokens in self._app.held_here for token in tokens()} if lost else ()
+        ours = {token for in_flight in self._app.held_here for token in in_flight} if lost else ()
         claims = [claim for claim in lost if claim.lease.token not in ours]
         if not claims:
             return 0

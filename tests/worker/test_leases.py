@@ -276,7 +276,7 @@ async def test_a_worker_leaves_alone_what_it_runs(app: App) -> None:
     async with app:
         job = await app.submit("never", [never.step()])
         (claim,) = await app.jobs.store.claim("slow", ("never",), 1, 0.0)
-        app.held_here.append(lambda: [claim.lease.token])
+        app.held_here.append({claim.lease.token: claim})
         assert await Upkeep(app).recover() == 0
         assert (await app.status(job.id)).state == "doing"
         app.held_here.clear()
