@@ -16,7 +16,7 @@ from pathlib import Path
 from raincheck import lifecycle
 from raincheck.clock import new_id
 from raincheck.model import Change, Claim, Job, State, Step
-from raincheck.store import Store, make_store
+from raincheck.store import Store, listing, make_store
 from raincheck.store.base import Filter, Held
 from raincheck.triggers import Succeeded
 
@@ -88,11 +88,11 @@ async def measure(store: Store) -> dict[str, float]:
         "claim of 1": lambda: calls.claim(1),
         "claim of 100": lambda: calls.claim(100),
         "finish 100 and claim 100; submit 100": calls.finish_and_claim,
-        "newest 50": lambda: store.page(Filter(), 50),
-        "50 of a name": lambda: store.page(Filter(name="name 3"), 50),
-        "50 of a function": lambda: store.page(Filter(function="function 1"), 50),
-        "50 pending": lambda: store.page(Filter(state=State.PENDING), 50),
-        "alarmed": lambda: store.alarmed(100),
+        "newest 50": lambda: listing.page(store, Filter(), 50),
+        "50 of a name": lambda: listing.page(store, Filter(name="name 3"), 50),
+        "50 of a function": lambda: listing.page(store, Filter(function="function 1"), 50),
+        "50 pending": lambda: listing.page(store, Filter(state=State.PENDING), 50),
+        "due": lambda: store.due(100),
         "counts": store.counts,
     }
     times: dict[str, float] = {}

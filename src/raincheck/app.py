@@ -361,7 +361,7 @@ class App:
             seen = document
             if document.state.ended:
                 return
-            await self.jobs.store.changed(job_id, stored.job.rev, WATCH_INTERVAL)
+            await self.jobs.watches.changed(job_id, stored.job.rev, WATCH_INTERVAL)
 
     async def document(self, stored: Stored) -> JobDocument:
         """A stored job as callers see it."""

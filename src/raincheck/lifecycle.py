@@ -137,11 +137,6 @@ def on_late_finish(attempts: Sequence[Attempt], rev: int, found: Stored | None) 
     return [LateFinish.DISCARD if each else others for each in lost]
 
 
-def state_of(job: Job, leases: tuple[Lease, ...]) -> State:
-    """The state to show: ``doing`` while any step is leased."""
-    return DOING if leases and not job.state.ended else job.state
-
-
 def previous_results(job: Job, stage: int) -> bytes:
     """What ``ctx.previous`` is in ``stage``, as JSON: a result, a list of them, or null."""
     before = [step for step in job.steps if step.stage == stage - 1]

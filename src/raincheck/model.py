@@ -40,6 +40,10 @@ class State(StrEnum):
         """Whether nothing will happen any more, unless somebody retries the job."""
         return self in _ENDED
 
+    def shown(self, *, leased: bool) -> State:
+        """The state to show for a job at rest in this one: ``doing`` while any step of it is leased."""
+        return State.DOING if leased and not self.ended else self
+
 
 _ENDED = frozenset((State.DONE, State.FAILED, State.CANCELLED))
 
@@ -253,6 +257,11 @@ class Stored(Struct, frozen=True):
     job: Job
     leases: tuple[Lease, ...] = ()
 
+    @property
+    def state(self) -> State:
+        """The state to show."""
+        return self.job.state.shown(leased=bool(self.leases))
+
 
 class Claim(Struct, frozen=True):
     """What a worker gets: a job, and the lease on the step that it may now run."""
@@ -294,7 +303,8 @@ class Schedule(Struct, frozen=True, array_like=True):
     its name before, ``rev`` counts its changes, from 1. ``next`` is the first firing that was not dealt
     with yet (None: there is none), ``anchor`` what intervals are counted from. A firing at most ``grace``
     seconds late is on time. ``declared`` is the fingerprint of its declaration in code or a file. With
-    ``group`` each firing triggers that group, and ``job`` has no more than the data for it.
+    ``group`` each firing triggers that group, and ``job`` has no more than the data for it. One that is
+    ``removed`` is written to remove it, and never kept.
     """
 
     name: str
@@ -317,6 +327,7 @@ class Schedule(Struct, frozen=True, array_like=True):
     source: str = "api"
     declared: bytes = b""
     group: str | None = None
+    removed: bool = False
 
     @property
     def due(self) -> float | None:
@@ -342,7 +353,11 @@ class FunctionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WorkerInfo(Struct, frozen=True, kw_only=True):
-    """A worker as it registered itself, and when it was last seen (``seen_until``: its lease)."""
+    """A worker as it registered itself, and when it was last seen (``seen_until``: its lease).
+
+    ``running`` is how many leases it holds. ``state`` is what it said of itself: ``active``, ``stopping``, or
+    at its end ``stopped``.
+    """
 
     id: str
     host: str
@@ -356,3 +371,7 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     running: int = 0
     state: str = "active"
     abandoned: int = 0
+
+    def at(self, now: float) -> WorkerInfo:
+        """The worker as it is shown at a time: ``unhealthy`` once its lease has run out."""
+        return self if self.seen_until > now else replace(self, state="unhealthy")

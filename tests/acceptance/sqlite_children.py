@@ -17,7 +17,7 @@ from raincheck import lifecycle
 from raincheck.clock import new_id
 from raincheck.errors import RaincheckError
 from raincheck.model import Change, Claim, Job, Step
-from raincheck.store import Store, make_store
+from raincheck.store import Store, listing, make_store
 from raincheck.store.base import Filter
 from raincheck.triggers import Succeeded
 
@@ -67,7 +67,7 @@ async def hammer(store: Store, seconds: float) -> None:
             claims = await store.claim("hammer", ("f",), dice.choice((1, 10, 50)), 60.0)
             await store.commit([success(store, claim) for claim in claims])
             await store.find([claim.job.id for claim in claims])
-            await store.prune(10, 60.0)
+            await store.remove((await store.due(10)).ended, 60.0)
             finished += len(claims)
         return finished
 
@@ -79,9 +79,9 @@ async def looker(store: Store, seconds: float) -> None:
     """Read pages and counts all the time, as a dashboard does that is too eager."""
     until, pages = time.monotonic() + seconds, 0
     while time.monotonic() < until:
-        page = await store.page(Filter(), 200)
+        page = await listing.page(store, Filter(), 200)
         while page.cursor is not None and time.monotonic() < until:
-            page = await store.page(Filter(), 200, page.cursor)
+            page = await listing.page(store, Filter(), 200, page.cursor)
             pages += 1
         await store.counts()
     say(pages)

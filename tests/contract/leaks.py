@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from raincheck import lifecycle
 from raincheck.model import Change, State, Stored
 from raincheck.stages import current_stage
+from raincheck.store import listing
 from raincheck.store.base import Filter, Store
 from raincheck.triggers import Cancel, Gathered, Opened, Stopped
 
@@ -52,9 +53,7 @@ async def assert_counted(store: Store, jobs: list[Stored]) -> None:
     assert counts.states == dict.fromkeys(State, 0) | Counter(stored.job.state for stored in jobs)
     assert counts.queued == Counter(function for stored in jobs for function in waiting(stored))
     assert counts.leased == sum(len(stored.leases) for stored in jobs)
-    assert counts.shown == dict.fromkeys(State, 0) | Counter(
-        lifecycle.state_of(stored.job, stored.leases) for stored in jobs
-    )
+    assert counts.shown == dict.fromkeys(State, 0) | Counter(stored.state for stored in jobs)
 
 
 def waiting(stored: Stored) -> list[str]:
@@ -77,9 +76,9 @@ async def all_jobs(store: Store) -> list[Stored]:
 
 async def listed(store: Store, which: Filter, limit: int = 100) -> list[Stored]:
     """All pages of a listing."""
-    page = await store.page(which, limit)
+    page = await listing.page(store, which, limit)
     jobs = list(page.jobs)
     while page.cursor is not None:
-        page = await store.page(which, limit, page.cursor)
+        page = await listing.page(store, which, limit, page.cursor)
         jobs += page.jobs
     return jobs

@@ -22,7 +22,18 @@ from raincheck.model import Job, OnFailure, State, Stored
 from raincheck.store.base import Filter, Missing, Store
 from raincheck.triggers import Alarm, Opened
 from tests.contract.leaks import listed
-from tests.contract.steps import failed, finish, get, stopped, submission, submit, take, take_one, write
+from tests.contract.steps import (
+    failed,
+    finish,
+    get,
+    removed,
+    stopped,
+    submission,
+    submit,
+    take,
+    take_one,
+    write,
+)
 
 LIMITS = Limits()
 
@@ -119,7 +130,7 @@ class TestFilter:
         """By no filter."""
         run = await begin(jobs, 2)
         job = await finish(store, await take_one(store))
-        assert await store.forget(job.id, job.rev, 60.0)
+        assert await removed(store, job) == [True]
         assert {stored.job.id for stored in await listed(store, Filter(group="g"))} == {
             run.id,
             *member_ids(run.id, 2),
@@ -200,7 +211,7 @@ class TestCrash:
         assert await open_members(jobs, run) is not None
         claim = await take_one(store)
         job = await finish(store, claim)
-        assert await store.forget(job.id, job.rev, 60.0)
+        assert await removed(store, job) == [True]
         assert await open_members(jobs, run) is None
         (found,) = await store.find([job.id])
         assert found == Missing(gone=True)

@@ -26,12 +26,13 @@ from msgspec.structs import replace
 from raincheck import lifecycle
 from raincheck.errors import IllegalTransition
 from raincheck.model import Change, Claim, Job, Key, Lease, Place, Problem, RetryOptions, State, Stored
-from raincheck.store import Store, make_store
-from raincheck.store.base import Conflict, Duplicate, Filter, Held, Missing, Outcome, Page
+from raincheck.store import Store, listing, make_store
+from raincheck.store.base import Conflict, Duplicate, Filter, Held, Missing, Outcome
+from raincheck.store.listing import Page
 from raincheck.triggers import Alarm, Cancel, Failed, Lost, Retry, Stopped, Succeeded, Trigger
 from tests.contract.leaks import assert_counted, assert_no_leaks
 from tests.contract.leftovers import assert_nothing_left
-from tests.contract.steps import HOUR, draft
+from tests.contract.steps import HOUR, draft, info, prune, removed
 
 FUNCTIONS = ("f", "g", "h")
 AGAIN = RetryOptions(retry_limit=2, delay=0.0, lost_limit=1)
@@ -234,7 +235,7 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         """All leases that have run out are found, and dealt with in one batch."""
-        lost: list[Claim] = self.run(self.store.lost(100))
+        lost: list[Claim] = self.run(self.store.due(100)).leases
         now = self.store.now()
         expected = {lease.token for lease, _ in self.model.leases.values() if lease.until <= now}
         assert {claim.lease.token for claim in lost} == expected
@@ -249,7 +250,7 @@ class Lives(RuleBasedStateMachine):
     @rule(claim=claims, lease=lease_times)
     def extend(self, claim: Claim, lease: float) -> None:
         """A worker extends, perhaps too late."""
-        (rev,) = self.store.extend([as_held(claim)], lease)
+        (rev,) = self.store.heartbeat(info(state="stopped"), [as_held(claim)], lease)
         job = self.model.jobs.get(claim.job.id)
         assert rev == (job.rev if job is not None and self.model.held(claim) else None)
         if rev is not None:
@@ -304,7 +305,7 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def wake(self) -> None:
         """All alarms that have rung are found."""
-        alarmed: list[Stored] = self.run(self.store.alarmed(100))
+        alarmed: list[Stored] = self.run(self.store.due(100)).jobs
         now = self.store.now()
         expected = {
             job_id
@@ -325,7 +326,7 @@ class Lives(RuleBasedStateMachine):
             for job_id, job in self.model.jobs.items()
             if job.state.ended and (self.model.alarms[job_id] or 0.0) <= now
         ]
-        assert self.run(self.store.prune(100, HOUR)) == len(due)
+        assert self.run(prune(self.store, 100, HOUR)) == len(due)
         for job_id in due:
             self.model.remove(job_id)
 
@@ -335,7 +336,7 @@ class Lives(RuleBasedStateMachine):
         if isinstance(view, Stored):
             job = self.model.jobs.get(view.job.id)
             expected = job is not None and job.rev == view.job.rev and job.state.ended
-            assert self.run(self.store.forget(view.job.id, view.job.rev, HOUR)) is expected
+            assert self.run(removed(self.store, view.job)) == [expected]
             if expected:
                 self.model.remove(view.job.id)
 
@@ -353,7 +354,7 @@ class Lives(RuleBasedStateMachine):
         stored = [each for each in expected if isinstance(each, Stored)]
 
         async def read() -> tuple[list[Stored | Missing], list[Page], None]:
-            pages = asyncio.gather(*(self.store.page(Filter(state=state), 100) for state in State))
+            pages = asyncio.gather(*(listing.page(self.store, Filter(state=state), 100) for state in State))
             counted = assert_counted(self.store, stored)
             return await asyncio.gather(self.store.find(known), pages, counted)
 
@@ -361,7 +362,7 @@ class Lives(RuleBasedStateMachine):
         assert [by_step(each) for each in found] == expected
         for state, page in zip(State, pages, strict=True):
             assert {each.job.id for each in page.jobs} == {
-                each.job.id for each in stored if lifecycle.state_of(each.job, each.leases) is state
+                each.job.id for each in stored if each.state is state
             }
 
     def teardown(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx2
@@ -52,18 +53,16 @@ class Hands:
 
     async def register(self, *infos: FunctionInfo) -> None:
         """Be known as a worker that offers these functions."""
-        await self.store.register(
-            WorkerInfo(
-                id="hands",
-                host="here",
-                pid=1,
-                version="1",
-                concurrency=1,
-                functions=infos,
-                started_at=now(),
-            ),
-            LEASE,
+        worker = WorkerInfo(
+            id="hands",
+            host="here",
+            pid=1,
+            version="1",
+            concurrency=1,
+            functions=infos,
+            started_at=now(),
         )
+        await asyncio.to_thread(self.store.heartbeat, worker, [], LEASE)
 
 
 async def count_jobs(client: httpx2.AsyncClient) -> int:

@@ -118,7 +118,7 @@ class World:
     @property
     def state(self) -> State:
         """The state as it is shown."""
-        return lifecycle.state_of(self.job, tuple(self.leases.values()))
+        return Stored(self.job, tuple(self.leases.values())).state
 
     @property
     def states(self) -> list[str]:

@@ -94,7 +94,7 @@ async def submit(request: Request, draft: Job, body: bytes, wait: Waiting) -> St
     await request.app.directory.refresh()  # now, while there is no job yet that its failing would hide
     if not wait.seconds:
         return await _submitted(jobs, draft, key, mark)
-    with jobs.store.watch(draft.id) as watch:
+    with jobs.watches.watch(draft.id) as watch:
         stored = await _submitted(jobs, draft, key, mark)
         if stored.job.state.ended:
             return stored

@@ -23,9 +23,6 @@ from raincheck.worker.inbox import Inbox
 
 logger = logging.getLogger("raincheck.worker")
 
-PATIENCE = 5.0
-"""Seconds that the store has to note that the worker is there."""
-
 LOOK = 0.5
 """Seconds between looks at the event loop, at most."""
 
@@ -66,39 +63,33 @@ class Heartbeat(Thread):
     def run(self) -> None:
         """Beat until stopped."""
         due = monotonic() + self._lease / 3
-        with asyncio.Runner() as runner:
-            while not self._stopped:
-                changed = self._changed.wait(min(LOOK, self._lease / 12, max(0.0, due - monotonic())))
-                self._changed.clear()
-                if self._stopped:
-                    return
-                changed = changed or self._in_flight.abandoned != self._abandoned
-                if changed or monotonic() >= due:
-                    due = monotonic() + (self._lease / 3 if self._beat(runner) else self._lease / 12)
-                self._loop.look(self._in_flight)
+        while not self._stopped:
+            changed = self._changed.wait(min(LOOK, self._lease / 12, max(0.0, due - monotonic())))
+            self._changed.clear()
+            if self._stopped:
+                return
+            changed = changed or self._in_flight.abandoned != self._abandoned
+            if changed or monotonic() >= due:
+                due = monotonic() + (self._lease / 3 if self._try_beat() else self._lease / 12)
+            self._loop.look(self._in_flight)
 
-    def _beat(self, runner: asyncio.Runner) -> bool:
-        """Extend the leases and register the worker; False: it must be tried again soon."""
+    def _try_beat(self) -> bool:
+        """Beat; False: it must be tried again soon."""
         try:
-            self._extend()
-            self._abandoned = self._in_flight.abandoned
-            info = replace(self._info, running=len(self._in_flight), abandoned=self._abandoned)
-            runner.run(asyncio.wait_for(self._store.register(info, self._lease), PATIENCE))
+            self._beat()
         except StoreError as error:
             logger.warning("the leases could not be extended: %s", error)
-        except TimeoutError:
-            logger.warning("the leases could not be extended: the store was too slow")
         except Exception:
             logger.exception("the leases could not be extended")
         else:
             return True
         return False
 
-    def _extend(self) -> None:
+    def _beat(self) -> None:
         attempts = self._in_flight.held()
-        if not attempts:
-            return
-        revs = self._store.extend([attempt.held for attempt in attempts], self._lease)
+        self._abandoned = self._in_flight.abandoned
+        info = replace(self._info, abandoned=self._abandoned)
+        revs = self._store.heartbeat(info, [attempt.held for attempt in attempts], self._lease)
         for attempt, rev in zip(attempts, revs, strict=True):
             if rev is None or rev > attempt.job.rev:
                 self._beats.put_from_thread(Beat(attempt.token, rev))

@@ -18,6 +18,8 @@ from contextlib import AsyncExitStack, suppress
 from types import MappingProxyType
 from typing import Any, Self
 
+from msgspec.structs import replace
+
 from raincheck.app import App
 from raincheck.clock import monotonic, new_id, now
 from raincheck.errors import StoreError
@@ -108,7 +110,7 @@ class Worker:
             cancellation = Cancellation(store, pipe.in_flight)
             heartbeat = Heartbeat(store, self._lease, self._info(), pipe.in_flight, cancellation.beats)
             stack.push_async_callback(self._leave, pipe, cancellation, heartbeat)
-            await store.register(self._info(), self._lease)
+            await asyncio.to_thread(store.heartbeat, self._info(), [], self._lease)
             heartbeat.start()
             self._app.held_here.append(pipe.in_flight)
             await stack.enter_async_context(Upkeep(self._app))
@@ -160,7 +162,8 @@ class Worker:
             await asyncio.to_thread(heartbeat.join, PATIENCE)
             self._app.held_here.remove(pipe.in_flight)
         with suppress(StoreError):
-            await pipe.store.unregister(self.id)
+            stopped = replace(self._info(), state="stopped")
+            await asyncio.to_thread(pipe.store.heartbeat, stopped, [], self._lease)
 
     def _info(self) -> WorkerInfo:
         return WorkerInfo(

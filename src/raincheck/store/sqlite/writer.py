@@ -19,9 +19,9 @@ from raincheck.store.base import Held, Outcome
 from raincheck.store.lane import Answers, Lane, Request, fail
 from raincheck.store.signals import Signals
 from raincheck.store.sqlite import changes, leases
-from raincheck.store.sqlite.bell import Bell, Ring
-from raincheck.store.sqlite.changes import News
+from raincheck.store.sqlite.changes import Effects
 from raincheck.store.sqlite.connection import close, connect, transaction, translate
+from raincheck.store.sqlite.notifier import Notification, Notifier
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ LOOK = 1.0
 """Seconds between looks at what other processes did, where they can be heard: one may have been missed."""
 
 LOOK_WHEN_DEAF = 0.025
-RING_AGAIN = 0.05
+NOTIFY_AGAIN = 0.05
 
 FAULTY_REQUEST = (apsw.ConstraintError, apsw.MismatchError, apsw.RangeError, apsw.TooBigError)
 """Errors of SQLite's that lie in what was asked, not in the file."""
@@ -38,7 +38,7 @@ FAULTY_REQUEST = (apsw.ConstraintError, apsw.MismatchError, apsw.RangeError, aps
 class Write(Request[T]):
     """Something to be done within a transaction."""
 
-    def __init__(self, do: Callable[[apsw.Connection, News], T], *, threaded: bool = False) -> None:
+    def __init__(self, do: Callable[[apsw.Connection, Effects], T], *, threaded: bool = False) -> None:
         super().__init__(threaded=threaded)
         self.do = do
 
@@ -68,16 +68,16 @@ class Claim(Request[leases.Taken]):
                 self.lane.put(Write(releaser(held), threaded=True))
 
 
-def releaser(held: Sequence[Held]) -> Callable[[apsw.Connection, News], None]:
+def releaser(held: Sequence[Held]) -> Callable[[apsw.Connection, Effects], None]:
     """The write that gives leases back."""
-    return lambda connection, news: leases.release(connection, held, news)
+    return lambda connection, effects: leases.release(connection, held, effects)
 
 
 class Writer:
     """Serves commits, claims and other writes; keeps the claims that wait for something to do."""
 
     _path: Path
-    _bell: Bell
+    _notifier: Notifier
 
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
@@ -93,19 +93,19 @@ class Writer:
     def start(self, path: Path) -> None:
         """Serve from now on, with the database at ``path``."""
         self._path = path
-        self._bell = Bell(path, self._heard)
+        self._notifier = Notifier(path, self._heard)
         self.lane.start()
 
-    def _heard(self, ring: Ring) -> None:
-        """Called on the bell's thread."""
-        if ring.all or ring.jobs:
-            self._signals.tell({} if ring.all else dict.fromkeys(ring.jobs))
-        if ring.all or ring.functions:
+    def _heard(self, heard: Notification) -> None:
+        """Called on the notifier's thread."""
+        if heard.all or heard.jobs:
+            self._signals.tell({} if heard.all else dict.fromkeys(heard.jobs))
+        if heard.all or heard.functions:
             self.lane.wake()
 
     def _patience(self) -> float | None:
-        if self._bell.behind:
-            return RING_AGAIN
+        if self._notifier.behind:
+            return NOTIFY_AGAIN
         if not self._waiting and not self._signals.wanted:
             return None
         at = self._act_at if self._waiting else math.inf
@@ -113,10 +113,10 @@ class Writer:
 
     @property
     def _look_every(self) -> float:
-        return LOOK_WHEN_DEAF if self._bell.deaf else LOOK
+        return LOOK_WHEN_DEAF if self._notifier.deaf else LOOK
 
     def _serve(self, batch: list[Request[Any]]) -> None:
-        self._bell.ring_missed()
+        self._notifier.notify_missed()
         try:
             connection = self._connected()
             self._listen(batch)
@@ -139,10 +139,10 @@ class Writer:
 
     def _listen(self, batch: list[Request[Any]]) -> None:
         """If somebody here is going to wait, hear the others, before it is looked what there is."""
-        if self._bell.settled:
+        if self._notifier.settled:
             return
         waits = self._signals.wanted or any(isinstance(r, Claim) and r.until > monotonic() for r in batch)
-        if waits and self._bell.listen():
+        if waits and self._notifier.listen():
             self._untold = True
 
     def _others_wrote(self, connection: apsw.Connection) -> bool:
@@ -160,9 +160,9 @@ class Writer:
         waiting, answers = self._waiting, Answers()
         try:
             with transaction(connection):
-                news = News(now())
-                self._apply(connection, batch, answers, news)
-                drained = self._claim(connection, batch, stirred, answers, news)
+                effects = Effects(now())
+                self._apply(connection, batch, answers, effects)
+                drained = self._claim(connection, batch, stirred, answers, effects)
         except Exception as error:
             self._waiting, self._due_at, self._act_at = waiting, 0.0, 0.0  # look again at all of them
             if not batch or (isinstance(error, apsw.Error) and not isinstance(error, FAULTY_REQUEST)):
@@ -174,21 +174,21 @@ class Writer:
                     self._transact(connection, [request], stirred)
             return
         answers.give()
-        self._tell(news, drained)
+        self._tell(effects, drained)
 
     def _apply(
-        self, connection: apsw.Connection, batch: list[Request[Any]], answers: Answers, news: News
+        self, connection: apsw.Connection, batch: list[Request[Any]], answers: Answers, effects: Effects
     ) -> None:
         """Commit all changes of the batch, then do its other writes."""
         commits = [request for request in batch if isinstance(request, Commit)]
         if commits:
             records = [record for commit in commits for record in commit.records]
-            outcomes = iter(changes.commit(connection, records, news))
+            outcomes = iter(changes.commit(connection, records, effects))
             for commit in commits:
                 answers.add(commit, list(islice(outcomes, len(commit.records))))
         for request in batch:
             if isinstance(request, Write):
-                answers.add(request, request.do(connection, news))
+                answers.add(request, request.do(connection, effects))
 
     def _claim(
         self,
@@ -196,13 +196,13 @@ class Writer:
         batch: list[Request[Any]],
         stirred: bool,
         answers: Answers,
-        news: News,
+        effects: Effects,
     ) -> set[str]:
         """Serve the claims that may get something or must wait no longer; the others go on waiting.
 
         The answer are the functions of which nothing is left that is ready.
         """
-        time, placed = monotonic(), news.ready | news.later
+        time, placed = monotonic(), effects.ready | effects.later
         hopeful: list[Claim] = []
         patient: list[Claim] = []
         for claim in self._waiting:
@@ -216,7 +216,7 @@ class Writer:
         for claim in hopeful:
             if claim.future.cancelled():
                 continue
-            taken = leases.claim(connection, claim.demand, news.now)
+            taken = leases.claim(connection, claim.demand, effects.now)
             if len(taken.leases) < claim.demand.limit:
                 drained.update(claim.demand.functions)
             if taken.leases or claim.until <= time:
@@ -225,18 +225,18 @@ class Writer:
             patient.append(claim)
             due = leases.next_due(connection, claim.demand.functions)
             if due is not None:
-                due_at = min(due_at, time + min(max(0.0, due - news.now), LOOK))
+                due_at = min(due_at, time + min(max(0.0, due - effects.now), LOOK))
         self._waiting, self._due_at = patient, due_at
         self._act_at = min([due_at, *(claim.until for claim in patient)])
         return drained
 
-    def _tell(self, news: News, drained: set[str]) -> None:
-        if news.jobs:
-            self._signals.tell(news.jobs)
-        functions = news.later | (news.ready - drained)
-        jobs = [job_id for job_id, job in news.jobs.items() if job is None or job.rev > 1]
+    def _tell(self, effects: Effects, drained: set[str]) -> None:
+        if effects.jobs:
+            self._signals.tell(effects.jobs)
+        functions = effects.later | (effects.ready - drained)
+        jobs = [job_id for job_id, job in effects.jobs.items() if job is None or job.rev > 1]
         if functions or jobs:
-            self._bell.ring(functions, jobs)
+            self._notifier.notify(functions, jobs)
 
     def _break_off(self, batch: list[Request[Any]], error: Exception) -> None:
         """Nothing could be done. What a failed sync left behind must not be trusted: begin anew."""
@@ -252,5 +252,5 @@ class Writer:
     def _end(self) -> None:
         fail(self._waiting, StoreUnavailable("the store is not open"))
         self._waiting = []
-        self._bell.close()
+        self._notifier.close()
         self._disconnect()

@@ -2,7 +2,8 @@
 -- ARGV: changes (msgpack), bell channel, bell message, replay (1: the same call may have been here), then of each
 -- change its job's id, its tags, its record, and the members of take, drop and put: bytes that are no text stay out of
 -- the msgpack, whose Lua reader knows no such type.
--- A change: {rev, state, alarm|false, key|false, take, release, hold, drop, put}; of the lists, those with something in.
+-- A change: {rev, state, alarm|false, key|false, take, release, hold, drop, put, ended}; of the lists, those with
+-- something in. `ended` says that its state is an ended one: such jobs wait in PRUNE, the others with an alarm in WAKE.
 -- A place: {step, ready key, later key, due, function}; a key is its number in KEYS.
 -- A lease guard: {step, token, expired}. An idempotency key: {name, fingerprint, until}.
 -- Returns for each change: 0 written, 1 conflict, {job id, fingerprint} if its key is taken.
@@ -73,14 +74,16 @@ local function holds(c)
 end
 
 local function gather_state(c)
-  local state, alarm, ended = c[2], c[3], is_ended(c[2])
+  local state, alarm, ended = c[2], c[3], c[10]
   if c.before ~= state then
-    if c.before then push(listed(left, c.before), c.entry) end
+    if c.before then
+      push(listed(left, c.before), c.entry)
+      if not ended then push(kept, c.id) end -- it may have ended before
+    end
     push(listed(entered, state), 0, c.entry)
   end
   if c.gone then push(back, c.id) end
   if c.woke and (ended or not alarm) then push(asleep, c.id) end
-  if c.before and is_ended(c.before) and not ended then push(kept, c.id) end
   if alarm then push(ended and prunes or wakes, alarm, c.id) end
 end
 
@@ -116,7 +119,7 @@ end
 
 local function take_words(c, at)
   c.id, c.entry = ARGV[at], ARGV[at] .. ARGV[at + 1]
-  c.value = with_header(c[1], c[2], c[3] and not is_ended(c[2]), ARGV[at + 2])
+  c.value = with_header(c[1], c[2], c[3] and not c[10], ARGV[at + 2])
   local members, first = ARGV[at + 3], 1
   for list = 5, 9 do
     if list == 5 or list > 7 then

@@ -49,8 +49,6 @@ local function header(value)
   return rev, state % WAKES, state >= WAKES
 end
 
-local function is_ended(state) return state >= 3 and state <= 5 end
-
 -- With `wakes`, the job has an alarm in WAKE.
 local function with_header(rev, state, wakes, record)
   return struct.pack('>I4B', rev, wakes and state + WAKES or state) .. record
@@ -104,4 +102,15 @@ local function append_lease(answer, id, step, token, since, worker)
   push(answer, step, token)
   push(answer, worker, num(since))
   push(answer, call('ZSCORE', UNTIL, name), call('HGET', PROGRESS, name) or '')
+end
+
+-- A job as it is read: its value, then each of its leases.
+local function with_leases(id, value)
+  local answer, leases, at = {value}, leases_of(id), 1
+  while at <= #leases do
+    local step, token, since, place, worker, func, after = struct.unpack(LEASE, leases, at)
+    append_lease(answer, id, step, token, since, worker)
+    at = after
+  end
+  return answer
 end

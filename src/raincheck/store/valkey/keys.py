@@ -22,7 +22,7 @@ STATES = (
     State.CANCELLED,
     State.DOING,
 )
-"""In the order of their keys and of their number in a record's header (`head.lua` knows which are ended)."""
+"""In the order of their keys and of their number in a record's header."""
 
 _FIXED = (
     *("jobs", "leases", "until", "progress", "wake", "prune", "gone", "meta", "queued", "served"),

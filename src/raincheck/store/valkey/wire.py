@@ -73,6 +73,7 @@ class Batch:
                 (change.hold and [_guard(hold) for hold in change.hold]) or None,
                 (change.drop and [self._place(place) for place in change.drop]) or None,
                 (change.put and [self._place(place) for place in change.put]) or None,
+                job.state.ended,
             )
         )
 
@@ -115,9 +116,24 @@ def outcome(answer: Any) -> Outcome:
 
 
 def stored(answer: list[Any]) -> Stored:
-    """What ``find.lua`` or ``lost.lua`` says of a job."""
+    """What ``find.lua`` or ``due.lua`` says of a job."""
     leases = [_lease(answer[i : i + 6]) for i in range(1, len(answer), 6)]
     return Stored(decode_job(answer[0][HEADER:]), tuple(sorted(leases, key=lambda lease: lease.step)))
+
+
+def overdue(lists: Sequence[list[Any]], limit: int) -> list[Any]:
+    """The entries of one kind that ``due.lua`` gave in all shards, the longest overdue first."""
+    timed = [(float(each[i]), each[i + 1]) for each in lists for i in range(0, len(each), 2)]
+    return [entry for _, entry in sorted(timed, key=lambda pair: pair[0])[:limit]]
+
+
+def lost(entries: Sequence[list[Any]]) -> list[Claim]:
+    """What ``due.lua`` says of lost leases: the value of a job comes with the first of them."""
+    jobs: dict[bytes, Job] = {}
+    for raw_id, value, *_ in entries:
+        if value:
+            jobs[raw_id] = decode_job(value[HEADER:])
+    return [Claim(jobs[entry[0]], _lease(entry[2:])) for entry in entries]
 
 
 def _lease(words: list[Any]) -> Lease:
