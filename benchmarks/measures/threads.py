@@ -49,7 +49,7 @@ async def with_executor(url: str, calls: int) -> float:
         executor, reports = Executor(CONCURRENCY, 1), Inbox[RunningAttempt]()
 
         async def burst() -> None:
-            executor.start([RunningAttempt(claim, nothing_in_a_thread, reports) for claim in claims])
+            executor.start([RunningAttempt.of(claim, nothing_in_a_thread, reports) for claim in claims])
             left = len(claims)
             while left:
                 left -= len(await executor.finished())

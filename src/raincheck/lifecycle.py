@@ -83,9 +83,9 @@ def advance(job: Job, triggers: Sequence[Trigger], now: float) -> Change:
     not_applied: list[int] = []
     refused: IllegalTransition | None = None
     for position, trigger in enumerate(triggers):
-        name = type(trigger).__name__.lower()
+        name = _NAMES[type(trigger)]
         try:
-            before, moment = _check(change, name, trigger)
+            before, allowed, moment = _check(change, name, trigger)
         except IllegalTransition as error:
             refused = refused or error
             not_applied.append(position)
@@ -93,7 +93,7 @@ def advance(job: Job, triggers: Sequence[Trigger], now: float) -> Change:
         change.settle(moment)
         _RULES[type(trigger)](change, trigger)
         after = change.resting_state()
-        if after not in TRANSITIONS[before, name]:
+        if after not in allowed:
             raise IllegalTransition(f"{name}: {before} must not become {after}")
         change.state = after
     if refused is not None and len(not_applied) == len(triggers):
@@ -151,14 +151,15 @@ def attempt_of(lease: Lease) -> Attempt:
     return Attempt(lease.step, lease.token, lease.worker, lease.since, lease.progress)
 
 
-def _check(change: ChangeBuilder, name: str, trigger: Trigger) -> tuple[State, float]:
-    """The state that a trigger finds, and the moment by which due steps are pending for it.
+def _check(change: ChangeBuilder, name: str, trigger: Trigger) -> tuple[State, frozenset[State], float]:
+    """The state that a trigger finds, those it may lead to, and the moment by which due steps are pending.
 
     Raises `IllegalTransition` if the trigger may not be applied; the change is as it was.
     """
     attempts, moment = _attempts(trigger), change.now
     before = DOING if attempts and not change.state.ended else change.state
-    if (before, name) not in TRANSITIONS:
+    allowed = TRANSITIONS.get((before, name))
+    if allowed is None:
         raise IllegalTransition(f"{name}: not possible for a job that is {before}")
     for attempt in attempts:
         step = change.steps[attempt.step]
@@ -167,7 +168,7 @@ def _check(change: ChangeBuilder, name: str, trigger: Trigger) -> tuple[State, f
         moment = max(moment, attempt.started_at)  # the clock may have been set back
     if (needed := _NEEDS.get(type(trigger))) is not None and not needed[0](change):
         raise IllegalTransition(f"{name}: {needed[1]}")
-    return before, moment
+    return before, allowed, moment
 
 
 def _attempts(trigger: Trigger) -> tuple[Attempt, ...]:
@@ -393,6 +394,10 @@ _RULES: dict[type, Callable[[ChangeBuilder, Any], None]] = {
     Opened: _opened,
     Gathered: _gathered,
 }
+
+
+_NAMES = {kind: kind.__name__.lower() for kind in _RULES}
+"""The triggers as the table names them."""
 
 
 def _fail(change: ChangeBuilder, error: Problem, index: int | None = None) -> None:

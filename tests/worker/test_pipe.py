@@ -137,13 +137,13 @@ async def test_a_step_claimed_while_its_job_is_read_is_not_lost(app: App) -> Non
         store, in_flight = app.jobs.store, InFlight()
         job = await app.submit("job", [[function.step(), function.step()]])
         (first,) = await store.claim("w", (function.name,), 1, 60.0)
-        in_flight.add(RunningAttempt(first, function, Inbox()))
+        in_flight.add(RunningAttempt.of(first, function, Inbox()))
         cancellation = Cancellation(store, in_flight)
         cancellation.beats.put(Beat(first.lease.token, 2))
         looking = asyncio.create_task(cancellation.next())
         await asyncio.sleep(0)  # it reads the job
         (second,) = await store.claim("w", (function.name,), 1, 60.0)
-        in_flight.add(RunningAttempt(second, function, Inbox()))
+        in_flight.add(RunningAttempt.of(second, function, Inbox()))
         assert await looking == []
         assert second.job.id == job.id
         cancellation.close()
@@ -157,11 +157,10 @@ async def ended(app: App, jobs: int, steps: int = 1) -> tuple[Completer, InFligh
         await app.submit("job", [[function.step() for _ in range(steps)]])
     claims = await app.jobs.store.claim("w", (function.name,), jobs * steps, 60.0)
     in_flight = InFlight()
-    attempts = [RunningAttempt(claim, function, Inbox()) for claim in claims]
+    attempts = [RunningAttempt.of(claim, function, Inbox()) for claim in claims]
     for attempt in attempts:
         in_flight.add(attempt)
         in_flight.end(attempt)
-        attempt.ended = True
     return Completer(app.jobs.store, in_flight), in_flight, attempts
 
 

@@ -10,7 +10,9 @@ import logging
 import math
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
+
+from msgspec import Struct
 
 from raincheck.clock import chance, monotonic
 from raincheck.codec import to_json
@@ -41,7 +43,7 @@ class Reason(StrEnum):
     """The worker stops; another one runs the step."""
 
 
-class RunningAttempt:
+class RunningAttempt(Struct, eq=False):
     """A step that this worker has claimed, until the outcome of the attempt is written.
 
     The executor begins, stops and ends it, on the loop. Two methods are called by the thread that runs the
@@ -49,48 +51,32 @@ class RunningAttempt:
     not told to stop because the loop was busy and the news of its end waits there behind the timer.
     """
 
-    __slots__ = (
-        "abandoned",
-        "arguments",
-        "claim",
-        "context",
-        "deadline",
-        "ended",
-        "function",
-        "has_returned",
-        "is_reported",
-        "job",
-        "overran",
-        "previous",
-        "progress",
-        "reason",
-        "reports",
-        "task",
-        "timer",
-        "token",
-    )
+    claim: Claim
+    function: Function
+    reports: Inbox[RunningAttempt]
+    """Where `report` tells that there is something to be sent."""
+    token: int
+    job: Job
+    """The job as this worker has seen it last."""
+    arguments: tuple[Any, Any] = ((), {})
+    previous: bytes = b"null"
+    context: Context | None = None
+    task: asyncio.Task[Any] | None = None
+    """What to cancel while the function is awaited."""
+    deadline: float | None = None
+    timer: asyncio.TimerHandle | None = None
+    reason: Reason | None = None
+    has_returned: bool = False
+    overran: bool = False
+    abandoned: bool = False
+    ended: bool = False
+    progress: bytes | None = None
+    is_reported: bool = True
 
-    def __init__(self, claim: Claim, function: Function, reports: Inbox[RunningAttempt]) -> None:
-        self.claim = claim
-        self.function = function
-        self.reports = reports
-        self.token = claim.lease.token
-        self.job = claim.job
-        """The job as this worker has seen it last."""
-        self.arguments: tuple[list[Any], dict[str, Any]] = ([], {})
-        self.previous = b"null"
-        self.context: Context | None = None
-        self.task: asyncio.Task[Any] | None = None
-        """What to cancel while the function is awaited."""
-        self.deadline: float | None = None
-        self.timer: asyncio.TimerHandle | None = None
-        self.reason: Reason | None = None
-        self.has_returned = False
-        self.overran = False
-        self.abandoned = False
-        self.ended = False
-        self.progress: bytes | None = None
-        self.is_reported = True
+    @classmethod
+    def of(cls, claim: Claim, function: Function, reports: Inbox[RunningAttempt]) -> Self:
+        """The attempt that a claim stands for."""
+        return cls(claim, function, reports, claim.lease.token, claim.job)
 
     @property
     def held(self) -> Held:
@@ -166,19 +152,20 @@ class InFlight(Mapping[int, RunningAttempt]):
 
     def add(self, attempt: RunningAttempt) -> None:
         """Add an attempt."""
-        self._is_empty.clear()
+        if not self._attempts:
+            self._is_empty.clear()
         self._attempts[attempt.token] = attempt
         self._running.setdefault(attempt.job.id, {})[attempt.token] = attempt
 
     def end(self, attempt: RunningAttempt) -> None:
         """An attempt has ended; its lease is kept until its outcome is written."""
+        attempt.ended = True
         attempts = self._running.get(attempt.job.id)
         if attempts is not None and attempts.pop(attempt.token, None) is not None and not attempts:
             del self._running[attempt.job.id]
 
     def remove(self, attempt: RunningAttempt) -> None:
-        """The outcome of an attempt is written, or void; its lease is not kept any longer."""
-        self.end(attempt)
+        """The outcome of an attempt that has ended is written, or void; its lease is not kept any longer."""
         self._attempts.pop(attempt.token, None)
         if not self._attempts:
             self._is_empty.set()
@@ -194,7 +181,7 @@ class InFlight(Mapping[int, RunningAttempt]):
         await self._is_empty.wait()
 
 
-class Finished(NamedTuple):
+class Finished(Struct, frozen=True):
     """How the function of an attempt ended: what it returned or raised."""
 
     attempt: RunningAttempt
@@ -202,7 +189,7 @@ class Finished(NamedTuple):
     error: BaseException | None
 
 
-class Outcome(NamedTuple):
+class Outcome(Struct, frozen=True):
     """What the end of an attempt does to its job."""
 
     attempt: RunningAttempt
@@ -264,7 +251,7 @@ def judge(finished: Finished, limit: int) -> Trigger | None:
     ``limit`` is the largest result in bytes. Time counts, not the answer: an attempt that took longer than
     its timeout has timed out whatever it returned.
     """
-    attempt, result, error = finished
+    attempt, result, error = finished.attempt, finished.result, finished.error
     if attempt.reason is Reason.LOST or (attempt.reason is Reason.GIVEN_BACK and error is not None):
         return None
     if attempt.reason is Reason.CANCELLED:

@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from raincheck import lifecycle
 from raincheck.clock import chance
 from raincheck.errors import IllegalTransition, StoreError
@@ -23,15 +25,12 @@ from raincheck.worker.attempt import InFlight, Outcome
 logger = logging.getLogger("raincheck.worker")
 
 
-class Ending:
+class Ending(Struct, eq=False):
     """A job as it was last seen, the outcomes being written to it, and those that have come since."""
 
-    __slots__ = ("job", "outcomes", "waiting")
-
-    def __init__(self, job: Job, outcomes: list[Outcome]) -> None:
-        self.job = job
-        self.outcomes = outcomes
-        self.waiting: list[Outcome] = []
+    job: Job
+    outcomes: list[Outcome]
+    waiting: list[Outcome] = []
 
     def take_waiting(self) -> None:
         """Go on with the outcomes that have come since."""

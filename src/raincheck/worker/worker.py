@@ -210,16 +210,17 @@ class Pipe:
             function = self._functions.get(claim.step.function)
             if function is None:  # a worker claims only what it offers
                 raise LookupError(claim.step.function)
-            attempt = RunningAttempt(claim, function, self.reports)
+            attempt = RunningAttempt.of(claim, function, self.reports)
             self.in_flight.add(attempt)
             if claim.lease.until <= now:
                 late.append(attempt)
             elif (trigger := prepare(attempt, self._state)) is not None:
+                self.in_flight.end(attempt)
                 outcomes.append(Outcome(attempt, trigger))
             else:
                 ready.append(attempt)
         self._give_back(late)
-        self._complete(outcomes)
+        self._completer.complete(outcomes)
         self.executor.start(ready)
 
     async def finish(self) -> None:
@@ -231,6 +232,7 @@ class Pipe:
             outcomes: list[Outcome] = []
             since = monotonic()
             for each in finished:
+                self.in_flight.end(each.attempt)
                 trigger = judge(each, self._limit)
                 if trigger is not None:
                     outcomes.append(Outcome(each.attempt, trigger))
@@ -239,10 +241,10 @@ class Pipe:
                 else:
                     returned.append(each.attempt)
                 if monotonic() - since > STRETCH:  # large results, or very many
-                    self._complete(outcomes)
+                    self._completer.complete(outcomes)
                     await asyncio.sleep(0)
                     outcomes, since = [], monotonic()
-            self._complete(outcomes)
+            self._completer.complete(outcomes)
             self._give_back(returned)
 
     async def stop(self, cancellation: Cancellation) -> None:
@@ -272,15 +274,8 @@ class Pipe:
         await self._completer.close()
         await cancel_all(self._releases)
 
-    def _complete(self, outcomes: list[Outcome]) -> None:
-        for outcome in outcomes:
-            outcome.attempt.ended = True
-            self.in_flight.end(outcome.attempt)
-        self._completer.complete(outcomes)
-
     def _give_back(self, attempts: list[RunningAttempt]) -> None:
         for attempt in attempts:
-            attempt.ended = True
             self.in_flight.end(attempt)
         if attempts:
             release = asyncio.create_task(self._release(attempts))
