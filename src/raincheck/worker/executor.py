@@ -229,14 +229,16 @@ class Executor:
 def end_task(task: asyncio.Task[None]) -> None:
     """End a task that swallows every cancel: else `asyncio.run` would wait for it for ever.
 
-    Its coroutine is closed, which is an exception that no sensible function goes on from, and the task then
-    finds nothing to go on with.
+    Its coroutine is closed, which raises `GeneratorExit` where it waits; then the task has nothing to go on
+    with. A coroutine that swallows even that is taken off the list of tasks, by the function that Python
+    documents for programs with tasks of their own ("Extending asyncio").
     """
     coroutine = task.get_coro()
     try:
         if coroutine is not None:
             coroutine.close()
     except RuntimeError:
-        return  # it goes on even so; there is nothing more to be done
+        asyncio._unregister_task(task)
+        return
     task.add_done_callback(lambda done: None if done.cancelled() else done.exception())
     task.cancel()
