@@ -56,6 +56,9 @@ from raincheck.triggers import (
     Trigger,
 )
 
+INLINE_RESULT = 1024
+"""Bytes of a result that is kept in the job's record; a larger one is written once, beside it."""
+
 
 def submit(draft: Job, now: float, key: Key | None = None) -> Change:
     """A new job, with the places of its first stage. It is never run before ``scheduled_at``.
@@ -138,10 +141,15 @@ def on_late_finish(attempts: Sequence[Attempt], rev: int, found: Stored | None) 
 
 
 def previous_results(job: Job, stage: int) -> bytes:
-    """What ``ctx.previous`` is in ``stage``, as JSON: a result, a list of them, or null."""
+    """What ``ctx.previous`` is in ``stage``, as JSON: a result, a list of them, or null.
+
+    Raises `ValueError` unless large results of the stage before were put back (`raincheck.results`).
+    """
     before = [step for step in job.steps if step.stage == stage - 1]
     if not before:
         return b"null"
+    if any(step.result is None and step.result_size is not None for step in before):
+        raise ValueError(f"job {job.id}: large results of stage {stage - 1} were not loaded")
     results = [step.result or b"null" for step in before]
     return results[0] if len(results) == 1 else b"[" + b",".join(results) + b"]"
 
@@ -208,12 +216,34 @@ _NEEDS: dict[type, tuple[Callable[[ChangeBuilder], bool], str]] = {
 def _succeeded(change: ChangeBuilder, trigger: Succeeded) -> None:
     if change.job.cancel_requested_at is not None:
         return _stopped(change, trigger)
-    _end(change, trigger.attempt, DONE, result=trigger.result)
+    index, total = trigger.attempt.step, change.result_bytes + len(trigger.result)
+    if trigger.most is not None and total > trigger.most:
+        error = _results_too_large(change.steps[index].function, total, trigger.most)
+        _end(change, trigger.attempt, FAILED, error=error)
+        return _fail(change, error, index)
+    _end(change, trigger.attempt, DONE)
+    _keep_result(change, index, trigger.result)
     if trigger.data is not None:
         change.add_data(trigger.data)
     change.add_event("step-done", trigger.attempt.step)
     _go_on(change)
     return None
+
+
+def _keep_result(change: ChangeBuilder, index: int, result: bytes) -> None:
+    """Keep the result of a step that is done: in the record, or if it is large beside it."""
+    change.keep_result(index, result, inline=len(result) <= INLINE_RESULT)
+
+
+def _results_too_large(function: str, total: int, most: int) -> Problem:
+    return Problem(
+        type="results-too-large",
+        title="The results of the job are too large",
+        detail=f"with this one they have {total} bytes, at most {most} are kept: return less, or store "
+        "results elsewhere and return where they are",
+        function=function,
+        retryable=False,
+    )
 
 
 def _go_on(change: ChangeBuilder) -> None:
@@ -309,7 +339,8 @@ def _gathered(change: ChangeBuilder, trigger: Gathered) -> None:
     if error is not None:
         change.set_step(index, replace(step, state=FAILED, error=error, gather=gather))
         return _fail(change, error, index)
-    change.set_step(index, replace(step, state=DONE, result=trigger.result, gather=gather))
+    change.set_step(index, replace(step, state=DONE, gather=gather))
+    _keep_result(change, index, trigger.result or b"null")
     change.add_event("gathered", index)
     return _go_on(change)
 
@@ -421,7 +452,6 @@ def _end(
     attempt: Attempt,
     state: State,
     *,
-    result: bytes | None = None,
     error: Problem | None = None,
     due: float | None = None,
     lost: int = 0,
@@ -434,7 +464,6 @@ def _end(
         due=step.due if due is None else due,
         retry_count=step.retry_count + 1 - lost,
         lost_count=step.lost_count + lost,
-        result=result,
         error=error,
         started_at=attempt.started_at,
         finished_at=change.now,

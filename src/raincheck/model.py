@@ -126,9 +126,10 @@ class Gather(Struct, frozen=True, array_like=True):
 class Step(Struct, frozen=True, array_like=True):
     """One entry of a job's ``functions``; steps of equal ``stage`` run at the same time.
 
-    ``args`` (a JSON array), ``kwargs`` (a JSON object), ``result`` and ``progress`` are JSON
-    bytes. ``due`` is when its place in the queue becomes ready (seconds since the epoch). A step with
-    ``gather`` has no place in any queue: it is done when the jobs that it waits for have ended.
+    ``args`` (a JSON array), ``kwargs`` (a JSON object), ``result`` and ``progress`` are JSON bytes. A large
+    result is kept beside the record (docs/decisions/0015): then ``result`` is None, ``result_size`` length.
+    ``due`` is when its place in the queue becomes ready (seconds since the epoch). A step with ``gather`` has
+    no place in any queue: it is done when the jobs that it waits for have ended.
     """
 
     function: str
@@ -148,6 +149,7 @@ class Step(Struct, frozen=True, array_like=True):
     worker: str | None = None
     progress: bytes | None = None
     gather: Gather | None = None
+    result_size: int | None = None
 
     def options(self, *, retry: RetryOptions | None = None, timeout: float | None = None) -> Step:
         """This step with retry options or a timeout (seconds an attempt) other than the function's."""
@@ -237,7 +239,8 @@ class Change(Struct, frozen=True, kw_only=True):
     place in ``take`` is in the queue, and every lease in ``release`` and ``hold`` is in force; those
     in ``release`` end. Places in ``drop`` go from wherever they are, the queue or a lease. ``alarm``
     is when upkeep should look at the job: at a due time or deadline, or, once it has ended, to
-    prune it. ``not_applied`` are the positions of the triggers that were void after those before them:
+    prune it. ``results`` are large results of steps (JSON), kept beside the record until the job is removed.
+    ``not_applied`` are the positions of the triggers that were void after those before them:
     nothing of them is in the change, and no store reads it.
     """
 
@@ -249,6 +252,7 @@ class Change(Struct, frozen=True, kw_only=True):
     put: tuple[Place, ...] = ()
     alarm: float | None = None
     key: Key | None = None
+    results: tuple[tuple[int, bytes], ...] = ()
     not_applied: tuple[int, ...] = ()
 
 

@@ -50,7 +50,8 @@ class ChangeBuilder:
     """A `Change` of ``job`` at ``now`` (seconds since the epoch) while the rules of the lifecycle make it.
 
     ``job`` is the job so far, but what changes most is beside it until `build`: ``steps``, ``state``,
-    ``finished_at``, ``error``, events and data. A place that the change both puts and strikes is not written.
+    ``finished_at``, ``error``, events and data. ``results`` are large results of steps. A place that the
+    change both puts and strikes is not written.
     """
 
     __slots__ = (
@@ -59,6 +60,7 @@ class ChangeBuilder:
         "_events",
         "_next_due",
         "_number",
+        "_result_bytes",
         "drop",
         "error",
         "finished_at",
@@ -67,6 +69,7 @@ class ChangeBuilder:
         "now",
         "put",
         "release",
+        "results",
         "stage",
         "state",
         "steps",
@@ -86,6 +89,8 @@ class ChangeBuilder:
         self.hold: dict[int, Release] = {}
         self.drop: dict[int, Place] = {}
         self.put: dict[int, Place] = {}
+        self.results: dict[int, bytes] = {}
+        self._result_bytes: int | None = None
         self._counts: dict[State, int] = {}
         self._next_due = inf
         self._events: list[Event] = []
@@ -102,6 +107,13 @@ class ChangeBuilder:
     def gathering(self) -> int | None:
         """The step that waits for the jobs of a group, if the job has reached one."""
         return None if self.state.ended else _gathering(self.steps, self.stage)
+
+    @property
+    def result_bytes(self) -> int:
+        """How many bytes the results of the job have in all."""
+        if self._result_bytes is None:
+            self._result_bytes = sum(map(_result_size, self.steps))
+        return self._result_bytes
 
     def is_due(self, moment: float) -> bool:
         """Whether the time of a step of the current stage has come by ``moment``."""
@@ -138,6 +150,16 @@ class ChangeBuilder:
             self._counts[before.state] -= 1
         if is_open(step, self.stage):
             self._count(step)
+
+    def keep_result(self, index: int, result: bytes, *, inline: bool) -> None:
+        """Keep the result of a step in its record (``inline``), or beside it."""
+        if self._result_bytes is not None:
+            self._result_bytes += len(result)
+        if inline:
+            self.set_step(index, replace(self.steps[index], result=result))
+        else:
+            self.set_step(index, replace(self.steps[index], result_size=len(result)))
+            self.results[index] = result
 
     def add_data(self, data: bytes) -> None:
         """Merge the top-level keys of a JSON object into the job's data."""
@@ -208,6 +230,7 @@ class ChangeBuilder:
             put=tuple(self.put.values()),
             alarm=self._alarm(job),
             key=key,
+            results=tuple(self.results.items()),
             not_applied=tuple(not_applied),
         )
 
@@ -249,6 +272,10 @@ def _first_open_stage(steps: Sequence[Step]) -> int:
 
 def _gathering(steps: Sequence[Step], stage: int) -> int | None:
     return next((i for i, s in enumerate(steps) if s.gather is not None and is_open(s, stage)), None)
+
+
+def _result_size(step: Step) -> int:
+    return len(step.result or b"") if step.result_size is None else step.result_size
 
 
 def _place_of(job: Job, index: int, step: Step) -> Place:

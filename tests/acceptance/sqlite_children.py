@@ -19,6 +19,7 @@ from raincheck.errors import RaincheckError
 from raincheck.model import Change, Claim, Job, Step
 from raincheck.store import Store, listing, make_store
 from raincheck.store.base import Filter
+from raincheck.store.sqlite import writer
 from raincheck.triggers import Succeeded
 
 
@@ -41,7 +42,11 @@ def say(*words: object) -> None:
 
 
 async def claimer(store: Store, _: float) -> None:
-    """Claim what comes, and say when: the monotonic clock is the same in all processes."""
+    """Claim what comes, and say when: the monotonic clock is the same in all processes.
+
+    It does not look by itself whether something has come, as long as others can tell it.
+    """
+    writer.LOOK = 3600.0
     say("ready")
     while True:
         for claim in await store.claim("claimer", ("f",), 1, 60.0, 60.0):

@@ -23,7 +23,7 @@ STOPPING = "Stopping; what runs gets 30 s to end. Ctrl-C again stops at once."
 def called(url: str, name: str, *arguments: object) -> object:
     """The result of a call that is waited for."""
     answer = httpx2.post(
-        f"{url}/v1/function/{name}", json=arguments, headers={"Prefer": "wait=20"}, timeout=25
+        f"{url}/v1/function/{name}", json=arguments, headers={"Prefer": "wait=60"}, timeout=70
     )
     assert answer.status_code == 200, answer.text
     return answer.json()["result"]

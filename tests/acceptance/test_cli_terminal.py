@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import APP, LISTENING, Running, raincheck, running, serving, store_in
+from tests.folders import quick
 
 pytestmark = pytest.mark.acceptance
 
@@ -44,6 +45,13 @@ class Terminal:
             assert read, self.shown
             self.shown += read
         return self.shown
+
+    def until_like(self, pattern: str) -> None:
+        """Wait for what looks like this."""
+        while not re.search(pattern, self.shown):
+            read = self._read()
+            assert read, self.shown
+            self.shown += read
 
     def rest(self) -> str:
         """All that was shown when it has ended."""
@@ -99,13 +107,15 @@ def test_the_demo_that_is_interrupted_cleans_up(tmp_path: Path) -> None:
 
 def test_a_job_can_be_watched_on_a_terminal(tmp_path: Path) -> None:
     """Until it ends; the last picture stays."""
-    with serving(tmp_path) as (_, url):
-        job_id = raincheck("call", "work", "8", "--no-wait", url=url).stdout.strip()
+    with quick() as folder, serving(tmp_path) as (_, url):
+        gate = folder / "gate"
+        job_id = raincheck("call", "gated", str(gate), "--no-wait", url=url).stdout.strip()
         terminal = Terminal("watch", job_id, "--url", url)
+        terminal.until_like(r"━ +doing +\S+ s +part \d")
+        gate.touch()
         shown = terminal.rest()
         assert terminal.process.wait() == 0
-        assert re.search(r"━ +doing +\S+ s +part \d", shown)
-        assert "work(8)  ━━━━━━━━━━━━  done" in shown
+        assert re.search(r"gated\(.+\)  ━{12}  done", shown)
 
 
 def test_a_job_that_waits_for_a_worker_says_so(tmp_path: Path) -> None:

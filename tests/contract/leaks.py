@@ -17,6 +17,7 @@ async def assert_no_leaks(store: Store) -> None:
     """Recount everything, then end every job: each place and each lease must be where its job says."""
     jobs = await all_jobs(store)
     await assert_counted(store, jobs)
+    await assert_results(store, jobs)
     rounds: defaultdict[int, list[Change]] = defaultdict(list)
     for stored in jobs:
         for number, change in enumerate(endings(store, stored)):
@@ -45,6 +46,14 @@ def endings(store: Store, stored: Stored) -> Iterator[Change]:
             change = lifecycle.advance(change.job, [Opened()], store.now())
             yield change
         yield lifecycle.advance(change.job, [Gathered(b"[]")], store.now())
+
+
+async def assert_results(store: Store, jobs: list[Stored]) -> None:
+    """The large results that the records tell of are there, and no others."""
+    steps = [(stored.job.id, i, step) for stored in jobs for i, step in enumerate(stored.job.steps)]
+    results = await store.results([(job_id, i) for job_id, i, _ in steps])
+    sizes = [None if result is None else len(result) for result in results]
+    assert sizes == [step.result_size for _, _, step in steps]
 
 
 async def assert_counted(store: Store, jobs: list[Stored]) -> None:

@@ -30,7 +30,7 @@ from raincheck.triggers import Cancel, Failed, Lost, Stopped, Succeeded, Trigger
 T = TypeVar("T")
 
 HOUR = 3600.0
-SOON = 10.0
+SOON = 30.0
 """Longer than anything takes that is not broken."""
 
 

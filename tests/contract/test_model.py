@@ -43,6 +43,8 @@ lease_times = st.sampled_from([0.0, HOUR])
 
 Spot = tuple[str, int]
 
+LARGE = b'"' + b"x" * lifecycle.INLINE_RESULT + b'"'
+
 
 class Model:
     """What a store keeps, kept in dictionaries; its guards, written out."""
@@ -53,6 +55,7 @@ class Model:
         self.queue: dict[Spot, Place] = {}
         self.leases: dict[Spot, tuple[Lease, Place]] = {}
         self.keys: dict[str, Duplicate] = {}
+        self.results: dict[Spot, bytes] = {}
         self.gone: set[str] = set()
 
     def apply(self, change: Change, now: float) -> Outcome:
@@ -68,6 +71,7 @@ class Model:
             self.queue.pop((job.id, place.step), None)
         self.queue |= {(job.id, place.step): place for place in change.put}
         self.jobs[job.id], self.alarms[job.id] = job, change.alarm
+        self.results |= {(job.id, step): value for step, value in change.results}
         if change.key:
             self.keys[change.key.name] = Duplicate(job.id, change.key.fingerprint)
         return None
@@ -109,6 +113,7 @@ class Model:
     def remove(self, job_id: str) -> None:
         """Prune or forget a job."""
         del self.jobs[job_id], self.alarms[job_id]
+        self.results = {spot: value for spot, value in self.results.items() if spot[0] != job_id}
         self.gone.add(job_id)
 
 
@@ -205,7 +210,9 @@ class Lives(RuleBasedStateMachine):
             self.model.leases[spot] = (claim.lease, self.model.queue.pop(spot))
         return multiple(*claims)
 
-    @rule(claim=claims, result=st.sampled_from([b"1", b"null"]), data=st.sampled_from([None, b'{"a":1}']))
+    @rule(
+        claim=claims, result=st.sampled_from([b"1", b"null", LARGE]), data=st.sampled_from([None, b'{"a":1}'])
+    )
     def succeed(self, claim: Claim, result: bytes, data: bytes | None) -> None:
         """An attempt succeeds, perhaps too late, decided with what its worker knows."""
         self.follow(claim.job, Succeeded(lifecycle.attempt_of(claim.lease), result, data))
@@ -353,12 +360,16 @@ class Lives(RuleBasedStateMachine):
         expected = [self.model.stored(job_id) for job_id in known]
         stored = [each for each in expected if isinstance(each, Stored)]
 
-        async def read() -> tuple[list[Stored | Missing], list[Page], None]:
+        spots = [(job_id, step) for job_id in known for step in range(6)]
+
+        async def read() -> tuple[list[Stored | Missing], list[Page], None, list[bytes | None]]:
             pages = asyncio.gather(*(listing.page(self.store, Filter(state=state), 100) for state in State))
             counted = assert_counted(self.store, stored)
-            return await asyncio.gather(self.store.find(known), pages, counted)
+            results = self.store.results(spots)
+            return await asyncio.gather(self.store.find(known), pages, counted, results)
 
-        found, pages, _ = self.run(read())
+        found, pages, _, results = self.run(read())
+        assert results == [self.model.results.get(spot) for spot in spots]
         assert [by_step(each) for each in found] == expected
         for state, page in zip(State, pages, strict=True):
             assert {each.job.id for each in page.jobs} == {
@@ -386,7 +397,8 @@ def by_step(found: Stored | Missing) -> Stored | Missing:
     return replace(found, leases=tuple(sorted(found.leases, key=lambda lease: lease.step)))
 
 
-@pytest.mark.timeout(120)  # CI plays 200 histories on each driver
+@pytest.mark.generated
+@pytest.mark.timeout(300)  # `make test-long` plays 200 histories on each driver
 def test_a_store_does_what_a_dictionary_would(driver: str, new_url: Callable[[], str]) -> None:
     """Whatever is done in whatever order."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -46,6 +48,7 @@ def calls(store: Store) -> list[Coroutine[Any, Any, object]]:
         store.due(1),
         store.remove([Ended("unknown", 1)], 0.0),
         beat(store, [Held("unknown", 0, 1)]),
+        store.results([("unknown", 0)]),
         store.workers(),
         store.counts(),
         store.put_schedule(Schedule("unknown", draft())),
@@ -58,6 +61,20 @@ async def refusals(store: Store) -> set[type]:
     async with asyncio.timeout(SOON):
         results = await asyncio.gather(*calls(store), return_exceptions=True)
     return {type(result) for result in results}
+
+
+def test_a_store_has_eighteen_verbs() -> None:
+    """As many as docs/explanation/architecture.md says, and those."""
+    verbs = {name for name in vars(Store) if not name.startswith("_")} - {"kind"}
+    page = Path(__file__).parents[2] / "docs" / "explanation" / "architecture.md"
+    section = page.read_text("utf-8").partition("## A store")[2].partition("\n## ")[0]
+    told = {
+        name
+        for line in section.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`(\w+)`", line)
+    }
+    assert (len(verbs), told) == (18, verbs)
 
 
 class TestOpening:

@@ -12,7 +12,6 @@ from threading import Event
 
 import pytest
 
-from raincheck.clock import monotonic
 from raincheck.model import Stored
 from raincheck.store import Store, make_store
 from raincheck.store.sqlite.notifier import Notification, Notifier
@@ -171,34 +170,31 @@ async def two(request: pytest.FixtureRequest, url: str, path: Path) -> AsyncIter
         await store.close()
 
 
+@pytest.mark.usefixtures("woken")
 class TestTwoProcesses:
     """What one does wakes the other, with the bell and without."""
 
     async def test_every_commit_wakes_a_claim(self, two: tuple[Store, Store]) -> None:
         """None is overlooked, however quickly they follow each other."""
         here, there = two
-        begun = monotonic()
         for _ in range(20):
-            async with waiting(here, here.claim("w", ("f",), 1, HOUR, SOON)) as claiming:
+            async with waiting(here, here.claim("w", ("f",), 1, HOUR, HOUR)) as claiming:
                 job = await submit(there, "f")
                 assert [claim.job.id for claim in await claiming] == [job.id]
-        assert monotonic() - begun < 3.0
 
     async def test_every_change_is_noticed(self, two: tuple[Store, Store]) -> None:
         """Also one that follows right after another."""
         here, there = two
-        begun = monotonic()
         for _ in range(20):
             job = await submit(there, "f", "g")
             claim = await take_one(there, "f")
-            async with waiting(here, Watches(here).changed(job.id, 1, SOON)) as first:
+            async with waiting(here, Watches(here).changed(job.id, 1, HOUR)) as first:
                 after = await finish(there, claim)
                 assert await first == Stored(after)
-            async with waiting(here, Watches(here).changed(job.id, 2, SOON)) as second:
+            async with waiting(here, Watches(here).changed(job.id, 2, HOUR)) as second:
                 claim = await take_one(there, "g")
                 after = await finish(there, claim)
                 assert await second == Stored(after)
-        assert monotonic() - begun < 4.0
 
     async def test_a_listener_is_told(self, two: tuple[Store, Store]) -> None:
         """Though nobody here waits for anything else."""
@@ -223,11 +219,9 @@ class TestTwoProcesses:
         busy = asyncio.create_task(be_busy())
         job = await submit(there, "f")
         claim = await take_one(there, "f")
-        async with waiting(here, Watches(here).changed(job.id, 1, SOON)) as changing:
-            begun = monotonic()
+        async with waiting(here, Watches(here).changed(job.id, 1, HOUR)) as changing:
             await submit(there, "a change right before the one that is waited for")
             after = await finish(there, claim)
             assert await changing == Stored(after)
-        assert monotonic() - begun < 1.5
         busy.cancel()
         await asyncio.gather(busy, return_exceptions=True)

@@ -134,7 +134,7 @@ class TestNodes:
         for claim in claims:
             await finish(store, claim)
         assert await store.due(10) == Due([], [], [], [])
-        assert monotonic() - begun < 1.0
+        assert monotonic() - begun < 3.0  # the store is patient for 4 s
         waiting = asyncio.create_task(store.claim("w", ("f",), 100, HOUR, SOON))
         await asyncio.to_thread(victim.start)
         assert sorted(shard_of(claim.job.id) for claim in await waiting) == dead

@@ -12,6 +12,7 @@ from raincheck.model import Stored
 from raincheck.store.base import Missing, Store
 from raincheck.store.watches import Watches
 from tests.contract.steps import (
+    HOUR,
     SOON,
     Ear,
     cancelled,
@@ -58,7 +59,7 @@ class TestChanged:
         job = await submit(store, "f")
         begun = monotonic()
         assert await watches.changed(job.id, job.rev, 0.1) is None
-        assert 0.1 <= monotonic() - begun < 0.6
+        assert monotonic() - begun >= 0.1
 
     async def test_a_commit_ends_the_wait(self, store: Store, watches: Watches) -> None:
         """The answer is the job after it."""
@@ -68,6 +69,7 @@ class TestChanged:
             after = await finish(store, claim)
             assert await changing == Stored(after)
 
+    @pytest.mark.usefixtures("woken")
     async def test_a_commit_by_another_process_ends_the_wait(
         self, store: Store, watches: Watches, another: Callable[[], Store]
     ) -> None:
@@ -76,11 +78,9 @@ class TestChanged:
         await other.open()
         job = await submit(store, "f")
         claim = await take_one(other)
-        async with waiting(store, watches.changed(job.id, job.rev, SOON)) as changing:
-            begun = monotonic()
+        async with waiting(store, watches.changed(job.id, job.rev, HOUR)) as changing:
             after = await finish(other, claim)
             assert await changing == Stored(after)
-        assert monotonic() - begun < 0.9
 
     async def test_a_change_that_leaves_the_job_running_comes_with_its_leases(
         self, store: Store, watches: Watches
@@ -218,6 +218,7 @@ class TestListen:
         await ear.until(lambda: any(jobs.get(job.id) == after for jobs in ear.told))
         stop()
 
+    @pytest.mark.usefixtures("woken")
     async def test_a_listener_is_told_of_changes_by_another_process(
         self, store: Store, another: Callable[[], Store]
     ) -> None:
@@ -228,10 +229,8 @@ class TestListen:
         ear = Ear()
         stop = store.listen(ear)
         claim = await take_one(other)
-        begun = monotonic()
         await finish(other, claim)
         await ear.of(job.id)
-        assert monotonic() - begun < 2.0
         stop()
 
     async def test_a_listener_is_told_that_a_job_is_gone(self, store: Store) -> None:

@@ -161,6 +161,10 @@ class World:
         """The attempt returns."""
         return self.act(Succeeded(self._held(step), result, data))
 
+    def exceed(self, step: int = 0) -> Change:
+        """The attempt returns, and the results of the job are too large with that."""
+        return self.act(Succeeded(self._held(step), b"null", None, 0))
+
     def fail(
         self,
         step: int = 0,
@@ -238,7 +242,8 @@ class World:
         found += [Action("claim", i) for i, place in self.queue.items() if place.due <= self.now]
         for i in self.leases:
             found += [
-                Action(name, i) for name in ("give_back", "succeed", "fail", "give_up", "insist", "lose")
+                Action(name, i)
+                for name in ("give_back", "succeed", "exceed", "fail", "give_up", "insist", "lose")
             ]
             if self.job.cancel_requested_at is not None:
                 found.append(Action("stop", i))

@@ -11,6 +11,7 @@ from raincheck.functions import Function
 from raincheck.triggers import Stopped, Succeeded
 from raincheck.worker.attempt import InFlight, Outcome, Reason, RunningAttempt
 from raincheck.worker.cancellation import Beat, Cancellation
+from raincheck.worker.claimer import Claimed
 from raincheck.worker.completer import Completer
 from raincheck.worker.executor import Executor
 from raincheck.worker.inbox import Inbox
@@ -27,8 +28,8 @@ async def pipe_with(
     async with app:
         for _ in range(jobs):
             await app.submit("job", [function.step()])
-        pipe = Pipe(app.jobs.store, app.functions, Executor(10, 1), 1000, {})
-        pipe.begin(await app.jobs.store.claim("w", (function.name,), jobs, 60.0))
+        pipe = Pipe(app.jobs.store, app.functions, Executor(10, 1), app.limits, {})
+        pipe.begin(Claimed(await app.jobs.store.claim("w", (function.name,), jobs, 60.0), {}))
         yield pipe, pipe.in_flight.held()
         await pipe.abort()
         await pipe.close()
@@ -259,7 +260,7 @@ async def test_each_of_several_returns_is_waited_for(app: App) -> None:
     async with pipe_with(app, function, 0) as (pipe, _):
         for _ in range(3):
             await app.submit("job", [function.step()])
-            pipe.begin(await app.jobs.store.claim("w", (function.name,), 1, 0.0))
+            pipe.begin(Claimed(await app.jobs.store.claim("w", (function.name,), 1, 0.0), {}))
         await pipe.wind_up(10.0)
         assert (await app.jobs.store.counts()).leased == 0
 

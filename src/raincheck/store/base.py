@@ -185,6 +185,12 @@ class Store(Protocol):
     async def find(self, job_ids: Sequence[str]) -> list[Stored | Missing]:
         """The jobs with these ids, in their order; each as it is at one moment, with its leases."""
 
+    async def results(self, wanted: Sequence[tuple[str, int]]) -> list[bytes | None]:
+        """Large results (JSON) of steps, each by the id of its job and its number; None: it is not there.
+
+        `commit` writes each of them once; they are kept until their job is removed. No other verb reads them.
+        """
+
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` whenever jobs changed, in this process or, soon after, in another.
 

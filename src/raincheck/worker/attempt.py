@@ -19,7 +19,8 @@ from raincheck.codec import to_json
 from raincheck.context import Context
 from raincheck.errors import DoNotRetry, InvalidArguments, NotJSON
 from raincheck.functions import Function
-from raincheck.lifecycle import on_claim, previous_results
+from raincheck.lifecycle import on_claim
+from raincheck.limits import Limits
 from raincheck.model import Attempt, Claim, Job, Problem
 from raincheck.retry import names_of
 from raincheck.store.base import Held
@@ -58,8 +59,9 @@ class RunningAttempt(Struct, eq=False):
     token: int
     job: Job
     """The job as this worker has seen it last."""
-    arguments: tuple[Any, Any] = ((), {})
     previous: bytes = b"null"
+    """What ``ctx.previous`` is, as JSON."""
+    arguments: tuple[Any, Any] = ((), {})
     context: Context | None = None
     task: asyncio.Task[Any] | None = None
     """What to cancel while the function is awaited."""
@@ -74,9 +76,11 @@ class RunningAttempt(Struct, eq=False):
     is_reported: bool = True
 
     @classmethod
-    def of(cls, claim: Claim, function: Function, reports: Inbox[RunningAttempt]) -> Self:
+    def of(
+        cls, claim: Claim, function: Function, reports: Inbox[RunningAttempt], previous: bytes = b"null"
+    ) -> Self:
         """The attempt that a claim stands for."""
-        return cls(claim, function, reports, claim.lease.token, claim.job)
+        return cls(claim, function, reports, claim.lease.token, claim.job, previous)
 
     @property
     def held(self) -> Held:
@@ -227,8 +231,6 @@ def prepare(attempt: RunningAttempt, state: Mapping[str, Any]) -> Trigger | None
     if trigger is not None:
         return trigger
     signature = function.signature
-    if signature.context is not None or function.mode == "process":
-        attempt.previous = previous_results(claim.job, claim.step.stage)
     if signature.context is not None:
         attempt.context = Context(
             claim.job,
@@ -245,10 +247,10 @@ def prepare(attempt: RunningAttempt, state: Mapping[str, Any]) -> Trigger | None
     return None
 
 
-def judge(finished: Finished, limit: int) -> Trigger | None:
+def judge(finished: Finished, limits: Limits) -> Trigger | None:
     """What the end of an attempt means; None: nothing, its lease is lost or the step is given back.
 
-    ``limit`` is the largest result in bytes. Time counts, not the answer: an attempt that took longer than
+    Time counts, not the answer: an attempt that took longer than
     its timeout has timed out whatever it returned.
     """
     attempt, result, error = finished.attempt, finished.result, finished.error
@@ -268,9 +270,9 @@ def judge(finished: Finished, limit: int) -> Trigger | None:
     except Exception as wrong:  # noqa: BLE001 - raised by the class of what was returned
         return failed(attempt, wrong, fatal=True)
     for what, size in (("result", len(made.result)), ("data", len(made.data or b""))):
-        if size > limit:
-            return _too_large(attempt, what, size, limit)
-    return Succeeded(attempt.attempt, made.result, made.data)
+        if size > limits.result:
+            return _too_large(attempt, what, size, limits.result)
+    return Succeeded(attempt.attempt, made.result, made.data, limits.results)
 
 
 def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False) -> Failed:

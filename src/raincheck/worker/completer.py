@@ -21,6 +21,7 @@ from raincheck.model import Change, Job
 from raincheck.retry import Backoff
 from raincheck.store.base import Missing, Store
 from raincheck.worker.attempt import InFlight, Outcome
+from raincheck.worker.claimer import give_back
 
 logger = logging.getLogger("raincheck.worker")
 
@@ -175,11 +176,6 @@ class Completer:
         for outcome in outcomes:
             logger.error("%s: its outcome does not fit the job; the step is given back", outcome.attempt)
         if outcomes:
-            try:
-                await self._store.release([outcome.attempt.held for outcome in outcomes])
-            except StoreError as error:
-                logger.warning(
-                    "%d steps could not be given back, their leases run out: %s", len(outcomes), error
-                )
+            await give_back(self._store, [outcome.attempt.held for outcome in outcomes])
         for outcome in outcomes:
             self._in_flight.remove(outcome.attempt)

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from types import MappingProxyType
 from typing import Any, Self
@@ -24,13 +24,14 @@ from raincheck.app import App
 from raincheck.clock import monotonic, new_id, now
 from raincheck.errors import StoreError
 from raincheck.functions import Functions
-from raincheck.model import Claim, WorkerInfo
+from raincheck.limits import Limits
+from raincheck.model import WorkerInfo
 from raincheck.store.base import Store
 from raincheck.upkeep import Upkeep
 from raincheck.version import VERSION
 from raincheck.worker.attempt import InFlight, Outcome, Reason, RunningAttempt, judge, prepare
 from raincheck.worker.cancellation import Cancellation
-from raincheck.worker.claimer import Claimer
+from raincheck.worker.claimer import Claimed, Claimer, give_back
 from raincheck.worker.completer import Completer
 from raincheck.worker.executor import ABANDON, Executor
 from raincheck.worker.heartbeat import Heartbeat
@@ -106,7 +107,7 @@ class Worker:
             if self._app.lifespan is not None:
                 state = await stack.enter_async_context(self._app.lifespan(self._app))
             executor = Executor(self._concurrency, self._processes)
-            pipe = Pipe(store, self._app.functions, executor, self._app.limits.result, state or {})
+            pipe = Pipe(store, self._app.functions, executor, self._app.limits, state or {})
             cancellation = Cancellation(store, pipe.in_flight)
             heartbeat = Heartbeat(store, self._lease, self._info(), pipe.in_flight, cancellation.beats)
             stack.push_async_callback(self._leave, pipe, cancellation, heartbeat)
@@ -138,13 +139,13 @@ class Worker:
         """
         functions = list(self._app.functions)
         kinds = {
-            processes: tuple(f.name for f in functions if (f.mode == "process") is processes)
+            processes: [f for f in functions if (f.mode == "process") is processes]
             for processes in (False, True)
         }
         tasks: list[asyncio.Task[Any]] = [
-            asyncio.create_task(pipe.claim(Claimer(pipe.store, self.id, names, self._lease), processes))
-            for processes, names in kinds.items()
-            if names
+            asyncio.create_task(pipe.claim(Claimer(pipe.store, self.id, each, self._lease), processes))
+            for processes, each in kinds.items()
+            if each
         ]
         tasks.append(asyncio.create_task(stop.wait()))
         try:
@@ -178,18 +179,17 @@ class Worker:
 
 
 class Pipe:
-    """Takes steps from the store through this process. ``limit`` is the largest result, in bytes;
-    ``state`` is what functions get as ``ctx.state``."""
+    """Takes steps from the store through this process. ``state`` is what functions get as ``ctx.state``."""
 
     def __init__(
-        self, store: Store, functions: Functions, executor: Executor, limit: int, state: Mapping[str, Any]
+        self, store: Store, functions: Functions, executor: Executor, limits: Limits, state: Mapping[str, Any]
     ) -> None:
         self.store = store
         self.executor = executor
         self.in_flight = InFlight()
         self.reports: Inbox[RunningAttempt] = Inbox()
         self._functions = functions
-        self._limit = limit
+        self._limits = limits
         self._state = MappingProxyType(dict(state))
         self._completer = Completer(store, self.in_flight)
         self._releases: set[asyncio.Task[None]] = set()
@@ -200,17 +200,21 @@ class Pipe:
             room = await self.executor.wait_for_room(processes=processes)
             self.begin(await claimer.claim(room))
 
-    def begin(self, claims: Sequence[Claim]) -> None:
+    def begin(self, claimed: Claimed) -> None:
         """Prepare what was claimed, and run it; not what is old because the loop was blocked when it came."""
         now = self.store.now()
         late: list[RunningAttempt] = []
         ready: list[RunningAttempt] = []
         outcomes: list[Outcome] = []
-        for claim in claims:
+        for claim in claimed.claims:
+            previous = claimed.previous.get(claim.lease.token, b"null")
+            if previous is None:
+                logger.warning("job %s was removed before its %s began", claim.job.id, claim.step.function)
+                continue
             function = self._functions.get(claim.step.function)
             if function is None:  # a worker claims only what it offers
                 raise LookupError(claim.step.function)
-            attempt = RunningAttempt.of(claim, function, self.reports)
+            attempt = RunningAttempt.of(claim, function, self.reports, previous)
             self.in_flight.add(attempt)
             if claim.lease.until <= now:
                 late.append(attempt)
@@ -233,7 +237,7 @@ class Pipe:
             since = monotonic()
             for each in finished:
                 self.in_flight.end(each.attempt)
-                trigger = judge(each, self._limit)
+                trigger = judge(each, self._limits)
                 if trigger is not None:
                     outcomes.append(Outcome(each.attempt, trigger))
                 elif each.attempt.reason is Reason.LOST:
@@ -283,10 +287,7 @@ class Pipe:
             release.add_done_callback(self._releases.discard)
 
     async def _release(self, attempts: list[RunningAttempt]) -> None:
-        try:
-            await self.store.release([attempt.held for attempt in attempts])
-        except StoreError as error:
-            logger.warning("%d steps could not be given back, their leases run out: %s", len(attempts), error)
+        await give_back(self.store, [attempt.held for attempt in attempts])
         for attempt in attempts:
             self.in_flight.remove(attempt)
 

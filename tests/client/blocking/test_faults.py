@@ -149,7 +149,7 @@ def test_a_timeout_ends_the_patience_too() -> None:
             client.call("add", 1, timeout=0.5)
         with pytest.raises(Unreachable):
             client.wait("01977f3c-0000-7000-8000-000000000000", timeout=0.5)
-        assert monotonic() - begun < 10
+        assert monotonic() - begun < 25
 
 
 def test_a_wait_goes_on_when_the_server_is_back(tmp_path: Path) -> None:

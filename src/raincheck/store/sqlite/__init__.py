@@ -49,7 +49,7 @@ class SQLiteStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._signals = Signals(attend=lambda: self._writer.lane.wake())  # to look what other processes do
+        self._signals = Signals(attend=lambda: self._writer.batcher.wake())  # to look what other processes do
         self._writer = Writer(self._signals)
         self._reader = Reader()
 
@@ -57,7 +57,7 @@ class SQLiteStore:
         return clock.now()
 
     async def open(self) -> None:
-        if self._writer.lane.running:
+        if self._writer.batcher.running:
             return
         path = await asyncio.to_thread(self.path.absolute)  # whatever becomes the current folder later
         self._writer.start(path)
@@ -75,29 +75,29 @@ class SQLiteStore:
         self._signals.tell({})  # callers that wait look again, and find it closed
 
     def _stop(self) -> None:
-        self._reader.lane.close()
-        self._writer.lane.close()
+        self._reader.batcher.close()
+        self._writer.batcher.close()
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
-        return await self._writer.lane.ask(Commit(changes)) if changes else []
+        return await self._writer.batcher.ask(Commit(changes)) if changes else []
 
     async def claim(
         self, worker: str, functions: Sequence[str], limit: int, lease: float, wait: float = 0.0
     ) -> list[Claim]:
         demand = leases.Demand(worker, tuple(functions), limit, lease)
-        lane = self._writer.lane
-        taken = await lane.ask(writer.Claim(lane, demand, clock.monotonic() + wait))
+        batcher = self._writer.batcher
+        taken = await batcher.ask(writer.Claim(batcher, demand, clock.monotonic() + wait))
         jobs = {n: decode_job(record) for n, record in taken.records.items()}
         return [Claim(jobs[n], lease) for n, lease in taken.leases]
 
     def heartbeat(self, worker: WorkerInfo, held: Sequence[Held], lease: float) -> list[int | None]:
-        request = Write(
+        call = Write(
             lambda connection, effects: leases.heartbeat(connection, worker, held, lease, effects.now),
             threaded=True,
         )
-        self._writer.lane.put(request)
+        self._writer.batcher.put(call)
         try:
-            answers: list[int | None] = request.future.result(HEARTBEAT_TIMEOUT)
+            answers: list[int | None] = call.future.result(HEARTBEAT_TIMEOUT)
         except TimeoutError:
             raise StoreUnavailable(f"{self.path} was busy for {HEARTBEAT_TIMEOUT:g} s") from None
         return answers
@@ -110,6 +110,9 @@ class SQLiteStore:
 
     async def find(self, job_ids: Sequence[str]) -> list[Stored | Missing]:
         return await self._read(lambda connection: reads.find(connection, job_ids, clock.now()))
+
+    async def results(self, wanted: Sequence[tuple[str, int]]) -> list[bytes | None]:
+        return await self._read(lambda connection: reads.results(connection, wanted))
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         return self._signals.listen(listener)
@@ -138,10 +141,10 @@ class SQLiteStore:
         return await self._read(lambda connection: schedules.find(connection, name))
 
     async def _write(self, do: Callable[[apsw.Connection, Effects], T]) -> T:
-        return await self._writer.lane.ask(Write(do))
+        return await self._writer.batcher.ask(Write(do))
 
     async def _read(self, do: Callable[[apsw.Connection], T]) -> T:
-        return await self._reader.lane.ask(Read(do))
+        return await self._reader.batcher.ask(Read(do))
 
 
 def _nothing(connection: apsw.Connection, effects: Effects) -> None:

@@ -37,6 +37,7 @@ INSERT = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 UPDATE = "UPDATE job SET rev = ?, state = ?, ended = ?, alarm = ?, record = ? WHERE n = ?"
+PUT_RESULT = "INSERT OR REPLACE INTO result (job, step, value) VALUES (?, ?, ?)"
 LIST = "INSERT INTO job_function (function, job) VALUES (?, ?)"
 END_LEASE = "DELETE FROM lease WHERE (job, step) IN (VALUES (?, ?))"
 IS_QUEUED = "SELECT 1 FROM queue WHERE function = ? AND priority = ? AND due = ? AND job = ? AND step = ?"
@@ -86,6 +87,7 @@ class Batch:
         self.ended_leases: list[tuple[int, int]] = []
         self.enqueue: list[tuple[Any, ...]] = []
         self.dequeue: list[tuple[Any, ...]] = []
+        self.results: list[tuple[int, int, bytes]] = []
         self.keys: dict[str, tuple[str, str, bytes, float]] = {}
         self.states: Counter[str] = Counter()
         self.places: Counter[str] = Counter()
@@ -115,6 +117,7 @@ class Batch:
             self.enqueue.append(_row(n, place))
             self.places[place.function] += 1
             self.effects.put(place.function, place.due)
+        self.results.extend((n, step, value) for step, value in change.results)
         self.jobs[job.id] = job
         if key is not None:
             self.keys[key.name] = (key.name, job.id, key.fingerprint, key.until)
@@ -199,6 +202,8 @@ class Batch:
             (KEEP, self.keys.values()),
         ):
             write_rows(self.connection, statement, rows)
+        if self.results:  # one by one: each may be large
+            self.connection.executemany(PUT_RESULT, self.results)
         tally(self.connection, self.states)
         count_places(self.connection, self.places)
         self.effects.jobs.update(self.jobs)

@@ -20,11 +20,10 @@ WAITING = """
     WHERE name IN (SELECT value FROM json_each(?)) AND places > 0 ORDER BY served, name
 """
 READY = """
-    SELECT queue.function, queue.priority, queue.due, queue.job, queue.step, job.record
-    FROM queue JOIN job ON job.n = queue.job
-    WHERE queue.function = ? AND queue.priority = ? AND queue.due <= ?
-    ORDER BY queue.due, queue.job, queue.step LIMIT ?
+    SELECT function, priority, due, job, step FROM queue
+    WHERE function = ? AND priority = ? AND due <= ? ORDER BY due, job, step LIMIT ?
 """
+RECORDS = "SELECT n, record FROM json_each(?) CROSS JOIN job ON n = value"
 TAKE = "DELETE FROM queue WHERE function = ? AND priority = ? AND (due, job, step) <= (?, ?, ?)"
 NEXT_PRIORITY = "SELECT min(priority) FROM queue WHERE function = ? AND priority > ?"
 FIRST_DUE = "SELECT min(due) FROM queue WHERE function = ? AND priority = ?"
@@ -96,12 +95,13 @@ def claim(connection: apsw.Connection, demand: Demand, now: float) -> Taken:
         LEASE,
         [
             (job, step, token, demand.worker, now, until, function, priority, due)
-            for token, function, priority, due, job, step, _ in leased
+            for token, function, priority, due, job, step in leased
         ],
     )
+    numbers = list({job for _, _, _, _, job, _ in leased})  # a job may have very many steps
     return Taken(
-        {job: record for _, _, _, _, job, _, record in leased},
-        [(job, Lease(step, token, demand.worker, now, until)) for token, _, _, _, job, step, _ in leased],
+        dict(query(connection, RECORDS, (_encode(numbers).decode(),))),
+        [(job, Lease(step, token, demand.worker, now, until)) for token, _, _, _, job, step in leased],
     )
 
 
@@ -115,7 +115,7 @@ def _dequeue(connection: apsw.Connection, function: str, limit: int, now: float)
     for priority in _priorities(connection, function):
         got = list(query(connection, READY, (function, priority, now, limit - len(rows))))
         if got:  # they are the first of the queue: all up to the last of them
-            connection.execute(TAKE, got[-1][:5])
+            connection.execute(TAKE, got[-1])
         rows += got
         if len(rows) >= limit:
             break

@@ -24,6 +24,7 @@ START = 2**63 - 1
 ONE = "SELECT n, ended, record FROM job WHERE id = ?"
 IS_GONE = "SELECT 1 FROM gone WHERE id = ? AND until > ?"
 LEASES = "SELECT step, token, worker, since, until, progress FROM lease WHERE job = ?"
+RESULT = "SELECT value FROM result WHERE job = (SELECT n FROM job WHERE id = ?) AND step = ?"
 LISTED = """
     SELECT ended, record FROM job WHERE n = ?1 AND (?2 IS NULL OR name = ?2) AND (?3 IS NULL OR state = ?3)
         AND (?4 IS NULL OR "group" = ?4)
@@ -67,6 +68,11 @@ def _find(connection: apsw.Connection, job_id: str, now: float) -> Stored | Miss
 
 def _leases(connection: apsw.Connection, n: int) -> tuple[Lease, ...]:
     return tuple(Lease(*row) for row in query(connection, LEASES, (n,)))
+
+
+def results(connection: apsw.Connection, wanted: Sequence[tuple[str, int]]) -> list[bytes | None]:
+    """Large results, by the id of their job and the number of their step."""
+    return [connection.execute(RESULT, spot).get for spot in wanted]
 
 
 def page(connection: apsw.Connection, which: Filter, limit: int, after: str | None) -> Candidates:

@@ -18,6 +18,7 @@ SWEPT = 1000
 """How many memories of a kind one call removes."""
 
 REMOVE = "DELETE FROM job WHERE id = ? AND rev = ? AND ended RETURNING n, state, record"
+REMOVE_RESULTS = "DELETE FROM result WHERE job = ?"
 REMEMBER = "INSERT OR REPLACE INTO gone (id, until) VALUES (?, ?)"
 UNLIST = "DELETE FROM job_function WHERE function = ? AND job = ?"
 RUN_OUT = (
@@ -40,6 +41,7 @@ def remove(
         n, state, record = row
         functions = {step.function for step in decode_job(record).steps}
         connection.executemany(UNLIST, [(function, n) for function in functions])
+        connection.execute(REMOVE_RESULTS, (n,))
         connection.execute(REMEMBER, (job.job_id, effects.now + remember))
         states[state] -= 1
         effects.jobs[job.job_id] = None

@@ -1,4 +1,4 @@
-"""The lane that writes: every write of this process goes through it, many to a transaction."""
+"""The thread that writes: every write of this process goes through it, many to a transaction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from raincheck.codec import decode_job, encode_job
 from raincheck.errors import StoreUnavailable
 from raincheck.model import Change
 from raincheck.store.base import Held, Outcome
-from raincheck.store.lane import Answers, Lane, Request, fail
+from raincheck.store.batcher import Answers, Batcher, Call, fail
 from raincheck.store.signals import Signals
 from raincheck.store.sqlite import changes, leases
 from raincheck.store.sqlite.changes import Effects
@@ -35,7 +35,7 @@ FAULTY_REQUEST = (apsw.ConstraintError, apsw.MismatchError, apsw.RangeError, aps
 """Errors of SQLite's that lie in what was asked, not in the file."""
 
 
-class Write(Request[T]):
+class Write(Call[T]):
     """Something to be done within a transaction."""
 
     def __init__(self, do: Callable[[apsw.Connection, Effects], T], *, threaded: bool = False) -> None:
@@ -43,7 +43,7 @@ class Write(Request[T]):
         self.do = do
 
 
-class Commit(Request[list[Outcome]]):
+class Commit(Call[list[Outcome]]):
     """Changes to be written."""
 
     def __init__(self, batch: Sequence[Change]) -> None:
@@ -51,12 +51,12 @@ class Commit(Request[list[Outcome]]):
         self.records = [(change, encode_job(change.job)) for change in batch]
 
 
-class Claim(Request[leases.Taken]):
+class Claim(Call[leases.Taken]):
     """Steps to be leased; waits for some until a monotonic time."""
 
-    def __init__(self, lane: Lane, demand: leases.Demand, until: float) -> None:
+    def __init__(self, batcher: Batcher, demand: leases.Demand, until: float) -> None:
         super().__init__()
-        self.lane = lane
+        self.batcher = batcher
         self.demand = demand
         self.until = until
 
@@ -65,7 +65,7 @@ class Claim(Request[leases.Taken]):
         held = [Held(ids[n], lease.step, lease.token) for n, lease in answer.leases]
         if held:
             with suppress(StoreUnavailable):
-                self.lane.put(Write(releaser(held), threaded=True))
+                self.batcher.put(Write(releaser(held), threaded=True))
 
 
 def releaser(held: Sequence[Held]) -> Callable[[apsw.Connection, Effects], None]:
@@ -88,20 +88,20 @@ class Writer:
         self._version = 0
         self._untold = False
         self._told_at = -math.inf
-        self.lane = Lane("raincheck-writer", self._serve, self._end, self._patience)
+        self.batcher = Batcher("raincheck-writer", self._serve, self._end, self._patience)
 
     def start(self, path: Path) -> None:
         """Serve from now on, with the database at ``path``."""
         self._path = path
         self._notifier = Notifier(path, self._heard)
-        self.lane.start()
+        self.batcher.start()
 
     def _heard(self, heard: Notification) -> None:
         """Called on the notifier's thread."""
         if heard.all or heard.jobs:
             self._signals.tell({} if heard.all else dict.fromkeys(heard.jobs))
         if heard.all or heard.functions:
-            self.lane.wake()
+            self.batcher.wake()
 
     def _patience(self) -> float | None:
         if self._notifier.behind:
@@ -115,7 +115,7 @@ class Writer:
     def _look_every(self) -> float:
         return LOOK_WHEN_DEAF if self._notifier.deaf else LOOK
 
-    def _serve(self, batch: list[Request[Any]]) -> None:
+    def _serve(self, batch: list[Call[Any]]) -> None:
         self._notifier.notify_missed()
         try:
             connection = self._connected()
@@ -137,7 +137,7 @@ class Writer:
         if connection is not None:
             close(connection)
 
-    def _listen(self, batch: list[Request[Any]]) -> None:
+    def _listen(self, batch: list[Call[Any]]) -> None:
         """If somebody here is going to wait, hear the others, before it is looked what there is."""
         if self._notifier.settled:
             return
@@ -155,8 +155,8 @@ class Writer:
             self._signals.tell({})
         return wrote
 
-    def _transact(self, connection: apsw.Connection, batch: list[Request[Any]], stirred: bool) -> None:
-        """Serve a batch in one transaction; should one of its requests spoil it, each in one of its own."""
+    def _transact(self, connection: apsw.Connection, batch: list[Call[Any]], stirred: bool) -> None:
+        """Serve a batch in one transaction; should one of its calls spoil it, each in one of its own."""
         waiting, answers = self._waiting, Answers()
         try:
             with transaction(connection):
@@ -170,30 +170,30 @@ class Writer:
             if len(batch) == 1:
                 fail(batch, self._translated(error))
             else:
-                for request in batch:  # the others must not suffer
-                    self._transact(connection, [request], stirred)
+                for call in batch:  # the others must not suffer
+                    self._transact(connection, [call], stirred)
             return
         answers.give()
         self._tell(effects, drained)
 
     def _apply(
-        self, connection: apsw.Connection, batch: list[Request[Any]], answers: Answers, effects: Effects
+        self, connection: apsw.Connection, batch: list[Call[Any]], answers: Answers, effects: Effects
     ) -> None:
         """Commit all changes of the batch, then do its other writes."""
-        commits = [request for request in batch if isinstance(request, Commit)]
+        commits = [call for call in batch if isinstance(call, Commit)]
         if commits:
             records = [record for commit in commits for record in commit.records]
             outcomes = iter(changes.commit(connection, records, effects))
             for commit in commits:
                 answers.add(commit, list(islice(outcomes, len(commit.records))))
-        for request in batch:
-            if isinstance(request, Write):
-                answers.add(request, request.do(connection, effects))
+        for call in batch:
+            if isinstance(call, Write):
+                answers.add(call, call.do(connection, effects))
 
     def _claim(
         self,
         connection: apsw.Connection,
-        batch: list[Request[Any]],
+        batch: list[Call[Any]],
         stirred: bool,
         answers: Answers,
         effects: Effects,
@@ -210,7 +210,7 @@ class Writer:
                 continue
             hopes = stirred or claim.until <= time or not placed.isdisjoint(claim.demand.functions)
             (hopeful if hopes else patient).append(claim)
-        hopeful += (request for request in batch if isinstance(request, Claim))
+        hopeful += (call for call in batch if isinstance(call, Claim))
         drained: set[str] = set()
         due_at = math.inf if stirred else self._due_at
         for claim in hopeful:
@@ -238,7 +238,7 @@ class Writer:
         if functions or jobs:
             self._notifier.notify(functions, jobs)
 
-    def _break_off(self, batch: list[Request[Any]], error: Exception) -> None:
+    def _break_off(self, batch: list[Call[Any]], error: Exception) -> None:
         """Nothing could be done. What a failed sync left behind must not be trusted: begin anew."""
         passing = isinstance(error, apsw.BusyError | apsw.FullError)
         if self._connection is not None and (self._connection.in_transaction or not passing):

@@ -265,6 +265,17 @@ class ValkeyStore:
                 found[i] = wire.stored(each) if isinstance(each, list) else Missing(gone=bool(each))
         return found
 
+    async def results(self, wanted: Sequence[tuple[str, int]]) -> list[bytes | None]:
+        found: list[bytes | None] = [None] * len(wanted)
+        parts = self._sorted([job_id for job_id, _ in wanted])
+        calls = [
+            self._ask("results", shard, *(wire.field(*wanted[i]) for i in places)) for shard, places in parts
+        ]
+        for (_, places), answer in zip(parts, await asyncio.gather(*calls), strict=True):
+            for i, value in zip(places, answer, strict=True):
+                found[i] = value
+        return found
+
     def listen(self, listener: Listener) -> Callable[[], None]:
         return self._signals.listen(listener)
 

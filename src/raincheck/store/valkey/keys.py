@@ -26,7 +26,7 @@ STATES = (
 
 _FIXED = (
     *("jobs", "leases", "until", "progress", "wake", "prune", "gone", "meta", "queued", "served"),
-    *("idempotency", "idempotency-until"),
+    *("idempotency", "idempotency-until", "results"),
 )
 
 

@@ -13,12 +13,21 @@ local function unlist(state, id)
   if entry and string.sub(entry, 1, #id) == id then call('ZREM', state, entry) end
 end
 
+local function remove_results(id)
+  local steps = call('HGET', RESULTS, id)
+  if not steps then return end
+  local names = {id}
+  for at = 1, #steps, 2 do push(names, id .. string.sub(steps, at, at + 1)) end
+  write('HDEL', RESULTS, names)
+end
+
 local function remove(id, rev)
   local value = call('HGET', JOBS, id)
   if not value then return replay and 1 or 0 end
   local was, state = header(value)
   if was ~= rev or not call('ZSCORE', PRUNE, id) then return 0 end -- ended jobs, and no others, wait there
   call('HDEL', JOBS, id)
+  remove_results(id)
   call('ZREM', PRUNE, id)
   unlist(KEYS[STATE + state], id)
   call('ZADD', GONE, till, id)

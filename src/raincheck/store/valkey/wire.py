@@ -62,6 +62,7 @@ class Batch:
         change = each.change
         job, key = change.job, change.key
         self.bodies += (each.raw_id, tags_of(job), each.record, each.members)
+        self.bodies += (value for _, value in change.results)
         self._changes.append(
             (
                 job.rev,
@@ -74,6 +75,7 @@ class Batch:
                 (change.drop and [self._place(place) for place in change.drop]) or None,
                 (change.put and [self._place(place) for place in change.put]) or None,
                 job.state.ended,
+                [step for step, _ in change.results] or None,
             )
         )
 
@@ -106,6 +108,11 @@ def tags_of(job: Job) -> bytes:
 def lease_args(held: Held) -> tuple[bytes, int, int]:
     """How a script is told of a lease. Raises `ValueError` for the id of no job."""
     return packed(held.job_id), held.step, held.token
+
+
+def field(job_id: str, step: int) -> bytes:
+    """A step of a job, as scripts name it. Raises `ValueError` for the id of no job."""
+    return packed(job_id) + struct.pack(">H", step)
 
 
 def outcome(answer: Any) -> Outcome:
@@ -142,18 +149,21 @@ def _lease(words: list[Any]) -> Lease:
 
 
 def claims(answer: Sequence[Any], worker: str) -> list[Claim]:
-    """What ``claim.lua`` moved."""
-    *rows, since, until = answer[1:]
-    since, until = float(since), float(until)
-    return [
-        Claim(decode_job(rows[i][HEADER:]), Lease(rows[i + 1], rows[i + 2], worker, since, until))
-        for i in range(0, len(rows), 3)
-    ]
+    """What ``claim.lua`` moved. Each job comes once, however many of its steps there are."""
+    jobs, rows = _claimed(answer)
+    since, until = float(answer[-2]), float(answer[-1])
+    return [Claim(jobs[number - 1], Lease(step, token, worker, since, until)) for number, step, token in rows]
+
+
+def _claimed(answer: Sequence[Any]) -> tuple[list[Job], list[tuple[int, int, int]]]:
+    """The jobs, and of each lease the number of its job (from 1), its step and its token."""
+    values, words = answer[1], answer[2]
+    rows = [(words[i], words[i + 1], words[i + 2]) for i in range(0, len(words), 3)]
+    return [decode_job(value[HEADER:]) for value in values], rows
 
 
 def held_in(answer: Sequence[Any]) -> list[tuple[bytes, int, int]]:
     """The leases that ``claim.lua`` gave, as a script is told of them."""
-    rows = answer[1:-2]
-    return [
-        (packed(decode_job(rows[i][HEADER:]).id), rows[i + 1], rows[i + 2]) for i in range(0, len(rows), 3)
-    ]
+    jobs, rows = _claimed(answer)
+    ids = [packed(job.id) for job in jobs]
+    return [(ids[number - 1], step, token) for number, step, token in rows]
