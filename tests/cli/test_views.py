@@ -12,7 +12,7 @@ from rich.console import Console
 
 from raincheck.cli.terminal import cut, json_text, one_line, plain
 from raincheck.cli.views import arguments_of, elapsed, job_view, progress_of, tries
-from raincheck.documents import FunctionDocument, JobDocument
+from raincheck.engine.documents import FunctionDocument, JobDocument
 from raincheck.model import Problem, RetryOptions, State
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)

@@ -28,8 +28,8 @@ async def pipe_with(
     async with app:
         for _ in range(jobs):
             await app.submit("job", [function.step()])
-        pipe = Pipe(app.jobs.store, app.functions, Executor(10, 1), app.limits, {})
-        pipe.begin(Claimed(await app.jobs.store.claim("w", (function.name,), jobs, 60.0), {}))
+        pipe = Pipe(app.engine.store, app.engine.functions, Executor(10, 1), app.engine.limits, {})
+        pipe.begin(Claimed(await app.engine.store.claim("w", (function.name,), jobs, 60.0), {}))
         yield pipe, pipe.in_flight.held()
         await pipe.abort()
         await pipe.close()
@@ -63,7 +63,7 @@ async def test_what_has_not_begun_is_given_back_at_once(app: App) -> None:
     """Of a pipe that winds up, what waits for its turn goes back to the queue, unrun."""
     async with pipe_with(app, never(app, "async"), 3) as (pipe, _):
         await pipe.wind_up(10.0)
-        counts = await app.jobs.store.counts()
+        counts = await app.engine.store.counts()
         assert (counts.leased, counts.queued) == (0, {"on_the_loop": 3})
         assert len(pipe.in_flight) == 0
 
@@ -77,7 +77,7 @@ async def test_what_has_not_begun_is_stopped_at_once(app: App, mode: str) -> Non
         await pipe.in_flight.emptied()
         assert all(attempt.ended for attempt in attempts)
         assert (pipe.executor.room(), pipe.executor.room(processes=True)) == (10, 1)
-        assert (await app.jobs.store.counts()).leased == 0
+        assert (await app.engine.store.counts()).leased == 0
 
 
 async def test_telling_twice_is_telling_once(app: App) -> None:
@@ -108,7 +108,7 @@ async def test_an_attempt_whose_lease_is_lost_is_dropped(app: App) -> None:
 
     async with pipe_with(app, wait, 1) as (pipe, (attempt,)), finishing(pipe):
         await asyncio.sleep(0)
-        cancellation = Cancellation(app.jobs.store, pipe.in_flight)
+        cancellation = Cancellation(app.engine.store, pipe.in_flight)
         cancellation.beats.put(Beat(attempt.token, None))
         assert await cancellation.next() == [(attempt, Reason.LOST)]
         pipe.executor.stop(attempt, Reason.LOST)
@@ -135,7 +135,7 @@ async def test_a_step_claimed_while_its_job_is_read_is_not_lost(app: App) -> Non
     """A job is read because it has changed; what is claimed of it meanwhile goes on being run."""
     function = never(app, "async")
     async with app:
-        store, in_flight = app.jobs.store, InFlight()
+        store, in_flight = app.engine.store, InFlight()
         job = await app.submit("job", [[function.step(), function.step()]])
         (first,) = await store.claim("w", (function.name,), 1, 60.0)
         in_flight.add(RunningAttempt.of(first, function, Inbox()))
@@ -156,13 +156,13 @@ async def ended(app: App, jobs: int, steps: int = 1) -> tuple[Completer, InFligh
     await app.open()
     for _ in range(jobs):
         await app.submit("job", [[function.step() for _ in range(steps)]])
-    claims = await app.jobs.store.claim("w", (function.name,), jobs * steps, 60.0)
+    claims = await app.engine.store.claim("w", (function.name,), jobs * steps, 60.0)
     in_flight = InFlight()
     attempts = [RunningAttempt.of(claim, function, Inbox()) for claim in claims]
     for attempt in attempts:
         in_flight.add(attempt)
         in_flight.end(attempt)
-    return Completer(app.jobs.store, in_flight), in_flight, attempts
+    return Completer(app.engine.store, in_flight), in_flight, attempts
 
 
 def successes(attempts: Sequence[RunningAttempt]) -> list[Outcome]:
@@ -215,7 +215,7 @@ async def test_an_outcome_that_does_not_fit_harms_no_other_of_its_job(app: App) 
 async def test_an_outcome_whose_lease_is_lost_harms_no_other_of_its_job(app: App) -> None:
     """Of outcomes that come together, the one whose lease is lost is discarded, the others are written."""
     completer, in_flight, (lost, good) = await ended(app, 1, steps=2)
-    await app.jobs.store.release([lost.held])
+    await app.engine.store.release([lost.held])
     completer.complete(successes([lost, good]))
     await in_flight.emptied()
     job = await app.status(lost.job.id)
@@ -240,7 +240,7 @@ async def test_the_outcomes_of_one_job_that_are_there_make_one_change(app: App) 
     for attempt in attempts[5:]:
         completer.complete(successes([attempt]))
     await in_flight.emptied()
-    stored = await app.jobs.find(attempts[0].job.id)
+    stored = await app.engine.jobs.find(attempts[0].job.id)
     assert (stored.job.state, stored.job.rev) == ("done", 3)
     await app.close()
 
@@ -251,7 +251,7 @@ async def test_what_cannot_be_given_back_is_let_go(app: App) -> None:
         with no_room_on_disk(app):
             await pipe.wind_up(10.0)
         assert len(pipe.in_flight) == 0
-        assert (await app.jobs.store.counts()).leased == 2
+        assert (await app.engine.store.counts()).leased == 2
 
 
 async def test_each_of_several_returns_is_waited_for(app: App) -> None:
@@ -260,9 +260,9 @@ async def test_each_of_several_returns_is_waited_for(app: App) -> None:
     async with pipe_with(app, function, 0) as (pipe, _):
         for _ in range(3):
             await app.submit("job", [function.step()])
-            pipe.begin(Claimed(await app.jobs.store.claim("w", (function.name,), 1, 0.0), {}))
+            pipe.begin(Claimed(await app.engine.store.claim("w", (function.name,), 1, 0.0), {}))
         await pipe.wind_up(10.0)
-        assert (await app.jobs.store.counts()).leased == 0
+        assert (await app.engine.store.counts()).leased == 0
 
 
 async def test_a_run_that_is_cancelled_while_its_child_starts(app: App) -> None:
@@ -300,4 +300,4 @@ async def test_entering_may_be_cancelled(app: App) -> None:
         with pytest.raises(asyncio.CancelledError):
             await entering
         await slow.wait()
-        assert await app.jobs.store.workers() == []
+        assert await app.engine.store.workers() == []

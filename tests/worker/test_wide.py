@@ -25,7 +25,7 @@ async def test_the_steps_of_a_stage_are_completed_together(app: App) -> None:
     async with app, Worker(app):
         job = await app.submit("wide", [[quick.step(n) for n in range(300)]])
         ended = await app.wait(job.id)
-        stored = await app.jobs.find(job.id)
+        stored = await app.engine.jobs.find(job.id)
     assert ended.result == list(range(300))
     assert {step.retry_count for step in stored.job.steps} == {1}
     assert stored.job.rev < 100
@@ -114,4 +114,4 @@ async def test_a_stop_is_obeyed_in_the_middle_of_a_wide_stage(app: App, mode: st
         assert {(entry(left, 0, n).retry_count, entry(left, 0, n).lost_count) for n in range(STEPS)} == {
             (0, 0)
         }
-        assert (await app.jobs.store.counts()).leased == 0
+        assert (await app.engine.store.counts()).leased == 0

@@ -24,7 +24,7 @@ from raincheck.cli.views import (
 )
 from raincheck.client import Client, JobHandle
 from raincheck.clock import monotonic, now, to_datetime
-from raincheck.documents import FunctionDocument, JobDocument
+from raincheck.engine.documents import FunctionDocument, JobDocument
 from raincheck.errors import Unreachable
 from raincheck.model import State
 

@@ -14,7 +14,7 @@ from raincheck.cli.follow import here_and_now
 from raincheck.cli.options import HERE, Connection
 from raincheck.cli.terminal import cut, new_table, note, plain, print_json, show
 from raincheck.cli.views import STYLES, elapsed, state_of, steps_of
-from raincheck.documents import CountDocument, FunctionSummary, JobPage, WorkerDocument
+from raincheck.engine.documents import CountDocument, FunctionSummary, JobPage, WorkerDocument
 from raincheck.model import State
 
 

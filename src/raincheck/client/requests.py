@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from raincheck.clock import from_datetime, to_datetime
-from raincheck.codec import to_json
 from raincheck.errors import ConfigError, Fault, InvalidInput
 from raincheck.model import RetryOptions, Step
+from raincheck.options import JobOptions
 
 if TYPE_CHECKING:
     Stages = Sequence[str | Step | Sequence[str | Step]]
@@ -78,28 +76,18 @@ class _Function(Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
 
 
-class _Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class _Job(JobOptions, frozen=True, omit_defaults=True):
     name: str
     functions: list[_Function | list[_Function]]
-    data: Raw | None = None
-    delay: float | None = None
-    scheduled_at: datetime | None = None
-    expires_at: datetime | None = None
-    priority: int = 0
-    result_ttl: float | None = None
 
 
-def submission(name: str, functions: Stages, key: str, wait: float, **options: Any) -> Request:
-    """``POST /v1/job``. ``options`` are the fields of a job. Raises `NotJSON`."""
-    data = options.pop("data")
-    for field in ("scheduled_at", "expires_at"):
-        if options[field] is not None:
-            options[field] = to_datetime(from_datetime(options[field]))
+def submission(name: str, functions: Stages, key: str, wait: float, options: JobOptions) -> Request:
+    """``POST /v1/job``."""
     stages: list[_Function | list[_Function]] = [
         [*map(_function, entry)] if isinstance(entry, list | tuple) else _function(entry)  # type: ignore[arg-type] # a str is no list
         for entry in functions
     ]
-    job = _Job(name=name, functions=stages, data=None if data is None else Raw(to_json(data)), **options)
+    job = _Job(name, stages, **{field: getattr(options, field) for field in options.__struct_fields__})
     return Request(method="POST", path="/v1/job", body=_encode(job), key=key, wait=wait)
 
 
@@ -109,7 +97,7 @@ def calling(step: Step, key: str, wait: float) -> Request:
     A call takes arguments by position or by name; a step with both, or with options, is sent as a job.
     """
     if (step.args != b"[]" and step.kwargs != b"{}") or step.retry is not None or step.timeout is not None:
-        job = _Job(name=step.function, functions=[_function(step)])
+        job = _Job(step.function, [_function(step)])
         return Request(method="POST", path="/v1/job", body=_encode(job), key=key, wait=wait)
     body = step.args if step.kwargs == b"{}" else step.kwargs
     return Request(method="POST", path=function_path(step.function), body=body, key=key, wait=wait)

@@ -12,7 +12,7 @@ from raincheck.errors import JobCancelled, UnexpectedResult
 from raincheck.model import State
 
 if TYPE_CHECKING:
-    from raincheck.documents import JobDocument
+    from raincheck.engine.documents import JobDocument
 
 
 class _Ended(Struct, frozen=True):

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from raincheck.clock import chance
+from raincheck.engine.results import load_previous
 from raincheck.errors import StoreError
 from raincheck.functions import Function
 from raincheck.model import Claim
-from raincheck.results import load_previous
 from raincheck.retry import Backoff
 from raincheck.store.base import Held, Store
 

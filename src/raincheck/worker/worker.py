@@ -4,7 +4,7 @@
 the executor those that have finished, `judge` their outcomes, and the completer writes them. `InFlight` holds
 every attempt meanwhile. Beside the pipe, the heartbeat extends leases from a thread of its own,
 `Cancellation` finds attempts that have to stop, and `send_progress` tells how far they have come.
-`raincheck.upkeep` recovers what other workers lost.
+`raincheck.engine.maintenance` recovers what other workers lost.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from msgspec.structs import replace
 
 from raincheck.app import App
 from raincheck.clock import monotonic, new_id, now
+from raincheck.engine.maintenance import Maintenance
 from raincheck.errors import StoreError
 from raincheck.functions import Functions
 from raincheck.limits import Limits
 from raincheck.model import WorkerInfo
 from raincheck.store.base import Store
-from raincheck.upkeep import Upkeep
 from raincheck.version import VERSION
 from raincheck.worker.attempt import InFlight, Outcome, Reason, RunningAttempt, judge, prepare
 from raincheck.worker.cancellation import Cancellation
@@ -101,20 +101,21 @@ class Worker:
         """Work until ``stop`` is set; then take no more, let running attempts end within the grace
         period, give back the rest, and leave. Cancelled, it leaves without the grace."""
         await self._app.open()
-        store = self._app.jobs.store
+        engine = self._app.engine
+        store = engine.store
         async with AsyncExitStack() as stack:
             state: Mapping[str, Any] | None = None
             if self._app.lifespan is not None:
                 state = await stack.enter_async_context(self._app.lifespan(self._app))
             executor = Executor(self._concurrency, self._processes)
-            pipe = Pipe(store, self._app.functions, executor, self._app.limits, state or {})
+            pipe = Pipe(store, engine.functions, executor, engine.limits, state or {})
             cancellation = Cancellation(store, pipe.in_flight)
             heartbeat = Heartbeat(store, self._lease, self._info(), pipe.in_flight, cancellation.beats)
             stack.push_async_callback(self._leave, pipe, cancellation, heartbeat)
             await asyncio.to_thread(store.heartbeat, self._info(), [], self._lease)
             heartbeat.start()
-            self._app.held_here.append(pipe.in_flight)
-            await stack.enter_async_context(Upkeep(self._app))
+            engine.held.append(pipe.in_flight)
+            await stack.enter_async_context(Maintenance(engine))
             self._ready.set()
             ways = [
                 asyncio.create_task(way)
@@ -161,7 +162,8 @@ class Worker:
         heartbeat.stop()
         if heartbeat.ident is not None:  # it was started; its last word must not come after the farewell
             await asyncio.to_thread(heartbeat.join, PATIENCE)
-            self._app.held_here.remove(pipe.in_flight)
+            held = self._app.engine.held
+            held[:] = [table for table in held if table is not pipe.in_flight]
         with suppress(StoreError):
             stopped = replace(self._info(), state="stopped")
             await asyncio.to_thread(pipe.store.heartbeat, stopped, [], self._lease)

@@ -1,16 +1,16 @@
 # Generated from src/raincheck/client/asynchronous/client.py by tools/twin.py: do not edit.
-"""The client: everything that can be asked of a server."""
+"""The client, and the handles to jobs that it gives."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from math import inf
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+
+import msgspec
 
 from raincheck.client.answers import Called, Page, Reply
-from raincheck.client.blocking.handle import JobHandle
 from raincheck.client.blocking.seam import TokenSource, sleep
 from raincheck.client.blocking.sender import Sender
 from raincheck.client.requests import (
@@ -24,13 +24,14 @@ from raincheck.client.requests import (
     looking,
     submission,
 )
-from raincheck.client.results import typed
+from raincheck.client.results import result_of, typed
 from raincheck.client.token import Login
 from raincheck.clock import monotonic, new_id
-from raincheck.documents import FunctionSummary, WorkerDocument
+from raincheck.engine.documents import FunctionSummary, JobDocument, WorkerDocument
 from raincheck.errors import ConfigError, Gone, Unfinished, Unreachable
 from raincheck.functions import step as make_step
 from raincheck.model import State, Step
+from raincheck.options import JobKeywords, job_options
 
 if TYPE_CHECKING:
     import httpx2
@@ -108,34 +109,18 @@ class Client:
         name: str,
         functions: Stages,
         *,
-        data: Mapping[str, Any] | None = None,
-        delay: float | None = None,
-        scheduled_at: datetime | None = None,
-        expires_at: datetime | None = None,
-        priority: int = 0,
-        result_ttl: float | None = None,
         idempotency_key: str | None = None,
         wait: float = 0.0,
+        **options: Unpack[JobKeywords],
     ) -> JobHandle:
         """Submit a job: its functions in order, a list among them being a parallel stage.
 
-        Durable when this returns. A function without arguments may be given by its name. ``delay`` and
-        ``result_ttl`` are seconds; higher ``priority`` goes first. With ``wait`` it returns once the job
-        has ended, or after as many seconds. Raises `InvalidInput`, and then nothing was stored.
+        Durable when this returns. A function without arguments may be given by its name. Options are those
+        of `App.submit`. With ``wait`` it returns once the job has ended, or after as many seconds. Raises
+        `InvalidInput` or `NotJSON`, and then nothing was stored.
         """
-        until = monotonic() + wait
-        request = submission(
-            name,
-            functions,
-            idempotency_key or new_id(),
-            min(wait, SLICE),
-            data=data,
-            delay=delay,
-            scheduled_at=scheduled_at,
-            expires_at=expires_at,
-            priority=priority,
-            result_ttl=result_ttl,
-        )
+        until, key = monotonic() + wait, idempotency_key or new_id()
+        request = submission(name, functions, key, min(wait, SLICE), job_options(options))
         job = self._handle(self._sender.send(request))
         if not job.ended and monotonic() < until:
             job.wait(until - monotonic())
@@ -310,3 +295,88 @@ class Client:
 
     def _handle(self, reply: Reply) -> JobHandle:
         return JobHandle(self, reply.body)
+
+
+class JobHandle:
+    """A job as it was when the server last told of it; what is asked through the handle renews that."""
+
+    def __init__(self, client: Client, raw: bytes) -> None:
+        self._client = client
+        self._take(raw)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.state}>"
+
+    @property
+    def raw(self) -> bytes:
+        """The document as it came: JSON."""
+        return self._raw
+
+    @property
+    def document(self) -> JobDocument:
+        """The document."""
+        return self._document
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._document.id
+
+    @property
+    def state(self) -> State:
+        """The job's state."""
+        return self._document.state
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will happen any more, unless somebody retries the job."""
+        return self.state.ended
+
+    @overload
+    def result(self, returns: type[T]) -> T: ...
+    @overload
+    def result(self, returns: Any = Any) -> Any: ...
+    def result(self, returns: Any = Any) -> Any:
+        """The job's result, as the type ``returns``.
+
+        Raises `JobFailed` or `JobCancelled` if it has none, `Unfinished` if it has not ended, and
+        `UnexpectedResult` if the result is of another type.
+        """
+        if not self.ended:
+            raise Unfinished(f"job {self.id} has not ended, it is {self.state}", job=self)
+        return result_of(self._document, self._raw, returns)
+
+    def refresh(self) -> Self:
+        """Look at the job, as it is now. Raises `NotFound` or `Gone`."""
+        return self._as(self._client.status(self.id))
+
+    def wait(self, timeout: float | None = None) -> Self:
+        """Wait until the job has ended, or for ``timeout`` seconds: look at `ended`."""
+        return self._as(self._client.wait(self.id, timeout))
+
+    def watch(self) -> Iterator[JobDocument]:
+        """The job now, and again whenever it has changed or come further, until it has ended."""
+        for job in self._client.watch(self.id):
+            yield self._as(job).document
+
+    def cancel(self) -> Self:
+        """Stop the job; one being run is stopped soon. Raises `WrongState` if it ended otherwise."""
+        return self._as(self._client.cancel(self.id))
+
+    def retry(self) -> Self:
+        """Let a failed or cancelled job go on where it ended. Raises `WrongState`."""
+        return self._as(self._client.retry(self.id))
+
+    def forget(self) -> None:
+        """Remove the ended job now. Raises `WrongState` if it has not ended."""
+        self._client.forget(self.id)
+
+    def _as(self, other: JobHandle) -> Self:
+        self._raw, self._document = other.raw, other.document
+        return self
+
+    def _take(self, raw: bytes) -> None:
+        try:
+            self._raw, self._document = raw, msgspec.json.decode(raw, type=JobDocument)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Unreachable(f"the server's answer is not understood: {error}") from None
