@@ -17,7 +17,7 @@ from starlette.routing import Mount
 from raincheck import App
 from raincheck.auth import Auth, Scope
 from raincheck.auth.passwords import hash_password
-from raincheck.auth.throttle import FAILURES
+from raincheck.auth.throttle import FAILURES_PER_USER
 from raincheck.auth.users import add_user
 from raincheck.errors import ConfigError
 from raincheck.server import ROUTES, Server, create_server, guard, serve
@@ -275,7 +275,7 @@ class TestToken:
 
     async def test_guessing_is_slowed_down(self, http: httpx2.AsyncClient) -> None:
         """And it is said for how long."""
-        for _ in range(FAILURES):
+        for _ in range(FAILURES_PER_USER):
             await http.post("/v1/token", json={"username": "ann", "password": "wrong"})
         answer = await http.post("/v1/token", json={"username": "ann", "password": PASSWORD})
         assert (answer.status_code, answer.json()["type"]) == (429, "too-many-attempts")

@@ -1,5 +1,5 @@
 # Generated from src/raincheck/client/asynchronous/client.py by tools/twin.py: do not edit.
-"""The client: everything that can be asked of a server."""
+"""The client: a method for each request that a server handles."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from datetime import datetime
 from math import inf
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from raincheck.client.answers import Called, Page, Reply
+from raincheck.client.blocking.compat import TokenSource, sleep
 from raincheck.client.blocking.handle import JobHandle
-from raincheck.client.blocking.seam import TokenSource, sleep
 from raincheck.client.blocking.sender import Sender
 from raincheck.client.requests import (
     DEFAULT_URL,
     SLICE,
     Request,
-    calling,
+    call_request,
     function_path,
     job_path,
-    listing,
-    looking,
+    list_request,
+    status_request,
     submission,
 )
-from raincheck.client.results import typed
+from raincheck.client.responses import CallResponse, RawJobPage, Reply
+from raincheck.client.results import convert_result
 from raincheck.client.token import Login
 from raincheck.clock import monotonic, new_id
 from raincheck.documents import FunctionSummary, WorkerDocument
@@ -39,24 +39,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_HASTY = 1.0
-"""Seconds. A server that answers a wait sooner, with a job that has not ended, does not want to wait now."""
+_SHORTEST_WAIT = 1.0
+"""Seconds. A server that responds sooner though the job has not ended does not wait: poll it slowly."""
 
-_LOOK = 0.15
-"""Seconds between two looks at a job that is watched."""
+_POLL_INTERVAL = 0.15
+"""Seconds between two requests for a job that is watched."""
 
-_QUICK_LOOKS = 12
-"""Looks that find nothing new before the server is rather asked to wait for the end."""
+_QUICK_POLLS = 12
+"""Requests without a change, after which each further request waits a second for the end of the job."""
 
 
 class Client:
-    """A server, by its URL; without one ``RAINCHECK_URL``, else ``http://127.0.0.1:8000``.
+    """A client of the server at ``url`` (default: ``RAINCHECK_URL``, or ``http://127.0.0.1:8000``).
 
-    ``token`` is a token, or a function that gives one; or ``username`` and ``password`` get one from the
-    server. Either is asked again when the token has been refused or comes to its end. A request that
-    failed is sent again, where that cannot do it twice, for up to ``patience`` seconds. ``timeout`` is how
-    many seconds a server may say nothing, beside those that it was asked to wait. ``http`` is an
-    `httpx2.Client` of your own, for certificates and proxies; you close it. Raises `ConfigError`.
+    ``token`` is a token, or a function that returns one. Alternatively, ``username`` and ``password``
+    get a token from the server. Either way, the client gets a new token when the server refuses the
+    current one; a token from the server is also renewed before it expires. A failed request is sent
+    again for up to ``patience`` seconds, but never if it could run twice. ``timeout`` is how many
+    seconds the server may take to respond, in addition to the wait of the request. ``http`` is your
+    own `httpx2.Client`, for certificates and proxies; you close it. Raises `ConfigError`.
     """
 
     def __init__(
@@ -71,9 +72,9 @@ class Client:
         http: httpx2.Client | None = None,
     ) -> None:
         if (username is None) != (password is None):
-            raise ConfigError("a username needs a password, and a password a username")
+            raise ConfigError("username needs a password, and password needs a username. Pass both.")
         if token is not None and username is not None:
-            raise ConfigError("give a token, or a username and a password, not both")
+            raise ConfigError("pass either token, or username and password, not both")
         login = None if username is None or password is None else Login(username, password)
         self._sender = Sender(
             url or os.environ.get("RAINCHECK_URL") or DEFAULT_URL,
@@ -100,7 +101,7 @@ class Client:
 
     @staticmethod
     def step(name: str, /, *args: Any, **kwargs: Any) -> Step:
-        """A step that calls the function ``name``. Raises `NotJSON`."""
+        """A step that calls the function ``name`` with these arguments. Raises `NotJSON`."""
         return make_step(name, *args, **kwargs)
 
     def submit(
@@ -117,11 +118,12 @@ class Client:
         idempotency_key: str | None = None,
         wait: float = 0.0,
     ) -> JobHandle:
-        """Submit a job: its functions in order, a list among them being a parallel stage.
+        """Submit a job that runs ``functions`` in order; a list among them is a parallel stage.
 
-        Durable when this returns. A function without arguments may be given by its name. ``delay`` and
-        ``result_ttl`` are seconds; higher ``priority`` goes first. With ``wait`` it returns once the job
-        has ended, or after as many seconds. Raises `InvalidInput`, and then nothing was stored.
+        The job is stored durably when this returns. A function without arguments can be given by its
+        name. ``delay`` and ``result_ttl`` are in seconds. Jobs with a higher ``priority`` run first.
+        With ``wait``, returns when the job has ended, or after that many seconds. Raises
+        `InvalidInput`; nothing is stored then.
         """
         until = monotonic() + wait
         request = submission(
@@ -173,75 +175,76 @@ class Client:
         idempotency_key: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Call a function, and return its result, as the type ``returns``.
+        """Call a function, and return its result, converted to the type ``returns``.
 
-        Waits until there is one, or for ``timeout`` seconds: then it raises `Unfinished`, whose ``job``
-        is the handle to go on with. A step may be given in place of name and arguments. Raises
-        `JobFailed`, `JobCancelled`, `NotFound`, `InvalidInput`, `UnexpectedResult`.
+        Waits for the result, by default without a limit. After ``timeout`` seconds it raises
+        `Unfinished`; the job keeps running, and the exception's ``job`` is its handle. A step can
+        replace the name and the arguments. Raises `JobFailed`, `JobCancelled`, `NotFound`,
+        `InvalidInput` or `UnexpectedResult`.
         """
-        made = make_step(function, *args, **kwargs) if isinstance(function, str) else function
+        step = make_step(function, *args, **kwargs) if isinstance(function, str) else function
         until = monotonic() + (inf if timeout is None else timeout)
-        request = calling(made, idempotency_key or new_id(), min(until - monotonic(), SLICE))
+        request = call_request(step, idempotency_key or new_id(), min(until - monotonic(), SLICE))
         reply = self._sender.send(request, timeout)
-        called = reply.read(Called)
-        if called.state is State.DONE:
-            return typed(called.result, returns, called.id)
+        response = reply.read(CallResponse)
+        if response.state is State.DONE:
+            return convert_result(response.result, returns, response.id)
         job = self._handle(reply)
         if not job.ended:
             job.wait(max(until - monotonic(), 0.0))
         if not job.ended:
-            raise Unfinished(f"job {job.id} has not ended within {timeout:g} s; it goes on", job=job)
+            raise Unfinished(f"job {job.id} has not ended within {timeout:g} s. It keeps running.", job=job)
         return job.result(returns)
 
     def status(self, job_id: str) -> JobHandle:
-        """The job as it is now. Raises `NotFound` or `Gone`."""
-        return self._handle(self._sender.send(looking(job_id)))
+        """The job in its current state. Raises `NotFound` or `Gone`."""
+        return self._handle(self._sender.send(status_request(job_id)))
 
     def wait(self, job_id: str, timeout: float | None = None) -> JobHandle:
-        """The job once it has ended, or as it is after ``timeout`` seconds.
+        """Wait until the job has ended, or for ``timeout`` seconds, and return the job.
 
-        A server counts in whole seconds: the last one may be exceeded. Raises `NotFound` or `Gone`.
+        Servers wait in whole seconds: the wait can be up to a second longer. Raises `NotFound` or `Gone`.
         """
         until = monotonic() + (inf if timeout is None else timeout)
         while True:
-            begun = monotonic()
-            left = max(until - begun, 0.0)
-            reply = self._look(job_id, min(left, SLICE), left)
+            started_at = monotonic()
+            left = max(until - started_at, 0.0)
+            reply = self._get_job(job_id, min(left, SLICE), left)
             job = self._handle(reply)
             if job.ended or monotonic() >= until:
                 return job
-            if monotonic() - begun < _HASTY:
-                sleep(min(reply.retry_after or _HASTY, until - monotonic()))
+            if monotonic() - started_at < _SHORTEST_WAIT:
+                sleep(min(reply.retry_after or _SHORTEST_WAIT, until - monotonic()))
 
     def watch(self, job_id: str) -> Iterator[JobHandle]:
-        """The job now, and again whenever it has changed or come further, until it has ended."""
+        """Yield the job now and after every change or progress, until it has ended."""
         seen, idle = b"", 0
         while True:
-            reply = self._look(job_id, 0.0 if idle < _QUICK_LOOKS else 1.0)
+            reply = self._get_job(job_id, 0.0 if idle < _QUICK_POLLS else 1.0)
             idle = idle + 1 if reply.body == seen else 0
             if not idle:
                 seen = reply.body
                 yield (job := self._handle(reply))
                 if job.ended:
                     return
-            sleep(_LOOK)
+            sleep(_POLL_INTERVAL)
 
     def cancel(self, job_id: str) -> JobHandle:
-        """Stop a job; one being run is stopped soon. Raises `NotFound` or `WrongState`."""
+        """Cancel a job. A running job stops soon after. Raises `NotFound` or `WrongState`."""
         return self._handle(self.request("POST", job_path(job_id, "/cancel")))
 
     def retry(self, job_id: str) -> JobHandle:
-        """Let a failed or cancelled job go on where it ended. Raises `NotFound` or `WrongState`.
+        """Resume a failed or cancelled job at the step where it stopped. Raises `NotFound` or `WrongState`.
 
-        It is not sent again if its answer got lost, for the job may have failed anew by then.
+        The request is not sent again if its response is lost: the job may have failed again meanwhile.
         """
         return self._handle(self.request("POST", job_path(job_id, "/retry"), repeatable=False))
 
     def forget(self, job_id: str) -> None:
-        """Remove an ended job now, if it is still there. Raises `NotFound` or `WrongState`."""
+        """Delete an ended job now, if it still exists. Raises `NotFound` or `WrongState`."""
         try:
             self.request("DELETE", job_path(job_id))
-        except Gone:  # as it shall be, perhaps by a request whose answer got lost
+        except Gone:  # deleted earlier, perhaps by a request whose response was lost
             return
 
     def jobs(
@@ -252,26 +255,26 @@ class Client:
         function: str | None = None,
         page: int | None = None,
     ) -> Iterator[JobHandle]:
-        """The jobs that match all that is given, newest first, read ``page`` by page as you go on."""
+        """Yield the jobs that match all given filters, newest first. One request reads ``page`` jobs."""
         cursor = None
         while True:
-            request = listing(cursor, page, state=state, name=name, function=function)
-            found = (self._sender.send(request)).read(Page)
-            for raw in found.jobs:
+            request = list_request(cursor, page, state=state, name=name, function=function)
+            listed = (self._sender.send(request)).read(RawJobPage)
+            for raw in listed.jobs:
                 yield JobHandle(self, bytes(raw))
-            if (cursor := found.cursor) is None:
+            if (cursor := listed.cursor) is None:
                 return
 
     def functions(self) -> list[FunctionSummary]:
-        """The functions that can be called."""
+        """List the functions."""
         return (self.request("GET", "/v1/function")).read(list[FunctionSummary])
 
     def function(self, name: str) -> FunctionSummary:
-        """A function. Raises `NotFound`."""
+        """Get the function ``name``. Raises `NotFound`."""
         return (self.request("GET", function_path(name))).read(FunctionSummary)
 
     def workers(self) -> list[WorkerDocument]:
-        """The workers."""
+        """List the workers."""
         return (self.request("GET", "/v1/worker")).read(list[WorkerDocument])
 
     def request(
@@ -285,10 +288,10 @@ class Client:
         idempotency_key: str | None = None,
         repeatable: bool = True,
     ) -> Reply:
-        """Send any other request, such as none of the methods sends; ``body`` is JSON.
+        """Send any request, for what has no method of its own. ``body`` is JSON.
 
-        ``wait`` is how many seconds the server may wait for the end of a job, at most 25; None leaves it
-        to the server. Say if it is not ``repeatable``: if to do it twice is not as good as once.
+        ``wait`` is how many seconds the server waits for the end of a job, at most 25; with None the
+        server decides. Pass ``repeatable=False`` if the request must not run twice.
         """
         request = Request(
             method=method,
@@ -301,11 +304,11 @@ class Client:
         )
         return self._sender.send(request)
 
-    def _look(self, job_id: str, wait: float, patience: float = inf) -> Reply:
+    def _get_job(self, job_id: str, wait: float, patience: float = inf) -> Reply:
         try:
-            return self._sender.send(looking(job_id, wait), patience)
+            return self._sender.send(status_request(job_id, wait), patience)
         except Unreachable as error:
-            error.job_id = job_id  # it goes on, and whoever waits should know which it was
+            error.job_id = job_id  # the job keeps running: tell the caller which one
             raise
 
     def _handle(self, reply: Reply) -> JobHandle:

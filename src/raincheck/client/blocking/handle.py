@@ -1,5 +1,5 @@
 # Generated from src/raincheck/client/asynchronous/handle.py by tools/twin.py: do not edit.
-"""The handle to a job: what is known of it, and what can be asked of it."""
+"""The handle of a job: its last known document, and the methods that act on the job."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 import msgspec
 
+from raincheck.client.responses import unreadable_response
 from raincheck.client.results import result_of
 from raincheck.documents import JobDocument
-from raincheck.errors import Unfinished, Unreachable
+from raincheck.errors import Unfinished
 from raincheck.model import State
 
 if TYPE_CHECKING:
@@ -20,18 +21,18 @@ T = TypeVar("T")
 
 
 class JobHandle:
-    """A job as it was when the server last told of it; what is asked through the handle renews that."""
+    """A job as the server last described it. Every request through the handle updates it."""
 
     def __init__(self, client: Client, raw: bytes) -> None:
         self._client = client
-        self._take(raw)
+        self._set(raw)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.state}>"
 
     @property
     def raw(self) -> bytes:
-        """The document as it came: JSON."""
+        """The document as the JSON that the server sent."""
         return self._raw
 
     @property
@@ -51,7 +52,7 @@ class JobHandle:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will happen any more, unless somebody retries the job."""
+        """Whether the job is done, failed or cancelled."""
         return self.state.ended
 
     @overload
@@ -59,46 +60,48 @@ class JobHandle:
     @overload
     def result(self, returns: Any = Any) -> Any: ...
     def result(self, returns: Any = Any) -> Any:
-        """The job's result, as the type ``returns``.
+        """The job's result, converted to the type ``returns``.
 
-        Raises `JobFailed` or `JobCancelled` if it has none, `Unfinished` if it has not ended, and
-        `UnexpectedResult` if the result is of another type.
+        Raises `JobFailed` or `JobCancelled` if the job has no result, `Unfinished` if it has not
+        ended, and `UnexpectedResult` if the result has another type.
         """
         if not self.ended:
-            raise Unfinished(f"job {self.id} has not ended, it is {self.state}", job=self)
+            raise Unfinished(
+                f"job {self.id} has no result yet: it is {self.state}. Wait for it first.", job=self
+            )
         return result_of(self._document, self._raw, returns)
 
     def refresh(self) -> Self:
-        """Look at the job, as it is now. Raises `NotFound` or `Gone`."""
-        return self._as(self._client.status(self.id))
+        """Get the job's current state. Raises `NotFound` or `Gone`."""
+        return self._update(self._client.status(self.id))
 
     def wait(self, timeout: float | None = None) -> Self:
-        """Wait until the job has ended, or for ``timeout`` seconds: look at `ended`."""
-        return self._as(self._client.wait(self.id, timeout))
+        """Wait until the job has ended, or for ``timeout`` seconds; `ended` says which."""
+        return self._update(self._client.wait(self.id, timeout))
 
     def watch(self) -> Iterator[JobDocument]:
-        """The job now, and again whenever it has changed or come further, until it has ended."""
+        """Yield the job's document now and after every change or progress, until the job has ended."""
         for job in self._client.watch(self.id):
-            yield self._as(job).document
+            yield self._update(job).document
 
     def cancel(self) -> Self:
-        """Stop the job; one being run is stopped soon. Raises `WrongState` if it ended otherwise."""
-        return self._as(self._client.cancel(self.id))
+        """Cancel the job. A running job stops soon after. Raises `WrongState` if it is done or failed."""
+        return self._update(self._client.cancel(self.id))
 
     def retry(self) -> Self:
-        """Let a failed or cancelled job go on where it ended. Raises `WrongState`."""
-        return self._as(self._client.retry(self.id))
+        """Resume a failed or cancelled job at the step where it stopped. Raises `WrongState`."""
+        return self._update(self._client.retry(self.id))
 
     def forget(self) -> None:
-        """Remove the ended job now. Raises `WrongState` if it has not ended."""
+        """Delete the ended job now. Raises `WrongState` if it has not ended."""
         self._client.forget(self.id)
 
-    def _as(self, other: JobHandle) -> Self:
+    def _update(self, other: JobHandle) -> Self:
         self._raw, self._document = other.raw, other.document
         return self
 
-    def _take(self, raw: bytes) -> None:
+    def _set(self, raw: bytes) -> None:
         try:
             self._raw, self._document = raw, msgspec.json.decode(raw, type=JobDocument)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Unreachable(f"the server's answer is not understood: {error}") from None
+            raise unreadable_response(error) from None

@@ -1,4 +1,4 @@
-"""Real servers for the clients: one of raincheck, a gateway before it, a proxy that cuts connections."""
+"""Servers for client tests: raincheck, a gateway, and a proxy that cuts connections."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 @contextmanager
 def in_thread(context: AbstractAsyncContextManager[T]) -> Iterator[T]:
-    """An async context, entered on a loop in a thread of its own."""
+    """Enter an async context on an event loop in its own thread."""
     entered: Future[tuple[T, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def stay() -> None:
@@ -50,7 +50,7 @@ def in_thread(context: AbstractAsyncContextManager[T]) -> Iterator[T]:
 
 @asynccontextmanager
 async def server(folder: Path, port: int = 0, auth: Auth | None = None) -> AsyncIterator[str]:
-    """A server with a worker; its URL."""
+    """Run a server with a worker; yields its URL."""
     app = make_app(folder)
     app.auth = auth
     stop, url = asyncio.Event(), asyncio.get_running_loop().create_future()
@@ -62,10 +62,10 @@ async def server(folder: Path, port: int = 0, auth: Auth | None = None) -> Async
 
 
 class Gateway:
-    """Passes requests on to a server, and answers some itself.
+    """Forwards requests to a server, and answers some itself.
 
-    ``answers`` are given first, one to a request. With ``users`` it wants to be signed in: tokens hold
-    until they are ``revoked``.
+    The functions in ``answers`` handle the next requests, one each. With ``users``, requests need a
+    token of ``POST /v1/token``; tokens are valid until `revoke`.
     """
 
     def __init__(self, upstream: str, users: dict[str, str] | None = None, expires_in: float = 3600) -> None:
@@ -79,12 +79,12 @@ class Gateway:
         self.url = ""
         self._http = httpx2.AsyncClient(timeout=30)
 
-    def heads(self, path: str) -> list[dict[str, str]]:
+    def headers_of(self, path: str) -> list[dict[str, str]]:
         """The headers of the requests to a path."""
         return [headers for _, seen, headers in self.seen if seen == path]
 
     def revoke(self) -> None:
-        """Take no token that was issued till now."""
+        """Invalidate all tokens issued so far."""
         self.tokens.clear()
 
     async def answer(self, request: Request) -> Response:
@@ -99,23 +99,23 @@ class Gateway:
         return await self.forward(request)
 
     async def forward(self, request: Request, without: Sequence[str] = ("host",)) -> Response:
-        """The answer of the server behind."""
+        """Return the response of the server behind."""
         headers = {name: value for name, value in request.headers.items() if name not in without}
         url = f"{self.upstream}{request.url.path}?{request.url.query}"
         answer = await self._http.request(request.method, url, headers=headers, content=await request.body())
         return Response(answer.content, answer.status_code, dict(answer.headers))
 
     async def hurry(self, request: Request) -> Response:
-        """Let the server wait for nothing."""
+        """Forward the request without ``Prefer``, so that the server does not wait."""
         return await self.forward(request, ("host", "prefer"))
 
     async def lose(self, request: Request) -> Response:
-        """Let the server do it, and tell that it took too long."""
+        """Forward the request, and respond with 504 all the same."""
         await self.forward(request)
         return Response("no", 504)
 
     async def stall(self, request: Request) -> Response:
-        """Let the server do it, and say nothing until nobody waits any more."""
+        """Forward the request, and respond only after the client has disconnected."""
         answer = await self.forward(request)
         await request.receive()
         return answer
@@ -138,7 +138,7 @@ class Gateway:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Gateway]:
-        """The gateway, on a port of its own."""
+        """Run the gateway on a free port."""
         methods = ["GET", "POST", "DELETE"]
         app = Starlette(routes=[Route("/{path:path}", self.answer, methods=methods)])
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -153,13 +153,13 @@ class Gateway:
 
 @contextmanager
 def gateway(upstream: str, users: dict[str, str] | None = None, **options: Any) -> Iterator[Gateway]:
-    """A gateway before a server."""
-    with in_thread(Gateway(upstream, users, **options).listening()) as made:
-        yield made
+    """A running gateway in front of a server."""
+    with in_thread(Gateway(upstream, users, **options).listening()) as running:
+        yield running
 
 
 def saying(status: int, **headers: str) -> Answer:
-    """An answer that is no document of raincheck."""
+    """A handler whose response does not come from raincheck."""
 
     async def answer(request: Request) -> Response:
         return Response("no", status, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -168,7 +168,7 @@ def saying(status: int, **headers: str) -> Answer:
 
 
 def refusing(status: int, kind: str, **headers: str) -> Answer:
-    """An answer that is a problem document."""
+    """A handler that responds with a problem document."""
 
     async def answer(request: Request) -> Response:
         refusal = problem(status, kind)
@@ -179,7 +179,7 @@ def refusing(status: int, kind: str, **headers: str) -> Answer:
 
 
 def problem(status: int, kind: str) -> Response:
-    """A problem document."""
+    """A response with a problem document."""
     return JSONResponse(
         {"type": kind, "title": "No", "status": status, "detail": f"this is {kind}"},
         status,
@@ -188,7 +188,7 @@ def problem(status: int, kind: str) -> Response:
 
 
 class Proxy:
-    """Passes bytes between clients and a server; ``cuts`` answers are cut off in the middle."""
+    """Copies bytes between clients and a server. It cuts the next ``cuts`` responses off in the middle."""
 
     def __init__(self, upstream: str) -> None:
         host, _, port = upstream.removeprefix("http://").partition(":")
@@ -198,7 +198,7 @@ class Proxy:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Proxy]:
-        """The proxy, on a port of its own."""
+        """Run the proxy on a free port."""
         listener = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         try:
@@ -207,16 +207,16 @@ class Proxy:
             listener.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        above_reader, above_writer = await asyncio.open_connection(*self._upstream)
+        server_reader, server_writer = await asyncio.open_connection(*self._upstream)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_pass(reader, above_writer))
-                tasks.create_task(self._answer(above_reader, writer))
+                tasks.create_task(_copy(reader, server_writer))
+                tasks.create_task(self._answer(server_reader, writer))
         except* OSError:
             pass
         finally:
             writer.close()
-            above_writer.close()
+            server_writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
@@ -231,7 +231,7 @@ class Proxy:
         writer.close()
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(65536):
         writer.write(data)
         await writer.drain()
@@ -240,6 +240,6 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @contextmanager
 def proxy(upstream: str) -> Iterator[Proxy]:
-    """A proxy before a server."""
-    with in_thread(Proxy(upstream).listening()) as made:
-        yield made
+    """A running proxy in front of a server."""
+    with in_thread(Proxy(upstream).listening()) as running:
+        yield running

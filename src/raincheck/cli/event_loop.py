@@ -1,4 +1,4 @@
-"""Running until told to stop: the loop, the signals, and a thread for what may block its loop."""
+"""Runs a coroutine until a signal stops it, on the main thread or in a thread of its own."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from contextlib import contextmanager
 from threading import Thread
 from types import FrameType
 
-from raincheck.cli.exits import Exit
+from raincheck.cli.exit_codes import Exit
 from raincheck.cli.terminal import note
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
-"""What runs until the event is set, and then comes to its end."""
+"""A coroutine function that runs until its event is set."""
 
 SWITCH_INTERVAL = 0.0005
-"""Seconds a thread keeps the interpreter: the store's threads would wait 5 ms beside a busy loop."""
+"""Seconds between thread switches. With Python's 5 ms, the store's threads wait for a busy event loop."""
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
 
 
 def run(main: Main, *, grace: float, at_once: Callable[[], None] = lambda: None) -> int:
-    """Run ``main`` on a loop; a signal sets its event, a second one ends the process, after ``at_once``."""
+    """Run ``main``. The first signal sets its event; the second calls ``at_once`` and ends the process."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     settle()
 
@@ -39,37 +39,37 @@ def run(main: Main, *, grace: float, at_once: Callable[[], None] = lambda: None)
 
 
 def settle() -> None:
-    """What start-up has left stays: spare every collection to come from looking at it again."""
+    """Exclude the objects that exist after the start from garbage collection, which makes it faster."""
     gc.collect()
     gc.freeze()
 
 
 async def in_thread(main: Main, stop: asyncio.Event) -> None:
-    """Run ``main`` on a loop in a thread of its own, so that blocking it blocks no other."""
-    here = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = here.create_future()
-    there: asyncio.Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = here.create_future()
+    """Run ``main`` in its own thread: if its event loop is blocked, the caller's is not."""
+    caller = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = caller.create_future()
+    started: asyncio.Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = caller.create_future()
 
     async def body() -> None:
-        its_stop = asyncio.Event()
-        here.call_soon_threadsafe(there.set_result, (asyncio.get_running_loop(), its_stop))
-        await main(its_stop)
+        thread_stop = asyncio.Event()
+        caller.call_soon_threadsafe(started.set_result, (asyncio.get_running_loop(), thread_stop))
+        await main(thread_stop)
 
     def thread() -> None:
         try:
             _run(body())
-        except BaseException as error:  # noqa: BLE001 - it is raised again where it is awaited
-            here.call_soon_threadsafe(ended.set_exception, error)
+        except BaseException as error:  # noqa: BLE001 - the caller raises it again
+            caller.call_soon_threadsafe(ended.set_exception, error)
         else:
-            here.call_soon_threadsafe(ended.set_result, None)
+            caller.call_soon_threadsafe(ended.set_result, None)
 
     Thread(target=thread, name="raincheck-worker", daemon=True).start()
-    loop, its_stop = await there
-    stopping = asyncio.create_task(_set_when_stopped(stop, loop, its_stop))
+    loop, thread_stop = await started
+    stopping = asyncio.create_task(_set_when_stopped(stop, loop, thread_stop))
     try:
         await asyncio.shield(ended)
     except asyncio.CancelledError:
-        loop.call_soon_threadsafe(its_stop.set)
+        loop.call_soon_threadsafe(thread_stop.set)
         await ended
         raise
     finally:
@@ -77,10 +77,10 @@ async def in_thread(main: Main, stop: asyncio.Event) -> None:
 
 
 async def _set_when_stopped(
-    stop: asyncio.Event, loop: asyncio.AbstractEventLoop, its_stop: asyncio.Event
+    stop: asyncio.Event, loop: asyncio.AbstractEventLoop, thread_stop: asyncio.Event
 ) -> None:
     await stop.wait()
-    loop.call_soon_threadsafe(its_stop.set)
+    loop.call_soon_threadsafe(thread_stop.set)
 
 
 def _run(main: Coroutine[object, object, None]) -> None:
@@ -89,7 +89,7 @@ def _run(main: Coroutine[object, object, None]) -> None:
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop where there is one; None: the loop that asyncio chooses."""
+    """uvloop if it is installed; None for the default of asyncio."""
     try:
         import uvloop
     except ImportError:
@@ -99,13 +99,13 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 @contextmanager
 def _signals(stop: asyncio.Event, grace: float, at_once: Callable[[], None]) -> Iterator[None]:
-    """Handle signals. Plain `signal.signal`: it is the one way that every platform and loop has."""
+    """Handle signals, with `signal.signal`, as it works on every platform and with every event loop."""
     loop = asyncio.get_running_loop()
 
     def first() -> None:
         stop.set()
         note(
-            f"Stopping; what runs gets {grace:g} s to end. Ctrl-C again stops at once."
+            f"Stopping. Running attempts have {grace:g} s to finish. Press Ctrl-C again to stop now."
             if grace
             else "Stopping."
         )
@@ -119,9 +119,9 @@ def _signals(stop: asyncio.Event, grace: float, at_once: Callable[[], None]) -> 
         at_once()
         os._exit(Exit.INTERRUPTED)
 
-    before = {known: signal.signal(known, handle) for known in _SIGNALS}
+    previous = {known: signal.signal(known, handle) for known in _SIGNALS}
     try:
         yield
     finally:
-        for known, handler in before.items():
+        for known, handler in previous.items():
             signal.signal(known, handler)

@@ -1,4 +1,4 @@
-"""Commands about raincheck itself."""
+"""Commands about the installation: version, install-completion."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from cyclopts import Parameter
 
-from raincheck.cli.exits import Exit
+from raincheck.cli.exit_codes import Exit
 from raincheck.cli.terminal import out, print_json
 from raincheck.version import VERSION
 
@@ -17,7 +17,7 @@ Shell = Literal["bash", "fish", "powershell", "zsh"]
 
 
 def version(*, json: Annotated[bool, Parameter(show_default=False)] = False) -> int:
-    """Print the version of raincheck and of what it stands on.
+    """Print the versions of raincheck, Python and SQLite.
 
     Parameters
     ----------
@@ -27,7 +27,9 @@ def version(*, json: Annotated[bool, Parameter(show_default=False)] = False) -> 
     versions = {
         "raincheck": VERSION,
         "python": platform.python_version(),
-        "sqlite": metadata.version("apsw").rpartition(".")[0],  # apsw is numbered after what it carries
+        "sqlite": metadata.version("apsw").rpartition(".")[
+            0
+        ],  # the version of apsw is that of its SQLite plus one number
         "platform": platform.platform(terse=True),
     }
     if json:
@@ -39,12 +41,12 @@ def version(*, json: Annotated[bool, Parameter(show_default=False)] = False) -> 
 
 
 def install_completion(*, shell: Shell | None = None) -> int:
-    """Let the shell complete commands and options.
+    """Install shell completion for commands and options.
 
     Parameters
     ----------
     shell
-        The shell, if it is not to be guessed.
+        The shell (default: detected).
     """
     from cyclopts.completion.install import create_install_completion_command
 
