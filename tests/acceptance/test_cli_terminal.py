@@ -115,7 +115,7 @@ def test_watch_warns_if_a_job_waits_for_a_worker(tmp_path: Path) -> None:
         url = server.line(LISTENING)
         job_id = raincheck("call", "work", "--no-wait", url=url).stdout.strip()
         with running("watch", job_id, "--url", url) as watch:
-            watch.line("Warning: no worker offers 'work' now")
+            watch.line("Warning: no worker offers 'work'.")
             with running("worker", APP, "--store", store):
                 watch.line("done after")
 
@@ -127,7 +127,7 @@ def test_ctrl_c_does_not_cancel_a_watched_job(tmp_path: Path) -> None:
         terminal = Terminal("watch", job_id, "--url", url)
         terminal.until("nap(60)")
         terminal.process.send_signal(signal.SIGINT)
-        assert f"The job keeps running. To cancel it: raincheck cancel {job_id} --url {url}" in " ".join(
+        assert f"The job continues. To cancel it: raincheck cancel {job_id} --url {url}" in " ".join(
             terminal.rest().split()
         )
         assert terminal.process.wait() == 130

@@ -102,7 +102,7 @@ def test_no_wait_prints_the_id(run: Run) -> None:
     """Only the id is on stdout; the command that watches it is on stderr."""
     ran = run("call", "nap", "0.01", "--no-wait")
     assert ran.code == 0
-    assert ran.err == f"To follow it: raincheck watch {ran.out}"
+    assert ran.err == f"To watch it: raincheck watch {ran.out}"
     assert run("watch", ran.out.strip()).code == 0
 
 

@@ -59,7 +59,7 @@ def test_a_group_is_triggered(run: Run) -> None:
     """Only the id of its run is on stdout."""
     ran = run("group", "sums")
     assert (ran.code, len(ran.out.split())) == (0, 1)
-    assert "2 jobs. To follow the run: raincheck watch" in ran.err
+    assert "2 jobs. To watch the run: raincheck watch" in ran.err
     ran = run("watch", ran.out.strip(), "--json")
     assert (ran.code, msgspec.json.decode(ran.out.splitlines()[-1])["result"]["sums"]) == (0, [3, 40])
 

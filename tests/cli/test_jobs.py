@@ -36,7 +36,7 @@ def test_submit_prints_the_id(run: Run) -> None:
     """Only the id is on stdout; the command that watches it is on stderr."""
     ran = run("submit", "-", stdin=job(ADD))
     assert ran.code == 0
-    assert ran.err == f"To follow it: raincheck watch {ran.out}"
+    assert ran.err == f"To watch it: raincheck watch {ran.out}"
 
 
 def test_submit_reads_a_file(run: Run, tmp_path: Path) -> None:
@@ -83,8 +83,8 @@ def test_submit_warns_if_no_worker_offers_a_function(run: Run) -> None:
     """The job is accepted, as a worker can start later."""
     ran = run("submit", "-", stdin=job(UNKNOWN))
     assert ran.code == 0
-    assert "Warning: no worker offers 'nobody-offers-this' now" in ran.err
-    assert "No worker offers nobody-offers-this now" in run("status", ran.out.strip()).out
+    assert "Warning: no worker offers 'nobody-offers-this'." in ran.err
+    assert "No worker offers nobody-offers-this." in run("status", ran.out.strip()).out
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ class Auth:
         if sum(map(bool, (self.secrets, secret_file, jwks_url))) != 1:
             raise ConfigError("sign-in needs exactly one of a secret, a secret file and a JWKS URL")
         if jwks_url and (issuer is None or users is not None):
-            raise ConfigError("a JWKS URL needs an issuer, and excludes users, who sign in there")
+            raise ConfigError("a JWKS URL needs an issuer. Leave out users: they sign in at the issuer.")
         if not 0 < lifetime <= 366 * 86400:
             raise ConfigError(
                 f"the lifetime of a token must be more than 0 s and at most 366 days (got {lifetime:g} s)"
@@ -100,7 +100,7 @@ class Auth:
         if not values.keys() & {"SECRET", "SECRET_FILE", "JWKS_URL"}:
             if "USERS" in values:
                 raise ConfigError(
-                    "RAINCHECK_USERS is set, but no secret to sign tokens with. Set RAINCHECK_SECRET_FILE."
+                    "there are users, but no secret that signs tokens. Set --secret-file or RAINCHECK_SECRET_FILE."
                 )
             return None
         lifetime = values.get("TOKEN_LIFETIME", "3600")
@@ -128,7 +128,7 @@ class Auth:
     async def sign_in(
         self, username: str, password: str, scope: str | None = None, *, address: str = ""
     ) -> Token:
-        """Issue a token to a user, with the scopes in ``scope`` or all scopes of the user.
+        """Issue a token to a user, with the scopes in ``scope``, or by default all scopes of the user.
 
         Failed attempts are limited by user and by ``address``, the caller's IP address. Raises
         `NotSignedIn`, `TooManyAttempts`, `InvalidInput` for a scope that the user does not have, or

@@ -125,7 +125,7 @@ class WatchedFile(Generic[T]):
             self.value, self._version = await asyncio.to_thread(self._read)
         except ConfigError as error:
             self._version = version  # log the error only once
-            logger.error("%s. The previous content of the file remains in use.", error)
+            logger.error("%s (the previous content of the file remains in use)", error)
             return False
         return True
 

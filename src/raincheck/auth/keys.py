@@ -1,4 +1,4 @@
-"""Keys that sign and verify tokens. Each is for one algorithm, and identified by its ``kid``."""
+"""Keys that sign and verify tokens. Each is for one algorithm and has an id, its ``kid``."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Passwords:
         self._pending = 0
 
     async def check(self, password: str, hashed: str | None) -> bool:
-        """Whether the password has this hash. Without a hash it is wrong, and the check takes as long.
+        """Whether the password has this hash. Without a hash the result is False, after the same time.
 
         Raises `TooManyAttempts` if too many checks are pending.
         """

@@ -1,4 +1,4 @@
-"""Limits failed sign-ins, against the guessing of passwords."""
+"""Limits failed sign-ins, to make guessing passwords impractical."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Throttle:
     def attempt(self, username: str, address: str) -> None:
         """Count an attempt as failed, before its password is checked. Raises `TooManyAttempts`.
 
-        `succeeded` takes it back. Concurrent attempts cannot exceed the limit this way.
+        Counting first keeps concurrent attempts within the limit. `succeeded` takes the count back.
         """
         now, network = monotonic(), _network(address)
         limits = (((network, username), FAILURES_PER_USER), ((network, ""), FAILURES_PER_ADDRESS))
@@ -61,7 +61,7 @@ class Throttle:
 
 
 def _network(address: str) -> str:
-    """The address; for IPv6 its /64 network, as one caller has all addresses of it."""
+    """The address, or for IPv6 its /64 network: one caller can have all addresses in it."""
     try:
         parsed = ip_address(address)
     except ValueError:

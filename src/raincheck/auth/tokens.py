@@ -118,7 +118,7 @@ def verify(token: bytes, keys: Keys, rules: Rules, now: float) -> Identity:
     except jwt.PyJWTError:
         raise NotSignedIn("the signature of the token is not valid") from None
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-        raise NotSignedIn("the token misses a claim, or a claim has the wrong type") from None
+        raise NotSignedIn("a claim of the token is missing or has the wrong type") from None
     _check_claims(claims, rules, now)
     return Identity(
         subject=claims.sub,

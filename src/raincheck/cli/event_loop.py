@@ -19,7 +19,7 @@ Main = Callable[[asyncio.Event], Awaitable[None]]
 """A coroutine function that runs until its event is set."""
 
 SWITCH_INTERVAL = 0.0005
-"""Seconds between thread switches. With Python's 5 ms, the store's threads wait for a busy event loop."""
+"""Seconds between thread switches. With the default of 5 ms, store threads wait for a busy event loop."""
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
 
@@ -31,7 +31,7 @@ def run(main: Main, *, grace: float, at_once: Callable[[], None] = lambda: None)
 
     async def until_signalled() -> None:
         stop = asyncio.Event()
-        with _signals(stop, grace, at_once):
+        with _handle_signals(stop, grace, at_once):
             await main(stop)
 
     _run(until_signalled())
@@ -39,7 +39,7 @@ def run(main: Main, *, grace: float, at_once: Callable[[], None] = lambda: None)
 
 
 def settle() -> None:
-    """Exclude the objects that exist after the start from garbage collection, which makes it faster."""
+    """Exclude all objects that exist now from garbage collection: the app and its modules stay anyway."""
     gc.collect()
     gc.freeze()
 
@@ -98,11 +98,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 @contextmanager
-def _signals(stop: asyncio.Event, grace: float, at_once: Callable[[], None]) -> Iterator[None]:
-    """Handle signals, with `signal.signal`, as it works on every platform and with every event loop."""
+def _handle_signals(stop: asyncio.Event, grace: float, at_once: Callable[[], None]) -> Iterator[None]:
+    """Handle signals. Uses `signal.signal`, which works on every platform and with every event loop."""
     loop = asyncio.get_running_loop()
 
-    def first() -> None:
+    def begin_stop() -> None:
         stop.set()
         note(
             f"Stopping. Running attempts have {grace:g} s to finish. Press Ctrl-C again to stop now."
@@ -110,18 +110,18 @@ def _signals(stop: asyncio.Event, grace: float, at_once: Callable[[], None]) -> 
             else "Stopping."
         )
 
-    def handle(number: int, frame: FrameType | None) -> None:
-        for known in _SIGNALS:
-            signal.signal(known, second)
-        loop.call_soon_threadsafe(first)
+    def on_first_signal(number: int, frame: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, on_second_signal)
+        loop.call_soon_threadsafe(begin_stop)
 
-    def second(number: int, frame: FrameType | None) -> None:
+    def on_second_signal(number: int, frame: FrameType | None) -> None:
         at_once()
         os._exit(Exit.INTERRUPTED)
 
-    previous = {known: signal.signal(known, handle) for known in _SIGNALS}
+    previous = {each: signal.signal(each, on_first_signal) for each in _SIGNALS}
     try:
         yield
     finally:
-        for known, handler in previous.items():
-            signal.signal(known, handler)
+        for each, handler in previous.items():
+            signal.signal(each, handler)

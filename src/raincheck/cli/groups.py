@@ -75,9 +75,9 @@ def group(
     name
         Name of the group.
     data
-        JSON object merged over every job's data and over that of the functions in then.
+        JSON object merged over every job's data.
     args
-        JSON object: job names, and the arguments that replace those of their first function.
+        JSON object that maps names of jobs to new arguments for their first function.
     watch
         Watch the run until it ends.
     """
@@ -94,7 +94,7 @@ def group(
         print_json(reply.body)
         return Exit.OK
     out.print(run.id, soft_wrap=True)
-    note(f"{sum(run.counts.values())} jobs. To follow the run: {command('watch', run.id, connection)}")
+    note(f"{sum(run.counts.values())} jobs. To watch the run: {command('watch', run.id, connection)}")
     return Exit.OK
 
 
@@ -153,7 +153,7 @@ def _watch_run(client: Client, run: RunDocument, connection: Connection) -> int:
                 out.print(Text.assemble((f"{local_now():%H:%M:%S}  ", "dim"), line), soft_wrap=True)
             printed = line
     except KeyboardInterrupt:
-        note(f"The run keeps running. To follow it: {command('watch', run.id, connection)}")
+        note(f"The run continues. To watch it: {command('watch', run.id, connection)}")
         return Exit.INTERRUPTED
     if not connection.json:
         out.print(

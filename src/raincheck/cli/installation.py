@@ -22,14 +22,13 @@ def version(*, json: Annotated[bool, Parameter(show_default=False)] = False) -> 
     Parameters
     ----------
     json
-        Print JSON.
+        Print the versions as JSON.
     """
+    apsw_version = metadata.version("apsw")  # the version of its SQLite and a number of its own
     versions = {
         "raincheck": VERSION,
         "python": platform.python_version(),
-        "sqlite": metadata.version("apsw").rpartition(".")[
-            0
-        ],  # the version of apsw is that of its SQLite plus one number
+        "sqlite": apsw_version.rpartition(".")[0],
         "platform": platform.platform(terse=True),
     }
     if json:

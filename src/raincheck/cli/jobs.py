@@ -84,7 +84,7 @@ def watch_job(client: Client, job_id: str, connection: Connection) -> int:
             return code_of_job(job.state)
         return code_of_job(show_changes(jobs).state)
     except KeyboardInterrupt:
-        note(f"The job keeps running. To cancel it: {command('cancel', job_id, connection)}")
+        note(f"The job continues. To cancel it: {command('cancel', job_id, connection)}")
         return Exit.INTERRUPTED
 
 

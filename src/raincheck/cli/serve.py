@@ -23,7 +23,7 @@ from raincheck.cli.logs import set_up_logging
 from raincheck.cli.options import Level
 from raincheck.cli.target import load
 from raincheck.cli.terminal import out, plain, warn
-from raincheck.cli.worker_processes import Children, first_line, when_the_parent_stops
+from raincheck.cli.worker_processes import Children, call_when_parent_stops, first_line
 from raincheck.store import mask
 
 AtLeastOne = Annotated[int, Parameter(validator=Number(gte=1))]
@@ -49,9 +49,9 @@ class Listening:
     @property
     def auth(self) -> Auth | None:
         """The sign-in that the options and the environment configure; None if they do not."""
-        said = {"RAINCHECK_SECRET_FILE": self.secret_file, "RAINCHECK_USERS": self.users}
-        options = {name: str(path) for name, path in said.items() if path is not None}
-        return Auth.from_environment(os.environ | options)
+        options = {"RAINCHECK_SECRET_FILE": self.secret_file, "RAINCHECK_USERS": self.users}
+        given = {name: str(path) for name, path in options.items() if path is not None}
+        return Auth.from_environment(os.environ | given)
 
 
 @Parameter(name="*")
@@ -171,7 +171,7 @@ def _set_up(target: str, common: Common) -> App:
 def _run(main: Main, common: Common, grace: float, at_once: Callable[[], None] = lambda: None) -> int:
     async def child(stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
-        when_the_parent_stops(lambda: loop.call_soon_threadsafe(stop.set))
+        call_when_parent_stops(lambda: loop.call_soon_threadsafe(stop.set))
         await main(stop)
 
     return run(child if common.child else main, grace=grace, at_once=at_once)

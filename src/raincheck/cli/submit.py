@@ -46,7 +46,7 @@ def submit(
     file
         File with the job in JSON, in the format of POST /v1/job; - reads stdin.
     wait
-        Wait for the job and print it; without a number, wait until the job has ended.
+        Wait this many seconds, or without a number until the job has ended, and print the job.
     """
     document = _read(file)
     with connection.client() as client:
@@ -58,7 +58,7 @@ def submit(
         job = wait_for(client, job.id, wait)
     show_job(job, connection)
     if not job.ended:
-        note(f"The job has not ended. To follow it: {command('watch', job.id, connection)}")
+        note(f"The job has not ended. To watch it: {command('watch', job.id, connection)}")
     return code_of_job(job.state)
 
 
@@ -84,7 +84,7 @@ def call(
     wait
         Wait this many seconds, or without a number until the job has ended (default: set by the function).
     no_wait
-        Print the id of the job at once.
+        Print the id of the job without waiting.
     """
     if no_wait and wait is not None:
         raise UsageError("--wait and --no-wait exclude each other. Use one of them.")
@@ -137,7 +137,7 @@ def _print_id(job: JobHandle, connection: Connection) -> None:
         print_json(job.raw)
         return
     out.print(job.id, soft_wrap=True)
-    note(f"To follow it: {command('watch', job.id, connection)}")
+    note(f"To watch it: {command('watch', job.id, connection)}")
 
 
 def _read(file: str) -> bytes:

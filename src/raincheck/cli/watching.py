@@ -91,7 +91,7 @@ class _Outage:
 
 
 def show_changes(jobs: Iterator[JobHandle]) -> JobDocument:
-    """Show a watched job: live on a terminal, elsewhere a line for each change. Returns its last state."""
+    """Show a watched job: live on a terminal, elsewhere a line for each change. Returns the ended job."""
     return _show_live(jobs) if out.is_terminal else _show_lines(jobs)
 
 

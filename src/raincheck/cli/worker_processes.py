@@ -101,13 +101,13 @@ def first_line() -> str:
     return line.decode().rstrip("\n")
 
 
-def when_the_parent_stops(tell: Callable[[], object]) -> None:
-    """In the child: call ``tell`` from a thread when the server stops the child, or has died."""
+def call_when_parent_stops(callback: Callable[[], object]) -> None:
+    """In the child: call ``callback`` from a thread when the server stops the child, or has died."""
 
     def read_to_end() -> None:
         with suppress(OSError):
             while os.read(0, 1024):
                 pass
-        tell()
+        callback()
 
     Thread(target=read_to_end, name="raincheck-parent", daemon=True).start()
