@@ -43,23 +43,40 @@ fmt: setup ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
+CHECKS := check-types check-format check-lint check-layers check-spelling check-diagram check-twin
+
 .PHONY: check
 check: setup ## Look without running: format, lint, types, layers, spelling, what is generated
-	$(BIN)/ruff format --check
-	$(BIN)/ruff check
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo
-	$(BIN)/codespell
-	$(BIN)/python tools/state_diagram.py --check
-	$(BIN)/python tools/twin.py --check
+	@$(MAKE) --no-print-directory --jobs $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) $(CHECKS)
+
+.PHONY: $(CHECKS)
+check-types: ; $(BIN)/mypy
+check-format: ; $(BIN)/ruff format --check
+check-lint: ; $(BIN)/ruff check
+check-layers: ; $(BIN)/lint-imports --no-logo
+check-spelling: ; $(BIN)/codespell
+check-diagram: ; $(BIN)/python tools/state_diagram.py --check
+check-twin: ; $(BIN)/python tools/twin.py --check
+
+# Tests start hundreds of processes: without compiled files each would compile raincheck anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+PYTEST := $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test
-test: check ## Check, then run every test
-	$(BIN)/pytest -n 2
+test: check ## Check, then run the tests: at most three minutes on two cores
+	$(PYTEST) -m "not long"
+
+.PHONY: test-long
+test-long: setup ## Run the long tests: crashes and failovers by the thousand, every store, more made-up input
+	$(PYTEST) -m "long or generated" --hypothesis-profile=long
+
+.PHONY: test-all
+test-all: test test-long ## Run both: all that CI runs
 
 .PHONY: test-fast
 test-fast: setup ## Run the unit and contract tests
-	$(BIN)/pytest -n 2 tests/unit tests/contract
+	$(PYTEST) -m "not long" tests/unit tests/contract
 
 .PHONY: bench
 bench: setup ## Measure raincheck against base lines

@@ -16,7 +16,7 @@ from pathlib import Path
 from raincheck import lifecycle
 from raincheck.clock import new_id
 from raincheck.model import Change, Claim, Job, State, Step
-from raincheck.store import Store, make_store
+from raincheck.store import Store, listing, make_store
 from raincheck.store.base import Filter, Held
 from raincheck.triggers import Succeeded
 
@@ -70,7 +70,7 @@ class Calls:
         held, self.held = self.held, []
         now = self.store.now()
         ended = [Succeeded(lifecycle.attempt_of(claim.lease), b"6") for claim in held]
-        changes = [lifecycle.advance(claim.job, e, now) for claim, e in zip(held, ended, strict=True)]
+        changes = [lifecycle.advance(claim.job, [e], now) for claim, e in zip(held, ended, strict=True)]
         await asyncio.gather(self.store.commit(changes), self.claim(len(held)))
         await self.store.commit([submission(self.store, number) for number in range(3, 3 + len(held))])
 
@@ -88,11 +88,11 @@ async def measure(store: Store) -> dict[str, float]:
         "claim of 1": lambda: calls.claim(1),
         "claim of 100": lambda: calls.claim(100),
         "finish 100 and claim 100; submit 100": calls.finish_and_claim,
-        "newest 50": lambda: store.page(Filter(), 50),
-        "50 of a name": lambda: store.page(Filter(name="name 3"), 50),
-        "50 of a function": lambda: store.page(Filter(function="function 1"), 50),
-        "50 pending": lambda: store.page(Filter(state=State.PENDING), 50),
-        "alarmed": lambda: store.alarmed(100),
+        "newest 50": lambda: listing.page(store, Filter(), 50),
+        "50 of a name": lambda: listing.page(store, Filter(name="name 3"), 50),
+        "50 of a function": lambda: listing.page(store, Filter(function="function 1"), 50),
+        "50 pending": lambda: listing.page(store, Filter(state=State.PENDING), 50),
+        "due": lambda: store.due(100),
         "counts": store.counts,
     }
     times: dict[str, float] = {}

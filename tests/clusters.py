@@ -23,7 +23,7 @@ SILENCE = "1000"
 
 def until(holds: Callable[[], bool]) -> None:
     """Wait for other processes to come to an agreement."""
-    end = monotonic() + 2 * PATIENCE
+    end = monotonic() + PATIENCE
     while not holds():
         if monotonic() > end:
             raise TimeoutError("the servers do not agree")

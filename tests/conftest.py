@@ -1,4 +1,5 @@
-"""What every test gets: a loop that must not be blocked, and a hypothesis profile."""
+"""What every test gets: a loop that must not be blocked, a hypothesis profile, a time limit and a place
+in the order."""
 
 import os
 from collections.abc import Iterator
@@ -7,20 +8,48 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
+from tests.folders import use_memory
 from tests.servers import KINDS, REDIS
 
-settings.register_profile("fast", max_examples=50, deadline=None)
-settings.register_profile("ci", max_examples=200, deadline=None, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "fast")
+IN_CI = bool(os.environ.get("CI"))
 
+settings.register_profile("short", max_examples=50, deadline=None, derandomize=IN_CI)
+settings.register_profile("long", max_examples=200, deadline=None, derandomize=IN_CI)
+settings.load_profile("short")  # `make test-long` asks for the other one
 
 NOT_RUN = f"NOT RUN: all that is to hold on Redis too, for there is no {REDIS}; `make setup` puts it there"
 
+PROCESSES_LIMIT = 240.0
+"""Seconds that a test with processes of its own may take; others have those of ``pyproject.toml``.
+
+Both only end what hangs: a test takes seconds, and several times as long on a busy machine.
+"""
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """In CI, nothing may be left out."""
-    if "redis" not in KINDS and os.environ.get("CI"):
+    """Files go into memory. In CI, nothing may be left out."""
+    use_memory()
+    if "redis" not in KINDS and IN_CI:
         raise pytest.UsageError(NOT_RUN)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two processes a core: half of the time a test waits."""
+    return 2 * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with processes begin first, each on its own: they take longest. The others go file by file."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker(pytest.mark.generated)
+        if item.get_closest_marker("acceptance"):
+            if not item.get_closest_marker("timeout"):
+                item.add_marker(pytest.mark.timeout(PROCESSES_LIMIT))
+        elif not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+    items.sort(key=lambda item: item.get_closest_marker("acceptance") is None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

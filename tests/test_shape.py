@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "raincheck"
-MODULE_LINES = 400
+MODULE_LINES = 600
 FUNCTION_LINES = 50
 
 modules = pytest.mark.parametrize(
@@ -17,7 +17,7 @@ modules = pytest.mark.parametrize(
 
 @modules
 def test_a_module_fits_its_limit(module: Path) -> None:
-    """A module has at most 400 lines."""
+    """A module has at most 600 lines."""
     lines = len(module.read_text("utf-8").splitlines())
     assert lines <= MODULE_LINES
 

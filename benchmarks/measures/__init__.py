@@ -9,6 +9,7 @@ from benchmarks.measures import (
     http,
     latency,
     memory,
+    results,
     startup,
     threads,
     waiters,
@@ -16,6 +17,19 @@ from benchmarks.measures import (
 
 MEASURES = {
     module.MEASURE.name: module.MEASURE
-    for module in (startup, memory, enqueue, drain, chain, backlog, cpu, threads, latency, waiters, http)
+    for module in (
+        startup,
+        memory,
+        enqueue,
+        drain,
+        chain,
+        results,
+        backlog,
+        cpu,
+        threads,
+        latency,
+        waiters,
+        http,
+    )
 }
 """By name."""

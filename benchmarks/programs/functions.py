@@ -55,6 +55,12 @@ async def nothing() -> int:
 
 
 @app.function
+async def megabyte() -> str:
+    """Returns 1 MiB."""
+    return "x" * (2**20 - 2)
+
+
+@app.function
 def nothing_in_a_thread() -> int:
     """Does nothing, in a thread."""
     return 0

@@ -28,6 +28,7 @@ from raincheck.jobs import Jobs, fingerprint
 from raincheck.lifecycle import previous_results
 from raincheck.limits import Limits
 from raincheck.model import CatchUp, Job, OnFailure, RetryOptions, State, Step, Stored
+from raincheck.results import load_one
 from raincheck.schedules import Schedules
 from raincheck.schedules.definition import GRACE
 from raincheck.schedules.scheduler import Scheduler
@@ -337,7 +338,7 @@ class App:
         job = draft(
             step.function, [step], now=self.jobs.store.now(), functions=self.functions, limits=self.limits
         )
-        return result_of((await self.jobs.submit_and_wait(job)).job)
+        return result_of((await load_one(self.jobs.store, await self.jobs.submit_and_wait(job))).job)
 
     async def cancel(self, job_id: str) -> JobDocument:
         """Stop a job; one being run is stopped soon. Raises `NotFound` or `WrongState`."""
@@ -361,12 +362,12 @@ class App:
             seen = document
             if document.state.ended:
                 return
-            await self.jobs.store.changed(job_id, stored.job.rev, WATCH_INTERVAL)
+            await self.jobs.watches.changed(job_id, stored.job.rev, WATCH_INTERVAL)
 
     async def document(self, stored: Stored) -> JobDocument:
         """A stored job as callers see it."""
         await self.directory.refresh()
-        return job_document(stored, self.directory.offered)
+        return job_document(await load_one(self.jobs.store, stored), self.directory.offered)
 
     @cached_property
     def blocking(self) -> BlockingApp:

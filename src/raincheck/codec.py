@@ -79,9 +79,12 @@ def to_json(value: Any) -> bytes:
     return encoded
 
 
-def merge(target: bytes, changes: bytes) -> bytes:
-    """The JSON object ``target`` with the top-level keys of ``changes`` put in their place."""
-    return _json_encoder.encode(_object_decoder.decode(target) | _object_decoder.decode(changes))
+def merge(target: bytes, *changes: bytes) -> bytes:
+    """The JSON object ``target`` with the top-level keys of ``changes`` put in their place, in order."""
+    merged = _object_decoder.decode(target)
+    for each in changes:
+        merged.update(_object_decoder.decode(each))
+    return _json_encoder.encode(merged)
 
 
 def too_deep(document: bytes, limit: int = MAX_DEPTH) -> bool:

@@ -39,7 +39,8 @@ class Directory:
 
     async def read(self) -> list[WorkerInfo]:
         """Read the register of workers now."""
-        workers = await self._store.workers()
+        now = self._store.now()
+        workers = [worker.at(now) for worker in await self._store.workers()]
         offered: dict[str, list[str]] = {}
         infos: dict[str, FunctionInfo] = {}
         for worker in workers:

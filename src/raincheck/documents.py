@@ -155,7 +155,7 @@ def job_document(
 ) -> JobDocument:
     """A stored job as a document; ``offered`` tells whether a live worker offers a function."""
     job = stored.job
-    state = lifecycle.state_of(job, stored.leases)
+    state = stored.state
     leases = {lease.step: lease for lease in stored.leases if state is State.DOING}
     documents = [_function(step, leases.get(i), decode) for i, step in enumerate(job.steps)]
     last = job.steps[-1]

@@ -22,7 +22,10 @@ from raincheck.errors import (
 from raincheck.limits import Limits
 from raincheck.model import Job, Key, Stored
 from raincheck.stages import gathering
-from raincheck.store.base import Conflict, Duplicate, Filter, Missing, Page, Store, Watch
+from raincheck.store import listing
+from raincheck.store.base import Conflict, Duplicate, Ended, Filter, Missing, Store
+from raincheck.store.listing import Page
+from raincheck.store.watches import Watch, Watches
 from raincheck.triggers import Cancel, Retry, Trigger
 
 MAX_TRIES = 50
@@ -36,6 +39,7 @@ class Jobs:
 
     def __init__(self, store: Store, limits: Limits) -> None:
         self.store = store
+        self.watches = Watches(store)
         self.limits = limits
 
     async def submit(self, draft: Job, key: str | None = None, fingerprint: bytes = b"") -> Job:
@@ -68,7 +72,7 @@ class Jobs:
         self, draft: Job, seconds: float | None = None, key: str | None = None, fingerprint: bytes = b""
     ) -> Stored:
         """Store a new job, and give it back once it has ended, or as it is after ``seconds``."""
-        with self.store.watch(draft.id) as watch:
+        with self.watches.watch(draft.id) as watch:
             job = await self.submit(draft, key, fingerprint)
             if job.id == draft.id:  # a job of our own, not one that its key led to
                 return await self.watched(watch, job.id, seconds)
@@ -91,7 +95,7 @@ class Jobs:
         stored = await self.find(job_id)
         while not stored.job.state.ended:
             left = LONG_WAIT if until is None else until - monotonic()
-            found = await self.store.changed(job_id, stored.job.rev, left) if left > 0 else None
+            found = await self.watches.changed(job_id, stored.job.rev, left) if left > 0 else None
             if found is None:
                 if until is not None:
                     return await self.find(job_id)
@@ -127,12 +131,12 @@ class Jobs:
                 raise WrongState(
                     f"job {job_id} is {job.state}: only an ended job can be deleted; cancel it first"
                 )
-            if await self.store.forget(job_id, job.rev, self.limits.remember):
+            if await self.store.remove([Ended(job_id, job.rev)], self.limits.remember) == [True]:
                 return
 
     async def page(self, which: Filter, limit: int, cursor: str | None = None) -> Page:
         """A page of jobs, newest first."""
-        return await self.store.page(which, limit, cursor)
+        return await listing.page(self.store, which, limit, cursor)
 
     async def decide(self, job_id: str, decision: Callable[[Stored], Trigger | None]) -> Stored:
         """Read the job, apply the trigger that ``decision`` gives for it, and write what follows."""
@@ -142,7 +146,7 @@ class Jobs:
             if trigger is None:
                 return stored
             try:
-                change = lifecycle.advance(stored.job, trigger, self.store.now())
+                change = lifecycle.advance(stored.job, [trigger], self.store.now())
             except IllegalTransition as error:
                 raise WrongState(f"job {job_id} is {stored.job.state}: {error}") from None
             (outcome,) = await self.store.commit([change])

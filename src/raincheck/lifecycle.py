@@ -2,9 +2,10 @@
 
 Two rules hold this file together:
 
-1. It is pure. `submit` and `advance` take a job, a trigger and the time, and return the `Change`
-   to be written. No I/O, no clock, no chance: what they need of those is handed in.
-2. It is the only place. Stores write what a `Change` says; they never decide.
+1. It is pure. `submit` and `advance` take a job, triggers and the time, and return the `Change` to be
+   written. No I/O, no clock, no chance: what they need of those is handed in.
+2. It is the only place. Stores write what a `Change` says, workers ask `on_claim` and `on_late_finish`;
+   neither decides.
 
 ``claim`` and ``give back`` change who holds a step and nothing in its record: a job is *doing* while
 a lease on one of its steps is in force. `advance` checks every result against the table in
@@ -14,39 +15,26 @@ a lease on one of its steps is in force. `advance` checks every result against t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import Enum, auto
 from typing import Any
 
 from msgspec.structs import replace
 
 from raincheck import retry
-from raincheck.codec import merge
 from raincheck.errors import IllegalTransition
 from raincheck.model import (
     Attempt,
     Change,
-    Event,
     Gather,
     Job,
     Key,
     Lease,
-    Place,
     Problem,
     Release,
     State,
-    Step,
+    Stored,
 )
-from raincheck.stages import (
-    alarm_of,
-    current_stage,
-    gathering,
-    place_of,
-    places_of,
-    ready,
-    resting,
-    settled,
-    waits,
-    with_step,
-)
+from raincheck.stages import ChangeBuilder, is_open
 from raincheck.triggers import (
     CANCELLED,
     DOING,
@@ -68,8 +56,8 @@ from raincheck.triggers import (
     Trigger,
 )
 
-MAX_EVENTS = 100
-"""How many of a job's latest events are kept; their numbers go on."""
+INLINE_RESULT = 1024
+"""Bytes of a result that is kept in the job's record; a larger one is written once, beside it."""
 
 
 def submit(draft: Job, now: float, key: Key | None = None) -> Change:
@@ -79,40 +67,83 @@ def submit(draft: Job, now: float, key: Key | None = None) -> Change:
     """
     due = max(now, draft.scheduled_at or now)
     at = due if draft.schedule is None else draft.scheduled_at or now
-    job = replace(ready(draft, 0, due, now), rev=1, created_at=now, updated_at=now, scheduled_at=at)
-    job = _event(replace(job, state=resting(job), events=()), now, "submitted")
-    return Change(job=job, put=places_of(job, 0), alarm=alarm_of(job), key=key)
+    change = ChangeBuilder(replace(draft, rev=0, created_at=now, scheduled_at=at, events=()), now)
+    change.make_ready(0, due)
+    change.add_event("submitted")
+    return change.build(key=key)
 
 
-def advance(job: Job, trigger: Trigger, now: float) -> Change:
-    """What ``trigger`` makes of ``job`` at ``now``. Raises `IllegalTransition` if it may not be."""
-    name = type(trigger).__name__.lower()
-    attempts = _attempts(trigger)
-    before = DOING if attempts and not job.state.ended else job.state
-    allowed = TRANSITIONS.get((before, name))
-    if allowed is None:
-        raise IllegalTransition(f"{name}: not possible for a job that is {before}")
-    stage, moment = current_stage(job), now
-    for attempt in attempts:
-        if not waits(job.steps[attempt.step], stage) or job.steps[attempt.step].gather is not None:
-            raise IllegalTransition(f"{name}: step {attempt.step} is not being done")
-        moment = max(moment, attempt.started_at)  # the clock may have been set back
-    change = _RULES[type(trigger)](settled(job, stage, moment), trigger, now)
-    if change.job.state not in allowed:
-        raise IllegalTransition(f"{name}: {before} must not become {change.job.state}")
-    return change
+def advance(job: Job, triggers: Sequence[Trigger], now: float) -> Change:
+    """The one change that ``triggers``, applied in this order, make of ``job`` at ``now``.
+
+    A trigger may be void after those before it: nothing is left to succeed once the job has failed. It is
+    skipped, and `Change.not_applied` has its position. The leases that triggers name are those in force
+    before the change; a lease that the change itself ends is not in force for the triggers after that.
+    The cost is about the number of steps plus the number of triggers.
+    Raises `IllegalTransition` if none of the triggers may be applied.
+    """
+    change = ChangeBuilder(job, now)
+    not_applied: list[int] = []
+    refused: IllegalTransition | None = None
+    for position, trigger in enumerate(triggers):
+        name = type(trigger).__name__.lower()
+        try:
+            before, moment = _check(change, name, trigger)
+        except IllegalTransition as error:
+            refused = refused or error
+            not_applied.append(position)
+            continue
+        change.settle(moment)
+        _RULES[type(trigger)](change, trigger)
+        after = change.resting_state()
+        if after not in TRANSITIONS[before, name]:
+            raise IllegalTransition(f"{name}: {before} must not become {after}")
+        change.state = after
+    if refused is not None and len(not_applied) == len(triggers):
+        raise refused
+    return change.build(not_applied=not_applied)
 
 
-def state_of(job: Job, leases: tuple[Lease, ...]) -> State:
-    """The state to show: ``doing`` while any step is leased."""
-    return DOING if leases and not job.state.ended else job.state
+def on_claim(job: Job, lease: Lease) -> Trigger | None:
+    """What ends the attempt that a fresh claim stands for, before its function is called; None: call it.
+
+    A job that is being cancelled is not run, nor is one whose deadline has passed.
+    """
+    if job.cancel_requested_at is not None:
+        return Stopped(attempt_of(lease))
+    if job.expires_at is not None and job.expires_at <= lease.since:
+        return Alarm((lease,))
+    return None
+
+
+class LateFinish(Enum):
+    """What becomes of the end of an attempt that does not apply to the job as its worker knows it."""
+
+    DISCARD = auto()
+    """Its lease was lost: its result is discarded."""
+    ADVANCE = auto()
+    """The job has changed: advance the job as it is now."""
+    GIVE_BACK = auto()
+    """It does not fit the job, which has not changed: give the step back, to be run again."""
+
+
+def on_late_finish(attempt: Attempt, rev: int, found: Stored | None) -> LateFinish:
+    """What the end of an attempt means that did not apply to its job at ``rev``; ``found`` is the job now."""
+    if found is None or all(lease.token != attempt.token for lease in found.leases):
+        return LateFinish.DISCARD
+    return LateFinish.GIVE_BACK if found.job.rev == rev else LateFinish.ADVANCE
 
 
 def previous_results(job: Job, stage: int) -> bytes:
-    """What ``ctx.previous`` is in ``stage``, as JSON: a result, a list of them, or null."""
+    """What ``ctx.previous`` is in ``stage``, as JSON: a result, a list of them, or null.
+
+    Raises `ValueError` unless large results of the stage before were put back (`raincheck.results`).
+    """
     before = [step for step in job.steps if step.stage == stage - 1]
     if not before:
         return b"null"
+    if any(step.result is None and step.result_size is not None for step in before):
+        raise ValueError(f"job {job.id}: large results of stage {stage - 1} were not loaded")
     results = [step.result or b"null" for step in before]
     return results[0] if len(results) == 1 else b"[" + b",".join(results) + b"]"
 
@@ -120,6 +151,25 @@ def previous_results(job: Job, stage: int) -> bytes:
 def attempt_of(lease: Lease) -> Attempt:
     """The attempt that ``lease`` stands for."""
     return Attempt(lease.step, lease.token, lease.worker, lease.since, lease.progress)
+
+
+def _check(change: ChangeBuilder, name: str, trigger: Trigger) -> tuple[State, float]:
+    """The state that a trigger finds, and the moment by which due steps are pending for it.
+
+    Raises `IllegalTransition` if the trigger may not be applied; the change is as it was.
+    """
+    attempts, moment = _attempts(trigger), change.now
+    before = DOING if attempts and not change.state.ended else change.state
+    if (before, name) not in TRANSITIONS:
+        raise IllegalTransition(f"{name}: not possible for a job that is {before}")
+    for attempt in attempts:
+        step = change.steps[attempt.step]
+        if not is_open(step, change.stage) or step.gather is not None or change.has_ended_lease(attempt.step):
+            raise IllegalTransition(f"{name}: step {attempt.step} is not being done")
+        moment = max(moment, attempt.started_at)  # the clock may have been set back
+    if (needed := _NEEDS.get(type(trigger))) is not None and not needed[0](change):
+        raise IllegalTransition(f"{name}: {needed[1]}")
+    return before, moment
 
 
 def _attempts(trigger: Trigger) -> tuple[Attempt, ...]:
@@ -130,32 +180,81 @@ def _attempts(trigger: Trigger) -> tuple[Attempt, ...]:
     return tuple(map(attempt_of, getattr(trigger, "leases", ())))
 
 
-def _succeeded(job: Job, trigger: Succeeded, now: float) -> Change:
-    if job.cancel_requested_at is not None:
-        return _stopped(job, Stopped(trigger.attempt), now)
-    step = _ended(job, trigger.attempt, now, DONE, result=trigger.result)
-    job = with_step(job, trigger.attempt.step, step)
+def _waits_to_open(change: ChangeBuilder) -> bool:
+    return change.gathering is not None and change.steps[change.gathering].state is PENDING
+
+
+def _waits_to_gather(change: ChangeBuilder) -> bool:
+    return change.gathering is not None and change.steps[change.gathering].state is DOING
+
+
+def _has_come(change: ChangeBuilder) -> bool:
+    expires_at = change.job.expires_at
+    waits = change.state is SCHEDULED or change.state is RETRYING
+    return not waits or change.is_due(change.now) or (expires_at is not None and expires_at <= change.now)
+
+
+_NEEDS: dict[type, tuple[Callable[[ChangeBuilder], bool], str]] = {
+    Stopped: (
+        lambda change: change.job.cancel_requested_at is not None,
+        "nobody asked for this job to be cancelled",
+    ),
+    Alarm: (_has_come, "nothing is due yet"),
+    Opened: (_waits_to_open, "the job does not wait for the jobs of a group to be there"),
+    Gathered: (_waits_to_gather, "the job does not wait for the jobs of a group to end"),
+}
+"""What a trigger needs besides a state that knows it, and what is said if that is missing."""
+
+
+def _succeeded(change: ChangeBuilder, trigger: Succeeded) -> None:
+    if change.job.cancel_requested_at is not None:
+        return _stopped(change, trigger)
+    index, total = trigger.attempt.step, change.result_bytes + len(trigger.result)
+    if trigger.most is not None and total > trigger.most:
+        error = _results_too_large(change.steps[index].function, total, trigger.most)
+        _end(change, trigger.attempt, FAILED, error=error)
+        return _fail(change, error, index)
+    _end(change, trigger.attempt, DONE)
+    _keep_result(change, index, trigger.result)
     if trigger.data is not None:
-        job = replace(job, data=merge(job.data, trigger.data))
-    job = _event(job, now, "step-done", trigger.attempt.step)
-    return _go_on(job, step.stage, now, (_release(trigger.attempt),))
+        change.add_data(trigger.data)
+    change.add_event("step-done", trigger.attempt.step)
+    _go_on(change)
+    return None
 
 
-def _go_on(job: Job, stage: int, now: float, release: tuple[Release, ...] = ()) -> Change:
+def _keep_result(change: ChangeBuilder, index: int, result: bytes) -> None:
+    """Keep the result of a step that is done: in the record, or if it is large beside it."""
+    change.keep_result(index, result, inline=len(result) <= INLINE_RESULT)
+
+
+def _results_too_large(function: str, total: int, most: int) -> Problem:
+    return Problem(
+        type="results-too-large",
+        title="The results of the job are too large",
+        detail=f"with this one they have {total} bytes, at most {most} are kept: return less, or store "
+        "results elsewhere and return where they are",
+        function=function,
+        retryable=False,
+    )
+
+
+def _go_on(change: ChangeBuilder) -> None:
     """A step of a stage is done: once all of them are, the next one begins, or the job is done."""
-    if any(waits(s, stage) for s in job.steps):
-        return _change(job, now, release=release)
-    if stage == job.steps[-1].stage:
-        return _change(_event(replace(job, state=DONE, finished_at=now), now, "done"), now, release=release)
-    job = ready(job, stage + 1, now, now)
-    return _change(job, now, release=release, put=places_of(job, stage + 1))
+    if change.has_open_steps:
+        return
+    if change.stage == change.steps[-1].stage:
+        change.end(DONE)
+        change.add_event("done")
+    else:
+        change.make_ready(change.stage + 1, change.now)
 
 
-def _failed(job: Job, trigger: Failed, now: float) -> Change:
-    if job.cancel_requested_at is not None:
-        return _stopped(job, Stopped(trigger.attempt), now)
-    index = trigger.attempt.step
-    step = job.steps[index]
+def _failed(change: ChangeBuilder, trigger: Failed) -> None:
+    if change.job.cancel_requested_at is not None:
+        return _stopped(change, trigger)
+    index, now = trigger.attempt.step, change.now
+    step = change.steps[index]
     options = step.retry or trigger.options
     attempts = step.retry_count + 1
     wait = retry.pause(options, attempts, trigger.chance, trigger.retry_after)
@@ -164,7 +263,7 @@ def _failed(job: Job, trigger: Failed, now: float) -> Change:
         not trigger.fatal
         and attempts < options.retry_limit
         and retry.retryable(options, trigger.names)
-        and (job.expires_at is None or due < job.expires_at)
+        and (change.job.expires_at is None or due < change.job.expires_at)
     )
     error = replace(
         trigger.error,
@@ -174,22 +273,21 @@ def _failed(job: Job, trigger: Failed, now: float) -> Change:
         retry_after=wait if again else None,
     )
     if not again:
-        step = _ended(job, trigger.attempt, now, FAILED, error=error)
-        return _fail(with_step(job, index, step), error, now, (_release(trigger.attempt),), index)
-    state = RETRYING if due > now else PENDING
-    step = _ended(job, trigger.attempt, now, state, error=error)
-    job = _event(with_step(job, index, replace(step, due=due)), now, "retrying", index)
-    return _change(job, now, release=(_release(trigger.attempt),), put=(place_of(job, index),))
+        _end(change, trigger.attempt, FAILED, error=error)
+        return _fail(change, error, index)
+    _end(change, trigger.attempt, RETRYING if due > now else PENDING, error=error, due=due)
+    change.add_event("retrying", index)
+    change.enqueue(index)
+    return None
 
 
-def _lost(job: Job, trigger: Lost, now: float) -> Change:
-    index = trigger.attempt.step
-    step = job.steps[index]
+def _lost(change: ChangeBuilder, trigger: Lost) -> None:
+    attempt, index = trigger.attempt, trigger.attempt.step
+    step = change.steps[index]
     count = step.lost_count + 1
-    release = (_release(trigger.attempt, expired=True),)
-    if job.cancel_requested_at is not None:
-        step = _ended(job, trigger.attempt, now, CANCELLED, error=step.error, lost=1)
-        return _cancelled(with_step(job, index, step), now, release, index)
+    if change.job.cancel_requested_at is not None:
+        _end(change, attempt, CANCELLED, error=step.error, lost=1)
+        return _cancelled(change, index)
     if count > (step.retry or trigger.options).lost_limit:
         error = Problem(
             type="worker-lost",
@@ -199,46 +297,45 @@ def _lost(job: Job, trigger: Lost, now: float) -> Change:
             attempt=step.retry_count + count,
             retryable=False,
         )
-        step = _ended(job, trigger.attempt, now, FAILED, error=error, lost=1)
-        return _fail(with_step(job, index, step), error, now, release, index)
-    job = with_step(job, index, replace(step, state=PENDING, lost_count=count, due=now))
-    job = _event(job, now, "lost", index)
-    return _change(job, now, release=release, put=(place_of(job, index),))
+        _end(change, attempt, FAILED, error=error, lost=1)
+        return _fail(change, error, index)
+    change.set_step(index, replace(step, state=PENDING, lost_count=count, due=change.now))
+    _release(change, attempt, expired=True)
+    change.add_event("lost", index)
+    change.enqueue(index)
+    return None
 
 
-def _stopped(job: Job, trigger: Stopped, now: float) -> Change:
-    if job.cancel_requested_at is None:
-        raise IllegalTransition("stopped: nobody asked for this job to be cancelled")
+def _stopped(change: ChangeBuilder, trigger: Stopped | Succeeded | Failed) -> None:
     index = trigger.attempt.step
-    step = _ended(job, trigger.attempt, now, CANCELLED, error=job.steps[index].error)
-    return _cancelled(with_step(job, index, step), now, (_release(trigger.attempt),), index)
+    _end(change, trigger.attempt, CANCELLED, error=change.steps[index].error)
+    _cancelled(change, index)
 
 
-def _opened(job: Job, trigger: Opened, now: float) -> Change:
-    index = gathering(job)
-    if index is None or job.steps[index].state is not PENDING:
-        raise IllegalTransition("opened: the job does not wait for the jobs of a group to be there")
-    step = job.steps[index]
+def _opened(change: ChangeBuilder, trigger: Opened) -> None:
+    index = change.gathering or 0
+    step = change.steps[index]
     gather = None if step.gather is None else replace(step.gather, members=())
-    job = with_step(job, index, replace(step, state=DOING, gather=gather, started_at=now))
-    return _change(_event(job, now, "opened", index), now)
+    change.set_step(index, replace(step, state=DOING, gather=gather, started_at=change.now))
+    change.add_event("opened", index)
 
 
-def _gathered(job: Job, trigger: Gathered, now: float) -> Change:
-    index = gathering(job)
-    if index is None or job.steps[index].state is not DOING:
-        raise IllegalTransition("gathered: the job does not wait for the jobs of a group to end")
-    step = replace(job.steps[index], finished_at=now)
-    if job.cancel_requested_at is not None:
-        job = with_step(job, index, replace(step, state=CANCELLED))
-        return _change(_event(replace(job, state=CANCELLED, finished_at=now), now, "cancelled"), now)
+def _gathered(change: ChangeBuilder, trigger: Gathered) -> None:
+    index = change.gathering or 0
+    step = replace(change.steps[index], finished_at=change.now)
+    if change.job.cancel_requested_at is not None:
+        change.set_step(index, replace(step, state=CANCELLED))
+        change.end(CANCELLED)
+        return change.add_event("cancelled")
     gather = replace(step.gather or Gather(0), failed=trigger.failed)
     error = _ungathered(gather, trigger)
     if error is not None:
-        job = with_step(job, index, replace(step, state=FAILED, error=error, gather=gather))
-        return _fail(job, error, now, index=index)
-    job = with_step(job, index, replace(step, state=DONE, result=trigger.result, gather=gather))
-    return _go_on(_event(job, now, "gathered", index), step.stage, now)
+        change.set_step(index, replace(step, state=FAILED, error=error, gather=gather))
+        return _fail(change, error, index)
+    change.set_step(index, replace(step, state=DONE, gather=gather))
+    _keep_result(change, index, trigger.result or b"null")
+    change.add_event("gathered", index)
+    return _go_on(change)
 
 
 def _ungathered(gather: Gather, trigger: Gathered) -> Problem | None:
@@ -262,139 +359,110 @@ def _ungathered(gather: Gather, trigger: Gathered) -> Problem | None:
     return None
 
 
-def _cancel(job: Job, trigger: Cancel, now: float) -> Change:
-    again = job.cancel_requested_at is not None
-    if job.state is not SCHEDULED and gathering(job) is not None:  # it ends when the jobs of its group have
-        job = replace(job, cancel_requested_at=job.cancel_requested_at or now)
-        return _change(job if again else _event(job, now, "cancel-requested"), now)
-    job, take = _struck(job, but=[lease.step for lease in trigger.leases])
-    job = replace(job, cancel_requested_at=job.cancel_requested_at or now)
-    if not trigger.leases:
-        job = _event(replace(job, state=CANCELLED, finished_at=now), now, "cancelled")
-        return _change(job, now, take=take)
-    hold = tuple(Release(lease.step, lease.token) for lease in trigger.leases)
-    return _change(job if again else _event(job, now, "cancel-requested"), now, take=take, hold=hold)
+def _cancel(change: ChangeBuilder, trigger: Cancel | Alarm) -> None:
+    again = change.job.cancel_requested_at is not None
+    gathers = change.state is not SCHEDULED and change.gathering is not None
+    if not gathers:  # else it ends when the jobs of its group have
+        change.take.update(change.strike(keep={lease.step for lease in trigger.leases}))
+    if not again:
+        change.update(cancel_requested_at=change.now)
+    if gathers or trigger.leases:
+        change.hold.update((lease.step, Release(lease.step, lease.token)) for lease in trigger.leases)
+        if not again:
+            change.add_event("cancel-requested")
+        return
+    change.end(CANCELLED)
+    change.add_event("cancelled")
 
 
-def _alarm_rang(job: Job, trigger: Alarm, now: float) -> Change:
-    if job.expires_at is not None and job.expires_at <= now:
+def _alarm(change: ChangeBuilder, trigger: Alarm) -> None:
+    job = change.job
+    if job.expires_at is not None and job.expires_at <= change.now:
         error = Problem(
             type="deadline-passed",
             title="The deadline passed",
             detail="the job did not end before its expires_at",
-            function=next(step.function for step in job.steps if not step.state.ended),
+            function=next(step.function for step in change.steps if not step.state.ended),
             retryable=False,
         )
-        return _fail(job, error, now)
-    if job.cancel_requested_at is not None:
-        return _cancel(job, Cancel(trigger.leases), now)
-    return _change(job, now)
+        _fail(change, error)
+    elif job.cancel_requested_at is not None:
+        _cancel(change, trigger)
 
 
-def _retry(job: Job, trigger: Retry, now: float) -> Change:
+def _retry(change: ChangeBuilder, trigger: Retry) -> None:
+    job, now = change.job, change.now
     fresh: dict[str, Any] = {"state": PENDING, "retry_count": 0, "lost_count": 0, "error": None}
     fresh |= {"started_at": None, "finished_at": None, "worker": None, "progress": None}
-    job = replace(
-        job,
-        steps=tuple(s if s.state is DONE else replace(s, **fresh) for s in job.steps),
-        state=PENDING,
+    for i, step in enumerate(change.steps):
+        if step.state is not DONE:
+            change.steps[i] = replace(step, **fresh)
+    change.reopen()
+    change.update(
         run=job.run + 1,
-        error=None,
-        finished_at=None,
         cancel_requested_at=None,
         expires_at=None if job.expires_at is not None and job.expires_at <= now else job.expires_at,
     )
-    stage = current_stage(job)
-    job = _event(ready(job, stage, max(now, job.scheduled_at or now), now), now, "retry")
-    return _change(job, now, put=places_of(job, stage))
+    change.make_ready(change.stage, max(now, job.scheduled_at or now))
+    change.add_event("retry")
 
 
-_RULES: dict[type, Callable[[Job, Any, float], Change]] = {
+_RULES: dict[type, Callable[[ChangeBuilder, Any], None]] = {
     Succeeded: _succeeded,
     Failed: _failed,
     Lost: _lost,
     Stopped: _stopped,
     Cancel: _cancel,
-    Alarm: _alarm_rang,
+    Alarm: _alarm,
     Retry: _retry,
     Opened: _opened,
     Gathered: _gathered,
 }
 
 
-def _change(
-    job: Job,
-    now: float,
-    *,
-    take: tuple[Place, ...] = (),
-    release: tuple[Release, ...] = (),
-    hold: tuple[Release, ...] = (),
-    drop: tuple[Place, ...] = (),
-    put: tuple[Place, ...] = (),
-) -> Change:
-    """The change that leads to ``job``: its revision, its state at rest and its alarm set."""
-    state = job.state if job.state.ended else resting(job)
-    job = replace(job, rev=job.rev + 1, state=state, updated_at=now)
-    return Change(job=job, take=take, release=release, hold=hold, drop=drop, put=put, alarm=alarm_of(job))
+def _fail(change: ChangeBuilder, error: Problem, index: int | None = None) -> None:
+    """End the job as failed: none of its steps stays in a queue or leased."""
+    change.drop.update(change.strike())
+    change.end(FAILED, error)
+    change.add_event("failed", index)
 
 
-def _fail(
-    job: Job, error: Problem, now: float, release: tuple[Release, ...] = (), index: int | None = None
-) -> Change:
-    """End the job as failed: nothing of it stays in the queue or in a worker's hands."""
-    job, drop = _struck(job)
-    job = _event(replace(job, state=FAILED, error=error, finished_at=now), now, "failed", index)
-    return _change(job, now, release=release, drop=drop)
-
-
-def _cancelled(job: Job, now: float, release: tuple[Release, ...], index: int) -> Change:
+def _cancelled(change: ChangeBuilder, index: int) -> None:
     """One running step of a job that is to be cancelled has ended; the last one ends the job."""
-    if any(waits(step, current_stage(job)) for step in job.steps):
-        return _change(_event(job, now, "stopped", index), now, release=release)
-    job = _event(replace(job, state=CANCELLED, finished_at=now), now, "cancelled")
-    return _change(job, now, release=release)
+    if change.has_open_steps:
+        change.add_event("stopped", index)
+    else:
+        change.end(CANCELLED)
+        change.add_event("cancelled")
 
 
-def _struck(job: Job, but: Sequence[int] = ()) -> tuple[Job, tuple[Place, ...]]:
-    """The job with the waiting steps of its stage cancelled, except those in ``but``; their places."""
-    struck = tuple(place for place in places_of(job, current_stage(job)) if place.step not in but)
-    for place in struck:
-        job = with_step(job, place.step, replace(job.steps[place.step], state=CANCELLED))
-    if (index := gathering(job)) is not None:
-        job = with_step(job, index, replace(job.steps[index], state=CANCELLED, finished_at=job.updated_at))
-    return job, struck
-
-
-def _ended(
-    job: Job,
+def _end(
+    change: ChangeBuilder,
     attempt: Attempt,
-    now: float,
     state: State,
     *,
-    result: bytes | None = None,
     error: Problem | None = None,
+    due: float | None = None,
     lost: int = 0,
-) -> Step:
-    """The step after an attempt at it, which counts, as made or as ``lost``."""
-    step = job.steps[attempt.step]
-    return replace(
+) -> None:
+    """End an attempt, which counts as made or as ``lost``: its lease goes, its step is in ``state`` now."""
+    step = change.steps[attempt.step]
+    ended = replace(
         step,
         state=state,
+        due=step.due if due is None else due,
         retry_count=step.retry_count + 1 - lost,
         lost_count=step.lost_count + lost,
-        result=result,
         error=error,
         started_at=attempt.started_at,
-        finished_at=now,
+        finished_at=change.now,
         worker=attempt.worker,
         progress=attempt.progress,
     )
+    change.set_step(attempt.step, ended)
+    _release(change, attempt, expired=lost > 0)
 
 
-def _release(attempt: Attempt, expired: bool = False) -> Release:
-    return Release(attempt.step, attempt.token, expired)
-
-
-def _event(job: Job, now: float, kind: str, step: int | None = None) -> Job:
-    number = job.events[-1].number + 1 if job.events else 1
-    return replace(job, events=(*job.events[-MAX_EVENTS + 1 :], Event(number, now, kind, step)))
+def _release(change: ChangeBuilder, attempt: Attempt, expired: bool) -> None:
+    change.hold.pop(attempt.step, None)
+    change.release[attempt.step] = Release(attempt.step, attempt.token, expired)

@@ -14,6 +14,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """The body of a request."""
     result: int = 4 * 1024 * 1024
     """The result of a step; a larger one fails the job."""
+    results: int = 128 * 1024 * 1024
+    """The results of a job, all together; a step that goes over it fails the job."""
     steps: int = 1000
     """Steps of one job."""
     members: int = 10_000

@@ -40,6 +40,10 @@ class State(StrEnum):
         """Whether nothing will happen any more, unless somebody retries the job."""
         return self in _ENDED
 
+    def shown(self, *, leased: bool) -> State:
+        """The state to show for a job at rest in this one: ``doing`` while any step of it is leased."""
+        return State.DOING if leased and not self.ended else self
+
 
 _ENDED = frozenset((State.DONE, State.FAILED, State.CANCELLED))
 
@@ -121,9 +125,10 @@ class Gather(Struct, frozen=True, array_like=True):
 class Step(Struct, frozen=True, array_like=True):
     """One entry of a job's ``functions``; steps of equal ``stage`` run at the same time.
 
-    ``args`` (a JSON array), ``kwargs`` (a JSON object), ``result`` and ``progress`` are JSON
-    bytes. ``due`` is when its place in the queue becomes ready (seconds since the epoch). A step with
-    ``gather`` has no place in any queue: it is done when the jobs that it waits for have ended.
+    ``args`` (a JSON array), ``kwargs`` (a JSON object), ``result`` and ``progress`` are JSON bytes. A large
+    result is kept beside the record (docs/decisions/0015): then ``result`` is None, ``result_size`` length.
+    ``due`` is when its place in the queue becomes ready (seconds since the epoch). A step with ``gather`` has
+    no place in any queue: it is done when the jobs that it waits for have ended.
     """
 
     function: str
@@ -143,6 +148,7 @@ class Step(Struct, frozen=True, array_like=True):
     worker: str | None = None
     progress: bytes | None = None
     gather: Gather | None = None
+    result_size: int | None = None
 
     def options(self, *, retry: RetryOptions | None = None, timeout: float | None = None) -> Step:
         """This step with retry options or a timeout (seconds an attempt) other than the function's."""
@@ -232,7 +238,9 @@ class Change(Struct, frozen=True, kw_only=True):
     place in ``take`` is in the queue, and every lease in ``release`` and ``hold`` is in force; those
     in ``release`` end. Places in ``drop`` go from wherever they are, the queue or a lease. ``alarm``
     is when upkeep should look at the job: at a due time or deadline, or, once it has ended, to
-    prune it.
+    prune it. ``results`` are large results of steps (JSON), kept beside the record until the job is removed.
+    ``not_applied`` are the positions of the triggers that were void after those before them:
+    nothing of them is in the change, and no store reads it.
     """
 
     job: Job
@@ -243,6 +251,8 @@ class Change(Struct, frozen=True, kw_only=True):
     put: tuple[Place, ...] = ()
     alarm: float | None = None
     key: Key | None = None
+    results: tuple[tuple[int, bytes], ...] = ()
+    not_applied: tuple[int, ...] = ()
 
 
 class Stored(Struct, frozen=True):
@@ -250,6 +260,11 @@ class Stored(Struct, frozen=True):
 
     job: Job
     leases: tuple[Lease, ...] = ()
+
+    @property
+    def state(self) -> State:
+        """The state to show."""
+        return self.job.state.shown(leased=bool(self.leases))
 
 
 class Claim(Struct, frozen=True):
@@ -292,7 +307,8 @@ class Schedule(Struct, frozen=True, array_like=True):
     its name before, ``rev`` counts its changes, from 1. ``next`` is the first firing that was not dealt
     with yet (None: there is none), ``anchor`` what intervals are counted from. A firing at most ``grace``
     seconds late is on time. ``declared`` is the fingerprint of its declaration in code or a file. With
-    ``group`` each firing triggers that group, and ``job`` has no more than the data for it.
+    ``group`` each firing triggers that group, and ``job`` has no more than the data for it. One that is
+    ``removed`` is written to remove it, and never kept.
     """
 
     name: str
@@ -315,6 +331,7 @@ class Schedule(Struct, frozen=True, array_like=True):
     source: str = "api"
     declared: bytes = b""
     group: str | None = None
+    removed: bool = False
 
     @property
     def due(self) -> float | None:
@@ -340,7 +357,11 @@ class FunctionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WorkerInfo(Struct, frozen=True, kw_only=True):
-    """A worker as it registered itself, and when it was last seen (``seen_until``: its lease)."""
+    """A worker as it registered itself, and when it was last seen (``seen_until``: its lease).
+
+    ``running`` is how many leases it holds. ``state`` is what it said of itself: ``active``, ``stopping``, or
+    at its end ``stopped``.
+    """
 
     id: str
     host: str
@@ -353,3 +374,7 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     seen_until: float = 0.0
     running: int = 0
     state: str = "active"
+
+    def at(self, now: float) -> WorkerInfo:
+        """The worker as it is shown at a time: ``unhealthy`` once its lease has run out."""
+        return self if self.seen_until > now else replace(self, state="unhealthy")

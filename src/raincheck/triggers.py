@@ -15,11 +15,15 @@ RETRYING, DONE, FAILED, CANCELLED = State.RETRYING, State.DONE, State.FAILED, St
 
 
 class Succeeded(Struct, frozen=True):
-    """An attempt returned ``result`` (JSON) and changed ``data`` (a JSON object, or nothing)."""
+    """An attempt returned ``result`` (JSON) and changed ``data`` (a JSON object, or nothing).
+
+    ``most`` is how many bytes all results of the job may have; None: any number.
+    """
 
     attempt: Attempt
     result: bytes
     data: bytes | None = None
+    most: int | None = None
 
 
 class Failed(Struct, frozen=True):
@@ -97,7 +101,7 @@ TRANSITIONS: dict[tuple[State, str], frozenset[State]] = {
     (RETRYING, "cancel"): frozenset((CANCELLED,)),
     (DOING, "claim"): frozenset((DOING,)),
     (DOING, "give back"): frozenset((SCHEDULED, PENDING, RETRYING)),
-    (DOING, "succeeded"): frozenset((PENDING, RETRYING, DONE, CANCELLED)),
+    (DOING, "succeeded"): frozenset((PENDING, RETRYING, DONE, FAILED, CANCELLED)),
     (DOING, "failed"): frozenset((PENDING, RETRYING, FAILED, CANCELLED)),
     (DOING, "lost"): frozenset((PENDING, FAILED, CANCELLED)),
     (DOING, "stopped"): frozenset((PENDING, CANCELLED)),

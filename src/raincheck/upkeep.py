@@ -17,7 +17,8 @@ from raincheck.app import App
 from raincheck.clock import chance
 from raincheck.errors import IllegalTransition, StoreError
 from raincheck.groups.gatherer import Gatherer
-from raincheck.model import Change, Job
+from raincheck.model import Change, Claim, Job, Schedule, Stored
+from raincheck.store.base import Ended
 from raincheck.triggers import Alarm, Lost, Trigger
 
 logger = logging.getLogger("raincheck.upkeep")
@@ -25,7 +26,7 @@ logger = logging.getLogger("raincheck.upkeep")
 EVERY = 1.0
 """Seconds between passes that recover and wake; the promise is to recover within two."""
 
-PRUNE_EVERY = 10.0
+SWEEP_EVERY = 10.0
 BATCH = 500
 
 
@@ -41,12 +42,7 @@ class Upkeep:
 
     async def __aenter__(self) -> Self:
         await self._gatherer.__aenter__()
-        duties = (
-            (self.recover, EVERY),
-            (self.wake, EVERY),
-            (self.fire, EVERY),
-            (self.prune, PRUNE_EVERY),
-        )
+        duties = ((self.look, EVERY), (self.sweep, SWEEP_EVERY))
         self._tasks = [asyncio.create_task(self._repeat(duty, every)) for duty, every in duties]
         return self
 
@@ -56,9 +52,44 @@ class Upkeep:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    async def look(self) -> int:
+        """Do all that is due; of which kind most was done, how much that was."""
+        due = await self._store.due(BATCH)
+        done = await asyncio.gather(
+            self._recover(due.leases),
+            self._wake(due.jobs),
+            self._fire(due.schedules),
+            self._prune(due.ended),
+            return_exceptions=True,
+        )
+        for each in done:
+            if isinstance(each, BaseException):
+                raise each
+        return max(each for each in done if isinstance(each, int))
+
     async def recover(self) -> int:
         """Let steps whose lease has run out be run again, or fail; how many."""
-        lost = await self._store.lost(BATCH)
+        return await self._recover((await self._store.due(BATCH)).leases)
+
+    async def wake(self) -> int:
+        """Note due times and deadlines that have come; how many."""
+        return await self._wake((await self._store.due(BATCH)).jobs)
+
+    async def fire(self) -> int:
+        """Put the schedules that the app declares, once; then make the jobs of firings that have come."""
+        await self._declare()
+        return await self._fire((await self._store.due(BATCH)).schedules)
+
+    async def prune(self) -> int:
+        """Remove ended jobs that were kept long enough; how many."""
+        return await self._prune((await self._store.due(BATCH)).ended)
+
+    async def sweep(self) -> int:
+        """Remove memories whose time has run out."""
+        await self._store.remove([], self._app.limits.remember)
+        return 0
+
+    async def _recover(self, lost: list[Claim]) -> int:
         # ours ran out because this very process was held up, or the clock set forward: it extends them now
         ours = {token for tokens in self._app.held_here for token in tokens()} if lost else ()
         claims = [claim for claim in lost if claim.lease.token not in ours]
@@ -77,34 +108,40 @@ class Upkeep:
             )
         return await self._decide(triggers)
 
-    async def wake(self) -> int:
-        """Note due times and deadlines that have come; how many."""
-        stored = await self._store.alarmed(BATCH)
+    async def _wake(self, stored: list[Stored]) -> int:
         return await self._decide([(each.job, Alarm(each.leases)) for each in stored])
 
-    async def fire(self) -> int:
-        """Put the schedules that the app declares, once; then make the jobs of firings that have come."""
+    async def _fire(self, due: list[Schedule]) -> int:
+        await self._declare()
+        return await self._app.scheduler.fire(due)
+
+    async def _declare(self) -> None:
         if not self._declared:
             for schedule in self._app.schedules.declared:
                 await self._app.scheduler.declare(schedule)
             self._declared = True
-        return await self._app.scheduler.fire(BATCH)
 
-    async def prune(self) -> int:
-        """Remove ended jobs that were kept long enough; how many."""
-        removed = await self._store.prune(BATCH, self._app.limits.remember)
+    async def _prune(self, ended: list[Ended]) -> int:
+        if not ended:
+            return 0
+        removed = sum(await self._store.remove(ended, self._app.limits.remember))
         if removed:
             logger.info("%d ended jobs were removed, their time to be kept was over", removed)
         return removed
 
     async def _decide(self, triggers: list[tuple[Job, Trigger]]) -> int:
         """Write what follows; where another was quicker, the next pass will see."""
-        changes: list[Change] = []
+        by_job: dict[str, tuple[Job, list[Trigger]]] = {}
         for job, trigger in triggers:
+            by_job.setdefault(job.id, (job, []))[1].append(trigger)
+        changes: list[Change] = []
+        applied: list[int] = []
+        for job, its_triggers in by_job.values():
             with suppress(IllegalTransition):
-                changes.append(lifecycle.advance(job, trigger, self._store.now()))
+                changes.append(lifecycle.advance(job, its_triggers, self._store.now()))
+                applied.append(len(its_triggers) - len(changes[-1].not_applied))
         outcomes = await self._store.commit(changes) if changes else []
-        return sum(outcome is None for outcome in outcomes)
+        return sum(count for count, outcome in zip(applied, outcomes, strict=True) if outcome is None)
 
     async def _repeat(self, duty: Callable[[], Awaitable[int]], every: float) -> None:
         """Make passes for ever: at once again while there is more than one batch to do."""

@@ -13,10 +13,13 @@ OPTIONS = RetryOptions(retry_limit=2, delay=0.01, lost_limit=1000)
 
 
 def note(what: str, ctx: Context, part: int) -> None:
-    """One line, in one write: it is there entirely or not at all, in the order of what happened."""
+    """One line, in one write: it is there entirely or not at all, in the order of what happened.
+
+    It says what, of which job, step and attempt, in which process.
+    """
     ledger = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(ledger, f"{what} {ctx.job.id} {part} {ctx.attempt}\n".encode())
+        os.write(ledger, f"{what} {ctx.job.id} {part} {ctx.attempt} {os.getpid()}\n".encode())
     finally:
         os.close(ledger)
 
@@ -29,6 +32,7 @@ def fails_first(number: int) -> bool:
 def ended(ctx: Context, part: int, number: int) -> int:
     """The end of an attempt: it fails, or adds its number to what came before it."""
     if fails_first(number) and ctx.step.retry_count == 0:
+        note("fail", ctx, part)
         raise ValueError("the first attempt fails")
     note("end", ctx, part)
     return int(ctx.previous or 0) + number

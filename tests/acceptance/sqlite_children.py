@@ -17,8 +17,9 @@ from raincheck import lifecycle
 from raincheck.clock import new_id
 from raincheck.errors import RaincheckError
 from raincheck.model import Change, Claim, Job, Step
-from raincheck.store import Store, make_store
+from raincheck.store import Store, listing, make_store
 from raincheck.store.base import Filter
+from raincheck.store.sqlite import writer
 from raincheck.triggers import Succeeded
 
 
@@ -31,7 +32,7 @@ def submission(store: Store, function: str = "f", size: int = 0) -> Change:
 
 def success(store: Store, claim: Claim) -> Change:
     """The change that finishes a claimed step."""
-    return lifecycle.advance(claim.job, Succeeded(lifecycle.attempt_of(claim.lease), b"1"), store.now())
+    return lifecycle.advance(claim.job, [Succeeded(lifecycle.attempt_of(claim.lease), b"1")], store.now())
 
 
 def say(*words: object) -> None:
@@ -41,7 +42,11 @@ def say(*words: object) -> None:
 
 
 async def claimer(store: Store, _: float) -> None:
-    """Claim what comes, and say when: the monotonic clock is the same in all processes."""
+    """Claim what comes, and say when: the monotonic clock is the same in all processes.
+
+    It does not look by itself whether something has come, as long as others can tell it.
+    """
+    writer.LOOK = 3600.0
     say("ready")
     while True:
         for claim in await store.claim("claimer", ("f",), 1, 60.0, 60.0):
@@ -67,7 +72,7 @@ async def hammer(store: Store, seconds: float) -> None:
             claims = await store.claim("hammer", ("f",), dice.choice((1, 10, 50)), 60.0)
             await store.commit([success(store, claim) for claim in claims])
             await store.find([claim.job.id for claim in claims])
-            await store.prune(10, 60.0)
+            await store.remove((await store.due(10)).ended, 60.0)
             finished += len(claims)
         return finished
 
@@ -79,9 +84,9 @@ async def looker(store: Store, seconds: float) -> None:
     """Read pages and counts all the time, as a dashboard does that is too eager."""
     until, pages = time.monotonic() + seconds, 0
     while time.monotonic() < until:
-        page = await store.page(Filter(), 200)
+        page = await listing.page(store, Filter(), 200)
         while page.cursor is not None and time.monotonic() < until:
-            page = await store.page(Filter(), 200, page.cursor)
+            page = await listing.page(store, Filter(), 200, page.cursor)
             pages += 1
         await store.counts()
     say(pages)

@@ -78,6 +78,12 @@ class Command:
         return code
 
     @property
+    def pid(self) -> int:
+        """The number of the process that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """Whether it is there."""
         return self._process is not None and self._process.returncode is None

@@ -23,7 +23,7 @@ STOPPING = "Stopping. Running attempts have 30 s to finish. Press Ctrl-C again t
 def called(url: str, name: str, *arguments: object) -> object:
     """Call a function and wait for its result."""
     response = httpx2.post(
-        f"{url}/v1/function/{name}", json=arguments, headers={"Prefer": "wait=20"}, timeout=25
+        f"{url}/v1/function/{name}", json=arguments, headers={"Prefer": "wait=60"}, timeout=70
     )
     assert response.status_code == 200, response.text
     return response.json()["result"]

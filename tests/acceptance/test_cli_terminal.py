@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.processes import APP, LISTENING, Running, raincheck, running, serving, store_in
+from tests.folders import quick
 
 pytestmark = pytest.mark.acceptance
 
@@ -44,6 +45,13 @@ class Terminal:
             assert read, self.shown
             self.shown += read
         return self.shown
+
+    def until_like(self, pattern: str) -> None:
+        """Wait for output that matches the pattern."""
+        while not re.search(pattern, self.shown):
+            read = self._read()
+            assert read, self.shown
+            self.shown += read
 
     def rest(self) -> str:
         """All output until raincheck has ended."""
@@ -99,13 +107,15 @@ def test_an_interrupted_demo_cleans_up(tmp_path: Path) -> None:
 
 def test_a_job_can_be_watched_on_a_terminal(tmp_path: Path) -> None:
     """The last view of the job remains."""
-    with serving(tmp_path) as (_, url):
-        job_id = raincheck("call", "work", "8", "--no-wait", url=url).stdout.strip()
+    with quick() as folder, serving(tmp_path) as (_, url):
+        gate = folder / "gate"
+        job_id = raincheck("call", "gated", str(gate), "--no-wait", url=url).stdout.strip()
         terminal = Terminal("watch", job_id, "--url", url)
+        terminal.until_like(r"━ +doing +\S+ s +part \d")
+        gate.touch()
         shown = terminal.rest()
         assert terminal.process.wait() == 0
-        assert re.search(r"━ +doing +\S+ s +part \d", shown)
-        assert "work(8)  ━━━━━━━━━━━━  done" in shown
+        assert re.search(r"gated\(.+\)  ━{12}  done", shown)
 
 
 def test_watch_warns_if_a_job_waits_for_a_worker(tmp_path: Path) -> None:

@@ -14,15 +14,17 @@ from raincheck import App
 from raincheck.errors import StoreError
 from tests.acceptance import crashing
 from tests.acceptance.support import Command, running
-from tests.acceptance.test_crash import Order, check, orders
+from tests.acceptance.test_crash import PATIENCE, Order, check, orders
 from tests.clusters import cluster, follows, until, watched
 from tests.contract.leaks import all_jobs, assert_no_leaks
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+pytestmark = [
+    pytest.mark.acceptance,
+    pytest.mark.parametrize("jobs", [200, pytest.param(2000, marks=pytest.mark.long)]),
+]
 
-JOBS = 300
-BEFORE = 100
-"""Jobs that are acknowledged when the primary is killed."""
+BEFORE = 1 / 3
+"""The share of the jobs that is acknowledged when the primary is killed."""
 
 PAUSE = 0.15
 SUBMITTERS = 6
@@ -49,9 +51,9 @@ async def submit(app: App, todo: list[Order], acknowledged: dict[str, Order]) ->
             break
 
 
-async def outlive(url: str, kill: Callable[[], None]) -> None:
+async def outlive(url: str, jobs: int, kill: Callable[[], None]) -> None:
     """Submit and run jobs, ``kill`` something meanwhile, and see that all ends well."""
-    todo, acknowledged = orders(random.Random())[:JOBS], dict[str, Order]()
+    todo, acknowledged = orders(random.Random(), jobs), dict[str, Order]()
     with tempfile.TemporaryDirectory(prefix="rc-") as folder:
         options = ("--lease", str(LEASE), "--concurrency", "10", "--log-level", "warning")
         ledger = str(Path(folder) / "ledger")
@@ -60,22 +62,22 @@ async def outlive(url: str, kill: Callable[[], None]) -> None:
             async with asyncio.TaskGroup() as group:
                 for _ in range(SUBMITTERS):
                     group.create_task(submit(app, todo, acknowledged))
-                await asyncio.to_thread(until, lambda: len(acknowledged) >= BEFORE)
+                await asyncio.to_thread(until, lambda: len(acknowledged) >= BEFORE * jobs)
                 await asyncio.to_thread(kill)
             for job_id, order in acknowledged.items():
-                check((await app.jobs.wait(job_id, 30)).job, order)
+                check((await app.jobs.wait(job_id, PATIENCE)).job, order)
             assert await worker.stop() == 0
-            assert len(await all_jobs(app.jobs.store)) == len(acknowledged) == JOBS
+            assert len(await all_jobs(app.jobs.store)) == len(acknowledged) == jobs
             await assert_no_leaks(app.jobs.store)
 
 
-async def test_sentinels_promote_a_replica() -> None:
+async def test_sentinels_promote_a_replica(jobs: int) -> None:
     """Three sentinels find another primary, and so do those who submit and those who run."""
     with watched(appendonly="yes") as servers:
-        await outlive(f"{servers.url}?ack=replicated", servers.primary.kill)
+        await outlive(f"{servers.url}?ack=replicated", jobs, servers.primary.kill)
 
 
-async def test_a_cluster_promotes_a_replica() -> None:
+async def test_a_cluster_promotes_a_replica(jobs: int) -> None:
     """One of three primaries is killed, and comes back as a replica: the jobs of all three end."""
     with cluster(primaries=3, replicas=3, appendonly="yes") as nodes:
 
@@ -86,4 +88,4 @@ async def test_a_cluster_promotes_a_replica() -> None:
             victim.start()
             until(lambda: follows(victim))
 
-        await outlive(f"{nodes.url}?ack=replicated", kill)
+        await outlive(f"{nodes.url}?ack=replicated", jobs, kill)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx2
 import pytest
@@ -19,21 +18,30 @@ from raincheck.store.base import Filter
 from tests.acceptance import crashing
 from tests.acceptance.support import Command, running
 from tests.contract.leaks import assert_no_leaks, listed
+from tests.folders import on_disk
 from tests.servers import server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.acceptance
 
-RUNS = 30
 MEMBERS = crashing.MEMBERS
-KILLS = 15
 LEASE = 1
+PATIENCE = 120.0
+"""Seconds after which a run that has not ended is lost."""
+
+
+class Scale(NamedTuple):
+    """How many runs are triggered within how many seconds, and how often something is killed."""
+
+    runs: int
+    seconds: float
+    kills: int
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Where the database is; short enough for the names of sockets."""
-    with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as name:
-        yield Path(name)
+    """Where the database is."""
+    with on_disk() as path:
+        yield path
 
 
 @pytest.fixture(params=["sqlite", "valkey"])
@@ -46,9 +54,9 @@ def url(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
             yield f"{valkey.url}?shards=3"
 
 
-async def trigger(command: Command, chance: random.Random, number: int) -> str:
+async def trigger(command: Command, wait: float, number: int) -> str:
     """A run of the group, triggered until it is acknowledged, whatever happens to the server; its id."""
-    await asyncio.sleep(chance.uniform(0.0, 8.0))
+    await asyncio.sleep(wait)
     async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
         while True:
             try:
@@ -65,16 +73,19 @@ async def trigger(command: Command, chance: random.Random, number: int) -> str:
                 return str(answer.json()["id"])
 
 
-async def kill_at_random(chance: random.Random, victims: list[Command]) -> None:
+async def kill_at_random(chance: random.Random, kills: int, victims: list[Command]) -> None:
     """Kill one after the other, and start each again."""
-    for _ in range(KILLS):
+    for _ in range(kills):
         await asyncio.sleep(chance.uniform(0.1, 1.0))
         victim = chance.choice(victims)
         await victim.kill()
         await victim.start()
 
 
-async def test_whatever_is_killed_every_run_has_one_follow_up(url: str, folder: Path) -> None:
+@pytest.mark.parametrize(
+    "scale", [Scale(6, 2.0, 4), pytest.param(Scale(30, 8.0, 15), marks=pytest.mark.long)], ids=["6", "30"]
+)
+async def test_whatever_is_killed_every_run_has_one_follow_up(url: str, folder: Path, scale: Scale) -> None:
     """It is begun after all jobs of its run ended, and has their results in order."""
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - shown if it fails
@@ -86,16 +97,17 @@ async def test_whatever_is_killed_every_run_has_one_follow_up(url: str, folder: 
     workers = [Command("worker", target, *common, *working, LEDGER=str(ledger)) for _ in range(2)]
     async with running(http, *workers), App(url) as app:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(kill_at_random(chance, [*workers, http]))
-            runs = [tasks.create_task(trigger(http, chance, number)) for number in range(RUNS)]
-        ended = [(await app.jobs.wait(each.result(), 60)).job for each in runs]
+            tasks.create_task(kill_at_random(chance, scale.kills, [*workers, http]))
+            waits = [chance.uniform(0.0, scale.seconds) for _ in range(scale.runs)]
+            runs = [tasks.create_task(trigger(http, wait, n)) for n, wait in enumerate(waits)]
+        ended = [(await app.jobs.wait(each.result(), PATIENCE)).job for each in runs]
         for command in (http, *workers):
             await command.stop()
         found = [stored.job for stored in await listed(app.jobs.store, Filter(group="crash"))]
         await assert_no_leaks(app.jobs.store)
     for run in ended:
         check(run)
-    assert Counter(job.run_of for job in found) == {None: RUNS} | {run.id: MEMBERS for run in ended}
+    assert Counter(job.run_of for job in found) == {None: scale.runs} | {run.id: MEMBERS for run in ended}
     assert {job.state for job in found} == {"done"}
     check_ledger(ended, found, ledger.read_text("ascii").splitlines())
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.processes import ROOT, Running, serving
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("seed 1")]
 
 BODY = (
     '{"name": "test", "functions": [{"name":"/v1/test-1"}, '
@@ -43,7 +43,7 @@ def failed(url: str) -> dict[str, Any]:
 
 
 def ended(url: str, job_id: str) -> dict[str, Any]:
-    answer = httpx2.get(f"{url}/v1/job/{job_id}", headers={"Prefer": "wait=20"}, timeout=30)
+    answer = httpx2.get(f"{url}/v1/job/{job_id}", headers={"Prefer": "wait=60"}, timeout=70)
     assert answer.status_code == 200
     document: dict[str, Any] = answer.json()
     return document

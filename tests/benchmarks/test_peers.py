@@ -15,7 +15,6 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.acceptance
-@pytest.mark.timeout(90)
 def test_raincheck_is_measured_on_a_valkey_of_its_own(tmp_path: Path) -> None:
     """The command starts a server and a worker, and writes what it has measured."""
     command = [

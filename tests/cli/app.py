@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from raincheck import App, Context, GroupJob, RetryOptions, step
@@ -59,6 +60,17 @@ async def work(ctx: Context, parts: int = 4) -> str:
         ctx.progress(part, parts, f"part {part}")
         await asyncio.sleep(0.2)
     return "worked"
+
+
+@app.function
+async def gated(ctx: Context, gate: str) -> str:
+    """Reports its progress until the file ``gate`` exists."""
+    part = 0
+    while not Path(gate).exists():  # noqa: ASYNC240 - a file in memory
+        ctx.progress(part % 10, 10, f"part {part}")
+        await asyncio.sleep(0.2)
+        part += 1
+    return "let go"
 
 
 @app.function

@@ -8,6 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import sleep
+
+import httpx2
 
 APP = f"{Path(__file__).with_name('app.py')}:app"
 ROOT = Path(__file__).parents[2]
@@ -59,17 +62,20 @@ def running(*arguments: str, cwd: Path | None = None) -> Iterator[Running]:
         finally:
             process.process.terminate()
             try:
-                process.process.wait(10)
+                process.process.wait(60)
             except subprocess.TimeoutExpired:
                 process.process.kill()
 
 
 @contextmanager
 def serving(folder: Path, *options: str, target: str = APP) -> Iterator[tuple[Running, str]]:
-    """Run a server with workers on a free port, with its store in ``folder``; yields it and its URL."""
+    """Run a server on a free port, its store in ``folder``, with its workers; yields it and its URL."""
     port = [] if "--port" in options else ["--port", "0"]
     with running("serve", target, "--store", store_in(folder), *port, *options) as server:
-        yield server, server.line(LISTENING)
+        url = server.line(LISTENING)
+        while (response := httpx2.get(f"{url}/v1/worker")).status_code == 200 and not response.json():
+            sleep(0.01)  # without a token the server lists no workers
+        yield server, url
 
 
 def store_in(folder: Path) -> str:
@@ -85,7 +91,7 @@ def raincheck(*arguments: str, stdin: str = "", url: str | None = None) -> subpr
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=25,
+        timeout=100,
         check=False,
         env=os.environ | ({} if url is None else {"RAINCHECK_URL": url}),
     )

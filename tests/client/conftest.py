@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from raincheck.auth import Auth, Scope
-from raincheck.auth.passwords import hash_password
 from raincheck.auth.users import add_user
+from tests.auth.forging import quick_hash
 from tests.client.servers import Gateway, Proxy, gateway, in_thread, proxy, server
 
 PASSWORD = 'love"lace'
@@ -25,7 +25,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server with sign-in, whose tokens expire after a second."""
     folder = tmp_path_factory.mktemp("secured")
-    hashed = hash_password(PASSWORD)
+    hashed = quick_hash(PASSWORD)
     add_user(folder / "users.json", "ada", hashed, [Scope.READ, Scope.WRITE])
     add_user(folder / "users.json", "ben", hashed, [Scope.READ])
     auth = Auth(secret="a secret of thirty-two bytes or more", users=folder / "users.json", lifetime=1)

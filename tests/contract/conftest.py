@@ -16,6 +16,7 @@ from raincheck.store import Store, make_store
 from tests.clusters import Cluster, cluster
 from tests.contract.leaks import assert_no_leaks
 from tests.contract.leftovers import assert_nothing_left
+from tests.contract.steps import HOUR
 from tests.servers import KINDS, Server, server
 
 DRIVERS = ("sqlite", "valkey-shards", "valkey-cluster", *KINDS)
@@ -23,15 +24,41 @@ DRIVERS = ("sqlite", "valkey-shards", "valkey-cluster", *KINDS)
 CONTRACT = tuple(driver for driver in DRIVERS if driver != "valkey-shards")
 """Those that the whole contract is tried on: what shards change shows on the cluster."""
 
+CHANGED_BY = {
+    "valkey-cluster": (
+        "claim",
+        "commit",
+        "counting",
+        "firing",
+        "groups",
+        "model",
+        "reading",
+        "upkeep",
+        "watching",
+    ),
+    "redis": ("commit", "model"),
+}
+"""What a driver changes of its kind, as files of tests; `make test` leaves the rest to `make test-long`.
+
+Shards change what takes several of them: a queue, a page, a count, a group's run, a key and its job.
+Redis runs the same scripts as Valkey: all of them are called by the model's random lives.
+"""
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the contract on every driver; what is one store's own, on the drivers of that one."""
-    if "driver" in metafunc.fixturenames:
-        name = metafunc.module.__name__.rpartition(".")[2]
-        own = {"sqlite": DRIVERS[:1], "valkey": DRIVERS[1:]}
-        without = getattr(metafunc.module, "WITHOUT", ())
-        drivers = own.get(name.split("_")[1], CONTRACT)
-        metafunc.parametrize("driver", [driver for driver in drivers if driver not in without])
+    if "driver" not in metafunc.fixturenames:
+        return
+    name = metafunc.module.__name__.rpartition(".")[2].removeprefix("test_")
+    of_one_store = {"sqlite": DRIVERS[:1], "valkey": DRIVERS[1:]}.get(name.split("_")[0])
+    without = getattr(metafunc.module, "WITHOUT", ())
+    params = []
+    for driver in of_one_store or CONTRACT:
+        if driver not in without:
+            long = of_one_store is None and name not in CHANGED_BY.get(driver, (name,))
+            group = pytest.mark.xdist_group(f"{name} {driver}")  # a process starts few kinds of servers
+            params.append(pytest.param(driver, marks=[group, *[pytest.mark.long] * long]))
+    metafunc.parametrize("driver", params)
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +99,13 @@ def new_url(
         running, shards = servers(kind), 3 if sharded else 1
         yield lambda: f"{running.url}?namespace={new_id()}&shards={shards}"
         running.flush()
+
+
+@pytest.fixture
+def woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits is woken, or waits for ever: no store looks by itself whether something has changed."""
+    for look in ("raincheck.store.sqlite.writer.LOOK", "raincheck.store.valkey.LOOK"):
+        monkeypatch.setattr(look, HOUR)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from raincheck import lifecycle
 from raincheck.model import Change, State, Stored
 from raincheck.stages import current_stage
+from raincheck.store import listing
 from raincheck.store.base import Filter, Store
 from raincheck.triggers import Cancel, Gathered, Opened, Stopped
 
@@ -16,6 +17,7 @@ async def assert_no_leaks(store: Store) -> None:
     """Recount everything, then end every job: each place and each lease must be where its job says."""
     jobs = await all_jobs(store)
     await assert_counted(store, jobs)
+    await assert_results(store, jobs)
     rounds: defaultdict[int, list[Change]] = defaultdict(list)
     for stored in jobs:
         for number, change in enumerate(endings(store, stored)):
@@ -34,16 +36,24 @@ def endings(store: Store, stored: Stored) -> Iterator[Change]:
     """The changes that end a job: it is cancelled, then each attempt is stopped, or it gathers."""
     if stored.job.state.ended:
         return
-    change = lifecycle.advance(stored.job, Cancel(stored.leases), store.now())
+    change = lifecycle.advance(stored.job, [Cancel(stored.leases)], store.now())
     yield change
     for lease in stored.leases:
-        change = lifecycle.advance(change.job, Stopped(lifecycle.attempt_of(lease)), store.now())
+        change = lifecycle.advance(change.job, [Stopped(lifecycle.attempt_of(lease))], store.now())
         yield change
     if not change.job.state.ended:
         if change.job.state is not State.DOING:
-            change = lifecycle.advance(change.job, Opened(), store.now())
+            change = lifecycle.advance(change.job, [Opened()], store.now())
             yield change
-        yield lifecycle.advance(change.job, Gathered(b"[]"), store.now())
+        yield lifecycle.advance(change.job, [Gathered(b"[]")], store.now())
+
+
+async def assert_results(store: Store, jobs: list[Stored]) -> None:
+    """The large results that the records tell of are there, and no others."""
+    steps = [(stored.job.id, i, step) for stored in jobs for i, step in enumerate(stored.job.steps)]
+    results = await store.results([(job_id, i) for job_id, i, _ in steps])
+    sizes = [None if result is None else len(result) for result in results]
+    assert sizes == [step.result_size for _, _, step in steps]
 
 
 async def assert_counted(store: Store, jobs: list[Stored]) -> None:
@@ -52,9 +62,7 @@ async def assert_counted(store: Store, jobs: list[Stored]) -> None:
     assert counts.states == dict.fromkeys(State, 0) | Counter(stored.job.state for stored in jobs)
     assert counts.queued == Counter(function for stored in jobs for function in waiting(stored))
     assert counts.leased == sum(len(stored.leases) for stored in jobs)
-    assert counts.shown == dict.fromkeys(State, 0) | Counter(
-        lifecycle.state_of(stored.job, stored.leases) for stored in jobs
-    )
+    assert counts.shown == dict.fromkeys(State, 0) | Counter(stored.state for stored in jobs)
 
 
 def waiting(stored: Stored) -> list[str]:
@@ -77,9 +85,9 @@ async def all_jobs(store: Store) -> list[Stored]:
 
 async def listed(store: Store, which: Filter, limit: int = 100) -> list[Stored]:
     """All pages of a listing."""
-    page = await store.page(which, limit)
+    page = await listing.page(store, which, limit)
     jobs = list(page.jobs)
     while page.cursor is not None:
-        page = await store.page(which, limit, page.cursor)
+        page = await listing.page(store, which, limit, page.cursor)
         jobs += page.jobs
     return jobs

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import apsw
 import redis
+from msgspec.structs import replace
 
 from raincheck.store.base import Store
 from tests.contract.leaks import all_jobs
+from tests.contract.steps import beat, removed
 
 FOR_GOOD = {"config", "meta"}
 """Keys of a namespace that stay: how it is set, and the last token given out."""
@@ -21,15 +22,12 @@ WITH_AN_END = {"gone": "gone", "idempotency": "idempotency-until", "idempotency-
 async def assert_nothing_left(store: Store, url: str) -> None:
     """Forget every job, all of which have ended, and all else that was put; look for what stays behind."""
     ended = await all_jobs(store)
-    forgotten = await asyncio.gather(
-        *(store.forget(stored.job.id, stored.job.rev, 0.0) for stored in ended), return_exceptions=True
-    )
-    assert forgotten == [True] * len(ended)
+    assert await removed(store, *(stored.job for stored in ended), remember=0.0) == [True] * len(ended)
     for worker in await store.workers():
-        await store.unregister(worker.id)
+        await beat(store, worker=replace(worker, state="stopped"))
     for schedule in await store.schedules():
-        await store.drop_schedule(schedule.name)
-    await store.prune(10_000, 0.0)
+        assert await store.put_schedule(replace(schedule, rev=schedule.rev + 1, removed=True))
+    await store.remove([], 0.0)
     kept = rows_in(url) if url.startswith("sqlite:") else keys_in(url)
     assert kept == set()
 

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from raincheck import lifecycle
 from raincheck.clock import new_id
-from raincheck.model import Change, Claim, Job, Key, Lease, Problem, RetryOptions, State, Step, Stored
-from raincheck.store.base import Held, Missing, Outcome, Store
+from raincheck.model import (
+    Change,
+    Claim,
+    Job,
+    Key,
+    Lease,
+    Problem,
+    RetryOptions,
+    State,
+    Step,
+    Stored,
+    WorkerInfo,
+)
+from raincheck.store.base import Ended, Held, Missing, Outcome, Store
 from raincheck.triggers import Cancel, Failed, Lost, Stopped, Succeeded, Trigger
 
 T = TypeVar("T")
 
 HOUR = 3600.0
-SOON = 10.0
+SOON = 30.0
 """Longer than anything takes that is not broken."""
 
 
@@ -92,7 +106,7 @@ def cancelled(store: Store, stored: Stored) -> Change:
 
 def after(store: Store, job: Job, trigger: Trigger) -> Change:
     """What follows from a trigger now."""
-    return lifecycle.advance(job, trigger, store.now())
+    return lifecycle.advance(job, [trigger], store.now())
 
 
 async def write(store: Store, change: Change) -> Outcome:
@@ -129,8 +143,7 @@ async def look(store: Store, job_id: str) -> Stored | Missing:
 
 async def state_of(store: Store, job_id: str) -> State:
     """The state that a job is shown in."""
-    found = await get(store, job_id)
-    return lifecycle.state_of(found.job, found.leases)
+    return (await get(store, job_id)).state
 
 
 def held(claim: Claim) -> Held:
@@ -140,7 +153,32 @@ def held(claim: Claim) -> Held:
 
 async def extend(store: Store, claims: list[Claim], lease: float) -> list[int | None]:
     """Extend as a worker does: from a thread."""
-    return await asyncio.to_thread(store.extend, [held(claim) for claim in claims], lease)
+    return await beat(store, [held(claim) for claim in claims], lease)
+
+
+async def beat(
+    store: Store, held: Sequence[Held] = (), lease: float = HOUR, worker: WorkerInfo | None = None
+) -> list[int | None]:
+    """A heartbeat of a worker (by default of one that has left), from a thread."""
+    return await asyncio.to_thread(store.heartbeat, worker or info(state="stopped"), held, lease)
+
+
+def info(worker_id: str = "w1", **fields: Any) -> WorkerInfo:
+    """What a worker tells of itself."""
+    made = WorkerInfo(
+        id=worker_id, host="here", pid=1, version="1.0", concurrency=10, functions=(), started_at=5.0
+    )
+    return replace(made, **fields)
+
+
+async def removed(store: Store, *jobs: Job, remember: float = HOUR) -> list[bool]:
+    """Remove jobs as they are known."""
+    return await store.remove([Ended(job.id, job.rev) for job in jobs], remember)
+
+
+async def prune(store: Store, limit: int, remember: float) -> int:
+    """Remove what was kept long enough, as maintenance does; how many."""
+    return sum(await store.remove((await store.due(limit)).ended, remember))
 
 
 async def settle(store: Store) -> None:

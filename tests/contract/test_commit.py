@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from raincheck import lifecycle
 from raincheck.clock import new_id
 from raincheck.model import Change, Key, Place, Release, RetryOptions, State, Stored
+from raincheck.store import listing
 from raincheck.store.base import Conflict, Duplicate, Filter, Missing, Store
 from raincheck.triggers import Alarm
 from tests.contract.steps import (
@@ -370,7 +371,7 @@ class TestKeys:
             outcomes = await asyncio.gather(*(write(store, submission(store, draft(), key)) for key in keys))
         duplicates = [outcome.job_id for outcome in outcomes if isinstance(outcome, Duplicate)]
         assert all(isinstance(found, Stored) for found in await store.find(duplicates))
-        assert len((await store.page(Filter(), 100)).jobs) == len(keys)
+        assert len((await listing.page(store, Filter(), 100)).jobs) == len(keys)
 
 
 def cancelled_draft(store: Store) -> Change:

@@ -1,4 +1,4 @@
-"""What every store knows of workers and numbers: register, unregister, workers, counts."""
+"""What every store knows of workers and numbers: heartbeat, workers, counts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from raincheck.store.base import Store
 from tests.contract.steps import (
     HOUR,
     SOON,
+    beat,
     cancelled,
     done,
     failed,
+    finish,
     get,
     held,
     later,
@@ -23,7 +25,7 @@ from tests.contract.steps import (
 )
 
 
-def info(worker_id: str = "w1", **fields: object) -> WorkerInfo:
+def told(worker_id: str = "w1", **fields: object) -> WorkerInfo:
     """What a worker tells of itself."""
     function = FunctionInfo(
         name="math:add/2",
@@ -40,7 +42,6 @@ def info(worker_id: str = "w1", **fields: object) -> WorkerInfo:
         concurrency=10,
         functions=(function,),
         started_at=5.0,
-        running=2,
         state="active",
     )
     return replace(worker, **fields)
@@ -52,44 +53,65 @@ class TestWorkers:
     async def test_a_worker_is_known_as_it_registered(self, store: Store) -> None:
         """With when it was seen, and until when it counts as there."""
         before = store.now()
-        await store.register(info(), 60.0)
+        assert await beat(store, lease=60.0, worker=told()) == []
         (worker,) = await store.workers()
         assert before <= worker.seen_at <= store.now()
         assert worker.seen_until == worker.seen_at + 60.0
-        assert replace(worker, seen_at=0.0, seen_until=0.0) == info()
+        assert replace(worker, seen_at=0.0, seen_until=0.0) == told()
 
     async def test_a_worker_that_registers_again_is_there_once(self, store: Store) -> None:
         """As it said last."""
-        await store.register(info(), 60.0)
-        await store.register(info(running=7, state="stopping"), 60.0)
-        assert [(w.running, w.state) for w in await store.workers()] == [(7, "stopping")]
+        await beat(store, worker=told())
+        await beat(store, worker=told(concurrency=7, state="stopping"))
+        assert [(w.concurrency, w.state) for w in await store.workers()] == [(7, "stopping")]
+
+    async def test_a_worker_is_shown_with_the_leases_that_it_holds_now(self, store: Store) -> None:
+        """Not with those it knew of when it last said something, nor with those of others."""
+        await beat(store, worker=told("w1", running=5))
+        await beat(store, worker=told("w2"))
+        await submit_many(store, 20, "f", ("f", "g"))
+        claims = await take(store, limit=7, worker="w1")
+        await take(store, limit=2, worker="unknown")
+        assert [(w.id, w.running) for w in await store.workers()] == [("w1", 7), ("w2", 0)]
+        await store.release([held(claim) for claim in claims[:3]])
+        await finish(store, claims[3])
+        assert [w.running for w in await store.workers()] == [3, 0]
+
+    async def test_a_heartbeat_registers_and_extends(self, store: Store) -> None:
+        """In one call; the leases of a worker that is new to the register are extended, too."""
+        job = await submit(store, "f")
+        claim = await take_one(store, lease=0.0)
+        assert await beat(store, [held(claim)], HOUR, told()) == [job.rev]
+        assert [worker.id for worker in await store.workers()] == ["w1"]
+        assert (await get(store, job.id)).leases[0].until > store.now()
 
     async def test_a_worker_that_fell_silent_is_unhealthy(self, store: Store) -> None:
         """It is still shown for a while."""
-        await store.register(info("silent"), 0.0)
-        await store.register(info("there"), HOUR)
-        await store.prune(10, 0.0)
-        assert {w.id: w.state for w in await store.workers()} == {"silent": "unhealthy", "there": "active"}
+        await beat(store, lease=0.0, worker=told("silent"))
+        await beat(store, worker=told("there"))
+        await store.remove([], 0.0)
+        states = {worker.id: worker.at(store.now()).state for worker in await store.workers()}
+        assert states == {"silent": "unhealthy", "there": "active"}
 
     async def test_a_worker_that_fell_silent_long_ago_is_gone(self, store: Store) -> None:
         """After a minute."""
-        await store.register(info("long ago"), -60.0)
-        await store.register(info("lately"), -50.0)
-        await store.prune(10, 0.0)
+        await beat(store, lease=-60.0, worker=told("long ago"))
+        await beat(store, lease=-50.0, worker=told("lately"))
+        await store.remove([], 0.0)
         assert [worker.id for worker in await store.workers()] == ["lately"]
 
     async def test_a_worker_that_left_is_not_known(self, store: Store) -> None:
         """To leave twice is to leave."""
-        await store.register(info("w1"), HOUR)
-        await store.register(info("w2"), HOUR)
-        await store.unregister("w1")
-        await store.unregister("w1")
+        await beat(store, worker=told("w1"))
+        await beat(store, worker=told("w2"))
+        for _ in range(2):
+            await beat(store, worker=told("w1", state="stopped"))
         assert [worker.id for worker in await store.workers()] == ["w2"]
 
     async def test_a_worker_that_ran_out_long_ago_is_removed(self, store: Store) -> None:
         """The register does not grow for ever."""
-        await store.register(info(), -HOUR)
-        await store.prune(10, 0.0)
+        await beat(store, lease=-HOUR, worker=told())
+        await store.remove([], 0.0)
         assert await store.workers() == []
 
 

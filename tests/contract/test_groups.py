@@ -22,7 +22,18 @@ from raincheck.model import Job, OnFailure, State, Stored
 from raincheck.store.base import Filter, Missing, Store
 from raincheck.triggers import Alarm, Opened
 from tests.contract.leaks import listed
-from tests.contract.steps import failed, finish, get, stopped, submission, submit, take, take_one, write
+from tests.contract.steps import (
+    failed,
+    finish,
+    get,
+    removed,
+    stopped,
+    submission,
+    submit,
+    take,
+    take_one,
+    write,
+)
 
 LIMITS = Limits()
 
@@ -119,7 +130,7 @@ class TestFilter:
         """By no filter."""
         run = await begin(jobs, 2)
         job = await finish(store, await take_one(store))
-        assert await store.forget(job.id, job.rev, 60.0)
+        assert await removed(store, job) == [True]
         assert {stored.job.id for stored in await listed(store, Filter(group="g"))} == {
             run.id,
             *member_ids(run.id, 2),
@@ -180,7 +191,7 @@ class TestCrash:
         run = await begin(jobs, 1)
         await finish(store, await take_one(store))
         async with Gatherer(jobs):
-            change = lifecycle.advance(run, Alarm(), store.now())
+            change = lifecycle.advance(run, [Alarm()], store.now())
             assert await write(store, change) is None
             claim = await store.claim("w", ["then"], 1, 60.0, 10.0)
         assert [each.job.id for each in claim] == [run.id]
@@ -200,7 +211,7 @@ class TestCrash:
         assert await open_members(jobs, run) is not None
         claim = await take_one(store)
         job = await finish(store, claim)
-        assert await store.forget(job.id, job.rev, 60.0)
+        assert await removed(store, job) == [True]
         assert await open_members(jobs, run) is None
         (found,) = await store.find([job.id])
         assert found == Missing(gone=True)
@@ -360,7 +371,7 @@ async def test_an_opened_run_is_small(jobs: Jobs) -> None:
 async def test_an_opening_that_comes_twice_conflicts(store: Store, jobs: Jobs) -> None:
     """Whoever is second writes nothing."""
     run = (await submit_run(store)).job
-    change = lifecycle.advance(run, Opened(), store.now())
+    change = lifecycle.advance(run, [Opened()], store.now())
     assert await write(store, change) is None
     assert await write(store, replace(change)) is not None
 

@@ -1,8 +1,7 @@
-"""What every store does with leases: extend, release, report."""
+"""What every store does with leases: heartbeat, release, report."""
 
 from __future__ import annotations
 
-import asyncio
 from threading import Thread
 
 from msgspec.structs import replace
@@ -11,11 +10,13 @@ from raincheck.store.base import Held, Store
 from tests.contract.steps import (
     HOUR,
     SOON,
+    beat,
     cancelled,
     extend,
     finish,
     get,
     held,
+    info,
     later,
     lost,
     submit,
@@ -27,7 +28,7 @@ from tests.contract.steps import (
 )
 
 
-class TestExtend:
+class TestHeartbeat:
     """A worker keeps its leases."""
 
     async def test_a_lease_runs_from_now_on(self, store: Store) -> None:
@@ -45,7 +46,7 @@ class TestExtend:
         await submit(store, "f")
         claim = await take_one(store, lease=0.0)
         assert await extend(store, [claim], HOUR) == [1]
-        assert await store.lost(10) == []
+        assert (await store.due(10)).leases == []
 
     async def test_the_answer_is_the_revision_of_the_job(self, store: Store) -> None:
         """So that a worker learns of a wish to cancel."""
@@ -74,7 +75,7 @@ class TestExtend:
         claim = await take_one(store, lease=HOUR)
         token = claim.lease.token
         wrong = [held(late), Held("unknown", 0, token), Held(job.id, 1, token)]
-        assert await asyncio.to_thread(store.extend, wrong, 2 * HOUR) == [None, None, None]
+        assert await beat(store, wrong, 2 * HOUR) == [None, None, None]
         assert (await get(store, job.id)).leases == (claim.lease,)
 
     async def test_a_thread_without_a_loop_extends(self, store: Store) -> None:
@@ -82,7 +83,9 @@ class TestExtend:
         await submit(store, "f")
         claim = await take_one(store)
         answers: list[int | None] = []
-        thread = Thread(target=lambda: answers.extend(store.extend([held(claim)], HOUR)))
+        thread = Thread(
+            target=lambda: answers.extend(store.heartbeat(info(state="stopped"), [held(claim)], HOUR))
+        )
         thread.start()
         thread.join(SOON)  # blocks this loop all the while
         assert answers == [1]

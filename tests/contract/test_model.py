@@ -26,12 +26,13 @@ from msgspec.structs import replace
 from raincheck import lifecycle
 from raincheck.errors import IllegalTransition
 from raincheck.model import Change, Claim, Job, Key, Lease, Place, Problem, RetryOptions, State, Stored
-from raincheck.store import Store, make_store
-from raincheck.store.base import Conflict, Duplicate, Filter, Held, Missing, Outcome, Page
+from raincheck.store import Store, listing, make_store
+from raincheck.store.base import Conflict, Duplicate, Filter, Held, Missing, Outcome
+from raincheck.store.listing import Page
 from raincheck.triggers import Alarm, Cancel, Failed, Lost, Retry, Stopped, Succeeded, Trigger
 from tests.contract.leaks import assert_counted, assert_no_leaks
 from tests.contract.leftovers import assert_nothing_left
-from tests.contract.steps import HOUR, draft
+from tests.contract.steps import HOUR, draft, info, prune, removed
 
 FUNCTIONS = ("f", "g", "h")
 AGAIN = RetryOptions(retry_limit=2, delay=0.0, lost_limit=1)
@@ -41,6 +42,8 @@ stages = st.lists(functions | st.tuples(functions, functions), min_size=1, max_s
 lease_times = st.sampled_from([0.0, HOUR])
 
 Spot = tuple[str, int]
+
+LARGE = b'"' + b"x" * lifecycle.INLINE_RESULT + b'"'
 
 
 class Model:
@@ -52,6 +55,7 @@ class Model:
         self.queue: dict[Spot, Place] = {}
         self.leases: dict[Spot, tuple[Lease, Place]] = {}
         self.keys: dict[str, Duplicate] = {}
+        self.results: dict[Spot, bytes] = {}
         self.gone: set[str] = set()
 
     def apply(self, change: Change, now: float) -> Outcome:
@@ -67,6 +71,7 @@ class Model:
             self.queue.pop((job.id, place.step), None)
         self.queue |= {(job.id, place.step): place for place in change.put}
         self.jobs[job.id], self.alarms[job.id] = job, change.alarm
+        self.results |= {(job.id, step): value for step, value in change.results}
         if change.key:
             self.keys[change.key.name] = Duplicate(job.id, change.key.fingerprint)
         return None
@@ -108,6 +113,7 @@ class Model:
     def remove(self, job_id: str) -> None:
         """Prune or forget a job."""
         del self.jobs[job_id], self.alarms[job_id]
+        self.results = {spot: value for spot, value in self.results.items() if spot[0] != job_id}
         self.gone.add(job_id)
 
 
@@ -142,7 +148,7 @@ class Lives(RuleBasedStateMachine):
         """Commit what follows from a trigger, if anything does."""
         if job is not None:
             with suppress(IllegalTransition):
-                self.commit(lifecycle.advance(job, trigger, self.store.now()))
+                self.commit(lifecycle.advance(job, [trigger], self.store.now()))
 
     @rule(
         target=ids,
@@ -204,7 +210,9 @@ class Lives(RuleBasedStateMachine):
             self.model.leases[spot] = (claim.lease, self.model.queue.pop(spot))
         return multiple(*claims)
 
-    @rule(claim=claims, result=st.sampled_from([b"1", b"null"]), data=st.sampled_from([None, b'{"a":1}']))
+    @rule(
+        claim=claims, result=st.sampled_from([b"1", b"null", LARGE]), data=st.sampled_from([None, b'{"a":1}'])
+    )
     def succeed(self, claim: Claim, result: bytes, data: bytes | None) -> None:
         """An attempt succeeds, perhaps too late, decided with what its worker knows."""
         self.follow(claim.job, Succeeded(lifecycle.attempt_of(claim.lease), result, data))
@@ -234,7 +242,7 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def sweep(self) -> None:
         """All leases that have run out are found, and dealt with in one batch."""
-        lost: list[Claim] = self.run(self.store.lost(100))
+        lost: list[Claim] = self.run(self.store.due(100)).leases
         now = self.store.now()
         expected = {lease.token for lease, _ in self.model.leases.values() if lease.until <= now}
         assert {claim.lease.token for claim in lost} == expected
@@ -242,14 +250,14 @@ class Lives(RuleBasedStateMachine):
         for claim in lost:
             with suppress(IllegalTransition):
                 trigger = Lost(lifecycle.attempt_of(claim.lease), AGAIN)
-                changes.append(lifecycle.advance(claim.job, trigger, now))
+                changes.append(lifecycle.advance(claim.job, [trigger], now))
         first = {change.job.id: change for change in reversed(changes)}
         assert self.commit(*first.values()) == [None] * len(first)
 
     @rule(claim=claims, lease=lease_times)
     def extend(self, claim: Claim, lease: float) -> None:
         """A worker extends, perhaps too late."""
-        (rev,) = self.store.extend([as_held(claim)], lease)
+        (rev,) = self.store.heartbeat(info(state="stopped"), [as_held(claim)], lease)
         job = self.model.jobs.get(claim.job.id)
         assert rev == (job.rev if job is not None and self.model.held(claim) else None)
         if rev is not None:
@@ -304,7 +312,7 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def wake(self) -> None:
         """All alarms that have rung are found."""
-        alarmed: list[Stored] = self.run(self.store.alarmed(100))
+        alarmed: list[Stored] = self.run(self.store.due(100)).jobs
         now = self.store.now()
         expected = {
             job_id
@@ -325,7 +333,7 @@ class Lives(RuleBasedStateMachine):
             for job_id, job in self.model.jobs.items()
             if job.state.ended and (self.model.alarms[job_id] or 0.0) <= now
         ]
-        assert self.run(self.store.prune(100, HOUR)) == len(due)
+        assert self.run(prune(self.store, 100, HOUR)) == len(due)
         for job_id in due:
             self.model.remove(job_id)
 
@@ -335,7 +343,7 @@ class Lives(RuleBasedStateMachine):
         if isinstance(view, Stored):
             job = self.model.jobs.get(view.job.id)
             expected = job is not None and job.rev == view.job.rev and job.state.ended
-            assert self.run(self.store.forget(view.job.id, view.job.rev, HOUR)) is expected
+            assert self.run(removed(self.store, view.job)) == [expected]
             if expected:
                 self.model.remove(view.job.id)
 
@@ -352,16 +360,20 @@ class Lives(RuleBasedStateMachine):
         expected = [self.model.stored(job_id) for job_id in known]
         stored = [each for each in expected if isinstance(each, Stored)]
 
-        async def read() -> tuple[list[Stored | Missing], list[Page], None]:
-            pages = asyncio.gather(*(self.store.page(Filter(state=state), 100) for state in State))
-            counted = assert_counted(self.store, stored)
-            return await asyncio.gather(self.store.find(known), pages, counted)
+        spots = [(job_id, step) for job_id in known for step in range(6)]
 
-        found, pages, _ = self.run(read())
+        async def read() -> tuple[list[Stored | Missing], list[Page], None, list[bytes | None]]:
+            pages = asyncio.gather(*(listing.page(self.store, Filter(state=state), 100) for state in State))
+            counted = assert_counted(self.store, stored)
+            results = self.store.results(spots)
+            return await asyncio.gather(self.store.find(known), pages, counted, results)
+
+        found, pages, _, results = self.run(read())
+        assert results == [self.model.results.get(spot) for spot in spots]
         assert [by_step(each) for each in found] == expected
         for state, page in zip(State, pages, strict=True):
             assert {each.job.id for each in page.jobs} == {
-                each.job.id for each in stored if lifecycle.state_of(each.job, each.leases) is state
+                each.job.id for each in stored if each.state is state
             }
 
     def teardown(self) -> None:
@@ -385,7 +397,8 @@ def by_step(found: Stored | Missing) -> Stored | Missing:
     return replace(found, leases=tuple(sorted(found.leases, key=lambda lease: lease.step)))
 
 
-@pytest.mark.timeout(120)  # CI plays 200 histories on each driver
+@pytest.mark.generated
+@pytest.mark.timeout(300)  # `make test-long` plays 200 histories on each driver
 def test_a_store_does_what_a_dictionary_would(driver: str, new_url: Callable[[], str]) -> None:
     """Whatever is done in whatever order."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -13,11 +15,13 @@ import pytest
 from raincheck.errors import StoreUnavailable
 from raincheck.model import Schedule
 from raincheck.store import Store, make_store
-from raincheck.store.base import Held
+from raincheck.store.base import Ended, Filter, Held
+from raincheck.store.watches import Watches
 from tests.contract.steps import (
     HOUR,
     SOON,
     Ear,
+    beat,
     draft,
     finish,
     get,
@@ -39,18 +43,16 @@ def calls(store: Store) -> list[Coroutine[Any, Any, object]]:
         store.release([]),
         store.report(Held("unknown", 0, 1), b"1"),
         store.find(["unknown"]),
-        store.changed("unknown", 0, SOON),
-        store.prune(1, 0.0),
-        store.forget("unknown", 1, 0.0),
-        store.lost(1),
-        store.alarmed(1),
-        store.unregister("unknown"),
+        Watches(store).changed("unknown", 0, SOON),
+        store.page(Filter(), 1),
+        store.due(1),
+        store.remove([Ended("unknown", 1)], 0.0),
+        beat(store, [Held("unknown", 0, 1)]),
+        store.results([("unknown", 0)]),
         store.workers(),
         store.counts(),
         store.put_schedule(Schedule("unknown", draft())),
-        store.drop_schedule("unknown"),
         store.schedules(),
-        store.due_schedules(1),
     ]
 
 
@@ -61,6 +63,20 @@ async def refusals(store: Store) -> set[type]:
     return {type(result) for result in results}
 
 
+def test_a_store_has_eighteen_verbs() -> None:
+    """As many as docs/explanation/architecture.md says, and those."""
+    verbs = {name for name in vars(Store) if not name.startswith("_")} - {"kind"}
+    page = Path(__file__).parents[2] / "docs" / "explanation" / "architecture.md"
+    section = page.read_text("utf-8").partition("## A store")[2].partition("\n## ")[0]
+    told = {
+        name
+        for line in section.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`(\w+)`", line)
+    }
+    assert (len(verbs), told) == (18, verbs)
+
+
 class TestOpening:
     """Before, between and after."""
 
@@ -68,8 +84,6 @@ class TestOpening:
         """Every verb says so."""
         store = make_store(url)
         assert await refusals(store) == {StoreUnavailable}
-        with pytest.raises(StoreUnavailable):
-            await asyncio.to_thread(store.extend, [Held("unknown", 0, 1)], 1.0)
 
     async def test_a_closed_store_is_unavailable(self, url: str) -> None:
         """Every verb says so."""
@@ -77,8 +91,6 @@ class TestOpening:
         await store.open()
         await store.close()
         assert await refusals(store) == {StoreUnavailable}
-        with pytest.raises(StoreUnavailable):
-            await asyncio.to_thread(store.extend, [Held("unknown", 0, 1)], 1.0)
 
     async def test_a_store_can_be_opened_again(self, store: Store) -> None:
         """Its claims wait and wake as before."""
@@ -126,7 +138,7 @@ class TestClosing:
         store = make_store(url)
         await store.open()
         job = await submit(store, "f")
-        async with waiting(store, store.changed(job.id, job.rev, 60.0)) as changing:
+        async with waiting(store, Watches(store).changed(job.id, job.rev, 60.0)) as changing:
             await store.close()
             with pytest.raises(StoreUnavailable):
                 await changing
@@ -136,7 +148,7 @@ class TestClosing:
         store = make_store(url)
         await store.open()
         job = await submit(store, "f")
-        with store.watch(job.id) as watch:
+        with Watches(store).watch(job.id) as watch:
             await settle(store)
             while await watch.changed(0.0):
                 pass
@@ -194,7 +206,7 @@ class TestUse:
                 claim = (await store.claim("w", ("f",), 1, HOUR, SOON))[0]
                 claims.append(claim.job.id)
                 await finish(store, claim)
-                assert await store.changed(job.id, 1, SOON) is not None
+                assert await Watches(store).changed(job.id, 1, SOON) is not None
 
         threads = [Thread(target=lambda: asyncio.run(work())) for _ in range(4)]
         for thread in threads:
@@ -210,7 +222,7 @@ class TestUse:
                 await store.claim("gone", ("f",), 1, HOUR, SOON)
 
             async def change() -> None:
-                await store.changed(job.id, job.rev, SOON)
+                await Watches(store).changed(job.id, job.rev, SOON)
 
             tasks = [asyncio.create_task(claim()), asyncio.create_task(change())]
             await settle(store)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
-from raincheck import lifecycle
 from raincheck.errors import InvalidInput
 from raincheck.model import Job, RetryOptions, State
-from raincheck.store.base import Filter, Missing, Page, Store
+from raincheck.store import listing, make_store
+from raincheck.store.base import Filter, Missing, Store
+from raincheck.store.listing import Page
 from tests.contract.leaks import listed
 from tests.contract.steps import (
     HOUR,
@@ -20,6 +22,7 @@ from tests.contract.steps import (
     finish,
     get,
     later,
+    removed,
     state_of,
     submit,
     submit_many,
@@ -72,12 +75,12 @@ class TestPages:
     async def test_jobs_come_newest_first(self, store: Store) -> None:
         """In the reverse of the order they were committed in."""
         jobs = [await submit(store, "f"), *await submit_many(store, 3, "f"), await submit(store, "f")]
-        page = await store.page(Filter(), 10)
+        page = await listing.page(store, Filter(), 10)
         assert ([each.job for each in page.jobs], page.cursor) == (jobs[::-1], None)
 
     async def test_an_empty_store_has_one_empty_page(self, store: Store) -> None:
         """With no cursor."""
-        assert await store.page(Filter(), 10) == Page(())
+        assert await listing.page(store, Filter(), 10) == Page(())
 
     async def test_pages_follow_each_other_without_gap(self, store: Store) -> None:
         """All jobs are on one page each, whatever its size."""
@@ -89,24 +92,24 @@ class TestPages:
     async def test_a_full_last_page_is_the_last(self, store: Store) -> None:
         """There is no cursor to an empty page where the store can know."""
         await submit_many(store, 4, "f")
-        first = await store.page(Filter(), 2)
-        second = await store.page(Filter(), 2, first.cursor)
+        first = await listing.page(store, Filter(), 2)
+        second = await listing.page(store, Filter(), 2, first.cursor)
         assert (len(second.jobs), second.cursor) == (2, None)
 
     async def test_a_cursor_holds_while_jobs_come(self, store: Store) -> None:
         """The next page goes on where the last one ended."""
         jobs = await submit_many(store, 4, "f")
-        first = await store.page(Filter(), 2)
+        first = await listing.page(store, Filter(), 2)
         await submit_many(store, 3, "f")
-        second = await store.page(Filter(), 10, first.cursor)
+        second = await listing.page(store, Filter(), 10, first.cursor)
         assert [each.job.id for each in second.jobs] == [job.id for job in jobs[1::-1]]
 
     async def test_a_cursor_holds_while_jobs_go(self, store: Store) -> None:
         """Also when the last job shown is removed."""
         jobs = [await done(store) for _ in range(4)]
-        first = await store.page(Filter(), 2)
-        assert await store.forget(jobs[2].id, 2, 0.0)
-        second = await store.page(Filter(), 10, first.cursor)
+        first = await listing.page(store, Filter(), 2)
+        assert await removed(store, jobs[2], remember=0.0) == [True]
+        second = await listing.page(store, Filter(), 10, first.cursor)
         assert [each.job.id for each in second.jobs] == [job.id for job in jobs[1::-1]]
 
     @pytest.mark.parametrize(
@@ -132,14 +135,73 @@ class TestPages:
         """With an error that names it."""
         await submit(store, "f")
         with pytest.raises(InvalidInput) as caught:
-            await store.page(Filter(), 10, cursor)
+            await listing.page(store, Filter(), 10, cursor)
         assert [fault.pointer for fault in caught.value.faults] == ["/cursor"]
+
+    async def test_a_cursor_of_another_kind_of_store_is_refused(self, store: Store, tmp_path: Path) -> None:
+        """Each way: it would lead to a wrong page."""
+        reference = make_store(f"sqlite:///{tmp_path / 'reference.db'}")
+        await reference.open()
+        try:
+            for each in (store, reference):
+                await submit_many(each, 3, "f")
+            here = (await listing.page(store, Filter(), 1)).cursor
+            there = (await listing.page(reference, Filter(), 1)).cursor
+            for each, cursor in ((store, there), (reference, here)):
+                if store.kind == reference.kind:
+                    assert len((await listing.page(each, Filter(), 1, cursor)).jobs) == 1
+                    continue
+                with pytest.raises(InvalidInput, match="cursor"):
+                    await listing.page(each, Filter(), 1, cursor)
+        finally:
+            await reference.close()
+
+    async def test_a_cursor_of_another_filter_is_refused(self, store: Store) -> None:
+        """Every filter is a listing of its own."""
+        await submit_many(store, 3, "f")
+        filters = (
+            Filter(),
+            Filter(state=State.PENDING),
+            Filter(name="job"),
+            Filter(function="f"),
+            Filter(name="job", function="f"),
+        )
+        for made in filters:
+            cursor = (await listing.page(store, made, 1)).cursor
+            for used in filters:
+                if used == made:
+                    assert len((await listing.page(store, used, 1, cursor)).jobs) == 1
+                    continue
+                with pytest.raises(InvalidInput) as caught:
+                    await listing.page(store, used, 1, cursor)
+                assert [fault.pointer for fault in caught.value.faults] == ["/cursor"]
+
+    @pytest.mark.parametrize("position", ["", "x", "0", "-1", "9" * 30, "\0", "1e3"])
+    async def test_a_forged_position_is_refused(self, store: Store, position: str) -> None:
+        """Also in a cursor that is made as the store makes them."""
+        await submit_many(store, 2, "f")
+        with pytest.raises(InvalidInput):
+            await listing.page(store, Filter(), 1, listing._cursor(store, Filter(), position))
+
+    async def test_a_page_is_filled_past_candidates_that_do_not_match(self, store: Store) -> None:
+        """Being done is not a state at rest: what is leased waits in the same listing as what is not."""
+        jobs = await submit_many(store, 300, "f")
+        for claim in await take(store, limit=260):
+            assert claim.job.id
+        waiting = [job.id for job in jobs[260:]][::-1]
+        await submit_many(store, 120, "g")
+        await take(store, "g", limit=120)
+        page = await listing.page(store, Filter(state=State.PENDING), 30)
+        assert [each.job.id for each in page.jobs] == waiting[:30]
+        rest = await listing.page(store, Filter(state=State.PENDING), 30, page.cursor)
+        assert [each.job.id for each in rest.jobs] == waiting[30:]
+        assert rest.cursor is None
 
     async def test_a_refused_cursor_spoils_nothing_else(self, store: Store) -> None:
         """Those who read at the same time get their answers."""
         job = await submit(store, "f")
         found, refused = await asyncio.gather(
-            get(store, job.id), store.page(Filter(), 1, "nonsense"), return_exceptions=True
+            get(store, job.id), listing.page(store, Filter(), 1, "nonsense"), return_exceptions=True
         )
         assert (found, type(refused)) == (await get(store, job.id), InvalidInput)
 
@@ -202,11 +264,11 @@ class TestFilters:
         """By several calls, each of which looks at a bounded number of jobs."""
         rare = await done(store, name="common")
         await submit_many(store, 2500, "f", name="common")
-        page, calls = await store.page(Filter(name="common", state=State.DONE), 10), 1
+        page, calls = await listing.page(store, Filter(name="common", state=State.DONE), 10), 1
         while page.cursor is not None:
             assert page.jobs == ()
             page, calls = (
-                await store.page(Filter(name="common", state=State.DONE), 10, page.cursor),
+                await listing.page(store, Filter(name="common", state=State.DONE), 10, page.cursor),
                 calls + 1,
             )
         assert [each.job.id for each in page.jobs] == [rare.id]
@@ -247,5 +309,5 @@ async def one_of_each(store: Store) -> dict[State, Job]:
             if state is not State.DOING:
                 change = failed(store, claim, AGAIN if state is State.RETRYING else RetryOptions())
                 assert await write(store, change) is None
-                assert lifecycle.state_of(change.job, ()) is state
+                assert change.job.state is state
     return jobs

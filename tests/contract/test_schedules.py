@@ -1,4 +1,4 @@
-"""What every store keeps of schedules: put, drop, all of them, those that are due."""
+"""What every store keeps of schedules: put, remove, all of them, those that are due."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class TestPutting:
     async def test_a_schedule_that_was_made_anew_is_another(self, store: Store) -> None:
         """Who read the one that had its name before changes nothing."""
         before = await put(store)
-        assert await store.drop_schedule("nightly")
+        assert await store.put_schedule(after(before, removed=True))
         made = await put(store)
         assert not await store.put_schedule(after(before))
         assert await store.schedules("nightly") == [made]
@@ -104,13 +104,14 @@ class TestFinding:
         await put(store, "nightly")
         assert await store.schedules("night") == []
 
-    async def test_a_dropped_schedule_is_gone(self, store: Store) -> None:
-        """It is due no more, and can be dropped once."""
-        await put(store, "nightly")
+    async def test_a_removed_schedule_is_gone(self, store: Store) -> None:
+        """It is due no more; only who knows it as it is can remove it, and once."""
+        made = await put(store, "nightly")
         kept = await put(store, "hourly")
-        assert await store.drop_schedule("nightly")
-        assert not await store.drop_schedule("nightly")
-        assert await store.schedules() == await store.due_schedules(10) == [kept]
+        assert not await store.put_schedule(after(after(made), removed=True))
+        assert await store.put_schedule(after(made, removed=True))
+        assert not await store.put_schedule(after(made, removed=True))
+        assert await store.schedules() == (await store.due(10)).schedules == [kept]
 
     async def test_schedules_survive_reopening(self, store: Store) -> None:
         """They are stored, not kept in memory."""
@@ -128,24 +129,24 @@ class TestDue:
         now = store.now()
         for name, age in (("a", 1.0), ("b", 3.0), ("c", 2.0)):
             await put(store, name, next=now - age)
-        assert [found.name for found in await store.due_schedules(2)] == ["b", "c"]
+        assert [found.name for found in (await store.due(2)).schedules] == ["b", "c"]
 
     async def test_what_is_due_later_is_not_due(self, store: Store) -> None:
         """Nor what is paused, or never comes."""
         await put(store, "later", next=later(store))
         await put(store, "paused", paused=True)
         await put(store, "never", next=None)
-        assert await store.due_schedules(10) == []
+        assert (await store.due(10)).schedules == []
 
     async def test_a_schedule_that_moved_on_is_due_later(self, store: Store) -> None:
         """And one that is resumed is due again."""
         made = await put(store)
         moved = after(made, next=later(store))
         assert await store.put_schedule(moved)
-        assert await store.due_schedules(10) == []
+        assert (await store.due(10)).schedules == []
         paused = after(moved, next=store.now() - 1.0, paused=True)
         assert await store.put_schedule(paused)
-        assert await store.due_schedules(10) == []
+        assert (await store.due(10)).schedules == []
         resumed = after(paused, paused=False)
         assert await store.put_schedule(resumed)
-        assert await store.due_schedules(10) == [resumed]
+        assert (await store.due(10)).schedules == [resumed]

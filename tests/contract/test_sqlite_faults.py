@@ -12,6 +12,7 @@ import pytest
 from raincheck.errors import StoreError, StoreFull, StoreUnavailable
 from raincheck.model import Stored
 from raincheck.store import Store, make_store
+from raincheck.store.watches import Watches
 from tests.contract.leaks import assert_no_leaks
 from tests.contract.steps import (
     HOUR,
@@ -130,7 +131,7 @@ class TestFailing:
         """Nobody waits for ever, and nothing of the batch is half written."""
         disk.broken = frozenset(("sync",))
         calls = [write(store, submission(store, draft("f"))) for _ in range(50)]
-        outcomes = await asyncio.gather(*calls, store.prune(1, 0.0), take(store), return_exceptions=True)
+        outcomes = await asyncio.gather(*calls, store.remove([], 0.0), take(store), return_exceptions=True)
         assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes[:50])
         disk.broken = frozenset()
         assert sum((await store.counts()).states.values()) in (0, 50)  # unknown to the callers, but whole
@@ -175,7 +176,7 @@ class TestFailing:
     async def test_waiting_for_a_broken_disk_is_idle(self, store: Store, disk: Disk) -> None:
         """Nobody asks it again and again."""
         job = await submit(store, "f", scheduled_at=later(store, 0.02))
-        async with waiting(store, store.changed(job.id, job.rev, SOON)):
+        async with waiting(store, Watches(store).changed(job.id, job.rev, SOON)):
             disk.broken = frozenset(("open", "sync", "write", "read"))
             with pytest.raises(StoreError):
                 await store.claim("w", ("f",), 1, HOUR, SOON)

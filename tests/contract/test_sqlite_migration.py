@@ -53,6 +53,10 @@ async def test_a_file_of_version_1_goes_on(tmp_path: Path) -> None:
         assert await write(store, new) is None
         assert [stored.job.id for stored in await listed(store, Filter(group="g"))] == [new.job.id]
         assert await store.schedules() == []
+        assert await write(store, submission(store, draft("large"))) is None
+        large = b'"' + b"x" * 2000 + b'"'
+        ended = await finish(store, await take_one(store, "large"), large)
+        assert await store.results([(ended.id, 0)]) == [large]
     finally:
         await store.close()
     with apsw.Connection(str(tmp_path / "jobs.db")) as connection:

@@ -10,17 +10,17 @@ from pathlib import Path
 import apsw
 import pytest
 
-from raincheck.store.sqlite import changes, leases, reads, schedules, upkeep
+from raincheck.store.sqlite import changes, leases, reads, removal, schedules
 from raincheck.store.sqlite.connection import connect
 
-SMALL = {"CONSTANT", "meta", "json_each", "lease", "(subquery-1)", "schedule"}
+SMALL = {"CONSTANT", "meta", "json_each", "lease", "(subquery-1)", "schedule", "worker"}
 """What is looked at as a whole: no or one row; the functions that a worker offers; the steps being run; the
-schedules, where all are asked for."""
+schedules and workers, where all are asked for."""
 
 
 def queries() -> Iterator[tuple[str, str]]:
     """Every statement of the store that has a name."""
-    for module in (changes, leases, reads, schedules, upkeep):
+    for module in (changes, leases, reads, removal, schedules):
         for name, value in vars(module).items():
             statements = (value,) if isinstance(value, str) else value if name == "RUN_OUT" else ()
             for number, sql in enumerate(statements):

@@ -1,4 +1,4 @@
-"""What every store tells and does in upkeep: lost, alarmed, prune, forget."""
+"""What every store tells and does for maintenance: due, remove."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Callable
 
 from raincheck.model import Key, RetryOptions, State
-from raincheck.store.base import Conflict, Filter, Missing, Store
+from raincheck.store.base import Conflict, Ended, Filter, Missing, Store
 from raincheck.triggers import Alarm
 from tests.contract.leaks import listed
 from tests.contract.steps import (
     HOUR,
-    SOON,
     after,
     cancelled,
     done,
@@ -24,6 +23,8 @@ from tests.contract.steps import (
     later,
     look,
     lost,
+    prune,
+    removed,
     submission,
     submit,
     submit_many,
@@ -42,7 +43,7 @@ class TestLost:
         """With its job, and all that is known of the attempt."""
         await submit(store, "f")
         claim = await take_one(store, lease=0.0)
-        assert await store.lost(10) == [claim]
+        assert (await store.due(10)).leases == [claim]
 
     async def test_a_lease_that_runs_is_not_lost(self, store: Store) -> None:
         """Nor one that ended, nor one given back."""
@@ -50,14 +51,14 @@ class TestLost:
         ended, released, _ = await take(store)
         await finish(store, ended)
         await store.release([held(released)])
-        assert await store.lost(10) == []
+        assert (await store.due(10)).leases == []
 
     async def test_no_more_are_told_than_asked_for(self, store: Store) -> None:
         """The rest is told once those are dealt with."""
         await submit_many(store, 5, "f")
         claims = await take(store, lease=0.0)
         told = []
-        while part := await store.lost(2):
+        while part := (await store.due(2)).leases:
             assert len(part) <= 2
             told += [claim.lease.token for claim in part]
             assert await store.commit([lost(store, claim) for claim in part]) == [None] * len(part)
@@ -78,7 +79,7 @@ class TestLost:
         await other.open()
         await submit(store, "f")
         await take_one(store, lease=0.0)
-        seen = [(each, claim) for each in (store, other) * 3 for claim in await each.lost(10)]
+        seen = [(each, claim) for each in (store, other) * 3 for claim in (await each.due(10)).leases]
         outcomes = await asyncio.gather(*(write(each, lost(each, claim)) for each, claim in seen))
         assert (len(outcomes), outcomes.count(None)) == (6, 1)
         assert (await store.counts()).queued == {"f": 1}
@@ -87,7 +88,7 @@ class TestLost:
         """A sweeper that comes late does nothing, whatever has happened since."""
         job = await submit(store, "f")
         await take_one(store, lease=0.0)
-        (seen,) = await store.lost(10)
+        (seen,) = (await store.due(10)).leases
         assert await write(store, failed(store, seen, AGAIN_AT_ONCE)) is None
         fresh = await take_one(store)
         assert await write(store, lost(store, seen)) is not None
@@ -98,7 +99,7 @@ class TestLost:
         await submit(store, "f")
         claim = await take_one(store, lease=0.0)
         assert await store.report(held(claim), b"0.7")
-        assert [each.lease.progress for each in await store.lost(10)] == [b"0.7"]
+        assert [each.lease.progress for each in (await store.due(10)).leases] == [b"0.7"]
 
 
 class TestAlarmed:
@@ -109,7 +110,7 @@ class TestAlarmed:
         job = await submit(store, "f", "g", expires_at=later(store, 0.0))
         await submit(store, "f", expires_at=later(store, HOUR))
         claim = next(claim for claim in await take(store) if claim.job.id == job.id)
-        (stored,) = await store.alarmed(10)
+        (stored,) = (await store.due(10)).jobs
         assert (stored.job, stored.leases) == (job, (claim.lease,))
 
     async def test_a_job_without_an_alarm_is_never_alarmed(self, store: Store) -> None:
@@ -117,25 +118,25 @@ class TestAlarmed:
         change = submission(store, draft("f"))
         assert change.alarm is None
         assert await write(store, change) is None
-        assert await store.alarmed(10) == []
+        assert (await store.due(10)).jobs == []
 
     async def test_an_alarm_that_was_answered_is_over(self, store: Store) -> None:
         """The change that follows sets the next one."""
         job = await submit(store, "f", expires_at=later(store, 0.0))
         assert await write(store, after(store, job, Alarm())) is None
-        assert await store.alarmed(10) == []
+        assert (await store.due(10)).jobs == []
         assert (await get(store, job.id)).job.state is State.FAILED
 
     async def test_an_ended_job_is_not_alarmed(self, store: Store) -> None:
         """Its alarm is for pruning."""
         await done(store, result_ttl=0.0, expires_at=later(store, HOUR))
-        assert await store.alarmed(10) == []
+        assert (await store.due(10)).jobs == []
 
     async def test_the_longest_overdue_come_first(self, store: Store) -> None:
         """No more than asked for."""
         now = store.now()
         jobs = [await submit(store, "f", expires_at=now - age) for age in (1, 3, 2)]
-        assert [stored.job.id for stored in await store.alarmed(2)] == [jobs[1].id, jobs[2].id]
+        assert [stored.job.id for stored in (await store.due(2)).jobs] == [jobs[1].id, jobs[2].id]
 
 
 class TestPrune:
@@ -144,14 +145,14 @@ class TestPrune:
     async def test_an_ended_job_goes_when_its_time_is_over(self, store: Store) -> None:
         """It is gone, not unknown."""
         job, kept = await done(store, result_ttl=0.0), await done(store, result_ttl=HOUR)
-        assert await store.prune(10, HOUR) == 1
+        assert await prune(store, 10, HOUR) == 1
         assert await look(store, job.id) == Missing(gone=True)
         assert (await get(store, kept.id)).job == kept
 
     async def test_an_unfinished_job_is_never_pruned(self, store: Store) -> None:
         """Whatever its time to be kept, and whatever alarm has rung."""
         waiting = await submit(store, "f", result_ttl=0.0, expires_at=later(store, 0.0))
-        assert await store.prune(10, HOUR) == 0
+        assert await prune(store, 10, HOUR) == 0
         assert (await get(store, waiting.id)).job == waiting
 
     async def test_every_end_is_pruned(self, store: Store) -> None:
@@ -160,13 +161,13 @@ class TestPrune:
         assert await write(store, failed(store, await take_one(store))) is None
         job = await submit(store, "f", result_ttl=0.0)
         assert await write(store, cancelled(store, await get(store, job.id))) is None
-        assert await store.prune(10, HOUR) == 2
+        assert await prune(store, 10, HOUR) == 2
         assert await listed(store, Filter()) == []
 
     async def test_no_more_are_removed_than_asked_for(self, store: Store) -> None:
         """The rest goes the next time, the longest overdue first."""
         jobs = [await done(store, result_ttl=0.0) for _ in range(5)]
-        assert await store.prune(2, HOUR) == 2
+        assert await prune(store, 2, HOUR) == 2
         assert [isinstance(each, Missing) for each in await store.find([job.id for job in jobs])] == [
             True,
             True,
@@ -174,12 +175,12 @@ class TestPrune:
             False,
             False,
         ]
-        assert [await store.prune(2, HOUR) for _ in range(3)] == [2, 1, 0]
+        assert [await prune(store, 2, HOUR) for _ in range(3)] == [2, 1, 0]
 
     async def test_a_pruned_job_is_in_no_listing(self, store: Store) -> None:
         """Neither by name, nor by function, nor by state."""
         job = await done(store, result_ttl=0.0)
-        assert await store.prune(10, HOUR) == 1
+        assert await prune(store, 10, HOUR) == 1
         function = job.steps[0].function
         for which in (Filter(), Filter(name="job"), Filter(function=function), Filter(state=State.DONE)):
             assert await listed(store, which) == []
@@ -187,20 +188,20 @@ class TestPrune:
     async def test_a_memory_runs_out(self, store: Store) -> None:
         """From then on the id never was."""
         job = await done(store, result_ttl=0.0)
-        assert await store.prune(10, 0.0) == 1
+        assert await prune(store, 10, 0.0) == 1
         assert await look(store, job.id) == Missing(gone=False)
 
     async def test_a_job_that_is_gone_cannot_be_submitted_again(self, store: Store) -> None:
         """A request that is sent again after all that time does not run its job once more."""
         job = await done(store, result_ttl=0.0)
-        assert await store.prune(10, HOUR) == 1
+        assert await prune(store, 10, HOUR) == 1
         assert await write(store, submission(store, draft("f", id=job.id))) == Conflict()
         assert await look(store, job.id) == Missing(gone=True)
 
     async def test_an_id_that_is_remembered_no_more_can_be_used(self, store: Store) -> None:
         """What is there is not gone."""
         job = await done(store, result_ttl=0.0)
-        assert await store.prune(10, 0.0) == 1
+        assert await prune(store, 10, 0.0) == 1
         again = submission(store, draft("f", id=job.id))
         assert await write(store, again) is None
         assert (await get(store, job.id)).job == again.job
@@ -211,59 +212,59 @@ class TestPrune:
         change = submission(store, draft("f", result_ttl=0.0), key)
         assert await write(store, change) is None
         await finish(store, await take_one(store))
-        assert await store.prune(10, HOUR) == 1
+        assert await prune(store, 10, HOUR) == 1
         assert await write(store, submission(store, draft("f"), key)) is not None
 
     async def test_pruning_leaves_keys_that_have_not_run_out(self, store: Store) -> None:
         """And removes the others, so that they can be used again."""
         keys = [Key("old", b"", later(store, 0.0)), Key("new", b"", later(store, HOUR))]
         assert await store.commit([submission(store, draft("f"), key) for key in keys]) == [None, None]
-        assert await store.prune(10, HOUR) == 0
+        assert await prune(store, 10, HOUR) == 0
         outcomes = await store.commit([submission(store, draft("f"), key) for key in keys])
         assert [outcome is None for outcome in outcomes] == [True, False]
 
 
-class TestForget:
-    """Remove one job at once."""
+class TestRemove:
+    """Remove jobs before their time."""
 
     async def test_an_ended_job_is_forgotten(self, store: Store) -> None:
         """Before its time; it is gone, not unknown."""
         job = await done(store)
-        assert await store.forget(job.id, job.rev, HOUR) is True
+        assert await removed(store, job) == [True]
         assert await look(store, job.id) == Missing(gone=True)
 
     async def test_a_job_may_be_forgotten_without_a_trace(self, store: Store) -> None:
         """When it is to be remembered for no time at all."""
         job = await done(store)
-        assert await store.forget(job.id, job.rev, 0.0) is True
+        assert await removed(store, job, remember=0.0) == [True]
         assert await look(store, job.id) == Missing(gone=False)
 
     async def test_a_job_that_has_not_ended_is_kept(self, store: Store) -> None:
         """Whether it waits or is being done."""
         job = await submit(store, "f")
-        assert await store.forget(job.id, job.rev, HOUR) is False
+        assert await removed(store, job) == [False]
         await take_one(store)
-        assert await store.forget(job.id, job.rev, HOUR) is False
+        assert await removed(store, job) == [False]
         assert (await get(store, job.id)).job == job
 
     async def test_a_job_that_has_changed_is_kept(self, store: Store) -> None:
         """Whoever wants to remove it looks again."""
         job = await done(store)
-        assert await store.forget(job.id, job.rev - 1, HOUR) is False
-        assert await store.forget(job.id, job.rev + 1, HOUR) is False
+        others = [Ended(job.id, job.rev - 1), Ended(job.id, job.rev + 1)]
+        assert await store.remove(others, HOUR) == [False, False]
         assert (await get(store, job.id)).job == job
 
     async def test_an_unknown_job_cannot_be_forgotten(self, store: Store) -> None:
         """Nor one forgotten already."""
         job = await done(store)
-        assert await store.forget("unknown", 1, HOUR) is False
-        assert [await store.forget(job.id, job.rev, HOUR) for _ in range(2)] == [True, False]
+        assert await store.remove([Ended("unknown", 1)], HOUR) == [False]
+        assert [await removed(store, job) for _ in range(2)] == [[True], [False]]
 
     async def test_of_many_who_forget_one_does(self, store: Store) -> None:
         """It is counted once."""
         job = await done(store)
-        results = await asyncio.gather(*(store.forget(job.id, job.rev, HOUR) for _ in range(20)))
-        assert results.count(True) == 1
+        results = await asyncio.gather(*(removed(store, job) for _ in range(20)))
+        assert results.count([True]) == 1
 
     async def test_forgetting_and_extending_do_not_meet(self, store: Store) -> None:
         """A worker that comes back finds its lease lost."""
@@ -271,6 +272,6 @@ class TestForget:
         claim = await take_one(store, lease=0.0)
         change = lost(store, claim, RetryOptions(lost_limit=0))
         assert await write(store, change) is None
-        assert await store.forget(change.job.id, change.job.rev, SOON)
+        assert await removed(store, change.job) == [True]
         assert await extend(store, [claim], HOUR) == [None]
         assert await store.report(held(claim), b"1") is False

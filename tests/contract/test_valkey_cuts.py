@@ -7,22 +7,24 @@ from contextlib import suppress
 
 import pytest
 
-from raincheck.clock import now
 from raincheck.errors import StoreUnavailable
-from raincheck.model import Key, State, WorkerInfo
+from raincheck.model import Key, State
 from raincheck.store import Store, make_store
 from raincheck.store.valkey.keys import packed
 from tests.contract.leaks import assert_no_leaks
 from tests.contract.leftovers import assert_nothing_left
 from tests.contract.steps import (
     HOUR,
+    beat,
     done,
     draft,
     extend,
     finish,
     get,
     held,
+    info,
     later,
+    removed,
     submission,
     submit,
     take,
@@ -124,15 +126,14 @@ class TestCut:
     async def test_a_registration(self, store: Store, cutter: Proxy, after: bool) -> None:
         """The worker is known."""
         cutter.cut(WORD.encode(), after=after)
-        worker = WorkerInfo(
-            id=WORD, host="here", pid=1, version="1", concurrency=1, functions=(), started_at=now()
-        )
-        await store.register(worker, HOUR)
+        with suppress(StoreUnavailable):  # with several shards it has to ask once more
+            await beat(store, worker=info(WORD))
+        await beat(store, worker=info(WORD))
         assert [known.id for known in await store.workers()] == [WORD]
 
     async def test_a_removal(self, store: Store, cutter: Proxy, after: bool) -> None:
         """Whoever asked for it is told that the job was removed."""
         job = await done(store)
         cutter.cut(str(int(REMEMBER)).encode(), after=after)
-        assert await store.forget(job.id, job.rev, REMEMBER)
+        assert await removed(store, job, remember=REMEMBER) == [True]
         assert (await store.counts()).states[State.DONE] == 0

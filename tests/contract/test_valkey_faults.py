@@ -27,6 +27,7 @@ from tests.contract.steps import (
     finish,
     get,
     later,
+    removed,
     submission,
     submit,
     take,
@@ -194,14 +195,14 @@ class TestOutage:
                     await asyncio.to_thread(client.client_kill_filter, _type="normal", skipme=True)
                     await asyncio.sleep(0.005)
 
-        async def forget() -> list[bool]:
+        async def forget() -> list[list[bool]]:
             nonlocal cutting
-            forgotten = [await on_own.forget(job.id, job.rev, HOUR) for job in jobs]
+            forgotten = [await removed(on_own, job) for job in jobs]
             cutting = False
             return forgotten
 
         forgotten, _ = await asyncio.gather(forget(), cut())
-        assert forgotten == [True] * 60
+        assert forgotten == [[True]] * 60
 
     async def test_a_schedule_written_without_an_answer_counts_as_written(
         self, own: Server, on_own: Store
@@ -220,7 +221,7 @@ class TestOutage:
             while not cutting.done() or schedule.rev < 10:
                 assert await on_own.put_schedule(schedule)
                 schedule = replace(schedule, rev=schedule.rev + 1, next=float(schedule.rev))
-            assert await on_own.drop_schedule("s")
+            assert await on_own.put_schedule(replace(schedule, removed=True))
         assert await on_own.schedules() == []
 
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from raincheck.functions import is_function_name
 from raincheck.model import Key, State
+from raincheck.store import listing
 from raincheck.store.base import Filter, Store
 from tests.contract.leaks import listed
 from tests.contract.steps import (
@@ -136,7 +137,7 @@ class TestNames:
         (claim,) = await take(store, text, worker=text)
         assert (claim.job.name, claim.lease.worker) == (text, text)
         done = await finish(store, claim)
-        found = await store.page(Filter(name=text, function=text, state=State.DONE), 1)
+        found = await listing.page(store, Filter(name=text, function=text, state=State.DONE), 1)
         assert [each.job for each in found.jobs] == [done]
 
 

@@ -139,14 +139,13 @@ def healthy(url: str) -> bool:
 
 
 @pytest.mark.acceptance
-@pytest.mark.timeout(90)
 async def test_the_same_as_processes() -> None:
     """A chain is done, the server is healthy, nobody warns, and all stop when they are told to."""
     async with composed(OURS["server"]["command"]) as (api, workers):
         url = await api.url()
-        async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=url, timeout=70) as client:
             chain = {"name": "test", "functions": [{"name": "/v1/test-1"}, {"name": "/v1/test-2"}]}
-            job = (await client.post("/v1/job", json=chain, headers={"Prefer": "wait=20"})).json()
+            job = (await client.post("/v1/job", json=chain, headers={"Prefer": "wait=60"})).json()
             assert (job["state"], job["current_function"]) == ("done", 1)
         assert healthy(url)
         assert [await each.stop() for each in (*workers, api)] == [0, 0, 0]
@@ -156,7 +155,6 @@ async def test_the_same_as_processes() -> None:
 
 
 @pytest.mark.acceptance
-@pytest.mark.timeout(90)
 async def test_the_same_with_a_sign_in(tmp_path: Path) -> None:
     """Without a token the server is healthy and tells nothing; a user gets one."""
     service = SIGNIN["services"]["server"]
@@ -166,7 +164,7 @@ async def test_the_same_with_a_sign_in(tmp_path: Path) -> None:
     async with composed(service["command"], **files) as (api, _):
         url = await api.url()
         assert healthy(url)
-        async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=url, timeout=70) as client:
             assert (await client.get("/v1/worker")).status_code == 401
             named = {"username": "ann", "password": added.stdout.strip()}
             token = (await client.post("/v1/token", json=named)).json()["access_token"]

@@ -3,8 +3,9 @@
 - `python` is run as a script in the document's folder; with `<!-- file: NAME -->` before it, it (like
   `json` and `yaml`) is written to that file.
 - `console` runs each line that begins with `$ `; what follows it must be its output, where `...` stands
-  for anything. A command that ends with ` &` is a server or a worker: it is left running once it has
-  said so, and stopped at the end of the document.
+  for anything, and blanks between columns for as many as there are: a column is as wide as its widest
+  entry, which may be a time. A command that ends with ` &` is a server or a worker: it is left running
+  once it has said so, and stopped at the end of the document.
 - `json` must be JSON. Other languages are for the reader's eyes.
 
 Ports 8000 and 8080 in a document are replaced by free ones, so that documents can be tested beside one
@@ -35,6 +36,9 @@ _BLOCK = re.compile(
     r"^(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 
+_COLUMNS = re.compile(r"(?<=\S) {2,}(?=\S)")
+"""The blanks between two columns; not those at the beginning of a line."""
+
 
 class Block(NamedTuple):
     """One code block, and the file it is written to if it says so."""
@@ -50,6 +54,12 @@ def blocks_of(document: str) -> Iterator[Block]:
     for match in _BLOCK.finditer(document):
         line = document.count("\n", 0, match.start()) + 1
         yield Block(line, match["language"], match["text"], match["file"])
+
+
+def shows(expected: str, actual: str) -> bool:
+    """Whether this is what a document shows."""
+    wanted, printed = (_COLUMNS.sub("  ", text.strip()) for text in (expected, actual))
+    return re.fullmatch(re.escape(wanted).replace(r"\.\.\.", ".*"), printed, re.DOTALL) is not None
 
 
 class Reader:
@@ -99,10 +109,7 @@ class Reader:
             actual = self._serve(command.removesuffix(" &"))
         else:
             actual = self._run(["bash", "-c", command])
-        pattern = re.escape(expected.strip()).replace(r"\.\.\.", ".*")
-        assert re.fullmatch(pattern, actual.strip(), re.DOTALL), (
-            f"$ {command}\nprinted\n{actual}\nnot\n{expected}"
-        )
+        assert shows(expected, actual), f"$ {command}\nprinted\n{actual}\nnot\n{expected}"
 
     def _run(self, command: list[str]) -> str:
         done = subprocess.run(

@@ -12,7 +12,7 @@ import pytest
 from raincheck import App, Context, GroupJob, Limits, step
 from tests.server.hands import Hands
 
-LIMITS = Limits(body=64 * 1024, wait=5.0)
+LIMITS = Limits(body=64 * 1024, wait=60.0)
 
 
 class City(msgspec.Struct, forbid_unknown_fields=True):

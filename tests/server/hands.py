@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx2
@@ -47,23 +48,21 @@ class Hands:
     async def end(self, claim: Claim, trigger: Trigger) -> None:
         """Write what became of an attempt."""
         (stored,) = await self.store.find([claim.job.id])
-        change = lifecycle.advance(stored.job, trigger, self.store.now())  # type: ignore[union-attr]
+        change = lifecycle.advance(stored.job, [trigger], self.store.now())  # type: ignore[union-attr]
         assert await self.store.commit([change]) == [None]
 
     async def register(self, *infos: FunctionInfo) -> None:
         """Be known as a worker that offers these functions."""
-        await self.store.register(
-            WorkerInfo(
-                id="hands",
-                host="here",
-                pid=1,
-                version="1",
-                concurrency=1,
-                functions=infos,
-                started_at=now(),
-            ),
-            LEASE,
+        worker = WorkerInfo(
+            id="hands",
+            host="here",
+            pid=1,
+            version="1",
+            concurrency=1,
+            functions=infos,
+            started_at=now(),
         )
+        await asyncio.to_thread(self.store.heartbeat, worker, [], LEASE)
 
 
 async def count_jobs(client: httpx2.AsyncClient) -> int:

@@ -16,14 +16,13 @@ from starlette.routing import Mount
 
 from raincheck import App
 from raincheck.auth import Auth, Scope
-from raincheck.auth.passwords import hash_password
 from raincheck.auth.throttle import FAILURES_PER_USER
 from raincheck.auth.users import add_user
 from raincheck.errors import ConfigError
 from raincheck.server import ROUTES, Server, create_server, guard, serve
 from raincheck.server.health import alive
 from raincheck.server.openapi import document
-from tests.auth.forging import SECRET, claims, token
+from tests.auth.forging import SECRET, claims, quick_hash, token
 from tests.server.conftest import make_app
 from tests.server.test_listener import served
 
@@ -78,7 +77,7 @@ CALLERS: dict[str, list[str] | str | None] = {
 
 @pytest.fixture(scope="session")
 def hashed() -> str:
-    return hash_password(PASSWORD)
+    return quick_hash(PASSWORD)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ async def waiting(app: App) -> None:
     """Return once a request waits for a job."""
     server = app.asgi
     assert isinstance(server, Server)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not server.waits.count:  # noqa: ASYNC110 - nobody tells when it does
             await asyncio.sleep(0.001)
 
@@ -85,7 +85,7 @@ class TestCreate:
         """After the time preferred."""
         began = monotonic()
         answer = await client.post("/v1/job", json=JOB, headers={"prefer": "wait=1, respond-async"})
-        assert 1 <= monotonic() - began < 3
+        assert monotonic() - began >= 1
         assert answer.status_code == 202
         assert answer.headers["preference-applied"] == "respond-async, wait=1"
 
@@ -125,8 +125,8 @@ class TestFind:
     async def test_what_is_not_there_is_not_waited_for(self, client: httpx2.AsyncClient) -> None:
         """404 comes at once."""
         nobody = "/v1/job/01890000-0000-7000-8000-000000000000"
-        async with asyncio.timeout(2):
-            answer = await client.get(nobody, headers={"prefer": "wait=5"})
+        async with asyncio.timeout(30):
+            answer = await client.get(nobody, headers={"prefer": "wait=60"})
         assert answer.status_code == 404
 
     async def test_a_job_removed_meanwhile_is_gone(
@@ -164,7 +164,7 @@ class TestLeaving:
         calling = asyncio.create_task(server(_scope(path), receive, send))
         await waiting(app)
         left.set()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             await calling
         assert (sent, server.waits.count) == ([], 0)
         await hands.succeed("add")
@@ -196,8 +196,8 @@ class TestStopping:
     ) -> None:
         """With things as they are, whatever they wait for."""
         job = (await client.post("/v1/job", json=JOB)).json()
-        headers = {"prefer": "wait=5"}
-        async with asyncio.timeout(2), asyncio.TaskGroup() as group:
+        headers = {"prefer": "wait=60"}
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             polling = group.create_task(client.get(f"/v1/job/{job['id']}", headers=headers))
             creating = group.create_task(client.post("/v1/job", json=JOB, headers=headers))
             calling = group.create_task(client.post("/v1/function/add", json=[1], headers=headers))

@@ -6,9 +6,8 @@ import pytest
 
 from raincheck import lifecycle
 from raincheck.errors import IllegalTransition
-from raincheck.lifecycle import MAX_EVENTS
 from raincheck.model import Release, State
-from raincheck.stages import CANCEL_LOOK
+from raincheck.stages import CANCEL_LOOK, MAX_EVENTS
 from tests.unit.world import NOW, World, draft
 
 

@@ -98,7 +98,7 @@ def test_a_pair_that_is_not_in_the_table_is_illegal(state: State, name: str) -> 
         trigger = trigger_for(world, name)
         if (state, name) not in TRANSITIONS and trigger is not None:
             with pytest.raises(IllegalTransition, match=rf"^{name}: "):
-                lifecycle.advance(world.job, trigger, world.now)
+                lifecycle.advance(world.job, [trigger], world.now)
 
 
 def trigger_for(world: World, name: str) -> Trigger | None:
@@ -136,14 +136,14 @@ def test_an_attempt_at_a_step_that_is_done_is_illegal(trigger: Trigger) -> None:
     world = World(draft(["a", "b"]))
     world.succeed(0)
     with pytest.raises(IllegalTransition, match="step 0 is not being done"):
-        lifecycle.advance(world.job, trigger, world.now)
+        lifecycle.advance(world.job, [trigger], world.now)
 
 
 def test_an_attempt_at_a_step_that_is_not_ready_is_illegal() -> None:
     """A step cannot be done before the one before it."""
     world = World(draft(["a", "b"]))
     with pytest.raises(IllegalTransition, match="step 1 is not being done"):
-        lifecycle.advance(world.job, Succeeded(Attempt(1, 1, "worker", NOW), b"1"), world.now)
+        lifecycle.advance(world.job, [Succeeded(Attempt(1, 1, "worker", NOW), b"1")], world.now)
 
 
 def test_a_lease_on_a_step_that_is_done_is_illegal() -> None:
@@ -151,7 +151,7 @@ def test_a_lease_on_a_step_that_is_done_is_illegal() -> None:
     world = World(draft(["a", "b"]))
     world.succeed(0)
     with pytest.raises(IllegalTransition, match="step 0 is not being done"):
-        lifecycle.advance(world.job, Cancel((Lease(0, 1, "worker", NOW, NOW),)), world.now)
+        lifecycle.advance(world.job, [Cancel((Lease(0, 1, "worker", NOW, NOW),))], world.now)
 
 
 def test_a_result_that_the_table_does_not_state_is_illegal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,5 +164,5 @@ def test_a_result_that_the_table_does_not_state_is_illegal(monkeypatch: pytest.M
 def test_an_alarm_that_rings_too_early_is_illegal() -> None:
     """Nothing becomes of an alarm before its time: a job is never run early."""
     world = World(draft(["a"], scheduled_at=NOW + 20))
-    with pytest.raises(IllegalTransition, match="scheduled must not become scheduled"):
-        lifecycle.advance(world.job, Alarm(), NOW + 19.9)
+    with pytest.raises(IllegalTransition, match="nothing is due yet"):
+        lifecycle.advance(world.job, [Alarm()], NOW + 19.9)

@@ -111,3 +111,9 @@ def mark(word: str) -> str:
 async def mark_on_a_loop(word: str) -> str:
     """Do the same on a loop."""
     return mark(word)
+
+
+def enlarge(ctx: Context, size: int) -> str:
+    """A result of ``size`` letters; before it comes how many letters the one before had."""
+    before = len(ctx.previous or "")
+    return f"{before} ".ljust(size, "x")

@@ -33,7 +33,7 @@ async def begun(app: App, job_id: str) -> JobDocument:
 
 async def known(app: App, what: Callable[[list[WorkerInfo]], object]) -> None:
     """Wait until ``what`` is true of the workers known."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not what(await app.jobs.store.workers()):
             pass
 

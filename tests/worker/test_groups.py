@@ -52,7 +52,7 @@ async def test_a_group_in_code_runs_to_its_end(functions: App) -> None:
     async with functions as app, Worker(app):
         run = await app.trigger("coded", data={"b": 2}, args={"job 1": {"number": 10}})
         assert [job.name for job in run.jobs] == ["job 0", "job 1", "job 2"]
-        ended = await app.wait(run.id, timeout=10)
+        ended = await app.wait(run.id, timeout=30)
         assert [each["results"] for each in ended.result["results"]] == [0, 20, 4]
         assert ended.result["data"] == {"a": 1, "b": 2}
         assert (await app.run("coded", run.id)).counts == {"done": 3}
@@ -66,7 +66,7 @@ async def test_a_group_in_a_file_runs_to_its_end(
     monkeypatch.setenv("RAINCHECK_CONFIG", str(tmp_path / "groups.yaml"))
     async with functions as app, Worker(app):
         run = await app.trigger("filed")
-        ended = await app.wait(run.id, timeout=10)
+        ended = await app.wait(run.id, timeout=30)
         assert ended.result == {"results": [8, None], "failed": [1], "data": {}}
 
 
@@ -125,11 +125,11 @@ async def test_results_wait_for_the_slowest_job(app: App) -> None:
     app.group("short", [GroupJob("a", [one.step()]), GroupJob("b", [step("elsewhere")])], result_ttl=0.0)
     async with app, Worker(app):
         run = await app.trigger("short")
-        assert (await app.wait(run.jobs[0].id, timeout=10)).result == 1
+        assert (await app.wait(run.jobs[0].id, timeout=30)).result == 1
         assert await Upkeep(app).prune() == 0
         await app.cancel(run.jobs[1].id)
         with suppress(Gone):
-            ended = await app.wait(run.id, timeout=10)
+            ended = await app.wait(run.id, timeout=30)
             assert ended.error is not None
             assert ended.error.detail == "1 of 2 jobs failed, were cancelled or removed"
 
@@ -156,7 +156,7 @@ async def test_thousands_of_jobs_have_one_follow_up(app: App) -> None:
     app.group("squares", [GroupJob("square", [square.step(i)]) for i in range(size)], then=[total.step()])
     async with app, Worker(app):
         run = await app.trigger("squares")
-        ended = await app.wait(run.id, timeout=25)
+        ended = await app.wait(run.id, timeout=50)
         assert ended.result == sum(i * i for i in range(size))
         kinds = [event.kind for event in (await app.jobs.find(run.id)).job.events]
         assert kinds == ["submitted", "opened", "gathered", "step-done", "done"]

@@ -234,7 +234,8 @@ async def test_the_options_of_an_unknown_function_are_its_workers(app: App) -> N
 
     async with app, elsewhere:
         job = await app.submit("deadly", [step("deadly")])
-        await app.jobs.store.register(
+        await asyncio.to_thread(
+            app.jobs.store.heartbeat,
             WorkerInfo(
                 id="dying",
                 host="",
@@ -244,6 +245,7 @@ async def test_the_options_of_an_unknown_function_are_its_workers(app: App) -> N
                 functions=tuple(function.info for function in elsewhere.functions),
                 started_at=0.0,
             ),
+            [],
             60.0,
         )
         assert len(await app.jobs.store.claim("dying", ("deadly",), 1, 0.0)) == 1

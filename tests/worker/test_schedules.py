@@ -56,9 +56,9 @@ async def test_a_worker_fires_what_its_app_declares(app: App) -> None:
         return word
 
     app.schedule("heart", [beat.step("thump")], every=1)
-    async with app, Worker(app), asyncio.timeout(20):
+    async with app, Worker(app), asyncio.timeout(50):
         await twice.wait()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (schedule := await app.schedules.find("heart")).last_job is None:
                 pass
         job = await app.wait(schedule.last_job)
@@ -224,7 +224,7 @@ class TestGroups:
         async def total(ctx: Context) -> list[object]:
             return [ctx.data["by"], *ctx.previous]
 
-        async with app, Worker(app), asyncio.timeout(20):
+        async with app, Worker(app), asyncio.timeout(50):
             while not await app.schedules.everything():
                 pass
             schedule = (await app.jobs.store.schedules("hourly"))[0]

@@ -71,7 +71,7 @@ async def test_a_thread_is_given_up(app: App) -> None:
 
 async def test_a_process_is_killed(app: App) -> None:
     """The child of a process function that takes too long is killed, and the next one gets a new child."""
-    hang = app.function(process=True, timeout=0.3)(functions.hang)
+    hang = app.function(process=True, timeout=1.5)(functions.hang)
     pid = app.function(process=True)(functions.pid)
 
     async with app, Worker(app, concurrency=1):

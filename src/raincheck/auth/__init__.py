@@ -100,7 +100,7 @@ class Auth:
         if not values.keys() & {"SECRET", "SECRET_FILE", "JWKS_URL"}:
             if "USERS" in values:
                 raise ConfigError(
-                    "users are set, but no secret that signs tokens. Set --secret-file or RAINCHECK_SECRET_FILE."
+                    "there are users, but no secret for tokens. Set --secret-file or RAINCHECK_SECRET_FILE."
                 )
             return None
         lifetime = values.get("TOKEN_LIFETIME", "3600")

@@ -9,7 +9,6 @@ from typing import Any
 
 from msgspec import Struct
 
-from raincheck import lifecycle
 from raincheck.clock import to_datetime
 from raincheck.documents import Decode, FunctionDocument, JobDocument, Moment
 from raincheck.model import ErrorDetail, Job, OnFailure, Problem, State, Step, Stored
@@ -116,7 +115,7 @@ def run_document(run: JobDocument, ids: Sequence[str], members: Sequence[Stored 
 def _member(job_id: str, found: Stored | Missing) -> MemberDocument:
     if isinstance(found, Missing):
         return MemberDocument(id=job_id, name=None, state=None)
-    return MemberDocument(id=job_id, name=found.job.name, state=lifecycle.state_of(found.job, found.leases))
+    return MemberDocument(id=job_id, name=found.job.name, state=found.state)
 
 
 def run_summary(stored: Stored) -> RunSummary:
@@ -124,7 +123,7 @@ def run_summary(stored: Stored) -> RunSummary:
     job = stored.job
     return RunSummary(
         id=job.id,
-        state=lifecycle.state_of(job, stored.leases),
+        state=stored.state,
         created_at=to_datetime(job.created_at),
         finished_at=_moment(job),
     )

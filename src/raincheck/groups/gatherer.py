@@ -139,5 +139,5 @@ class Gatherer:
             seen.ended = trigger
             return False
         self._seen.pop(run.id, None)
-        change = lifecycle.advance(run, trigger, self._jobs.store.now())
+        change = lifecycle.advance(run, [trigger], self._jobs.store.now())
         return await self._jobs.store.commit([change]) != [None]

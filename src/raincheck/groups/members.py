@@ -16,6 +16,7 @@ from raincheck.groups.run import member_ids, members_of
 from raincheck.jobs import Jobs
 from raincheck.lifecycle import previous_results
 from raincheck.model import ErrorDetail, Job, State, Stored
+from raincheck.results import load_results
 from raincheck.stages import gathering
 from raincheck.store.base import Missing
 from raincheck.triggers import Cancel, Gathered, Opened, Retry, Trigger
@@ -38,7 +39,7 @@ async def open_members(jobs: Jobs, run: Job) -> Job | None:
     drafts = members_of(run)
     while changes := [lifecycle.submit(draft, store.now()) for draft in islice(drafts, BATCH)]:
         await store.commit(changes)  # a conflict: it is there, or was
-    opened = lifecycle.advance(run, Opened(), store.now())
+    opened = lifecycle.advance(run, [Opened()], store.now())
     (outcome,) = await store.commit([opened])  # only now: the definitions of the members go with it
     return opened.job if outcome is None else None
 
@@ -107,24 +108,51 @@ async def gathered(jobs: Jobs, ids: Sequence[str]) -> Gathered | int:
     failed: list[int] = []
     errors: list[ErrorDetail] = []
     size = 2 + len(ids)  # of the brackets and commas
-    async for place, found in found_members(jobs, ids):
-        if isinstance(found, Stored) and not found.job.state.ended:
-            return place
-        result = _result(found)
-        if result is None:
-            failed.append(place)
-            if len(errors) < TOLD:
-                errors.append(ErrorDetail(_words(ids[place], found), f"/jobs/{place}"))
-        size += len(result or b"null")
-        if size <= jobs.limits.result:
-            results.append(result or b"null")
-    whole = b"[" + b",".join(results) + b"]" if size <= jobs.limits.result else None
+    most = min(jobs.limits.result, jobs.limits.results)
+    for at in range(0, len(ids), BATCH):
+        members = await jobs.store.find(ids[at : at + BATCH])
+        for place, found in enumerate(members, at):
+            if isinstance(found, Stored) and not found.job.state.ended:
+                return place
+        size += sum(map(_size, members))
+        if size <= most:
+            members = await _with_results(jobs, members)
+        for place, found in enumerate(members, at):
+            if isinstance(found, Missing) or found.job.state is not State.DONE:
+                failed.append(place)
+                if len(errors) < TOLD:
+                    errors.append(ErrorDetail(_words(ids[place], found), f"/jobs/{place}"))
+            if size <= most:
+                results.append(_result(found))
+    whole = b"[" + b",".join(results) + b"]" if size <= most else None
     return Gathered(whole, tuple(failed), tuple(errors))
 
 
-def _result(found: Stored | Missing) -> bytes | None:
+async def _with_results(jobs: Jobs, members: Sequence[Stored | Missing]) -> list[Stored | Missing]:
+    """The members with the results of their last stage put back; a removed one is missing."""
+    stored = [each for each in members if isinstance(each, Stored)]
+    last = [each.job.steps[-1].stage for each in stored]
+    loaded = iter(await load_results(jobs.store, [each.job for each in stored], last))
+    made: list[Stored | Missing] = []
+    for each in members:
+        job = next(loaded) if isinstance(each, Stored) else None
+        made.append(Missing(gone=True) if job is None else Stored(job))
+    return made
+
+
+def _size(found: Stored | Missing) -> int:
+    """How many bytes the result of a member has."""
     if isinstance(found, Missing) or found.job.state is not State.DONE:
-        return None
+        return len(b"null")
+    last = found.job.steps[-1].stage
+    steps = [step for step in found.job.steps if step.stage == last]
+    sizes = [step.result_size or len(step.result or b"null") for step in steps]
+    return sum(sizes) + (len(sizes) + 1 if len(sizes) > 1 else 0)
+
+
+def _result(found: Stored | Missing) -> bytes:
+    if isinstance(found, Missing) or found.job.state is not State.DONE:
+        return b"null"
     return previous_results(found.job, found.job.steps[-1].stage + 1)
 
 

@@ -86,8 +86,11 @@ class Scheduler:
 
     async def delete(self, name: str) -> None:
         """Remove a schedule; its jobs stay. Raises `NotFound`."""
-        if not await self._store.drop_schedule(name):
-            raise _absent(name)
+        for _ in range(MAX_TRIES):
+            before = await self.find(name)
+            if await self._store.put_schedule(replace(before, rev=before.rev + 1, removed=True)):
+                return
+        raise _keeps_changing(name)
 
     async def job_now(self, name: str) -> Job:
         """The draft of a job beside those of its firings, to be run now. Raises `NotFound`."""
@@ -98,9 +101,8 @@ class Scheduler:
         """The next firings of each; none of those that are paused."""
         return await asyncio.to_thread(lambda: [_upcoming(schedule) for schedule in schedules])
 
-    async def fire(self, limit: int) -> int:
-        """Make the jobs of firings that have come; how many schedules moved on."""
-        due = await self._store.due_schedules(limit)
+    async def fire(self, due: list[Schedule]) -> int:
+        """Make the jobs of the firings of ``due`` schedules that have come; how many schedules moved on."""
         if not due:
             return 0
         plans = await asyncio.to_thread(self._plans, due, self._store.now())

@@ -8,6 +8,7 @@ from raincheck.documents import CallDocument, FunctionSummary, function_summary,
 from raincheck.errors import NotFound
 from raincheck.lifecycle import previous_results
 from raincheck.model import FunctionInfo, Problem, State, Stored
+from raincheck.results import load_one
 from raincheck.server.bodies import call_from, json_body
 from raincheck.server.exchange import Answer, Request, json_answer
 from raincheck.server.jobs import accepted, job_url, submit
@@ -31,7 +32,9 @@ async def call(request: Request) -> Answer:
     body = await json_body(request)
     draft = call_from(body, function.name, jobs.store.now(), request.app.functions, request.app.limits)
     stored = await submit(request, draft, body, wait)
-    return _result(request, stored, wait) if stored.job.state.ended else accepted(request, stored, wait)
+    if not stored.job.state.ended:
+        return await accepted(request, stored, wait)
+    return _result(request, await load_one(jobs.store, stored), wait)
 
 
 async def find(request: Request) -> Answer:

@@ -116,7 +116,7 @@ async def _waited(request: Request, jobs: Jobs, stored: Stored, wait: Waiting) -
 
 
 async def _document(request: Request, stored: Stored) -> RunDocument:
-    return await request.app.runs.document(document_of(request, stored), size_of(stored.job))
+    return await request.app.runs.document(await document_of(request, stored), size_of(stored.job))
 
 
 async def _accepted(request: Request, stored: Stored, wait: Waiting = NOT_AT_ALL) -> Answer:

@@ -9,6 +9,7 @@ from raincheck.documents import JobDocument, JobPage, event_documents, job_docum
 from raincheck.errors import NotFound, StoreError
 from raincheck.jobs import Jobs, fingerprint
 from raincheck.model import Job, Stored
+from raincheck.results import load_one, load_stored
 from raincheck.server.bodies import job_from, json_body
 from raincheck.server.exchange import Answer, Header, Request, json_answer
 from raincheck.server.preferences import NOT_AT_ALL, Waiting, waiting
@@ -27,7 +28,7 @@ async def create(request: Request) -> Answer:
     body = await json_body(request)
     draft = job_from(body, jobs.store.now(), request.app.functions, request.app.limits)
     stored = await submit(request, draft, body, wait)
-    return accepted(request, stored, wait)
+    return await accepted(request, stored, wait)
 
 
 async def find(request: Request) -> Answer:
@@ -39,7 +40,7 @@ async def find(request: Request) -> Answer:
     stored = None
     if wait.seconds:
         stored = await request.server.waits.race(request, jobs.wait(job_id, wait.seconds))
-    document = document_of(request, stored or await jobs.find(job_id))
+    document = await document_of(request, stored or await jobs.find(job_id))
     poll = () if document.state.ended else (POLL,)
     return json_answer(200, document, *poll, *wait.applied(200))
 
@@ -50,7 +51,8 @@ async def page(request: Request) -> Answer:
     asked = listing(request)
     await request.app.directory.refresh()
     found = await jobs.page(asked.filter, asked.limit, asked.cursor or None)
-    documents = [document_of(request, stored) for stored in found.jobs]
+    loaded = await load_stored(jobs.store, found.jobs)
+    documents = [await document_of(request, stored) for stored in loaded if isinstance(stored, Stored)]
     headers: list[Header] = []
     if found.cursor is not None:
         url = b"%b?%b" % (request.url("/v1/job"), asked.after(found.cursor).encode())
@@ -62,14 +64,14 @@ async def cancel(request: Request) -> Answer:
     """``POST /v1/job/{id}/cancel``"""
     jobs = await request.jobs()
     await request.app.directory.refresh()
-    return accepted(request, await jobs.cancel(job_id_of(request)))
+    return await accepted(request, await jobs.cancel(job_id_of(request)))
 
 
 async def retry(request: Request) -> Answer:
     """``POST /v1/job/{id}/retry``"""
     jobs = await request.jobs()
     await request.app.directory.refresh()
-    return accepted(request, await jobs.retry(job_id_of(request)))
+    return await accepted(request, await jobs.retry(job_id_of(request)))
 
 
 async def forget(request: Request) -> Answer:
@@ -94,14 +96,15 @@ async def submit(request: Request, draft: Job, body: bytes, wait: Waiting) -> St
     await request.app.directory.refresh()  # now, while there is no job yet that its failing would hide
     if not wait.seconds:
         return await _submitted(jobs, draft, key, mark)
-    with jobs.store.watch(draft.id) as watch:
+    with jobs.watches.watch(draft.id) as watch:
         stored = await _submitted(jobs, draft, key, mark)
         if stored.job.state.ended:
             return stored
         own = stored.job.id == draft.id
         work = jobs.watched(watch, draft.id, wait.seconds) if own else jobs.wait(stored.job.id, wait.seconds)
         with suppress(StoreError):  # it was accepted, whatever comes after
-            stored = await request.server.waits.race(request, work) or await jobs.find(stored.job.id)
+            found = await request.server.waits.race(request, work) or await jobs.find(stored.job.id)
+            stored = await load_one(jobs.store, found)
         return stored
 
 
@@ -111,18 +114,19 @@ async def _submitted(jobs: Jobs, draft: Job, key: str | None, mark: bytes) -> St
     return Stored(job) if job.id == draft.id else await jobs.find(job.id)
 
 
-def accepted(request: Request, stored: Stored, wait: Waiting = NOT_AT_ALL) -> Answer:
+async def accepted(request: Request, stored: Stored, wait: Waiting = NOT_AT_ALL) -> Answer:
     """200 and the job if it has ended, else 202 and where to look for it."""
-    document = document_of(request, stored)
+    document = await document_of(request, stored)
     url = job_url(request, document.id)
     if document.state.ended:
         return json_answer(200, document, (b"content-location", url), *wait.applied(200))
     return json_answer(202, document, (b"location", url), POLL, *wait.applied(202))
 
 
-def document_of(request: Request, stored: Stored) -> JobDocument:
-    """The job as its callers see it."""
-    return job_document(stored, request.app.directory.offered, raw)
+async def document_of(request: Request, stored: Stored) -> JobDocument:
+    """The job as its callers see it. Raises `Gone` if it was removed while its results were read."""
+    loaded = await load_one(request.app.jobs.store, stored)
+    return job_document(loaded, request.app.directory.offered, raw)
 
 
 def job_url(request: Request, job_id: str) -> bytes:

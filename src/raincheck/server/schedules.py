@@ -71,7 +71,7 @@ async def run(request: Request) -> Answer:
     scheduler = await _scheduler(request)
     wait = waiting(request)
     stored = await submit(request, await scheduler.job_now(request.target), b"", wait)
-    return accepted(request, stored, wait)
+    return await accepted(request, stored, wait)
 
 
 async def _scheduler(request: Request) -> Scheduler:

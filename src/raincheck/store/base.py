@@ -1,20 +1,22 @@
 """The store contract: what every store does, and nothing about how.
 
-A store keeps jobs, the places of their ready steps in the queues of their functions, and the leases
-that workers hold on steps. It is mechanism: which change follows from which event is decided in
-`raincheck.lifecycle` alone. Every verb is atomic and takes a batch; concurrent calls share a
-transaction or a round trip where the store can. All times are seconds since the epoch by the
-store's clock, `Store.now`.
+A store keeps jobs, the entries of their ready steps in the queues of their functions, and the leases that
+workers hold on steps. It is mechanism: `raincheck.lifecycle` alone decides which change follows from which
+event. Every verb is atomic and takes a batch; concurrent calls share a transaction or a round trip where the
+store can. All times are seconds since the epoch by the store's clock, `Store.now`.
 
-Any verb may raise `StoreUnavailable` (nothing is known to be lost; the same call may succeed
-later) or `StoreFull`. All are safe to call from several event loops and threads at once; only
-`extend` and `now` are plain functions, for a thread of its own keeps the leases.
+Any verb may raise `StoreUnavailable` (nothing is known to be lost; the same call may succeed later) or
+`StoreFull`. All verbs are safe to call from several event loops and threads at once. `heartbeat` and `now`
+are plain functions; `heartbeat` blocks, and is called from a thread of its own.
+
+What every store would do alike is written once, above this contract: waiting for a change of a job
+(`raincheck.store.watches`), and which jobs a listing shows (`raincheck.store.listing`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -22,7 +24,7 @@ from raincheck.model import Change, Claim, Job, Schedule, State, Stored, WorkerI
 
 
 class Conflict(Struct, frozen=True):
-    """The change did not apply: the job, a place or a lease is not as it says. Read and decide anew."""
+    """The change did not apply: the job, an entry or a lease differs. Read it and decide again."""
 
 
 class Duplicate(Struct, frozen=True):
@@ -33,11 +35,11 @@ class Duplicate(Struct, frozen=True):
 
 
 Outcome = Conflict | Duplicate | None
-"""What became of a change; None: it was written, and is durable."""
+"""The outcome of a change; None: it was written, and is durable."""
 
 
 class Missing(Struct, frozen=True):
-    """There is no such job; ``gone`` if it is remembered to have been there."""
+    """There is no such job; ``gone``: there was one, and it was removed."""
 
     gone: bool = False
 
@@ -50,6 +52,13 @@ class Held(NamedTuple):
     token: int
 
 
+class Ended(NamedTuple):
+    """A job that has ended, at one of its revisions."""
+
+    job_id: str
+    rev: int
+
+
 class Filter(Struct, frozen=True, kw_only=True):
     """Which jobs to list: those that match all that is given."""
 
@@ -59,19 +68,32 @@ class Filter(Struct, frozen=True, kw_only=True):
     group: str | None = None
 
 
-class Page(Struct, frozen=True):
-    """Some jobs, newest first. ``cursor`` leads to the next page; None: there is none.
+class Candidates(Struct, frozen=True):
+    """Jobs that may match a filter, newest first, and the position of each in the listing.
 
-    A page may hold fewer jobs than asked for, even none, and still have a cursor: a store looks at
-    a bounded number of jobs a call, so that a rare match among very many costs several short calls.
+    ``end`` is the position where the search ended; None: it reached the oldest job.
     """
 
     jobs: tuple[Stored, ...]
-    cursor: str | None = None
+    positions: tuple[str, ...]
+    end: str | None = None
+
+
+class Due(Struct, frozen=True):
+    """What maintenance has to do now, each list with the longest overdue first.
+
+    ``leases`` have run out. ``jobs`` have not ended, and their alarm has come: a due time or a deadline has
+    passed. ``ended`` jobs were kept long enough. ``schedules`` have a firing that has come.
+    """
+
+    leases: list[Claim]
+    jobs: list[Stored]
+    ended: list[Ended]
+    schedules: list[Schedule]
 
 
 class Counts(Struct, frozen=True):
-    """Jobs by state at rest, ready and future places by function, and leases in force.
+    """Jobs by state at rest, ready and future queue entries by function, and leases in force.
 
     ``doing`` are the jobs with at least one lease, each once, by their state at rest.
     """
@@ -84,56 +106,47 @@ class Counts(Struct, frozen=True):
     @property
     def shown(self) -> dict[State, int]:
         """Jobs by the state that they are shown in."""
-        shown = {state: self.states.get(state, 0) - self.doing.get(state, 0) for state in State}
-        return shown | {State.DOING: shown[State.DOING] + sum(self.doing.values())}
-
-
-class Watch(Protocol):
-    """Sees the changes of one job, on the event loop it was made on, until it is left (``with``)."""
-
-    def __enter__(self) -> Self:
-        """Nothing but itself."""
-
-    def __exit__(self, *exc_info: object) -> None:
-        """See no more."""
-
-    async def changed(self, seconds: float) -> bool:
-        """Wait for a change since the last call; False: ``seconds`` passed without one."""
-
-    @property
-    def ended(self) -> Stored | None:
-        """The job, if this process has just seen it end; None: read it."""
+        shown = {state: self.states.get(state, 0) for state in State}
+        for state, jobs in self.doing.items():
+            shown[state] -= jobs
+            shown[state.shown(leased=True)] += jobs
+        return shown
 
 
 Listener = Callable[[Mapping[str, Job | None]], None]
-"""Told of jobs by id, as they were just written; None: look yourself. No ids: look at all."""
+"""Called with jobs by id, as they were just written; None: read the job. No ids: any job may have changed."""
 
 
 class Store(Protocol):
-    """Where jobs live."""
+    """Where jobs are kept."""
+
+    kind: str
+    """What kind of store it is; cursors of one kind are refused by the others."""
 
     def now(self) -> float:
         """The store's time, which decides."""
 
     async def open(self) -> None:
-        """Connect, and create or migrate what is there.
+        """Connect, and create or migrate the tables or keys.
 
-        Raises `StoreUnusable` when it belongs to something else or to a newer version.
+        Raises `StoreUnusable` when they belong to another program or to a newer version.
         """
 
     async def close(self) -> None:
-        """Finish what was begun, and let go. Waiting calls end with `StoreUnavailable`, as do later ones.
+        """Finish calls that were begun, and disconnect. Waiting calls end with `StoreUnavailable`, as do
+        later ones.
 
-        It can be opened again.
+        The store can be opened again.
         """
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
         """Write each change entirely or not at all, each on its own; an outcome for each, in order.
 
-        Of several changes of one job in a batch, one applies. A new job needs an id that is neither
-        in use nor remembered as gone. A lease is in force, though it may have run out, until a change
-        or `release` ends it: a result that comes late, but before anybody else took the step, counts.
-        When this returns, what was written survives a crash of any process, and the power going off.
+        Of several changes of one job in a batch, one applies. A new job needs an id that is neither in use
+        nor remembered as gone. A lease is in force, though it may have run out, until a change or `release`
+        ends it: a result that comes late, but before anybody else took the step, counts. The change's results
+        are written in the same step, and not at all with a conflict. When this returns, what was written
+        survives a crash of any process and a power cut.
         """
 
     async def claim(
@@ -144,87 +157,79 @@ class Store(Protocol):
         lease: float,
         wait: float = 0.0,
     ) -> list[Claim]:
-        """Move up to ``limit`` ready steps of ``functions`` from the queue into leases of ``worker``.
+        """Move up to ``limit`` ready steps of ``functions`` from the queue into leases of ``worker``, in one
+        step.
 
-        Within a function: higher priority first, then what was due first. Between functions: each
-        gets a fair share. Leases last ``lease`` seconds; each has a token that was never used before.
-        With nothing ready, waits up to ``wait`` seconds for something. The cost does not
-        depend on how long queues are. A call that is cancelled gives back what it got.
+        Within a function: higher priority first, then what was due first. Between functions: the limit is
+        shared out in equal parts (rounded up), the function that was served longest ago first; what one
+        function leaves of its part is shared out again among those that took all of theirs. Leases last
+        ``lease`` seconds; each has a token that was never used before. With nothing ready, waits up to
+        ``wait`` seconds for something. The cost does not depend on how long queues are. A call that is
+        cancelled gives back what it got.
         """
 
-    def extend(self, held: Sequence[Held], lease: float) -> list[int | None]:
-        """Let leases run ``lease`` seconds from now. The job's ``rev`` for each; None: it was lost.
+    def heartbeat(self, worker: WorkerInfo, held: Sequence[Held], lease: float) -> list[int | None]:
+        """Register a worker for ``lease`` seconds from now, and let its leases run as long.
 
-        Blocks, for at most a few seconds: it is called from a thread, never from an event loop.
+        A worker whose ``state`` is "stopped" is removed from the register. The answer is the ``rev`` of each
+        lease's job; None: the lease was lost. The register and each lease are written atomically, each on its
+        own. Blocks for at most a few seconds: call it from a thread, never on an event loop.
         """
 
     async def release(self, held: Sequence[Held]) -> None:
-        """Give steps back, unrun: each returns to the place in the queue that it was claimed from."""
+        """Give steps back, unrun: each returns, atomically, to the queue entry that it was claimed from."""
 
     async def report(self, held: Held, progress: bytes) -> bool:
-        """Note how far an attempt has come (JSON). False: its lease is lost, nothing was noted."""
+        """Store the progress of an attempt (JSON). False: its lease is lost, and nothing was stored."""
 
     async def find(self, job_ids: Sequence[str]) -> list[Stored | Missing]:
-        """The jobs with these ids, in their order."""
+        """The jobs with these ids, in their order; each as it is at one moment, with its leases."""
 
-    async def changed(self, job_id: str, rev: int, wait: float) -> Stored | Missing | None:
-        """The job once its ``rev`` is over ``rev``, or it is missing; None: ``wait`` seconds passed."""
+    async def results(self, wanted: Sequence[tuple[str, int]]) -> list[bytes | None]:
+        """Large results (JSON) of steps, each by the id of its job and its number; None: it is not there.
 
-    def watch(self, job_id: str) -> Watch:
-        """A watch on a job: from now until it is left, no change of it is missed.
-
-        Made before a job is submitted, it makes reading the job again needless.
+        `commit` writes each of them once; they are kept until their job is removed. No other verb reads them.
         """
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` whenever jobs changed, in this process or, soon after, in another.
 
-        It is called from any thread and must return at once. Returns how to stop listening.
+        It is called from any thread and must return at once. Returns a function that stops it.
         """
 
-    async def page(self, which: Filter, limit: int, cursor: str | None = None) -> Page:
-        """Jobs, newest first. Raises `InvalidInput` for a cursor that no page gave."""
+    async def page(self, which: Filter, limit: int, after: str | None = None) -> Candidates:
+        """Up to ``limit`` jobs that may match, newest first, from the one after a position on.
 
-    async def lost(self, limit: int) -> list[Claim]:
-        """Leases that have run out, with their jobs."""
-
-    async def alarmed(self, limit: int) -> list[Stored]:
-        """Unfinished jobs whose alarm has rung: a due time or a deadline has passed."""
-
-    async def prune(self, limit: int, remember: float) -> int:
-        """Remove up to ``limit`` ended jobs whose alarm has rung; how many it removed.
-
-        Their ids are remembered for ``remember`` seconds, and `find` calls them gone; older
-        memories, idempotency keys and workers that have run out go too.
+        The store looks at a bounded number of jobs a call, so that a rare match among very many costs several
+        short calls. Raises `ValueError` for a position that it never gave.
         """
 
-    async def forget(self, job_id: str, rev: int, remember: float) -> bool:
-        """Remove an ended job at once. False: it is not at ``rev``, or not ended."""
+    async def due(self, limit: int) -> Due:
+        """What maintenance has to do: up to ``limit`` entries of each kind. Nothing is changed."""
 
-    async def register(self, worker: WorkerInfo, ttl: float) -> None:
-        """Note that a worker is there, for ``ttl`` seconds unless it says so again."""
+    async def remove(self, jobs: Sequence[Ended], remember: float) -> list[bool]:
+        """Remove ended jobs; for each, in order, whether it was removed.
 
-    async def unregister(self, worker_id: str) -> None:
-        """Note that a worker has left."""
+        A job that is not at this revision any more, or has not ended, stays. Each job is removed whole, in
+        one step. Their ids are remembered for ``remember`` seconds, and `find` calls them gone. Also removes
+        a bounded number of those memories, idempotency keys and workers whose time has run out.
+        """
 
     async def workers(self) -> list[WorkerInfo]:
-        """The workers known, also those whose ``ttl`` ran out lately (state ``unhealthy``)."""
+        """The workers known, sorted by id, also those that fell silent a while ago.
+
+        ``running`` is the number of leases that each of them holds now.
+        """
 
     async def counts(self) -> Counts:
         """How many of everything; the cost depends on how many steps are being run, not on how many jobs."""
 
     async def put_schedule(self, schedule: Schedule) -> bool:
-        """Write a schedule in place of the one before it; it is due at its ``due``.
+        """Write a schedule in place of the one before it; one that is ``removed`` leaves nothing there.
 
-        False: what is stored under its name has not its ``id``, or is not at the ``rev`` before; with
-        ``rev`` 1: there is one of its name.
+        False, and nothing is changed, unless what is stored under its name has its ``id`` and the ``rev``
+        before; with ``rev`` 1: unless there is none of its name.
         """
-
-    async def drop_schedule(self, name: str) -> bool:
-        """Remove a schedule. False: there is none of this name."""
 
     async def schedules(self, name: str | None = None) -> list[Schedule]:
         """The schedule of this name, if there is one; without a name all, sorted by theirs."""
-
-    async def due_schedules(self, limit: int) -> list[Schedule]:
-        """Schedules whose ``due`` has come, the longest overdue first."""

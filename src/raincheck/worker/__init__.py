@@ -16,6 +16,8 @@ from contextlib import AsyncExitStack, suppress
 from types import MappingProxyType
 from typing import Any, Self
 
+from msgspec.structs import replace
+
 from raincheck.app import App
 from raincheck.clock import new_id, now
 from raincheck.errors import StoreError
@@ -91,7 +93,7 @@ class Worker:
             store, info = self._app.jobs.store, self._info()
             keeper = Keeper(store, self._lease, shift, info)
             stack.push_async_callback(self._leave, shift, keeper)
-            await store.register(info, self._lease)
+            await asyncio.to_thread(store.heartbeat, info, [], self._lease)
             keeper.start()
             self._app.held_here.append(shift.tokens)
             await stack.enter_async_context(Upkeep(self._app))
@@ -132,7 +134,8 @@ class Worker:
             await asyncio.to_thread(keeper.join, PATIENCE)
             self._app.held_here.remove(shift.tokens)
         with suppress(StoreError):
-            await self._app.jobs.store.unregister(self.id)
+            stopped = replace(self._info(), state="stopped")
+            await asyncio.to_thread(self._app.jobs.store.heartbeat, stopped, [], self._lease)
 
     def _info(self) -> WorkerInfo:
         return WorkerInfo(

@@ -13,7 +13,7 @@ from raincheck.clock import chance
 from raincheck.codec import to_json
 from raincheck.context import Context
 from raincheck.errors import DoNotRetry, InvalidArguments, NotJSON
-from raincheck.lifecycle import previous_results
+from raincheck.limits import Limits
 from raincheck.model import Problem
 from raincheck.retry import names_of
 from raincheck.triggers import Failed, Stopped, Succeeded, Trigger
@@ -42,7 +42,7 @@ def prepare(run: Run, report: Callable[[Run, bytes], None], state: Mapping[str, 
         run.context = Context(
             claim.job,
             claim.lease.step,
-            previous_results(claim.job, claim.step.stage),
+            run.previous,
             report=lambda progress: report(run, progress),
             cancelled=run.stopping,
             state=state,
@@ -50,8 +50,8 @@ def prepare(run: Run, report: Callable[[Run, bytes], None], state: Mapping[str, 
     run.arguments = signature.bind(claim.step.args, claim.step.kwargs, context=run.context)
 
 
-def judge(run: Run, result: Any, error: BaseException | None, limit: int) -> Trigger:
-    """What the end of a run means: ``limit`` is the largest result in bytes."""
+def judge(run: Run, result: Any, error: BaseException | None, limits: Limits) -> Trigger:
+    """What the end of a run means."""
     if run.reason is Reason.TIMEOUT:
         return _timed_out(run)
     if run.reason is Reason.CANCELLED:
@@ -66,9 +66,9 @@ def judge(run: Run, result: Any, error: BaseException | None, limit: int) -> Tri
     except Exception as wrong:  # noqa: BLE001 - raised by the class of what was returned
         return failed(run, wrong, fatal=True)
     for what, size in (("result", len(made.result)), ("data", len(made.data or b""))):
-        if size > limit:
-            return _too_large(run, what, size, limit)
-    return Succeeded(run.attempt, made.result, made.data)
+        if size > limits.result:
+            return _too_large(run, what, size, limits.result)
+    return Succeeded(run.attempt, made.result, made.data, limits.results)
 
 
 def _changed(run: Run) -> bytes | None:

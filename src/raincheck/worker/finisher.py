@@ -93,7 +93,7 @@ class Finisher:
             job = run.claim.job
             try:
                 if job.id not in jobs:
-                    changes.append(lifecycle.advance(job, trigger, now))
+                    changes.append(lifecycle.advance(job, [trigger], now))
                     tried.append((run, trigger))
                     jobs.add(job.id)
                     continue

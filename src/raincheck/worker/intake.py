@@ -44,7 +44,8 @@ class Intake:
                 await self._made_room.wait()
                 continue
             try:
-                self._shift.begin(await self._claim(room))
+                claims = await self._claim(room)
+                self._shift.begin(claims, await self._shift.previous(claims))
             except StoreError as error:
                 if pause == PAUSE:
                     logger.warning("nothing can be claimed: %s", error)

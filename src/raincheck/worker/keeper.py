@@ -17,9 +17,6 @@ from raincheck.worker.shift import Shift
 
 logger = logging.getLogger("raincheck.worker")
 
-PATIENCE = 5.0
-"""Seconds for which the store may take to note that the worker is there."""
-
 
 class Keeper(Thread):
     """Three times a lease, extends every lease of the shift and says that the worker is there."""
@@ -47,39 +44,30 @@ class Keeper(Thread):
 
     def run(self) -> None:
         pause = self._lease / 3
-        with asyncio.Runner() as runner:
-            while not self._stopped:
-                self._news.wait(pause)
-                self._news.clear()
-                if not self._stopped:
-                    pause = self._lease / 3 if self._pass(runner) else self._lease / 12
-                    self._look_at_loop()
+        while not self._stopped:
+            self._news.wait(pause)
+            self._news.clear()
+            if not self._stopped:
+                pause = self._lease / 3 if self._pass() else self._lease / 12
+                self._look_at_loop()
 
-    def _pass(self, runner: asyncio.Runner) -> bool:
+    def _pass(self) -> bool:
         try:
-            self._extend()
-            runner.run(asyncio.wait_for(self._register(), PATIENCE))
+            self._beat()
         except StoreError as error:
             logger.warning("the leases could not be extended: %s", error)
-        except TimeoutError:
-            logger.warning("the leases could not be extended: the store was too slow")
         except Exception:
             logger.exception("the leases could not be extended")
         else:
             return True
         return False
 
-    async def _register(self) -> None:
-        info = replace(self._info, running=len(self._shift.crew.runs))
-        await self._store.register(info, self._lease)
-
-    def _extend(self) -> None:
+    def _beat(self) -> None:
         due = monotonic() - self._lease / 4
         runs = [run for run in self._shift.held() if run.extended_at <= due]
-        if not runs:
-            return
         asked = monotonic()
-        for run, rev in zip(runs, self._store.extend([run.held for run in runs], self._lease), strict=True):
+        revs = self._store.heartbeat(self._info, [run.held for run in runs], self._lease)
+        for run, rev in zip(runs, revs, strict=True):
             run.extended_at = asked
             if rev is None or rev > run.claim.job.rev:
                 call_into(self._loop, self._shift.notices.changed, run, rev)

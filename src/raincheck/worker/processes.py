@@ -12,9 +12,11 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from raincheck.codec import encode_job
-from raincheck.lifecycle import previous_results
+from raincheck.lifecycle import INLINE_RESULT
+from raincheck.model import Job
 from raincheck.worker import child
 from raincheck.worker.attempt import Encoded
 from raincheck.worker.child import Order, Reply
@@ -138,7 +140,17 @@ def _order(run: Run) -> Order:
         function.__module__,
         getattr(module, "__file__", None),
         function.__qualname__,
-        encode_job(claim.job),
+        encode_job(_slim(claim.job)),
         claim.lease.step,
-        previous_results(claim.job, claim.step.stage),
+        run.previous,
     )
+
+
+def _slim(job: Job) -> Job:
+    """The job without large results, which records had within them before version 4."""
+    if not any(step.result is not None and len(step.result) > INLINE_RESULT for step in job.steps):
+        return job
+    steps = (
+        replace(step, result=None) if len(step.result or b"") > INLINE_RESULT else step for step in job.steps
+    )
+    return replace(job, steps=tuple(steps))

@@ -42,7 +42,8 @@ class ChildError(Exception):
 
 
 class Run:
-    """An attempt being made. ``task`` is what to cancel while the function is being awaited."""
+    """An attempt being made. ``task`` is what to cancel while the function is being awaited; ``previous`` is
+    ``ctx.previous`` as JSON."""
 
     __slots__ = (
         "arguments",
@@ -52,6 +53,7 @@ class Run:
         "function",
         "handle",
         "over",
+        "previous",
         "progress",
         "reason",
         "task",
@@ -69,6 +71,7 @@ class Run:
         self.handle: asyncio.TimerHandle | None = None
         self.reason: Reason | None = None
         self.over = False
+        self.previous = b"null"
         self.progress: bytes | None = None
         self.untold = False
         self.extended_at = 0.0

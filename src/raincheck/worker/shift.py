@@ -12,6 +12,8 @@ from raincheck.app import App
 from raincheck.clock import monotonic
 from raincheck.errors import StoreError
 from raincheck.model import Claim
+from raincheck.results import load_previous
+from raincheck.store.base import Held
 from raincheck.triggers import Alarm, Stopped
 from raincheck.worker.attempt import failed, judge, prepare
 from raincheck.worker.crew import Crew
@@ -52,10 +54,29 @@ class Shift:
         """The leases that are looked after here: they run out only while nobody can extend them."""
         return {run.token for run in self.held()}
 
-    def begin(self, claims: list[Claim]) -> None:
+    async def previous(self, claims: list[Claim]) -> dict[int, bytes | None]:
+        """What ``ctx.previous`` is for those of the claims that want it, by token.
+
+        None: the job was removed. If it cannot be read, or nobody waits for it any more, the steps go back.
+        """
+        wanted = [claim for claim in claims if claim.step.stage > 0 and self._wants_context(claim)]
+        if not wanted:
+            return {}
+        try:
+            previous = await load_previous(self.store, wanted)
+        except BaseException:
+            await self._release([Held(c.job.id, c.lease.step, c.lease.token) for c in claims])
+            raise
+        return {claim.lease.token: each for claim, each in zip(wanted, previous, strict=True)}
+
+    def _wants_context(self, claim: Claim) -> bool:
+        function = self._app.functions.get(claim.step.function)
+        return function is not None and function.signature.context is not None
+
+    def begin(self, claims: list[Claim], previous: Mapping[int, bytes | None] = {}) -> None:
         """Run what was claimed; not what is old because the loop was blocked when it came."""
         now = monotonic()
-        runs = [run for claim in claims if (run := self._prepare(claim)) is not None]
+        runs = [run for claim in claims if (run := self._prepare(claim, previous)) is not None]
         late = [run for run in runs if run.claim.lease.until <= self.store.now()]
         if late:
             runs = [run for run in runs if run not in late]
@@ -65,13 +86,18 @@ class Shift:
             self.notices.begin(run)
         self.crew.start(runs)
 
-    def _prepare(self, claim: Claim) -> Run | None:
+    def _prepare(self, claim: Claim, previous: Mapping[int, bytes | None]) -> Run | None:
         """A run for a claim; None if its outcome is known already."""
         function = self._app.functions.get(claim.step.function)
         if function is None:  # a worker claims only what it offers
             raise LookupError(claim.step.function)
         run = Run(claim, function)
         job, lease = claim.job, claim.lease
+        results = previous.get(lease.token, b"null")
+        if results is None:
+            logger.warning("%s: its job was removed before it began", run)
+            return None
+        run.previous = results
         if job.cancel_requested_at is not None:
             self.finisher.add(run, Stopped(run.attempt))
         elif job.expires_at is not None and job.expires_at <= lease.since:
@@ -89,7 +115,7 @@ class Shift:
         if run.reason is Reason.GIVEN_BACK and error is not None:
             self._returned.append(run)
         elif run.reason is not Reason.LOST:
-            self.finisher.add(run, judge(run, result, error, self._app.limits.result))
+            self.finisher.add(run, judge(run, result, error, self._app.limits))
         self._quiet.set()
         for call in self.when_room:
             call()
@@ -131,7 +157,10 @@ class Shift:
     async def _give_back(self, runs: list[Run]) -> None:
         if not runs:
             return
+        await self._release([run.held for run in runs])
+
+    async def _release(self, held: list[Held]) -> None:
         try:
-            await self.store.release([run.held for run in runs])
+            await self.store.release(held)
         except StoreError as error:
-            logger.warning("%d steps could not be given back, their leases run out: %s", len(runs), error)
+            logger.warning("%d steps could not be given back, their leases run out: %s", len(held), error)

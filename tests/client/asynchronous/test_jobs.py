@@ -125,7 +125,7 @@ async def test_a_wait_ends_at_its_timeout(url: str) -> None:
 async def test_a_watch_yields_each_change(url: str) -> None:
     """It ends with the job. The handle has the last state."""
     async with AsyncClient(url) as client:
-        job = await client.submit("nap", [client.step("nap", 0.5)], delay=0.2)
+        job = await client.submit("nap", [client.step("nap", 0.5)], delay=2)
         states = [document.state async for document in job.watch()]
         assert (states[0], states[-1]) == ("scheduled", "done")
         assert "doing" in states

@@ -149,7 +149,7 @@ def test_a_timeout_limits_the_patience() -> None:
             client.call("add", 1, timeout=0.5)
         with pytest.raises(Unreachable):
             client.wait("01977f3c-0000-7000-8000-000000000000", timeout=0.5)
-        assert monotonic() - started_at < 10
+        assert monotonic() - started_at < 25
 
 
 def test_a_wait_continues_after_a_restart_of_the_server(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_a_wait_ends_at_its_timeout(url: str) -> None:
 def test_a_watch_yields_each_change(url: str) -> None:
     """It ends with the job. The handle has the last state."""
     with Client(url) as client:
-        job = client.submit("nap", [client.step("nap", 0.5)], delay=0.2)
+        job = client.submit("nap", [client.step("nap", 0.5)], delay=2)
         states = [document.state for document in job.watch()]
         assert (states[0], states[-1]) == ("scheduled", "done")
         assert "doing" in states

@@ -37,6 +37,7 @@ INSERT = """
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 UPDATE = "UPDATE job SET rev = ?, state = ?, ended = ?, alarm = ?, record = ? WHERE n = ?"
+PUT_RESULT = "INSERT OR REPLACE INTO result (job, step, value) VALUES (?, ?, ?)"
 LIST = "INSERT INTO job_function (function, job) VALUES (?, ?)"
 END_LEASE = "DELETE FROM lease WHERE (job, step) IN (VALUES (?, ?))"
 IS_QUEUED = "SELECT 1 FROM queue WHERE function = ? AND priority = ? AND due = ? AND job = ? AND step = ?"
@@ -53,8 +54,8 @@ PLACES = """
 """
 
 
-class News:
-    """What a transaction writes that somebody may wait for."""
+class Effects:
+    """What a transaction writes that other threads or processes may wait for."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -73,9 +74,9 @@ class News:
 class Batch:
     """The writes of one batch, gathered while its guards are checked."""
 
-    def __init__(self, connection: apsw.Connection, news: News) -> None:
+    def __init__(self, connection: apsw.Connection, effects: Effects) -> None:
         self.connection = connection
-        self.news = news
+        self.effects = effects
         self.next_n: int | None = None
         self.used: set[str] = set()
         self.found: dict[tuple[str, int], list[Any]] = {}
@@ -86,6 +87,7 @@ class Batch:
         self.ended_leases: list[tuple[int, int]] = []
         self.enqueue: list[tuple[Any, ...]] = []
         self.dequeue: list[tuple[Any, ...]] = []
+        self.results: list[tuple[int, int, bytes]] = []
         self.keys: dict[str, tuple[str, str, bytes, float]] = {}
         self.states: Counter[str] = Counter()
         self.places: Counter[str] = Counter()
@@ -95,7 +97,7 @@ class Batch:
         new = [change.job.id for change, _ in records if change.job.rev == 1]
         old = [(change.job.id, _first_guard(change)) for change, _ in records if change.job.rev > 1]
         if new:
-            used = self.connection.execute(USED, (_encode(new).decode(), self.news.now)).get
+            used = self.connection.execute(USED, (_encode(new).decode(), self.effects.now)).get
             self.used = set(_decode(used))
         if old:
             found = self.connection.execute(GUARDS, (_encode(old).decode(),)).get
@@ -114,7 +116,8 @@ class Batch:
         for place in change.put:
             self.enqueue.append(_row(n, place))
             self.places[place.function] += 1
-            self.news.put(place.function, place.due)
+            self.effects.put(place.function, place.due)
+        self.results.extend((n, step, value) for step, value in change.results)
         self.jobs[job.id] = job
         if key is not None:
             self.keys[key.name] = (key.name, job.id, key.fingerprint, key.until)
@@ -126,7 +129,7 @@ class Batch:
             return Duplicate(job_id, fingerprint)
         row = self.connection.execute(
             "SELECT job_id, fingerprint FROM idempotency WHERE key = ? AND until > ?",
-            (key.name, self.news.now),
+            (key.name, self.effects.now),
         ).get
         return None if row is None else Duplicate(*row)
 
@@ -170,7 +173,7 @@ class Batch:
         return n
 
     def _in_force(self, guard: Release, token: int | None, until: float) -> bool:
-        return token == guard.token and (not guard.expired or until <= self.news.now)
+        return token == guard.token and (not guard.expired or until <= self.effects.now)
 
     def _leased(self, n: int, guard: Release) -> bool:
         row = self.connection.execute(
@@ -199,14 +202,16 @@ class Batch:
             (KEEP, self.keys.values()),
         ):
             write_rows(self.connection, statement, rows)
+        if self.results:  # one by one: each may be large
+            self.connection.executemany(PUT_RESULT, self.results)
         tally(self.connection, self.states)
         count_places(self.connection, self.places)
-        self.news.jobs.update(self.jobs)
+        self.effects.jobs.update(self.jobs)
 
 
-def commit(connection: apsw.Connection, records: Sequence[Record], news: News) -> list[Outcome]:
+def commit(connection: apsw.Connection, records: Sequence[Record], effects: Effects) -> list[Outcome]:
     """Write a batch of changes within the open transaction."""
-    batch = Batch(connection, news)
+    batch = Batch(connection, effects)
     batch.look(records)
     outcomes = [batch.add(change, record) for change, record in records]
     batch.write()

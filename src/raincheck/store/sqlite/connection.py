@@ -15,7 +15,7 @@ import apsw
 from raincheck.clock import chance, monotonic
 from raincheck.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
 
-VERSION = 3
+VERSION = 4
 APPLICATION_ID = 0x7261696E  # "rain"
 BUSY_SECONDS = 30.0
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -1,4 +1,4 @@
-"""Claiming, extending and giving back: moves between the queue and the leases."""
+"""Claims, heartbeats and releases: moves between the queue and the leases, and the register of workers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import apsw
 import msgspec
 
-from raincheck.model import Lease
+from raincheck.model import Lease, WorkerInfo
 from raincheck.store.base import Held
-from raincheck.store.sqlite.changes import ENQUEUE, News, count_places
+from raincheck.store.sqlite.changes import ENQUEUE, Effects, count_places
 from raincheck.store.sqlite.connection import query
 from raincheck.store.sqlite.rows import write_rows
 
@@ -20,11 +20,10 @@ WAITING = """
     WHERE name IN (SELECT value FROM json_each(?)) AND places > 0 ORDER BY served, name
 """
 READY = """
-    SELECT queue.function, queue.priority, queue.due, queue.job, queue.step, job.record
-    FROM queue JOIN job ON job.n = queue.job
-    WHERE queue.function = ? AND queue.priority = ? AND queue.due <= ?
-    ORDER BY queue.due, queue.job, queue.step LIMIT ?
+    SELECT function, priority, due, job, step FROM queue
+    WHERE function = ? AND priority = ? AND due <= ? ORDER BY due, job, step LIMIT ?
 """
+RECORDS = "SELECT n, record FROM json_each(?) CROSS JOIN job ON n = value"
 TAKE = "DELETE FROM queue WHERE function = ? AND priority = ? AND (due, job, step) <= (?, ?, ?)"
 NEXT_PRIORITY = "SELECT min(priority) FROM queue WHERE function = ? AND priority > ?"
 FIRST_DUE = "SELECT min(due) FROM queue WHERE function = ? AND priority = ?"
@@ -47,7 +46,11 @@ REPORT = """
     RETURNING 1
 """
 
+REGISTER = "INSERT OR REPLACE INTO worker (id, info, seen, until) VALUES (?, ?, ?, ?)"
+UNREGISTER = "DELETE FROM worker WHERE id = ?"
+
 _encode = msgspec.json.Encoder().encode
+_encode_worker = msgspec.msgpack.Encoder().encode
 
 
 class Demand(NamedTuple):
@@ -92,12 +95,13 @@ def claim(connection: apsw.Connection, demand: Demand, now: float) -> Taken:
         LEASE,
         [
             (job, step, token, demand.worker, now, until, function, priority, due)
-            for token, function, priority, due, job, step, _ in leased
+            for token, function, priority, due, job, step in leased
         ],
     )
+    numbers = list({job for _, _, _, _, job, _ in leased})  # a job may have very many steps
     return Taken(
-        {job: record for _, _, _, _, job, _, record in leased},
-        [(job, Lease(step, token, demand.worker, now, until)) for token, _, _, _, job, step, _ in leased],
+        dict(query(connection, RECORDS, (_encode(numbers).decode(),))),
+        [(job, Lease(step, token, demand.worker, now, until)) for token, _, _, _, job, step in leased],
     )
 
 
@@ -111,7 +115,7 @@ def _dequeue(connection: apsw.Connection, function: str, limit: int, now: float)
     for priority in _priorities(connection, function):
         got = list(query(connection, READY, (function, priority, now, limit - len(rows))))
         if got:  # they are the first of the queue: all up to the last of them
-            connection.execute(TAKE, got[-1][:5])
+            connection.execute(TAKE, got[-1])
         rows += got
         if len(rows) >= limit:
             break
@@ -136,18 +140,24 @@ def next_due(connection: apsw.Connection, functions: tuple[str, ...]) -> float |
     return min(times, default=None)
 
 
-def extend(connection: apsw.Connection, held: Sequence[Held], until: float) -> list[int | None]:
-    """Let leases run until then; the job's revision for each, None for a lost one."""
-    return [connection.execute(EXTEND, (until, *lease)).get for lease in held]
+def heartbeat(
+    connection: apsw.Connection, worker: WorkerInfo, held: Sequence[Held], lease: float, now: float
+) -> list[int | None]:
+    """Register a worker, and extend its leases; the job's revision for each, None for a lost one."""
+    if worker.state == "stopped":
+        connection.execute(UNREGISTER, (worker.id,))
+    else:
+        connection.execute(REGISTER, (worker.id, _encode_worker(worker), now, now + lease))
+    return [connection.execute(EXTEND, (now + lease, *each)).get for each in held]
 
 
-def release(connection: apsw.Connection, held: Sequence[Held], news: News) -> None:
+def release(connection: apsw.Connection, held: Sequence[Held], effects: Effects) -> None:
     """Put steps back where they were claimed from."""
     places = [place for lease in held for place in query(connection, RELEASE, lease)]
     write_rows(connection, ENQUEUE, places)
     count_places(connection, Counter(function for function, *_ in places))
     for function, _, due, _, _ in places:
-        news.put(function, due)
+        effects.put(function, due)
 
 
 def report(connection: apsw.Connection, lease: Held, progress: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""The lane that reads, each request from a snapshot of its own."""
+"""The thread that reads, each call from a snapshot of its own."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 
 import apsw
 
-from raincheck.store.lane import Answers, Lane, Request
+from raincheck.store.batcher import Answers, Batcher, Call
 from raincheck.store.sqlite.connection import close, connect, transaction, translate
 
 T = TypeVar("T")
 
 
-class Read(Request[T]):
+class Read(Call[T]):
     """Something to be read."""
 
     def __init__(self, do: Callable[[apsw.Connection], T]) -> None:
@@ -29,18 +29,18 @@ class Reader:
 
     def __init__(self) -> None:
         self._connection: apsw.Connection | None = None
-        self.lane = Lane("raincheck-reader", self._serve, self._disconnect)
+        self.batcher = Batcher("raincheck-reader", self._serve, self._disconnect)
 
     def start(self, path: Path) -> None:
         """Serve from now on, from the database at ``path``."""
         self._path = path
-        self.lane.start()
+        self.batcher.start()
 
-    def _serve(self, batch: list[Request[Any]]) -> None:
+    def _serve(self, batch: list[Call[Any]]) -> None:
         answers = Answers()
-        for request in batch:
-            if isinstance(request, Read):
-                answers.add(request, self._answer(request))
+        for call in batch:
+            if isinstance(call, Read):
+                answers.add(call, self._answer(call))
         answers.give()
 
     def _answer(self, read: Read[Any]) -> Any:

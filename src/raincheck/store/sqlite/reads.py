@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,9 +11,9 @@ import msgspec
 from msgspec.structs import replace
 
 from raincheck.codec import decode_job
-from raincheck.errors import Fault, InvalidInput
 from raincheck.model import Claim, Job, Lease, State, Stored, WorkerInfo
-from raincheck.store.base import Counts, Filter, Missing, Page
+from raincheck.store.base import Candidates, Counts, Due, Ended, Filter, Missing
+from raincheck.store.sqlite import schedules
 from raincheck.store.sqlite.connection import query
 
 EXAMINE = 1000
@@ -25,7 +24,11 @@ START = 2**63 - 1
 ONE = "SELECT n, ended, record FROM job WHERE id = ?"
 IS_GONE = "SELECT 1 FROM gone WHERE id = ? AND until > ?"
 LEASES = "SELECT step, token, worker, since, until, progress FROM lease WHERE job = ?"
-LISTED = "SELECT state, ended, name, record FROM job WHERE n = ?"
+RESULT = "SELECT value FROM result WHERE job = (SELECT n FROM job WHERE id = ?) AND step = ?"
+LISTED = """
+    SELECT ended, record FROM job WHERE n = ?1 AND (?2 IS NULL OR name = ?2) AND (?3 IS NULL OR state = ?3)
+        AND (?4 IS NULL OR "group" = ?4)
+"""
 ALL = "SELECT n FROM job WHERE n < ? ORDER BY n DESC LIMIT ?"
 OF_GROUP = 'SELECT n FROM job WHERE "group" = ? AND n < ? ORDER BY n DESC LIMIT ?'
 NAMED = "SELECT n FROM job WHERE name = ? AND n < ? ORDER BY n DESC LIMIT ?"
@@ -40,10 +43,14 @@ LOST = """
     FROM lease JOIN job ON job.n = lease.job WHERE until <= ? LIMIT ?
 """
 ALARMED = "SELECT n, record FROM job WHERE NOT ended AND alarm <= ? ORDER BY alarm LIMIT ?"
+ENDED = "SELECT id, rev FROM job WHERE ended AND alarm <= ? ORDER BY alarm LIMIT ?"
+HOLDERS = "SELECT worker FROM lease"
 
 DOING = "SELECT state FROM (SELECT DISTINCT job AS n FROM lease) CROSS JOIN job USING (n)"
 
-_worker_decoder = msgspec.msgpack.Decoder(WorkerInfo)
+WORKERS = "SELECT id, info, seen, until FROM worker ORDER BY id"
+
+_decode_worker = msgspec.msgpack.Decoder(WorkerInfo).decode
 
 
 def find(connection: apsw.Connection, job_ids: Sequence[str], now: float) -> list[Stored | Missing]:
@@ -63,21 +70,29 @@ def _leases(connection: apsw.Connection, n: int) -> tuple[Lease, ...]:
     return tuple(Lease(*row) for row in query(connection, LEASES, (n,)))
 
 
-def page(connection: apsw.Connection, which: Filter, limit: int, cursor: str | None) -> Page:
-    """One page of a listing: candidates from the best index, read one by one until it is full."""
-    last = START if cursor is None else _number(cursor)
-    found: list[Stored] = []
-    for examined, (n,) in enumerate(_candidates(connection, which, last)):
-        if len(found) == limit or examined == EXAMINE:
-            return Page(tuple(found), _cursor(last))
+def results(connection: apsw.Connection, wanted: Sequence[tuple[str, int]]) -> list[bytes | None]:
+    """Large results, by the id of their job and the number of their step."""
+    return [connection.execute(RESULT, spot).get for spot in wanted]
+
+
+def page(connection: apsw.Connection, which: Filter, limit: int, after: str | None) -> Candidates:
+    """Candidates from the best index, read one by one until there are enough."""
+    last = START if after is None else _number(after)
+    jobs: list[Stored] = []
+    positions: list[str] = []
+    for examined, (n,) in enumerate(_indexed(connection, which, last)):
+        if len(jobs) == limit or examined == EXAMINE:
+            return Candidates(tuple(jobs), tuple(positions), str(last))
         last = n
-        stored = _match(connection, n, which)
+        stored = _narrowed(connection, n, which)
         if stored is not None:
-            found.append(stored)
-    return Page(tuple(found))
+            jobs.append(stored)
+            positions.append(str(n))
+    return Candidates(tuple(jobs), tuple(positions))
 
 
-def _candidates(connection: apsw.Connection, which: Filter, before: int) -> Iterator[Any]:
+def _indexed(connection: apsw.Connection, which: Filter, before: int) -> Iterator[Any]:
+    """The numbers of jobs from the index that leaves the fewest."""
     end = (before, EXAMINE + 1)
     if which.state is State.DOING:
         return query(connection, BEING_DONE, end)
@@ -92,36 +107,34 @@ def _candidates(connection: apsw.Connection, which: Filter, before: int) -> Iter
     return query(connection, ALL, end)
 
 
-def _match(connection: apsw.Connection, n: int, which: Filter) -> Stored | None:
-    state, ended, name, record = connection.execute(LISTED, (n,)).get
-    if which.name not in (None, name):
+def _narrowed(connection: apsw.Connection, n: int, which: Filter) -> Stored | None:
+    """The job, unless its columns show that it does not match: then its record is not read."""
+    state = None if which.state is State.DOING else which.state
+    row = connection.execute(LISTED, (n, which.name, state, which.group)).get
+    if row is None:
         return None
-    leases = () if ended else _leases(connection, n)
-    if which.state not in (None, State.DOING if leases else state):
-        return None
-    job = decode_job(record)
-    if which.function is not None and all(step.function != which.function for step in job.steps):
-        return None
-    if which.group not in (None, job.group):
-        return None
-    return Stored(job, leases)
+    ended, record = row
+    return Stored(decode_job(record), () if ended else _leases(connection, n))
 
 
-def _cursor(n: int) -> str:
-    return base64.urlsafe_b64encode(b"n%d" % n).decode().rstrip("=")
-
-
-def _number(cursor: str) -> int:
-    try:
-        n = int(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))[1:])
-    except ValueError:
-        n = 0
-    if not 0 < n <= START or _cursor(n) != cursor:
-        raise InvalidInput(Fault("not a cursor that a page of this listing gave", "/cursor"))
+def _number(position: str) -> int:
+    n = int(position)
+    if not 0 < n <= START:
+        raise ValueError(position)
     return n
 
 
-def lost(connection: apsw.Connection, limit: int, now: float) -> list[Claim]:
+def due(connection: apsw.Connection, limit: int, now: float) -> Due:
+    """What maintenance has to do."""
+    return Due(
+        _lost(connection, limit, now),
+        _alarmed(connection, limit, now),
+        [Ended(*row) for row in query(connection, ENDED, (now, limit))],
+        schedules.due(connection, limit, now),
+    )
+
+
+def _lost(connection: apsw.Connection, limit: int, now: float) -> list[Claim]:
     """Leases that have run out. All leases are looked at: there are only as many as steps being run."""
     jobs: dict[int, Job] = {}
     claims = []
@@ -132,23 +145,19 @@ def lost(connection: apsw.Connection, limit: int, now: float) -> list[Claim]:
     return claims
 
 
-def alarmed(connection: apsw.Connection, limit: int, now: float) -> list[Stored]:
+def _alarmed(connection: apsw.Connection, limit: int, now: float) -> list[Stored]:
     """Unfinished jobs whose alarm has rung."""
     rows = query(connection, ALARMED, (now, limit))
     return [Stored(decode_job(record), _leases(connection, n)) for n, record in rows]
 
 
-def workers(connection: apsw.Connection, now: float) -> list[WorkerInfo]:
-    """The workers known, those that fell silent marked so."""
+def workers(connection: apsw.Connection) -> list[WorkerInfo]:
+    """The workers known, each with the number of its leases. All leases are looked at."""
+    running = Counter(worker for (worker,) in query(connection, HOLDERS))
     return [
-        _worker(_worker_decoder.decode(info), seen, until, now)
-        for info, seen, until in query(connection, "SELECT info, seen, until FROM worker ORDER BY id")
+        replace(_decode_worker(info), seen_at=seen, seen_until=until, running=running[worker_id])
+        for worker_id, info, seen, until in query(connection, WORKERS)
     ]
-
-
-def _worker(info: WorkerInfo, seen: float, until: float, now: float) -> WorkerInfo:
-    state = info.state if until > now else "unhealthy"
-    return replace(info, seen_at=seen, seen_until=until, state=state)
 
 
 def counts(connection: apsw.Connection) -> Counts:

@@ -9,6 +9,7 @@ from raincheck.model import Schedule
 from raincheck.store.sqlite.connection import query
 
 INSERT = "INSERT INTO schedule (name, id, rev, due, record) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+REMOVE = "DELETE FROM schedule WHERE name = ? AND id = ? AND rev = ?"
 UPDATE = "UPDATE schedule SET rev = ?, due = ?, record = ? WHERE name = ? AND id = ? AND rev = ?"
 ALL = "SELECT record FROM schedule ORDER BY name"
 ONE = "SELECT record FROM schedule WHERE name = ?"
@@ -16,20 +17,16 @@ DUE = "SELECT record FROM schedule WHERE due <= ? ORDER BY due LIMIT ?"
 
 
 def put(connection: apsw.Connection, schedule: Schedule) -> bool:
-    """Write a schedule, if what is there is what it follows on."""
+    """Write or remove a schedule, if what is there is what it follows on."""
+    guard = (schedule.name, schedule.id, schedule.rev - 1)
+    if schedule.removed:
+        connection.execute(REMOVE, guard)
+        return connection.changes() == 1
     record = encode_schedule(schedule)
     if schedule.rev == 1:
-        row = (schedule.name, schedule.id, schedule.rev, schedule.due, record)
-        connection.execute(INSERT, row)
+        connection.execute(INSERT, (schedule.name, schedule.id, schedule.rev, schedule.due, record))
     else:
-        guard = (schedule.name, schedule.id, schedule.rev - 1)
         connection.execute(UPDATE, (schedule.rev, schedule.due, record, *guard))
-    return connection.changes() == 1
-
-
-def drop(connection: apsw.Connection, name: str) -> bool:
-    """Remove a schedule."""
-    connection.execute("DELETE FROM schedule WHERE name = ?", (name,))
     return connection.changes() == 1
 
 

@@ -1,4 +1,4 @@
--- Version 3, as a new file gets it. What older files lack is in migrations/NNN.sql, applied in order, forward only.
+-- Version 4, as a new file gets it. What older files lack is in migrations/NNN.sql, applied in order, forward only.
 
 -- One row a store: its version, and the last token given out.
 CREATE TABLE meta (
@@ -23,6 +23,14 @@ CREATE INDEX job_by_name  ON job (name, n);
 CREATE INDEX job_by_group ON job ("group", n) WHERE "group" IS NOT NULL;
 CREATE INDEX job_to_wake  ON job (alarm) WHERE NOT ended AND alarm IS NOT NULL;
 CREATE INDEX job_to_prune ON job (alarm) WHERE ended;
+
+-- Large results of steps, kept beside the records of their jobs (docs/decisions/0015).
+CREATE TABLE result (
+    job   INTEGER NOT NULL,
+    step  INTEGER NOT NULL,
+    value BLOB    NOT NULL,
+    PRIMARY KEY (job, step)
+);
 
 -- Which jobs have a step of a function.
 CREATE TABLE job_function (
@@ -101,4 +109,4 @@ CREATE TABLE schedule (
 ) WITHOUT ROWID;
 CREATE INDEX schedule_by_due ON schedule (due) WHERE due IS NOT NULL;
 
-INSERT INTO meta (version, token) VALUES (3, 0);
+INSERT INTO meta (version, token) VALUES (4, 0);

@@ -1,4 +1,4 @@
-"""The lane that writes: every write of this process goes through it, many to a transaction."""
+"""The thread that writes: every write of this process goes through it, many to a transaction."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from raincheck.codec import decode_job, encode_job
 from raincheck.errors import StoreUnavailable
 from raincheck.model import Change
 from raincheck.store.base import Held, Outcome
-from raincheck.store.lane import Answers, Lane, Request, fail
+from raincheck.store.batcher import Answers, Batcher, Call, fail
 from raincheck.store.signals import Signals
 from raincheck.store.sqlite import changes, leases
-from raincheck.store.sqlite.bell import Bell, Ring
-from raincheck.store.sqlite.changes import News
+from raincheck.store.sqlite.changes import Effects
 from raincheck.store.sqlite.connection import close, connect, transaction, translate
+from raincheck.store.sqlite.notifier import Notification, Notifier
 
 T = TypeVar("T")
 
@@ -29,21 +29,21 @@ LOOK = 1.0
 """Seconds between looks at what other processes did, where they can be heard: one may have been missed."""
 
 LOOK_WHEN_DEAF = 0.025
-RING_AGAIN = 0.05
+NOTIFY_AGAIN = 0.05
 
 FAULTY_REQUEST = (apsw.ConstraintError, apsw.MismatchError, apsw.RangeError, apsw.TooBigError)
 """Errors of SQLite's that lie in what was asked, not in the file."""
 
 
-class Write(Request[T]):
+class Write(Call[T]):
     """Something to be done within a transaction."""
 
-    def __init__(self, do: Callable[[apsw.Connection, News], T], *, threaded: bool = False) -> None:
+    def __init__(self, do: Callable[[apsw.Connection, Effects], T], *, threaded: bool = False) -> None:
         super().__init__(threaded=threaded)
         self.do = do
 
 
-class Commit(Request[list[Outcome]]):
+class Commit(Call[list[Outcome]]):
     """Changes to be written."""
 
     def __init__(self, batch: Sequence[Change]) -> None:
@@ -51,12 +51,12 @@ class Commit(Request[list[Outcome]]):
         self.records = [(change, encode_job(change.job)) for change in batch]
 
 
-class Claim(Request[leases.Taken]):
+class Claim(Call[leases.Taken]):
     """Steps to be leased; waits for some until a monotonic time."""
 
-    def __init__(self, lane: Lane, demand: leases.Demand, until: float) -> None:
+    def __init__(self, batcher: Batcher, demand: leases.Demand, until: float) -> None:
         super().__init__()
-        self.lane = lane
+        self.batcher = batcher
         self.demand = demand
         self.until = until
 
@@ -65,19 +65,19 @@ class Claim(Request[leases.Taken]):
         held = [Held(ids[n], lease.step, lease.token) for n, lease in answer.leases]
         if held:
             with suppress(StoreUnavailable):
-                self.lane.put(Write(releaser(held), threaded=True))
+                self.batcher.put(Write(releaser(held), threaded=True))
 
 
-def releaser(held: Sequence[Held]) -> Callable[[apsw.Connection, News], None]:
+def releaser(held: Sequence[Held]) -> Callable[[apsw.Connection, Effects], None]:
     """The write that gives leases back."""
-    return lambda connection, news: leases.release(connection, held, news)
+    return lambda connection, effects: leases.release(connection, held, effects)
 
 
 class Writer:
     """Serves commits, claims and other writes; keeps the claims that wait for something to do."""
 
     _path: Path
-    _bell: Bell
+    _notifier: Notifier
 
     def __init__(self, signals: Signals) -> None:
         self._signals = signals
@@ -88,24 +88,24 @@ class Writer:
         self._version = 0
         self._untold = False
         self._told_at = -math.inf
-        self.lane = Lane("raincheck-writer", self._serve, self._end, self._patience)
+        self.batcher = Batcher("raincheck-writer", self._serve, self._end, self._patience)
 
     def start(self, path: Path) -> None:
         """Serve from now on, with the database at ``path``."""
         self._path = path
-        self._bell = Bell(path, self._heard)
-        self.lane.start()
+        self._notifier = Notifier(path, self._heard)
+        self.batcher.start()
 
-    def _heard(self, ring: Ring) -> None:
-        """Called on the bell's thread."""
-        if ring.all or ring.jobs:
-            self._signals.tell({} if ring.all else dict.fromkeys(ring.jobs))
-        if ring.all or ring.functions:
-            self.lane.wake()
+    def _heard(self, heard: Notification) -> None:
+        """Called on the notifier's thread."""
+        if heard.all or heard.jobs:
+            self._signals.tell({} if heard.all else dict.fromkeys(heard.jobs))
+        if heard.all or heard.functions:
+            self.batcher.wake()
 
     def _patience(self) -> float | None:
-        if self._bell.behind:
-            return RING_AGAIN
+        if self._notifier.behind:
+            return NOTIFY_AGAIN
         if not self._waiting and not self._signals.wanted:
             return None
         at = self._act_at if self._waiting else math.inf
@@ -113,10 +113,10 @@ class Writer:
 
     @property
     def _look_every(self) -> float:
-        return LOOK_WHEN_DEAF if self._bell.deaf else LOOK
+        return LOOK_WHEN_DEAF if self._notifier.deaf else LOOK
 
-    def _serve(self, batch: list[Request[Any]]) -> None:
-        self._bell.ring_missed()
+    def _serve(self, batch: list[Call[Any]]) -> None:
+        self._notifier.notify_missed()
         try:
             connection = self._connected()
             self._listen(batch)
@@ -137,12 +137,12 @@ class Writer:
         if connection is not None:
             close(connection)
 
-    def _listen(self, batch: list[Request[Any]]) -> None:
+    def _listen(self, batch: list[Call[Any]]) -> None:
         """If somebody here is going to wait, hear the others, before it is looked what there is."""
-        if self._bell.settled:
+        if self._notifier.settled:
             return
         waits = self._signals.wanted or any(isinstance(r, Claim) and r.until > monotonic() for r in batch)
-        if waits and self._bell.listen():
+        if waits and self._notifier.listen():
             self._untold = True
 
     def _others_wrote(self, connection: apsw.Connection) -> bool:
@@ -155,14 +155,14 @@ class Writer:
             self._signals.tell({})
         return wrote
 
-    def _transact(self, connection: apsw.Connection, batch: list[Request[Any]], stirred: bool) -> None:
-        """Serve a batch in one transaction; should one of its requests spoil it, each in one of its own."""
+    def _transact(self, connection: apsw.Connection, batch: list[Call[Any]], stirred: bool) -> None:
+        """Serve a batch in one transaction; should one of its calls spoil it, each in one of its own."""
         waiting, answers = self._waiting, Answers()
         try:
             with transaction(connection):
-                news = News(now())
-                self._apply(connection, batch, answers, news)
-                drained = self._claim(connection, batch, stirred, answers, news)
+                effects = Effects(now())
+                self._apply(connection, batch, answers, effects)
+                drained = self._claim(connection, batch, stirred, answers, effects)
         except Exception as error:
             self._waiting, self._due_at, self._act_at = waiting, 0.0, 0.0  # look again at all of them
             if not batch or (isinstance(error, apsw.Error) and not isinstance(error, FAULTY_REQUEST)):
@@ -170,39 +170,39 @@ class Writer:
             if len(batch) == 1:
                 fail(batch, self._translated(error))
             else:
-                for request in batch:  # the others must not suffer
-                    self._transact(connection, [request], stirred)
+                for call in batch:  # the others must not suffer
+                    self._transact(connection, [call], stirred)
             return
         answers.give()
-        self._tell(news, drained)
+        self._tell(effects, drained)
 
     def _apply(
-        self, connection: apsw.Connection, batch: list[Request[Any]], answers: Answers, news: News
+        self, connection: apsw.Connection, batch: list[Call[Any]], answers: Answers, effects: Effects
     ) -> None:
         """Commit all changes of the batch, then do its other writes."""
-        commits = [request for request in batch if isinstance(request, Commit)]
+        commits = [call for call in batch if isinstance(call, Commit)]
         if commits:
             records = [record for commit in commits for record in commit.records]
-            outcomes = iter(changes.commit(connection, records, news))
+            outcomes = iter(changes.commit(connection, records, effects))
             for commit in commits:
                 answers.add(commit, list(islice(outcomes, len(commit.records))))
-        for request in batch:
-            if isinstance(request, Write):
-                answers.add(request, request.do(connection, news))
+        for call in batch:
+            if isinstance(call, Write):
+                answers.add(call, call.do(connection, effects))
 
     def _claim(
         self,
         connection: apsw.Connection,
-        batch: list[Request[Any]],
+        batch: list[Call[Any]],
         stirred: bool,
         answers: Answers,
-        news: News,
+        effects: Effects,
     ) -> set[str]:
         """Serve the claims that may get something or must wait no longer; the others go on waiting.
 
         The answer are the functions of which nothing is left that is ready.
         """
-        time, placed = monotonic(), news.ready | news.later
+        time, placed = monotonic(), effects.ready | effects.later
         hopeful: list[Claim] = []
         patient: list[Claim] = []
         for claim in self._waiting:
@@ -210,13 +210,13 @@ class Writer:
                 continue
             hopes = stirred or claim.until <= time or not placed.isdisjoint(claim.demand.functions)
             (hopeful if hopes else patient).append(claim)
-        hopeful += (request for request in batch if isinstance(request, Claim))
+        hopeful += (call for call in batch if isinstance(call, Claim))
         drained: set[str] = set()
         due_at = math.inf if stirred else self._due_at
         for claim in hopeful:
             if claim.future.cancelled():
                 continue
-            taken = leases.claim(connection, claim.demand, news.now)
+            taken = leases.claim(connection, claim.demand, effects.now)
             if len(taken.leases) < claim.demand.limit:
                 drained.update(claim.demand.functions)
             if taken.leases or claim.until <= time:
@@ -225,20 +225,20 @@ class Writer:
             patient.append(claim)
             due = leases.next_due(connection, claim.demand.functions)
             if due is not None:
-                due_at = min(due_at, time + min(max(0.0, due - news.now), LOOK))
+                due_at = min(due_at, time + min(max(0.0, due - effects.now), LOOK))
         self._waiting, self._due_at = patient, due_at
         self._act_at = min([due_at, *(claim.until for claim in patient)])
         return drained
 
-    def _tell(self, news: News, drained: set[str]) -> None:
-        if news.jobs:
-            self._signals.tell(news.jobs)
-        functions = news.later | (news.ready - drained)
-        jobs = [job_id for job_id, job in news.jobs.items() if job is None or job.rev > 1]
+    def _tell(self, effects: Effects, drained: set[str]) -> None:
+        if effects.jobs:
+            self._signals.tell(effects.jobs)
+        functions = effects.later | (effects.ready - drained)
+        jobs = [job_id for job_id, job in effects.jobs.items() if job is None or job.rev > 1]
         if functions or jobs:
-            self._bell.ring(functions, jobs)
+            self._notifier.notify(functions, jobs)
 
-    def _break_off(self, batch: list[Request[Any]], error: Exception) -> None:
+    def _break_off(self, batch: list[Call[Any]], error: Exception) -> None:
         """Nothing could be done. What a failed sync left behind must not be trusted: begin anew."""
         passing = isinstance(error, apsw.BusyError | apsw.FullError)
         if self._connection is not None and (self._connection.in_transaction or not passing):
@@ -252,5 +252,5 @@ class Writer:
     def _end(self) -> None:
         fail(self._waiting, StoreUnavailable("the store is not open"))
         self._waiting = []
-        self._bell.close()
+        self._notifier.close()
         self._disconnect()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -19,8 +20,18 @@ from msgspec.structs import replace
 from raincheck import clock
 from raincheck.errors import StoreError, StoreUnavailable, StoreUnusable
 from raincheck.model import Change, Claim, Schedule, Stored, WorkerInfo
-from raincheck.store.base import Counts, Filter, Held, Listener, Missing, Outcome, Page
-from raincheck.store.signals import Signals, Watch
+from raincheck.store.base import (
+    Candidates,
+    Counts,
+    Due,
+    Ended,
+    Filter,
+    Held,
+    Listener,
+    Missing,
+    Outcome,
+)
+from raincheck.store.signals import Signals
 from raincheck.store.valkey import listing, schedules, wire
 from raincheck.store.valkey.address import parse
 from raincheck.store.valkey.checks import check
@@ -45,8 +56,11 @@ LOOK = 1.0
 WORKER_MEMORY = 60.0
 """Seconds for which a worker that fell silent is still shown."""
 
-EXTEND_TIMEOUT = 5.0
-EXTEND_PATIENCE = 0.5
+SWEPT = 1000
+"""How many memories of a kind one call removes in each shard."""
+
+HEARTBEAT_TIMEOUT = 5.0
+HEARTBEAT_PATIENCE = 0.5
 
 _encode_worker = msgspec.msgpack.Encoder().encode
 _decode_worker = msgspec.msgpack.Decoder(WorkerInfo).decode
@@ -54,6 +68,8 @@ _decode_worker = msgspec.msgpack.Decoder(WorkerInfo).decode
 
 class ValkeyStore:
     """A `raincheck.store.base.Store` in a Valkey (7.2 or newer) or Redis (7.0 or newer) server."""
+
+    kind = "valkey"
 
     def __init__(self, url: str) -> None:
         self._address = parse(url)
@@ -114,7 +130,7 @@ class ValkeyStore:
         with suppress(StoreError):
             await self._send("PUBLISH", self._subscriber.own, b"")  # by its answer, all before is answered
         await asyncio.to_thread(self._stop)
-        self._signals.fire({})  # so that who waits finds it closed
+        self._signals.tell({})  # callers that wait look again, and find it closed
         self._ready.tell(None)
 
     def _stop(self) -> None:
@@ -138,11 +154,12 @@ class ValkeyStore:
         """A script in all shards."""
         return await asyncio.gather(*(self._ask(name, shard, *words) for shard in self._keys.shards))
 
-    async def _ask_some(self, name: str, *words: Any) -> list[Any]:
-        """A script in all shards; if some cannot be reached, what the others say."""
+    async def _ask_some(self, name: str, *words: Any, first: Sequence[str] = ()) -> list[Any]:
+        """A script in all shards, with ``first`` keys for the first; what the reachable ones answer."""
         shards = self._keys.shards
         patience = 0.0 if len(shards) > 1 else PATIENCE
-        calls = [Call(name, shard.fixed, lambda replay: words, patience=patience) for shard in shards]
+        keys = [[*shard.fixed, *(() if shard.number else first)] for shard in shards]
+        calls = [Call(name, each, lambda replay: words, patience=patience) for each in keys]
         return sift(await asyncio.gather(*map(self._courier.lane.ask, calls), return_exceptions=True))
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
@@ -180,26 +197,32 @@ class ValkeyStore:
                     return claims
                 await waiter.wait(min(left, LOOK, max(0.001, due - self.now())))
 
-    def extend(self, held: Sequence[Held], lease: float) -> list[int | None]:
-        calls = []
-        for shard, places in self._by_shard(held):
+    def heartbeat(self, worker: WorkerInfo, held: Sequence[Held], lease: float) -> list[int | None]:
+        calls = [self._register(worker, lease)]
+        parts = self._by_shard(held) if held else []
+        for shard, places in parts:
             words = (lease, *(word for i in places for word in wire.lease_args(held[i])))
-            calls.append((places, self._extend(shard, words)))
+            calls.append(self._put_threaded("heartbeat", shard.fixed, words))
+        until = clock.monotonic() + HEARTBEAT_TIMEOUT
+        try:
+            _, *revs = [call.future.result(max(0.0, until - clock.monotonic())) for call in calls]
+        except TimeoutError:
+            raise StoreUnavailable(f"the server was busy for {HEARTBEAT_TIMEOUT:g} s") from None
         answers: list[int | None] = [None] * len(held)
-        until = clock.monotonic() + EXTEND_TIMEOUT
-        for places, call in calls:
-            try:
-                revs = call.future.result(max(0.0, until - clock.monotonic()))
-            except TimeoutError:
-                raise StoreUnavailable(f"the server was busy for {EXTEND_TIMEOUT:g} s") from None
-            for i, rev in zip(places, revs, strict=True):
+        for (_, places), part in zip(parts, revs, strict=True):
+            for i, rev in zip(places, part, strict=True):
                 answers[i] = None if rev < 0 else rev
         return answers
 
-    def _extend(self, shard: ShardKeys, words: tuple[Any, ...]) -> Call:
+    def _register(self, worker: WorkerInfo, lease: float) -> Call:
+        info = b"" if worker.state == "stopped" else _encode_worker(worker)
+        keys = [*self._keys.shards[0].fixed, *self._keys.workers]
+        return self._put_threaded("register", keys, (worker.id, info, lease))
+
+    def _put_threaded(self, script: str, keys: Sequence[str], words: tuple[Any, ...]) -> Call:
         # the leases of others must not wait for a shard that is away; its worker asks again soon
-        patience = EXTEND_PATIENCE if len(self._keys.shards) > 1 else PATIENCE
-        call = Call("extend", shard.fixed, lambda replay: words, threaded=True, patience=patience)
+        patience = HEARTBEAT_PATIENCE if len(self._keys.shards) > 1 else PATIENCE
+        call = Call(script, keys, lambda replay: words, threaded=True, patience=patience)
         self._courier.lane.put(call)
         return call
 
@@ -242,110 +265,85 @@ class ValkeyStore:
                 found[i] = wire.stored(each) if isinstance(each, list) else Missing(gone=bool(each))
         return found
 
-    async def changed(self, job_id: str, rev: int, wait: float) -> Stored | Missing | None:
-        return await self._signals.changed(job_id, rev, wait, self._find)
-
-    async def _find(self, job_id: str) -> Stored | Missing:
-        (found,) = await self.find([job_id])
+    async def results(self, wanted: Sequence[tuple[str, int]]) -> list[bytes | None]:
+        found: list[bytes | None] = [None] * len(wanted)
+        parts = self._sorted([job_id for job_id, _ in wanted])
+        calls = [
+            self._ask("results", shard, *(wire.field(*wanted[i]) for i in places)) for shard, places in parts
+        ]
+        for (_, places), answer in zip(parts, await asyncio.gather(*calls), strict=True):
+            for i, value in zip(places, answer, strict=True):
+                found[i] = value
         return found
-
-    def watch(self, job_id: str) -> Watch:
-        return self._signals.watch(job_id)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         return self._signals.listen(listener)
 
-    async def page(self, which: Filter, limit: int, cursor: str | None = None) -> Page:
-        return await listing.page(self._send, self._ask, self._keys, self.find, which, limit, cursor)
+    async def page(self, which: Filter, limit: int, after: str | None = None) -> Candidates:
+        return await listing.page(self._send, self._ask, self._keys, self.find, which, limit, after)
 
-    async def lost(self, limit: int) -> list[Claim]:
-        rows = [wire.stored(row) for rows in await self._ask_some("lost", limit) for row in rows]
-        return [Claim(row.job, row.leases[0]) for row in rows][:limit]
-
-    async def alarmed(self, limit: int) -> list[Stored]:
-        found = await self.find(await self._due("wake", limit))
-        return [each for each in found if isinstance(each, Stored) and not each.job.state.ended]
-
-    async def _due(self, which: str, limit: int) -> list[str]:
-        """The ids whose time has come, the longest overdue first."""
-        answers = await self._ask_some("due", which, limit)
-        due = sorted((float(rows[i + 1]), rows[i]) for rows in answers for i in range(0, len(rows), 2))
-        return [unpacked(raw) for _, raw in due[:limit]]
-
-    async def prune(self, limit: int, remember: float) -> int:
-        found = await self.find(await self._due("prune", limit))
-        removed = await self._remove([each for each in found if isinstance(each, Stored)], remember)
-        first, *others = self._keys.shards
-        swept = [self._ask("sweep", shard, limit, WORKER_MEMORY) for shard in others]
-        swept.append(self._ask("sweep", first, limit, WORKER_MEMORY, keys=self._keys.workers))
-        sift(await asyncio.gather(*swept, return_exceptions=True))
-        return removed
-
-    async def forget(self, job_id: str, rev: int, remember: float) -> bool:
-        found = await self._find(job_id)
-        if isinstance(found, Missing) or found.job.rev != rev:
-            return False
-        return await self._remove([found], remember) == 1
-
-    async def _remove(self, found: list[Stored], remember: float) -> int:
-        total = 0
-        for shard, places in self._sorted([each.job.id for each in found]):
-            gone = await self._courier.lane.ask(self._removal(shard, [found[i] for i in places], remember))
-            jobs = [found[i].job.id for i, went in zip(places, gone, strict=True) if went]
-            if jobs:
-                self._signals.tell(dict.fromkeys(jobs))
-            total += len(jobs)
-        return total
-
-    def _removal(self, shard: ShardKeys, jobs: list[Stored], remember: float) -> Call:
-        words = [
-            word for each in jobs for word in (packed(each.job.id), each.job.rev, wire.tags_of(each.job))
-        ]
-        word = message((), [each.job.id for each in jobs], self._origin)
-        return Call(
-            "remove", shard.fixed, lambda replay: (remember, self._keys.bell, word, int(replay), *words)
+    async def due(self, limit: int) -> Due:
+        answers = await self._ask_some("due", limit, first=self._keys.schedules)
+        lost, alarmed, ended, fired = (wire.overdue(lists, limit) for lists in zip(*answers, strict=True))
+        return Due(
+            wire.lost(lost),
+            [wire.stored(entry) for entry in alarmed],
+            [Ended(unpacked(raw), rev) for raw, rev in ended],
+            schedules.read(fired),
         )
 
-    async def register(self, worker: WorkerInfo, ttl: float) -> None:
-        await self._register(worker.id, _encode_worker(worker), ttl)
+    async def remove(self, jobs: Sequence[Ended], remember: float) -> list[bool]:
+        removed = [False] * len(jobs)
+        parts = dict(self._sorted([job.job_id for job in jobs]))
+        shards = self._keys.shards
+        calls = [self._removal(shard, [jobs[i] for i in parts.get(shard, ())], remember) for shard in shards]
+        answers = await asyncio.gather(*map(self._courier.lane.ask, calls), return_exceptions=True)
+        sift(answers)
+        for shard, answer in zip(shards, answers, strict=True):
+            places = parts.get(shard, [])
+            if isinstance(answer, BaseException):
+                if places:
+                    raise answer
+                continue  # its memories are removed another time
+            for i, went in zip(places, answer, strict=True):
+                removed[i] = bool(went)
+        if gone := [job.job_id for job, went in zip(jobs, removed, strict=True) if went]:
+            self._signals.tell(dict.fromkeys(gone))
+        return removed
 
-    async def unregister(self, worker_id: str) -> None:
-        await self._register(worker_id, b"", 0.0)
-
-    async def _register(self, worker_id: str, info: bytes, ttl: float) -> None:
-        await self._ask("register", self._keys.shards[0], worker_id, info, ttl, keys=self._keys.workers)
+    def _removal(self, shard: ShardKeys, jobs: list[Ended], remember: float) -> Call:
+        """Removes jobs of a shard and its memories; one without jobs must not keep the others waiting."""
+        keys = [*shard.fixed, *(() if shard.number else self._keys.workers)]
+        head = (remember, SWEPT, WORKER_MEMORY, self._keys.bell)
+        word = message((), [job.job_id for job in jobs], self._origin)
+        words = [word for job in jobs for word in (packed(job.job_id), job.rev)]
+        patience = PATIENCE if jobs or len(self._keys.shards) == 1 else 0.0
+        return Call("remove", keys, lambda replay: (*head, word, int(replay), *words), patience=patience)
 
     async def workers(self) -> list[WorkerInfo]:
-        answer = await self._ask("workers", self._keys.shards[0], keys=self._keys.workers)
-        time = float(answer[0])
+        known, answers = await asyncio.gather(
+            self._ask("workers", self._keys.shards[0], keys=self._keys.workers), self._ask_some("running")
+        )
+        running: Counter[bytes] = Counter()
+        for answer in answers:
+            running.update(dict(zip(answer[::2], answer[1::2], strict=True)))
         found = []
-        for i in range(1, len(answer), 3):
-            info, seen, until = _decode_worker(answer[i]), float(answer[i + 1]), float(answer[i + 2])
-            state = info.state if until > time else "unhealthy"
-            found.append(replace(info, seen_at=seen, seen_until=until, state=state))
+        for packed_info, seen, until in zip(known[::3], known[1::3], known[2::3], strict=True):
+            info = _decode_worker(packed_info)
+            leases = running[info.id.encode()]
+            found.append(replace(info, seen_at=float(seen), seen_until=float(until), running=leases))
         return sorted(found, key=lambda worker: worker.id)
 
     async def counts(self) -> Counts:
         return listing.total(await self._ask_all("counts"))
 
     async def put_schedule(self, schedule: Schedule) -> bool:
-        return await self._schedule(schedules.put_words(schedule))
-
-    async def drop_schedule(self, name: str) -> bool:
-        return await self._schedule(schedules.drop_words(name))
-
-    async def _schedule(self, words: Sequence[Any]) -> bool:
+        words = schedules.put_words(schedule)
         keys = [*self._keys.shards[0].fixed, *self._keys.schedules]
         call = Call("schedule", keys, lambda replay: (*words, int(replay)))
         return bool(await self._courier.lane.ask(call))
 
     async def schedules(self, name: str | None = None) -> list[Schedule]:
-        found = await self._read_schedules(*(("all",) if name is None else ("one", name)))
-        return schedules.by_name(found)
-
-    async def due_schedules(self, limit: int) -> list[Schedule]:
-        return await self._read_schedules("due", limit)
-
-    async def _read_schedules(self, *words: Any) -> list[Schedule]:
-        first = self._keys.shards[0]
-        return schedules.read(await self._ask("schedules", first, *words, keys=self._keys.schedules))
+        words = () if name is None else (name,)
+        found = await self._ask("schedules", self._keys.shards[0], *words, keys=self._keys.schedules)
+        return schedules.by_name(schedules.read(found))

@@ -2,7 +2,7 @@
 -- KEYS after the fixed ones: what this worker got last, then ready and later of each function.
 -- ARGV: worker, limit, lease seconds, shards, shard, nonce, replay (1: the same call may have been here), then of
 -- each function its name and how many to take of it (-1: its share).
--- Returns {next due or ''}, or {'', value, step, token, value, step, token, ..., since, until}.
+-- Returns {next due or ''}, or {'', {value, value, ...}, {number of the value, step, token, ...}, since, until}.
 local time = now()
 local worker, limit, seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local shards, shard = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -10,19 +10,27 @@ local LAST, FIRST, NAME = KEYS[FIXED + 1], FIXED + 2, 8
 local MEMORY, GIVEN = 60, '>c16I2I8'
 local got, waiting = {}, {}
 
+-- Gives an id its number among those of the answer: a job may have very many steps, and is answered once.
+local function number(id, ids, numbers)
+  if not numbers[id] then
+    push(ids, id)
+    numbers[id] = #ids
+  end
+end
+
 -- The answer to the first try, which may have been lost on its way: the leases that are still what they were.
 local function again(given, since, till)
-  local answer, at = {''}, 1
+  local ids, numbers, rows, at = {}, {}, {}, 1
   while at <= #given do
     local id, step, token, after = struct.unpack(GIVEN, given, at)
     if held(id, step, token) then
-      push(answer, call('HGET', JOBS, id), step)
-      push(answer, token)
+      number(id, ids, numbers)
+      push(rows, numbers[id], step)
+      push(rows, token)
     end
     at = after
   end
-  push(answer, since, till)
-  return answer
+  return {'', read('HMGET', JOBS, ids), rows, since, till}
 end
 
 if ARGV[7] == '1' then
@@ -78,25 +86,22 @@ if #got == 0 then return {next_due()} end
 local last = math.max(tonumber(call('HGET', META, 'token') or '0'), math.floor(time * 1000))
 call('HSET', META, 'token', num(last + #got))
 local till = num(time + seconds)
-local ids, steps = {}, {}
+local ids, numbers = {}, {}
+for _, g in ipairs(got) do number(string.sub(g[1], 17, 32), ids, numbers) end
+local leases, given, expiries, rows = {}, {}, {}, {}
+for i, packed in ipairs(read('HMGET', LEASES, ids)) do leases[i] = {packed or ''} end
 for i, g in ipairs(got) do
-  ids[i], steps[i] = string.sub(g[1], 17, 32), struct.unpack('>I2', string.sub(g[1], 33, 34))
-end
-local before = read('HMGET', LEASES, ids)
-local leases, given, expiries, answer = {}, {}, {}, {''}
-for i, value in ipairs(read('HMGET', JOBS, ids)) do
-  local id, step, w = ids[i], steps[i], got[i][2]
-  local token = (last + i) * shards + shard
-  leases[id] = (leases[id] or before[i] or '') .. lease(step, token, time, string.sub(got[i][1], 1, 16), worker, w.name)
+  local id, step, w = string.sub(g[1], 17, 32), struct.unpack('>I2', string.sub(g[1], 33, 34)), g[2]
+  local n, token = numbers[id], (last + i) * shards + shard
+  push(leases[n], lease(step, token, time, string.sub(g[1], 1, 16), worker, w.name))
   given[i] = struct.pack(GIVEN, id, step, token)
   push(expiries, till, field(id, step))
-  push(answer, value, step)
-  push(answer, token)
+  push(rows, n, step)
+  push(rows, token)
 end
 local leased = {}
-for id, all in pairs(leases) do push(leased, id, all) end
+for i, id in ipairs(ids) do push(leased, id, table.concat(leases[i])) end
 write('HSET', LEASES, leased)
 write('ZADD', UNTIL, expiries)
 call('SET', LAST, cmsgpack.pack({ARGV[6], table.concat(given), num(time), till}), 'EX', MEMORY)
-push(answer, num(time), till)
-return answer
+return {'', read('HMGET', JOBS, ids), rows, num(time), till}

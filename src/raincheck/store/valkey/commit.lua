@@ -1,8 +1,9 @@
 -- Writes changes, each entirely or not at all.
 -- ARGV: changes (msgpack), bell channel, bell message, replay (1: the same call may have been here), then of each
--- change its job's id, its tags, its record, and the members of take, drop and put: bytes that are no text stay out of
--- the msgpack, whose Lua reader knows no such type.
--- A change: {rev, state, alarm|false, key|false, take, release, hold, drop, put}; of the lists, those with something in.
+-- change its job's id, its tags, its record, the members of take, drop and put, and its large results: bytes that are
+-- no text stay out of the msgpack, whose Lua reader knows no such type.
+-- A change: {rev, state, alarm|false, key|false, take, release, hold, drop, put, ended, results}; of the lists, those
+-- with something in; results are the steps that the large results are of. `ended` says that its state is an ended one: such jobs wait in PRUNE, the others with an alarm in WAKE.
 -- A place: {step, ready key, later key, due, function}; a key is its number in KEYS.
 -- A lease guard: {step, token, expired}. An idempotency key: {name, fingerprint, until}.
 -- Returns for each change: 0 written, 1 conflict, {job id, fingerprint} if its key is taken.
@@ -14,6 +15,7 @@ local seen, keys, reports = {}, {}, call('EXISTS', PROGRESS) == 1
 -- What is to be written, gathered. What goes, goes first: it frees memory, so that a full server lets jobs end.
 local unleased, lapsed, asleep, kept, back = {}, {}, {}, {}, {} -- from LEASES, UNTIL, WAKE, PRUNE, GONE
 local leased, records, wakes, prunes = {}, {}, {}, {}           -- to LEASES, JOBS, WAKE, PRUNE
+local results = {}                                              -- to RESULTS
 local left, entered, ready, later, queued = {}, {}, {}, {}, {}  -- by state, state, key, key, function
 
 local function listed(lists, key)
@@ -73,15 +75,26 @@ local function holds(c)
 end
 
 local function gather_state(c)
-  local state, alarm, ended = c[2], c[3], is_ended(c[2])
+  local state, alarm, ended = c[2], c[3], c[10]
   if c.before ~= state then
-    if c.before then push(listed(left, c.before), c.entry) end
+    if c.before then
+      push(listed(left, c.before), c.entry)
+      if not ended then push(kept, c.id) end -- it may have ended before
+    end
     push(listed(entered, state), 0, c.entry)
   end
   if c.gone then push(back, c.id) end
   if c.woke and (ended or not alarm) then push(asleep, c.id) end
-  if c.before and is_ended(c.before) and not ended then push(kept, c.id) end
   if alarm then push(ended and prunes or wakes, alarm, c.id) end
+end
+
+local function gather_results(c)
+  local steps = call('HGET', RESULTS, c.id) or ''
+  for i, step in ipairs(c[11]) do
+    push(results, field(c.id, step), ARGV[c.at + WORDS + i - 1])
+    steps = steps .. struct.pack('>I2', step)
+  end
+  push(results, c.id, steps)
 end
 
 local function gather(c)
@@ -93,6 +106,7 @@ local function gather(c)
     if c.leases == '' then push(unleased, c.id) else push(leased, c.id, c.leases) end
   end
   push(records, c.id, c.value)
+  if c[11] then gather_results(c) end
   gather_state(c)
   for _, p in ipairs(c[9] or NONE) do enqueue(p) end
 end
@@ -115,8 +129,9 @@ local function apply(c)
 end
 
 local function take_words(c, at)
+  c.at = at
   c.id, c.entry = ARGV[at], ARGV[at] .. ARGV[at + 1]
-  c.value = with_header(c[1], c[2], c[3] and not is_ended(c[2]), ARGV[at + 2])
+  c.value = with_header(c[1], c[2], c[3] and not c[10], ARGV[at + 2])
   local members, first = ARGV[at + 3], 1
   for list = 5, 9 do
     if list == 5 or list > 7 then
@@ -129,9 +144,10 @@ local function take_words(c, at)
 end
 
 local function look_up()
-  local ids, new, leasing, known = {}, {}, {}, {}
+  local ids, new, leasing, known, at = {}, {}, {}, {}, FIRST
   for i, c in ipairs(changes) do
-    take_words(c, FIRST + WORDS * (i - 1))
+    take_words(c, at)
+    at = at + WORDS + #(c[11] or NONE)
     ids[i] = c.id
     if c[1] == 1 then push(new, c.id) end
     if c[6] or c[7] or c[8] then push(leasing, c.id) end
@@ -153,6 +169,7 @@ local function write_all()
   write('ZREM', GONE, back)
   for state, entries in pairs(left) do write('ZREM', KEYS[STATE + state], entries) end
   write('HSET', JOBS, records)
+  write('HSET', RESULTS, results)
   write('HSET', LEASES, leased)
   for state, entries in pairs(entered) do write('ZADD', KEYS[STATE + state], entries) end
   write('ZADD', WAKE, wakes)

@@ -11,7 +11,9 @@ from typing import Any
 
 from raincheck import clock
 from raincheck.model import Job
-from raincheck.store.lane import Answers, Lane, Request
+from raincheck.store.batcher import Answers
+from raincheck.store.batcher import Batcher as Lane
+from raincheck.store.batcher import Call as Request
 from raincheck.store.signals import Signals
 from raincheck.store.valkey import wire
 from raincheck.store.valkey.address import Address

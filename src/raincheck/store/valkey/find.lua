@@ -4,14 +4,7 @@ local time, answers = now(), {}
 for i, id in ipairs(ARGV) do
   local value = call('HGET', JOBS, id)
   if value then
-    local answer = {value}
-    local leases, at = leases_of(id), 1
-    while at <= #leases do
-      local step, token, since, place, worker, func, after = struct.unpack(LEASE, leases, at)
-      append_lease(answer, id, step, token, since, worker)
-      at = after
-    end
-    answers[i] = answer
+    answers[i] = with_leases(id, value)
   else
     local till = call('ZSCORE', GONE, id)
     answers[i] = till and tonumber(till) > time and 1 or 0

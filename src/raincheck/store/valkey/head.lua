@@ -3,8 +3,9 @@ local JOBS, LEASES, UNTIL, PROGRESS = KEYS[1], KEYS[2], KEYS[3], KEYS[4] -- hash
 local WAKE, PRUNE, GONE = KEYS[5], KEYS[6], KEYS[7]                      -- zsets
 local META, QUEUED, SERVED = KEYS[8], KEYS[9], KEYS[10]                  -- hashes
 local IDEM, IDEM_UNTIL = KEYS[11], KEYS[12]                              -- hash, zset
-local STATE = 13                                                         -- KEYS[STATE + number]: zsets
-local FIXED = 19
+local RESULTS = KEYS[13] -- hash: large results by their field, and by the id of a job which of its steps have any
+local STATE = 14                                                         -- KEYS[STATE + number]: zsets
+local FIXED = 20
 local WAKES = 16
 local CHUNK = 1000 -- words of one command; Lua's stack bears some thousands
 local call = redis.call
@@ -48,8 +49,6 @@ local function header(value)
   local rev, state = struct.unpack('>I4B', value)
   return rev, state % WAKES, state >= WAKES
 end
-
-local function is_ended(state) return state >= 3 and state <= 5 end
 
 -- With `wakes`, the job has an alarm in WAKE.
 local function with_header(rev, state, wakes, record)
@@ -104,4 +103,15 @@ local function append_lease(answer, id, step, token, since, worker)
   push(answer, step, token)
   push(answer, worker, num(since))
   push(answer, call('ZSCORE', UNTIL, name), call('HGET', PROGRESS, name) or '')
+end
+
+-- A job as it is read: its value, then each of its leases.
+local function with_leases(id, value)
+  local answer, leases, at = {value}, leases_of(id), 1
+  while at <= #leases do
+    local step, token, since, place, worker, func, after = struct.unpack(LEASE, leases, at)
+    append_lease(answer, id, step, token, since, worker)
+    at = after
+  end
+  return answer
 end

@@ -22,11 +22,11 @@ STATES = (
     State.CANCELLED,
     State.DOING,
 )
-"""In the order of their keys and of their number in a record's header (`head.lua` knows which are ended)."""
+"""In the order of their keys and of their number in a record's header."""
 
 _FIXED = (
     *("jobs", "leases", "until", "progress", "wake", "prune", "gone", "meta", "queued", "served"),
-    *("idempotency", "idempotency-until"),
+    *("idempotency", "idempotency-until", "results"),
 )
 
 

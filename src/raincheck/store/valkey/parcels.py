@@ -8,7 +8,7 @@ from typing import Any
 from raincheck import clock
 from raincheck.errors import StoreError
 from raincheck.store.base import Outcome
-from raincheck.store.lane import Request
+from raincheck.store.batcher import Call as Request
 from raincheck.store.valkey import wire
 from raincheck.store.valkey.address import Place
 from raincheck.store.valkey.scripts import script

@@ -1,22 +1,53 @@
--- Removes ended jobs. ARGV: remember seconds, bell channel, bell message, replay (1: the same call may have been here),
--- then of each: id, revision, tags.
--- Returns for each 1, or 0: it is no longer at that revision, or not ended, and stays.
-local till = num(now() + tonumber(ARGV[1]))
-local replay = ARGV[4] == '1'
-local removed = {}
-for i = 5, #ARGV, 3 do
-  local id, rev = ARGV[i], tonumber(ARGV[i + 1])
-  local value = call('HGET', JOBS, id)
-  local was, state = 0, 0
-  if value then was, state = header(value) end
-  local goes = value and was == rev and is_ended(state)
-  if goes then
-    call('HDEL', JOBS, id)
-    call('ZREM', PRUNE, id)
-    call('ZREM', KEYS[STATE + state], id .. ARGV[i + 2])
-    call('ZADD', GONE, till, id)
-  end
-  removed[#removed + 1] = (goes or (replay and not value)) and 1 or 0
+-- Removes ended jobs, and memories that have run out: ids of removed jobs, idempotency keys, turns of functions without
+-- jobs, workers. KEYS after the fixed ones: workers, workers-until, in the shard that has them.
+-- ARGV: remember seconds, memories of a kind to remove, seconds for which a silent worker is shown, bell channel, bell
+-- message, replay (1: the same call may have been here), then of each job: id, revision.
+-- Returns for each job 1, or 0: it is no longer at that revision, or not ended, and stays.
+local time = now()
+local till, limit, replay = num(time + tonumber(ARGV[1])), tonumber(ARGV[2]), ARGV[6] == '1'
+local workers, workers_until = KEYS[FIXED + 1], KEYS[FIXED + 2]
+
+-- An entry among the jobs of a state is a job's id and its tags: the first one from the id on.
+local function unlist(state, id)
+  local entry = call('ZRANGE', state, '[' .. id, '+', 'BYLEX', 'LIMIT', 0, 1)[1]
+  if entry and string.sub(entry, 1, #id) == id then call('ZREM', state, entry) end
 end
-call('PUBLISH', ARGV[2], ARGV[3])
+
+local function remove_results(id)
+  local steps = call('HGET', RESULTS, id)
+  if not steps then return end
+  local names = {id}
+  for at = 1, #steps, 2 do push(names, id .. string.sub(steps, at, at + 1)) end
+  write('HDEL', RESULTS, names)
+end
+
+local function remove(id, rev)
+  local value = call('HGET', JOBS, id)
+  if not value then return replay and 1 or 0 end
+  local was, state = header(value)
+  if was ~= rev or not call('ZSCORE', PRUNE, id) then return 0 end -- ended jobs, and no others, wait there
+  call('HDEL', JOBS, id)
+  remove_results(id)
+  call('ZREM', PRUNE, id)
+  unlist(KEYS[STATE + state], id)
+  call('ZADD', GONE, till, id)
+  return 1
+end
+
+local function drain(times, from, last, hash)
+  for _, name in ipairs(call('ZRANGEBYSCORE', times, from, num(last), 'LIMIT', 0, limit)) do
+    call('ZREM', times, name)
+    if hash then call('HDEL', hash, name) end
+  end
+end
+
+local removed = {}
+for i = 7, #ARGV, 2 do push(removed, remove(ARGV[i], tonumber(ARGV[i + 1]))) end
+drain(GONE, num(-time), time) -- void ids have their time as a negative number
+drain(IDEM_UNTIL, '-inf', time, IDEM)
+if workers then drain(workers_until, '-inf', time - tonumber(ARGV[3]), workers) end
+for _, name in ipairs(call('HKEYS', SERVED)) do
+  if call('HEXISTS', QUEUED, name) == 0 then call('HDEL', SERVED, name) end
+end
+if #removed > 0 then call('PUBLISH', ARGV[4], ARGV[5]) end
 return removed

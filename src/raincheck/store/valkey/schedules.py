@@ -14,19 +14,16 @@ HEAD = 40
 
 
 def put_words(schedule: Schedule) -> tuple[Any, ...]:
-    """How ``schedule.lua`` is told to write a schedule."""
+    """How ``schedule.lua`` is told to write or remove a schedule."""
     before = b"" if schedule.rev == 1 else _head(schedule.id, schedule.rev - 1)
+    if schedule.removed:
+        return schedule.name, before, b"", ""
     value = _head(schedule.id, schedule.rev) + encode_schedule(schedule)
     return schedule.name, before, value, "" if schedule.due is None else repr(schedule.due)
 
 
-def drop_words(name: str) -> tuple[Any, ...]:
-    """How ``schedule.lua`` is told to remove one."""
-    return name, b"", b"", ""
-
-
 def read(values: Iterable[bytes]) -> list[Schedule]:
-    """What ``schedules.lua`` found."""
+    """What ``schedules.lua`` or ``due.lua`` found."""
     return [decode_schedule(value[HEAD:]) for value in values]
 
 

@@ -62,6 +62,7 @@ class Batch:
         change = each.change
         job, key = change.job, change.key
         self.bodies += (each.raw_id, tags_of(job), each.record, each.members)
+        self.bodies += (value for _, value in change.results)
         self._changes.append(
             (
                 job.rev,
@@ -73,6 +74,8 @@ class Batch:
                 (change.hold and [_guard(hold) for hold in change.hold]) or None,
                 (change.drop and [self._place(place) for place in change.drop]) or None,
                 (change.put and [self._place(place) for place in change.put]) or None,
+                job.state.ended,
+                [step for step, _ in change.results] or None,
             )
         )
 
@@ -107,6 +110,11 @@ def lease_args(held: Held) -> tuple[bytes, int, int]:
     return packed(held.job_id), held.step, held.token
 
 
+def field(job_id: str, step: int) -> bytes:
+    """A step of a job, as scripts name it. Raises `ValueError` for the id of no job."""
+    return packed(job_id) + struct.pack(">H", step)
+
+
 def outcome(answer: Any) -> Outcome:
     """What ``commit.lua`` says of a change."""
     if isinstance(answer, list):
@@ -115,9 +123,24 @@ def outcome(answer: Any) -> Outcome:
 
 
 def stored(answer: list[Any]) -> Stored:
-    """What ``find.lua`` or ``lost.lua`` says of a job."""
+    """What ``find.lua`` or ``due.lua`` says of a job."""
     leases = [_lease(answer[i : i + 6]) for i in range(1, len(answer), 6)]
     return Stored(decode_job(answer[0][HEADER:]), tuple(sorted(leases, key=lambda lease: lease.step)))
+
+
+def overdue(lists: Sequence[list[Any]], limit: int) -> list[Any]:
+    """The entries of one kind that ``due.lua`` gave in all shards, the longest overdue first."""
+    timed = [(float(each[i]), each[i + 1]) for each in lists for i in range(0, len(each), 2)]
+    return [entry for _, entry in sorted(timed, key=lambda pair: pair[0])[:limit]]
+
+
+def lost(entries: Sequence[list[Any]]) -> list[Claim]:
+    """What ``due.lua`` says of lost leases: the value of a job comes with the first of them."""
+    jobs: dict[bytes, Job] = {}
+    for raw_id, value, *_ in entries:
+        if value:
+            jobs[raw_id] = decode_job(value[HEADER:])
+    return [Claim(jobs[entry[0]], _lease(entry[2:])) for entry in entries]
 
 
 def _lease(words: list[Any]) -> Lease:
@@ -126,18 +149,21 @@ def _lease(words: list[Any]) -> Lease:
 
 
 def claims(answer: Sequence[Any], worker: str) -> list[Claim]:
-    """What ``claim.lua`` moved."""
-    *rows, since, until = answer[1:]
-    since, until = float(since), float(until)
-    return [
-        Claim(decode_job(rows[i][HEADER:]), Lease(rows[i + 1], rows[i + 2], worker, since, until))
-        for i in range(0, len(rows), 3)
-    ]
+    """What ``claim.lua`` moved. Each job comes once, however many of its steps there are."""
+    jobs, rows = _claimed(answer)
+    since, until = float(answer[-2]), float(answer[-1])
+    return [Claim(jobs[number - 1], Lease(step, token, worker, since, until)) for number, step, token in rows]
+
+
+def _claimed(answer: Sequence[Any]) -> tuple[list[Job], list[tuple[int, int, int]]]:
+    """The jobs, and of each lease the number of its job (from 1), its step and its token."""
+    values, words = answer[1], answer[2]
+    rows = [(words[i], words[i + 1], words[i + 2]) for i in range(0, len(words), 3)]
+    return [decode_job(value[HEADER:]) for value in values], rows
 
 
 def held_in(answer: Sequence[Any]) -> list[tuple[bytes, int, int]]:
     """The leases that ``claim.lua`` gave, as a script is told of them."""
-    rows = answer[1:-2]
-    return [
-        (packed(decode_job(rows[i][HEADER:]).id), rows[i + 1], rows[i + 2]) for i in range(0, len(rows), 3)
-    ]
+    jobs, rows = _claimed(answer)
+    ids = [packed(job.id) for job in jobs]
+    return [(ids[number - 1], step, token) for number, step, token in rows]

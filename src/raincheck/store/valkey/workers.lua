@@ -1,5 +1,5 @@
--- The workers known. KEYS after the fixed ones: workers, workers-until. Returns {time, info, seen, until, ...}.
-local answer = {num(now())}
+-- The workers known. KEYS after the fixed ones: workers, workers-until. Returns {info, seen, until, ...}.
+local answer = {}
 local found = call('ZRANGE', KEYS[FIXED + 2], 0, -1, 'WITHSCORES')
 for i = 1, #found, 2 do
   local info = cmsgpack.unpack(call('HGET', KEYS[FIXED + 1], found[i]))

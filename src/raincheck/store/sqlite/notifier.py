@@ -1,9 +1,9 @@
-"""A doorbell between the processes that have the same database open.
+"""Notifications between the processes that have the same database open.
 
-Each process that waits for something has a datagram socket in a folder beside the database; whoever
-writes sends a word to all of them. It is a hint and no more: a lost one costs a second, because
-everybody also looks once a second. Where there are no such sockets, they look 40 times a second,
-at SQLite's own change counter, which costs some microseconds each.
+Each process that waits for something has a datagram socket in a folder beside the database; a process that
+writes sends a notification to all of them. It is only a hint: a lost one costs a second, because every
+process also looks at the database once a second. Where there are no such sockets, it looks 40 times a
+second at SQLite's own change counter, which costs a few microseconds.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ SETTLED = 0.1
 """Seconds after which a folder's time of change is sure to differ at the next change."""
 
 
-class Ring(msgspec.Struct, array_like=True):
-    """A word to the others: functions with new places, jobs that changed; ``all``: look at everything."""
+class Notification(msgspec.Struct, array_like=True):
+    """Functions with new queue entries, and jobs that changed; ``all``: look at everything."""
 
     functions: list[str]
     jobs: list[str]
@@ -34,14 +34,14 @@ class Ring(msgspec.Struct, array_like=True):
 
 
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Ring)
-_LOOK_AT_ALL = _encoder.encode(Ring([], [], True))
+_decoder = msgspec.msgpack.Decoder(Notification)
+_LOOK_AT_ALL = _encoder.encode(Notification([], [], True))
 
 
-class Bell:
-    """The bell of one process. All of it belongs to one thread, but for what is told to ``heard``."""
+class Notifier:
+    """The socket of one process. All of it belongs to one thread, except what is passed to ``heard``."""
 
-    def __init__(self, database: Path, heard: Callable[[Ring], None]) -> None:
+    def __init__(self, database: Path, heard: Callable[[Notification], None]) -> None:
         self._folder = database.with_name(database.name + "-bell")
         self._name = f"{os.getpid()}-{new_id()[-8:]}"
         self._heard = heard
@@ -57,7 +57,7 @@ class Bell:
 
     @property
     def behind(self) -> bool:
-        """Whether some peer's inbox was full, so that it has to be rung again."""
+        """Whether some peer's inbox was full, so that it has to be notified again."""
         return bool(self._missed)
 
     @property
@@ -77,7 +77,7 @@ class Bell:
             self.deaf = True
             return False
         self._listener = listener
-        self._thread = Thread(target=self._listen, args=(listener,), name="raincheck-bell", daemon=True)
+        self._thread = Thread(target=self._listen, args=(listener,), name="raincheck-notifier", daemon=True)
         self._thread.start()
         return True
 
@@ -101,19 +101,19 @@ class Bell:
             with suppress(msgspec.MsgspecError):
                 self._heard(_decoder.decode(message))
 
-    def ring(self, functions: Iterable[str], jobs: Iterable[str]) -> None:
+    def notify(self, functions: Iterable[str], jobs: Iterable[str]) -> None:
         """Tell all other processes. Never blocks, never fails."""
         peers = self._others()
         if not peers:
             return
-        message = _encoder.encode(Ring(list(functions), list(jobs)))
+        message = _encoder.encode(Notification(list(functions), list(jobs)))
         if len(message) > MAX_BYTES:
             message = _LOOK_AT_ALL
         for peer in peers:
             self._send(peer, _LOOK_AT_ALL if peer in self._missed else message)
 
-    def ring_missed(self) -> None:
-        """Ring those again whose inbox was full."""
+    def notify_missed(self) -> None:
+        """Notify those again whose inbox was full."""
         for peer in tuple(self._missed):
             self._send(peer, _LOOK_AT_ALL)
 

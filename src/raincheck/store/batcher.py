@@ -1,7 +1,7 @@
-"""A thread that owns a connection and serves requests in batches.
+"""A thread that owns a connection and serves calls in batches.
 
-Whatever has come in while the last batch was served is the next one, so that under load many
-callers share one transaction (group commit), and an idle store answers at once.
+All calls that come in while one batch is served make the next one: under load many callers share one
+transaction (group commit), and an idle store answers at once.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from raincheck.store.signals import call_into
 T = TypeVar("T")
 
 MAX_BATCH = 500
-"""Requests served together: the first of very many must not wait for the last."""
+"""Calls served together: the first of very many must not wait for the last."""
 
 
-class Request(Generic[T]):
-    """A call waiting for its answer, made from the running loop or (``threaded``) from a thread."""
+class Call(Generic[T]):
+    """A call that waits for its answer, made from the running loop or (``threaded``) from a thread."""
 
     def __init__(self, *, threaded: bool = False) -> None:
         self.loop = None if threaded else asyncio.get_running_loop()
@@ -59,39 +59,39 @@ class Answers:
     """Answers gathered during a batch, to be given only once it is committed."""
 
     def __init__(self) -> None:
-        self._answers: list[tuple[Request[Any], Any]] = []
+        self._answers: list[tuple[Call[Any], Any]] = []
 
-    def add(self, request: Request[T], answer: T | BaseException) -> None:
+    def add(self, call: Call[T], answer: T | BaseException) -> None:
         """Give ``answer`` once the batch is through."""
-        self._answers.append((request, answer))
+        self._answers.append((call, answer))
 
     def give(self) -> None:
         """Give them all: one call into each loop."""
-        loops: dict[asyncio.AbstractEventLoop | None, list[tuple[Request[Any], Any]]] = {}
-        for request, answer in self._answers:
-            request.posted.append(answer)  # before it is looked whether it gave up: one of the two will see
-            loop = None if request.future.cancelled() else request.loop  # one that gave up may be ending
-            loops.setdefault(loop, []).append((request, answer))
+        loops: dict[asyncio.AbstractEventLoop | None, list[tuple[Call[Any], Any]]] = {}
+        for call, answer in self._answers:
+            call.posted.append(answer)  # before it is looked whether it gave up: one of the two will see
+            loop = None if call.future.cancelled() else call.loop  # one that gave up may be ending
+            loops.setdefault(loop, []).append((call, answer))
         for loop, answers in loops.items():
             if loop is None or not call_into(loop, _settle, answers):
                 _settle(answers)
 
 
-def _settle(answers: list[tuple[Request[Any], Any]]) -> None:
-    for request, answer in answers:
-        request.settle(answer)
+def _settle(answers: list[tuple[Call[Any], Any]]) -> None:
+    for call, answer in answers:
+        call.settle(answer)
 
 
-def fail(requests: Iterable[Request[Any]], error: Exception) -> None:
-    """Give an error to those of ``requests`` that have no answer yet."""
+def fail(calls: Iterable[Call[Any]], error: Exception) -> None:
+    """Give an error to those of ``calls`` that have no answer yet."""
     answers = Answers()
-    for request in requests:
-        answers.add(request, error)
+    for call in calls:
+        answers.add(call, error)
     answers.give()
 
 
-class Lane:
-    """The thread. ``serve`` takes a batch of requests, at times an empty one.
+class Batcher:
+    """The thread. ``serve`` takes a batch of calls, at times an empty one.
 
     ``patience`` says how long to wait for one; ``end`` is called on the thread when all is served.
     """
@@ -99,7 +99,7 @@ class Lane:
     def __init__(
         self,
         name: str,
-        serve: Callable[[list[Request[Any]]], None],
+        serve: Callable[[list[Call[Any]]], None],
         end: Callable[[], None],
         patience: Callable[[], float | None] = lambda: None,
     ) -> None:
@@ -109,11 +109,11 @@ class Lane:
         self._patience = patience
         self._lock = Lock()
         self._thread: Thread | None = None
-        self._inbox: SimpleQueue[Request[Any] | bool] = SimpleQueue()
+        self._inbox: SimpleQueue[Call[Any] | bool] = SimpleQueue()
 
     @property
     def running(self) -> bool:
-        """Whether it takes requests."""
+        """Whether it takes calls."""
         return self._thread is not None
 
     def start(self) -> None:
@@ -123,25 +123,25 @@ class Lane:
             self._thread = Thread(target=self._run, args=(self._inbox,), name=self._name, daemon=True)
             self._thread.start()
 
-    def put(self, request: Request[Any]) -> None:
-        """Add a request."""
+    def put(self, call: Call[Any]) -> None:
+        """Add a call."""
         with self._lock:  # so that nothing comes after the word to end
             if self._thread is None or not self._thread.is_alive():  # there are no threads after a fork
                 raise StoreUnavailable("the store is not open")
-            self._inbox.put(request)
+            self._inbox.put(call)
 
-    async def ask(self, request: Request[T]) -> T:
-        """Put a request and wait for its answer."""
-        self.put(request)
+    async def ask(self, call: Call[T]) -> T:
+        """Put a call and wait for its answer."""
+        self.put(call)
         try:
-            answer: T = await request.future
+            answer: T = await call.future
         except asyncio.CancelledError:
-            request.give_up()
+            call.give_up()
             raise
         return answer
 
     def wake(self) -> None:
-        """Let it look round, though there is no request."""
+        """Let it look round, though there is no call."""
         self._inbox.put(True)
 
     def close(self) -> None:
@@ -152,26 +152,26 @@ class Lane:
         if thread is not None:
             thread.join()
 
-    def _run(self, inbox: SimpleQueue[Request[Any] | bool]) -> None:
+    def _run(self, inbox: SimpleQueue[Call[Any] | bool]) -> None:
         going = True
         while going:
-            batch: list[Request[Any]] = []
+            batch: list[Call[Any]] = []
             going = self._gather(inbox, batch)
             try:
                 if batch or going:
                     self._serve(batch)
-            except Exception as error:  # noqa: BLE001 - the lane lives on, and the callers are told
+            except Exception as error:  # noqa: BLE001 - the batcher goes on, and the callers are told
                 fail(batch, error)
         self._end()
 
-    def _gather(self, inbox: SimpleQueue[Request[Any] | bool], batch: list[Request[Any]]) -> bool:
+    def _gather(self, inbox: SimpleQueue[Call[Any] | bool], batch: list[Call[Any]]) -> bool:
         """Fill the batch with what is there, or comes in time. False: that was the last."""
         wait = self._patience()
         with suppress(Empty):
             while len(batch) < MAX_BATCH:
                 item = inbox.get(timeout=wait)
                 wait = 0.0
-                if isinstance(item, Request):
+                if isinstance(item, Call):
                     batch.append(item)
                 elif not item:
                     return False

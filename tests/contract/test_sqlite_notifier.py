@@ -12,10 +12,10 @@ from threading import Event
 
 import pytest
 
-from raincheck.clock import monotonic
 from raincheck.model import Stored
 from raincheck.store import Store, make_store
-from raincheck.store.sqlite.bell import Bell, Ring
+from raincheck.store.sqlite.notifier import Notification, Notifier
+from raincheck.store.watches import Watches
 from tests.contract.steps import HOUR, SOON, Ear, finish, submit, take_one, waiting
 
 
@@ -23,12 +23,12 @@ class Heard:
     """What a bell heard."""
 
     def __init__(self) -> None:
-        self._rings: SimpleQueue[Ring] = SimpleQueue()
+        self._rings: SimpleQueue[Notification] = SimpleQueue()
 
-    def __call__(self, ring: Ring) -> None:
+    def __call__(self, ring: Notification) -> None:
         self._rings.put(ring)
 
-    def next(self) -> Ring:
+    def next(self) -> Notification:
         """The next ring."""
         return self._rings.get(timeout=SOON)
 
@@ -44,7 +44,7 @@ def path(url: str) -> Path:
     return Path(url.removeprefix("sqlite:///"))
 
 
-Make = Callable[[Callable[[Ring], None]], Bell]
+Make = Callable[[Callable[[Notification], None]], Notifier]
 
 
 @pytest.fixture
@@ -52,8 +52,8 @@ def make_bell(path: Path) -> Iterator[Make]:
     """Makes bells, each as of a process of its own."""
     with ExitStack() as stack:
 
-        def make(heard: Callable[[Ring], None]) -> Bell:
-            bell = Bell(path, heard)
+        def make(heard: Callable[[Notification], None]) -> Notifier:
+            bell = Notifier(path, heard)
             stack.callback(bell.close)
             return bell
 
@@ -68,8 +68,8 @@ class TestBell:
         ears = [Heard() for _ in range(3)]
         bells = [make_bell(ear) for ear in ears]
         assert [bell.listen() for bell in bells * 2] == [True, True, True, False, False, False]
-        bells[0].ring(["f"], ["job"])
-        assert [ear.next() for ear in ears[1:]] == [Ring(["f"], ["job"])] * 2
+        bells[0].notify(["f"], ["job"])
+        assert [ear.next() for ear in ears[1:]] == [Notification(["f"], ["job"])] * 2
         assert ears[0].nothing
 
     def test_one_that_begins_to_listen_is_heard_of_at_once(self, make_bell: Make) -> None:
@@ -77,23 +77,23 @@ class TestBell:
         ringer = make_bell(Heard())
         for number in range(20):
             heard = Heard()
-            ringer.ring([], [])
+            ringer.notify([], [])
             assert make_bell(heard).listen()
-            ringer.ring([str(number)], [])
-            assert heard.next() == Ring([str(number)], [])
+            ringer.notify([str(number)], [])
+            assert heard.next() == Notification([str(number)], [])
 
     def test_a_word_too_long_to_be_sent_is_to_look_at_everything(self, make_bell: Make) -> None:
         """The bell is a hint, so a shorter one will do."""
         heard = Heard()
         assert make_bell(heard).listen()
-        make_bell(Heard()).ring(["f"], [f"job-{i:032}" for i in range(5000)])
-        assert heard.next() == Ring([], [], True)
+        make_bell(Heard()).notify(["f"], [f"job-{i:032}" for i in range(5000)])
+        assert heard.next() == Notification([], [], True)
 
     def test_one_that_hears_slowly_is_rung_again(self, make_bell: Make) -> None:
         """It is told to look at everything once there is room."""
         heard, gate = Heard(), Event()
 
-        def hear_slowly(ring: Ring) -> None:
+        def hear_slowly(ring: Notification) -> None:
             assert gate.wait(SOON)
             heard(ring)
 
@@ -101,13 +101,13 @@ class TestBell:
         ringer = make_bell(Heard())
         rung = 0
         while not ringer.behind:
-            ringer.ring([f"f{rung}"], [])
+            ringer.notify([f"f{rung}"], [])
             rung += 1
             assert rung < 10_000
         gate.set()
         while ringer.behind:
-            ringer.ring_missed()
-        assert [heard.next() for _ in range(rung)][-1] == Ring([], [], True)
+            ringer.notify_missed()
+        assert [heard.next() for _ in range(rung)][-1] == Notification([], [], True)
 
     def test_the_socket_of_a_dead_process_is_removed(self, path: Path, make_bell: Make) -> None:
         """By the first that rings it."""
@@ -116,7 +116,7 @@ class TestBell:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
             dead.bind(str(folder / "dead"))
         assert [each.name for each in folder.iterdir()] == ["dead"]
-        make_bell(Heard()).ring(["f"], [])
+        make_bell(Heard()).notify(["f"], [])
         assert list(folder.iterdir()) == []
 
     def test_nonsense_is_not_heard(self, path: Path, make_bell: Make) -> None:
@@ -127,12 +127,12 @@ class TestBell:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
             for message in (b"", b"nonsense", b"\xff\x00", b"\x90", b"\x93\x01\x02\x03"):
                 stranger.sendto(message, str(address))
-        make_bell(Heard()).ring(["f"], [])
-        assert heard.next() == Ring(["f"], [])
+        make_bell(Heard()).notify(["f"], [])
+        assert heard.next() == Notification(["f"], [])
 
     def test_nothing_is_left_when_all_have_left(self, path: Path) -> None:
         """No socket and no folder."""
-        bells = [Bell(path, Heard()) for _ in range(2)]
+        bells = [Notifier(path, Heard()) for _ in range(2)]
         for bell in bells:
             assert bell.listen()
         for bell in bells:
@@ -144,15 +144,15 @@ class TestBell:
         path.with_name(path.name + "-bell").touch()
         bell = make_bell(Heard())
         assert (bell.listen(), bell.deaf) == (False, True)
-        bell.ring(["f"], ["job"])
+        bell.notify(["f"], ["job"])
 
     def test_a_path_too_long_for_a_socket_does_no_harm(self, path: Path) -> None:
         """Then the bell is deaf, unless the path from the current folder is shorter."""
         deep = path.parent / ("x" * 120)
         deep.mkdir()
-        bell = Bell(deep / "raincheck.db", Heard())
+        bell = Notifier(deep / "raincheck.db", Heard())
         bell.listen()
-        bell.ring(["f"], ["job"])
+        bell.notify(["f"], ["job"])
         bell.close()
         assert list(deep.iterdir()) == []
 
@@ -170,34 +170,31 @@ async def two(request: pytest.FixtureRequest, url: str, path: Path) -> AsyncIter
         await store.close()
 
 
+@pytest.mark.usefixtures("woken")
 class TestTwoProcesses:
     """What one does wakes the other, with the bell and without."""
 
     async def test_every_commit_wakes_a_claim(self, two: tuple[Store, Store]) -> None:
         """None is overlooked, however quickly they follow each other."""
         here, there = two
-        begun = monotonic()
         for _ in range(20):
-            async with waiting(here, here.claim("w", ("f",), 1, HOUR, SOON)) as claiming:
+            async with waiting(here, here.claim("w", ("f",), 1, HOUR, HOUR)) as claiming:
                 job = await submit(there, "f")
                 assert [claim.job.id for claim in await claiming] == [job.id]
-        assert monotonic() - begun < 3.0
 
     async def test_every_change_is_noticed(self, two: tuple[Store, Store]) -> None:
         """Also one that follows right after another."""
         here, there = two
-        begun = monotonic()
         for _ in range(20):
             job = await submit(there, "f", "g")
             claim = await take_one(there, "f")
-            async with waiting(here, here.changed(job.id, 1, SOON)) as first:
+            async with waiting(here, Watches(here).changed(job.id, 1, HOUR)) as first:
                 after = await finish(there, claim)
                 assert await first == Stored(after)
-            async with waiting(here, here.changed(job.id, 2, SOON)) as second:
+            async with waiting(here, Watches(here).changed(job.id, 2, HOUR)) as second:
                 claim = await take_one(there, "g")
                 after = await finish(there, claim)
                 assert await second == Stored(after)
-        assert monotonic() - begun < 4.0
 
     async def test_a_listener_is_told(self, two: tuple[Store, Store]) -> None:
         """Though nobody here waits for anything else."""
@@ -222,11 +219,9 @@ class TestTwoProcesses:
         busy = asyncio.create_task(be_busy())
         job = await submit(there, "f")
         claim = await take_one(there, "f")
-        async with waiting(here, here.changed(job.id, 1, SOON)) as changing:
-            begun = monotonic()
+        async with waiting(here, Watches(here).changed(job.id, 1, HOUR)) as changing:
             await submit(there, "a change right before the one that is waited for")
             after = await finish(there, claim)
             assert await changing == Stored(after)
-        assert monotonic() - begun < 1.5
         busy.cancel()
         await asyncio.gather(busy, return_exceptions=True)
