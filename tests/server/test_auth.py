@@ -342,7 +342,7 @@ class TestWithoutUsers:
         ("auth", "said"),
         [
             (None, "no sign-in is configured"),
-            ({"secret": SECRET}, "no users here"),
+            ({"secret": SECRET}, "has no file of users"),
             (
                 {"jwks_url": "https://issuer.example/keys", "issuer": "https://issuer.example"},
                 "https://issuer.example",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from threading import Event
 
 import pytest
 
@@ -123,12 +124,18 @@ def test_a_wait_ends_at_its_timeout(url: str) -> None:
 
 def test_a_watch_yields_each_change(url: str) -> None:
     """It ends with the job. The handle has the last state."""
+    gate = new_id()
+    gates[gate] = Event()
     with Client(url) as client:
-        job = client.submit("nap", [client.step("nap", 0.5)], delay=2)
-        states = [document.state for document in job.watch()]
+        job = client.submit("hold", [client.step("hold", gate)], delay=2)
+        states = []
+        for document in job.watch():
+            states.append(document.state)
+            if document.state is State.DOING:
+                gates[gate].set()
         assert (states[0], states[-1]) == ("scheduled", "done")
         assert "doing" in states
-        assert job.result() == "slept"
+        assert job.result() == gate
         assert [seen.state for seen in client.watch(job.id)] == ["done"]
 
 
