@@ -146,8 +146,8 @@ def test_another_process_finds_the_function() -> None:
         ("", "is not the name of a module"),
         ("shop:nothing", "has no 'nothing'. Its apps: app."),
         ("shop.py:other", "is not a raincheck.App (got str). Its apps: app."),
-        ("two", "does not have exactly one App: name it. Its apps: one, two."),
-        ("none", "Define one at its top level: app = raincheck.App()"),
+        ("two", "has more than one App. Append :NAME. Its apps: one, two."),
+        ("none", "has no App. Define one at its top level: app = raincheck.App()"),
     ],
 )
 def test_an_invalid_target_is_an_error(target: str, message: str) -> None:

@@ -157,8 +157,10 @@ def _get_app(module: ModuleType, name: str) -> App:
 
 def _get_only_app(module: ModuleType) -> App:
     apps = _apps(module)
-    if len(set(map(id, apps.values()))) != 1:
-        raise TargetError(f"{_label(module)} does not have exactly one App: name it. {_suggestion(module)}")
+    if not apps:
+        raise TargetError(f"{_label(module)} has no App. {_suggestion(module)}")
+    if len(set(map(id, apps.values()))) > 1:
+        raise TargetError(f"{_label(module)} has more than one App. Append :NAME. {_suggestion(module)}")
     return next(iter(apps.values()))
 
 

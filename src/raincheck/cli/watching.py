@@ -86,7 +86,7 @@ class _Outage:
         sleep(_RETRY_INTERVAL)
 
     def end(self) -> None:
-        """The server has responded."""
+        """End the outage: the server has responded."""
         self._until = None
 
 

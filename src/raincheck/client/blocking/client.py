@@ -55,7 +55,7 @@ class Client:
     ``token`` is a token, or a function that returns one. Alternatively, ``username`` and ``password``
     get a token from the server. Either way, the client gets a new token when the server refuses the
     current one; a token from the server is also renewed before it expires. A failed request is sent
-    again for up to ``patience`` seconds, but never if it could run twice. ``timeout`` is how many
+    again for up to ``patience`` seconds, unless it could run twice. ``timeout`` is how many
     seconds the server may take to respond, in addition to the wait of the request. ``http`` is your
     own `httpx2.Client`, for certificates and proxies; you close it. Raises `ConfigError`.
     """
