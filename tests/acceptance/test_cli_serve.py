@@ -160,7 +160,7 @@ def test_a_public_address_is_refused(tmp_path: Path) -> None:
     assert ran.returncode == 2
     assert "--insecure" in ran.stderr
     with serving(tmp_path, "--host", "0.0.0.0", "--insecure") as (server, _):
-        assert "Warning: open to everyone who can reach this address" in "".join(server.seen)
+        assert "Warning: open to everyone who can reach this address" in "".join(server.lines)
 
 
 @pytest.fixture

@@ -186,14 +186,14 @@ def test_on_a_terminal_log_lines_are_short(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", ["import raincheck", "from raincheck import App"])
 def test_importing_is_quick(code: str, record_property: Callable[[str, object], None]) -> None:
     """The time is recorded, not asserted; the imported modules are asserted."""
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     modules = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout.split()
-    record_property("milliseconds", round((time.perf_counter() - begun) * 1000))
+    record_property("milliseconds", round((time.perf_counter() - started_at) * 1000))
     assert not {"starlette", "uvicorn", "httpx2", "cyclopts", "rich", "raincheck.worker"} & set(modules)
     if code == "import raincheck":
         assert not {"asyncio", "msgspec", "apsw", "raincheck.app"} & set(modules)
@@ -219,11 +219,11 @@ def test_a_command_imports_only_what_it_needs(arguments: list[str], unwanted: se
 
 def test_the_start_is_quick(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """The times are recorded, not asserted, as machines differ."""
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     assert raincheck("--help").returncode == 0
-    record_property("help", round((time.perf_counter() - begun) * 1000))
-    begun = time.perf_counter()
+    record_property("help", round((time.perf_counter() - started_at) * 1000))
+    started_at = time.perf_counter()
     server: Running
     with serving(tmp_path) as (server, _):
-        record_property("server ready", round((time.perf_counter() - begun) * 1000))
+        record_property("server ready", round((time.perf_counter() - started_at) * 1000))
         assert server.process.poll() is None

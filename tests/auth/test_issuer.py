@@ -178,8 +178,8 @@ async def test_unknown_key_ids_cause_no_more_fetches(
     published.keys(public(private))
     auth = auth_of(published)
     await auth.verify(signed(private))
-    tries = [auth.verify(signed(private, kid=f"made-up-{number}")) for number in range(100)]
-    ended = await asyncio.gather(*tries, return_exceptions=True)
+    attempts = [auth.verify(signed(private, kid=f"made-up-{number}")) for number in range(100)]
+    ended = await asyncio.gather(*attempts, return_exceptions=True)
     assert {type(each) for each in ended} == {NotSignedIn}
     assert published.requests == 1
     assert (await auth.verify(signed(private))).subject == "ann"
@@ -200,14 +200,14 @@ async def test_a_failed_fetch_keeps_the_keys(
     monkeypatch.setattr(issuer, "MIN_INTERVAL", 0.0)
     published.keys(public(private))
     auth, late = auth_of(published), auth_of(published)
-    mine = signed(private)
-    await auth.verify(mine)
+    bearer = signed(private)
+    await auth.verify(bearer)
     published.status, published.body = status, body
     with pytest.raises(NotSignedIn):
         await auth.verify(signed(private, kid="two"))
-    assert (await auth.verify(mine)).subject == "ann"
+    assert (await auth.verify(bearer)).subject == "ann"
     with pytest.raises(StoreUnavailable):
-        await late.verify(mine)
+        await late.verify(bearer)
 
 
 async def test_a_removed_key_is_refused_soon(
@@ -216,8 +216,8 @@ async def test_a_removed_key_is_refused_soon(
     """Even for cached tokens; no request waits for the fetch."""
     published.keys(public(private))
     auth = auth_of(published)
-    mine = f"Bearer {signed(private)}"
-    await auth.check(mine, "job:read")
+    bearer = f"Bearer {signed(private)}"
+    await auth.check(bearer, "job:read")
     published.keys(public(Ed25519PrivateKey.generate(), "two"), public(private, "three"))
     monkeypatch.setattr(issuer, "REFRESH_AFTER", 0.0)
     monkeypatch.setattr(issuer, "MIN_INTERVAL", 0.0)
@@ -227,7 +227,7 @@ async def test_a_removed_key_is_refused_soon(
     assert found is not None
     await found._fetching
     with pytest.raises(NotSignedIn, match="unknown key"):
-        await auth.check(mine, "job:read")
+        await auth.check(bearer, "job:read")
 
 
 async def test_tokens_cannot_be_issued(published: Published) -> None:

@@ -120,12 +120,12 @@ async def test_a_removed_key_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     """By a running server as well, even for cached tokens."""
     file = private(tmp_path / "secret", SECRET)
     auth = Auth(secret_file=file)
-    mine = f"Bearer {(await auth.issue('ann')).access_token}"
-    await auth.check(mine, "job:read")
+    bearer = f"Bearer {(await auth.issue('ann')).access_token}"
+    await auth.check(bearer, "job:read")
     private(tmp_path / "secret", OTHER)
     await refreshed(auth, monkeypatch)
     with pytest.raises(NotSignedIn, match="unknown key"):
-        await auth.check(mine, "job:read")
+        await auth.check(bearer, "job:read")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"short", None])
@@ -135,13 +135,13 @@ async def test_an_invalid_change_keeps_the_keys(
     """The error is logged once."""
     file = private(tmp_path / "secret", SECRET)
     auth = Auth(secret_file=file)
-    mine = f"Bearer {(await auth.issue('ann')).access_token}"
+    bearer = f"Bearer {(await auth.issue('ann')).access_token}"
     file.unlink()
     if content is not None:
         private(file, content)
     await refreshed(auth, monkeypatch)
     for _ in range(3):
-        assert (await auth.check(mine, "job:read")).subject == "ann"
+        assert (await auth.check(bearer, "job:read")).subject == "ann"
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert str(file) in caplog.text
 

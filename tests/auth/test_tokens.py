@@ -24,8 +24,8 @@ CLAIMS = {
     "iss in a list": claims(iss=["raincheck"]),
     "no aud": claims(aud=None),
     "another aud": claims(aud="other"),
-    "no aud of ours among many": claims(aud=["a", "b"]),
-    "aud that begins like ours": claims(aud="raincheck2"),
+    "no matching aud among many": claims(aud=["a", "b"]),
+    "aud with a matching prefix": claims(aud="raincheck2"),
     "no sub": claims(sub=None),
     "sub is a number": claims(sub=1),
     "no exp": claims(exp=None),
@@ -157,11 +157,11 @@ async def test_other_text_is_refused(auth: Auth, bad: str) -> None:
 
 async def test_a_key_in_the_header_is_not_used(auth: Auth) -> None:
     """Nor one at a URL in the header."""
-    mine = b"y" * 32
-    jwk = {"kty": "oct", "k": b64(mine)}
+    attackers_key = b"y" * 32
+    jwk = {"kty": "oct", "k": b64(attackers_key)}
     for more in ({"jwk": jwk}, {"jku": "http://127.0.0.1:1/keys"}, {"x5u": "http://127.0.0.1:1/"}):
         with pytest.raises(NotSignedIn):
-            await auth.verify(token(head=header(**more), key=mine))
+            await auth.verify(token(head=header(**more), key=attackers_key))
 
 
 async def test_a_public_key_is_not_a_secret(tmp_path: Path) -> None:

@@ -256,8 +256,8 @@ class TestThrottle:
 
     async def test_concurrent_attempts_are_limited_too(self, auth: Auth) -> None:
         """Each is counted before its password is checked."""
-        tries = [auth.sign_in("ann", "wrong", address="192.0.2.1") for _ in range(15)]
-        ended = await asyncio.gather(*tries, return_exceptions=True)
+        attempts = [auth.sign_in("ann", "wrong", address="192.0.2.1") for _ in range(15)]
+        ended = await asyncio.gather(*attempts, return_exceptions=True)
         assert [type(each) for each in ended].count(NotSignedIn) == throttle.FAILURES_PER_USER
 
     def test_a_success_clears_the_failures(self) -> None:

@@ -21,7 +21,7 @@ class Running:
     """A process. Its output is read line by line; stderr is mixed in."""
 
     def __init__(self, *arguments: str, cwd: Path | None = None) -> None:
-        self.seen: list[str] = []
+        self.lines: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "raincheck", *arguments],
             stdin=subprocess.DEVNULL,
@@ -37,10 +37,10 @@ class Running:
         """Wait for a line with this text; returns what follows the text."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.seen.append(line)
+            self.lines.append(line)
             if text in line:
                 return line.partition(text)[2].strip()
-        raise AssertionError(f"the process ended without printing {text!r}:\n{''.join(self.seen)}")
+        raise AssertionError(f"the process ended without printing {text!r}:\n{''.join(self.lines)}")
 
     def rest(self) -> str:
         """All output until the process, and every process that shares its output, has ended."""

@@ -64,8 +64,8 @@ def test_a_name_without_a_value_is_refused(run: Run, kw: str) -> None:
 def test_with_json_it_prints_the_response(run: Run) -> None:
     """The response has the job's id, its state and the result."""
     ran = run("call", "add", "1", "2", "--json")
-    answer = msgspec.json.decode(ran.out)
-    assert (ran.code, answer["state"], answer["result"], ran.err) == (0, "done", 3, "")
+    response = msgspec.json.decode(ran.out)
+    assert (ran.code, response["state"], response["result"], ran.err) == (0, "done", 3, "")
 
 
 def test_a_failure_is_printed_on_stderr(run: Run) -> None:

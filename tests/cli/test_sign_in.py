@@ -175,10 +175,10 @@ class TestCalling:
 
     def test_a_terminal_prompts_for_the_password(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without showing it."""
-        asked = list[str]()
+        prompts = list[str]()
 
         def getpass(prompt: str) -> str:
-            asked.append(prompt)
+            prompts.append(prompt)
             return PASSWORD
 
         main_end, terminal = os.openpty()
@@ -187,7 +187,7 @@ class TestCalling:
             monkeypatch.setattr(login, "getpass", getpass)
             assert main(["login", "--username", "ann", "--url", url]) == 0
             assert main(["user", "add", "bob"]) == 0
-        assert asked == ["Password of ann: ", "Password for bob: ", "Repeat the password: "]
+        assert prompts == ["Password of ann: ", "Password for bob: ", "Repeat the password: "]
 
     def test_an_empty_stdin_is_an_error(self, run: Run) -> None:
         """The message says that the password is missing."""
@@ -275,16 +275,16 @@ class TestManaging:
     def test_a_server_without_sign_in_says_so_once(self, tmp_path: Path) -> None:
         """On a loopback address."""
         with serving(tmp_path) as (server, _):
-            assert "".join(server.seen).count("no sign-in is configured") == 1
+            assert "".join(server.lines).count("no sign-in is configured") == 1
 
     def test_a_server_with_sign_in_names_login(self, tmp_path: Path) -> None:
         """On another address it also warns about missing TLS."""
         add_key(tmp_path / "keys.json", "HS256")
         options = ("--secret-file", str(tmp_path / "keys.json"), "--host", "0.0.0.0")
         with serving(tmp_path, *options) as (server, _):
-            told = "".join(server.seen)
-        assert "Callers must sign in" in told
-        assert "TLS" in told
+            printed = "".join(server.lines)
+        assert "Callers must sign in" in printed
+        assert "TLS" in printed
 
     @pytest.mark.parametrize(
         ("options", "message"),

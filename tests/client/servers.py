@@ -24,7 +24,7 @@ from raincheck.server import serve
 from tests.client.functions import make_app
 
 T = TypeVar("T")
-Answer = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 @contextmanager
@@ -62,9 +62,9 @@ async def server(folder: Path, port: int = 0, auth: Auth | None = None) -> Async
 
 
 class Gateway:
-    """Forwards requests to a server, and answers some itself.
+    """Forwards requests to a server, and handles some itself.
 
-    The functions in ``answers`` handle the next requests, one each. With ``users``, requests need a
+    The functions in ``handlers`` handle the next requests, one each. With ``users``, requests need a
     token of ``POST /v1/token``; tokens are valid until `revoke`.
     """
 
@@ -72,8 +72,8 @@ class Gateway:
         self.upstream = upstream
         self.users = users
         self.expires_in = expires_in
-        self.answers: deque[Answer] = deque()
-        self.seen: list[tuple[str, str, dict[str, str]]] = []
+        self.handlers: deque[Handler] = deque()
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.tokens: set[str] = set()
         self.issued = 0
         self.url = ""
@@ -81,48 +81,50 @@ class Gateway:
 
     def headers_of(self, path: str) -> list[dict[str, str]]:
         """The headers of the requests to a path."""
-        return [headers for _, seen, headers in self.seen if seen == path]
+        return [headers for _, requested, headers in self.requests if requested == path]
 
     def revoke(self) -> None:
         """Invalidate all tokens issued so far."""
         self.tokens.clear()
 
-    async def answer(self, request: Request) -> Response:
-        self.seen.append((request.method, request.url.path, dict(request.headers)))
+    async def handle(self, request: Request) -> Response:
+        self.requests.append((request.method, request.url.path, dict(request.headers)))
         if self.users is not None:
             if request.url.path == "/v1/token":
                 return await self._sign_in(request)
             if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
                 return problem(401, "not-signed-in")
-        if self.answers:
-            return await self.answers.popleft()(request)
+        if self.handlers:
+            return await self.handlers.popleft()(request)
         return await self.forward(request)
 
     async def forward(self, request: Request, without: Sequence[str] = ("host",)) -> Response:
         """Return the response of the server behind."""
         headers = {name: value for name, value in request.headers.items() if name not in without}
         url = f"{self.upstream}{request.url.path}?{request.url.query}"
-        answer = await self._http.request(request.method, url, headers=headers, content=await request.body())
-        return Response(answer.content, answer.status_code, dict(answer.headers))
+        response = await self._http.request(
+            request.method, url, headers=headers, content=await request.body()
+        )
+        return Response(response.content, response.status_code, dict(response.headers))
 
-    async def hurry(self, request: Request) -> Response:
+    async def forward_without_wait(self, request: Request) -> Response:
         """Forward the request without ``Prefer``, so that the server does not wait."""
         return await self.forward(request, ("host", "prefer"))
 
-    async def lose(self, request: Request) -> Response:
+    async def lose_response(self, request: Request) -> Response:
         """Forward the request, and respond with 504 all the same."""
         await self.forward(request)
         return Response("no", 504)
 
-    async def stall(self, request: Request) -> Response:
+    async def stall_response(self, request: Request) -> Response:
         """Forward the request, and respond only after the client has disconnected."""
-        answer = await self.forward(request)
+        response = await self.forward(request)
         await request.receive()
-        return answer
+        return response
 
     async def _sign_in(self, request: Request) -> Response:
-        asked = await request.json()
-        if self.users is None or self.users.get(asked["username"]) != asked["password"]:
+        login = await request.json()
+        if self.users is None or self.users.get(login["username"]) != login["password"]:
             return problem(401, "not-signed-in")
         self.issued += 1
         token = f"token-{self.issued}"
@@ -140,7 +142,7 @@ class Gateway:
     async def listening(self) -> AsyncIterator[Gateway]:
         """Run the gateway on a free port."""
         methods = ["GET", "POST", "DELETE"]
-        app = Starlette(routes=[Route("/{path:path}", self.answer, methods=methods)])
+        app = Starlette(routes=[Route("/{path:path}", self.handle, methods=methods)])
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             web = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
@@ -158,24 +160,24 @@ def gateway(upstream: str, users: dict[str, str] | None = None, **options: Any) 
         yield running
 
 
-def saying(status: int, **headers: str) -> Answer:
+def plain_response(status: int, **headers: str) -> Handler:
     """A handler whose response does not come from raincheck."""
 
-    async def answer(request: Request) -> Response:
+    async def handle(request: Request) -> Response:
         return Response("no", status, {name.replace("_", "-"): value for name, value in headers.items()})
 
-    return answer
+    return handle
 
 
-def refusing(status: int, kind: str, **headers: str) -> Answer:
+def problem_response(status: int, kind: str, **headers: str) -> Handler:
     """A handler that responds with a problem document."""
 
-    async def answer(request: Request) -> Response:
+    async def handle(request: Request) -> Response:
         refusal = problem(status, kind)
         refusal.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
         return refusal
 
-    return answer
+    return handle
 
 
 def problem(status: int, kind: str) -> Response:

@@ -10,7 +10,7 @@ import pytest
 
 from raincheck import AsyncClient, StoreError, Unreachable
 from tests.client.asynchronous.compat import together
-from tests.client.servers import Gateway, Proxy, in_thread, refusing, saying, server
+from tests.client.servers import Gateway, Proxy, in_thread, plain_response, problem_response, server
 from tests.servers import free_port
 
 
@@ -48,7 +48,7 @@ async def test_without_a_key_two_jobs_are_made(wire: Proxy) -> None:
 async def test_every_attempt_has_the_same_key(front: Gateway) -> None:
     """Every submission has another one."""
     async with AsyncClient(front.url) as client:
-        front.answers += [saying(502), saying(504), saying(503)]
+        front.handlers += [plain_response(502), plain_response(504), plain_response(503)]
         await client.submit("keys", ["add"])
         await client.submit("keys", ["add"])
         keys = [headers["idempotency-key"] for headers in front.headers_of("/v1/job")]
@@ -63,7 +63,7 @@ async def test_every_attempt_has_the_same_key(front: Gateway) -> None:
 async def test_retry_after_is_respected(front: Gateway, status: int) -> None:
     """The request is not sent earlier."""
     async with AsyncClient(front.url) as client:
-        front.answers.append(saying(status, retry_after="1"))
+        front.handlers.append(plain_response(status, retry_after="1"))
         started_at = monotonic()
         assert await client.call("add", 1) == 1
         assert monotonic() - started_at >= 1
@@ -73,26 +73,26 @@ async def test_a_retry_after_longer_than_the_patience_is_an_error_at_once(front:
     """The exception is that of the response."""
 
     async with AsyncClient(front.url) as client:
-        front.answers.append(refusing(503, "store-unavailable", retry_after="3600"))
+        front.handlers.append(problem_response(503, "store-unavailable", retry_after="3600"))
         with pytest.raises(StoreError, match="this is store-unavailable"):
             await client.workers()
-    assert len(front.seen) == 1
+    assert len(front.requests) == 1
 
 
 async def test_attempts_end_after_the_patience(front: Gateway) -> None:
     """The exception is that of the last attempt."""
     async with AsyncClient(front.url, patience=0.5) as client:
-        front.answers += [saying(502)] * 100
+        front.handlers += [plain_response(502)] * 100
         with pytest.raises(Unreachable, match="502 Bad Gateway"):
             await client.workers()
-    assert 2 <= len(front.seen) < 50
+    assert 2 <= len(front.requests) < 50
 
 
 async def test_a_request_that_times_out_is_sent_again(front: Gateway) -> None:
     """No second job is made."""
 
     async with AsyncClient(front.url, timeout=0.5) as client:
-        front.answers.append(front.stall)
+        front.handlers.append(front.stall_response)
         job = await client.submit("slow", ["add"])
         assert await job_ids(client, "slow") == [job.id]
 
@@ -101,7 +101,7 @@ async def test_a_retry_whose_response_is_lost_is_not_sent_again(front: Gateway) 
     """The job may have failed again, and would be retried once too often."""
     async with AsyncClient(front.url) as client:
         job = await client.submit("fail", [client.step("fail", "again")], wait=10)
-        front.answers.append(front.lose)
+        front.handlers.append(front.lose_response)
         with pytest.raises(Unreachable, match="504 Gateway Timeout"):
             await job.retry()
         await job.wait()
@@ -112,7 +112,7 @@ async def test_any_request_that_did_not_run_is_sent_again(front: Gateway) -> Non
     """429 means that nothing was done."""
     async with AsyncClient(front.url) as client:
         job = await client.submit("fail", [client.step("fail", "later", runs=1)], wait=10)
-        front.answers.append(saying(429))
+        front.handlers.append(plain_response(429))
         await job.retry()
         assert (await job.wait()).result() == 2
 

@@ -71,14 +71,14 @@ async def test_a_call_waits_longer_than_one_request_can(front: Gateway) -> None:
     """It sends the next request when the server has waited, and not more often."""
     async with AsyncClient(front.url) as client:
         assert await client.call("nap", 2.2) == "slept"
-    assert 2 <= len(front.seen) <= 4
+    assert 2 <= len(front.requests) <= 4
 
 
 async def test_a_server_that_does_not_wait_is_polled_slowly(front: Gateway) -> None:
     """Its ``Retry-After`` says when."""
     async with AsyncClient(front.url) as client:
         job = await client.submit("later", ["add"], delay=60)
-        front.answers += [front.hurry] * 100
+        front.handlers += [front.forward_without_wait] * 100
         assert not (await job.wait(timeout=1.5)).ended
     assert len(front.headers_of(f"/v1/job/{job.id}")) <= 3
 
@@ -137,7 +137,7 @@ async def test_a_watch_yields_each_change(url: str) -> None:
         assert (states[0], states[-1]) == ("scheduled", "done")
         assert "doing" in states
         assert job.result() == gate
-        assert [seen.state async for seen in client.watch(job.id)] == ["done"]
+        assert [job.state async for job in client.watch(job.id)] == ["done"]
 
 
 async def test_a_job_can_be_cancelled(url: str) -> None:
@@ -192,10 +192,10 @@ async def test_a_listing_reads_page_by_page(front: Gateway) -> None:
     """Newest first; a page is requested when it is needed."""
     async with AsyncClient(front.url) as client:
         submitted = [(await client.submit("listed", ["add"], delay=60)).id for _ in range(5)]
-        front.seen.clear()
+        front.requests.clear()
         found = [job.id async for job in client.jobs(name="listed", state="scheduled", page=2)]
         assert found == submitted[::-1]
-        assert len(front.seen) == 3
+        assert len(front.requests) == 3
         assert [job async for job in client.jobs(name="listed", state=State.DONE)] == []
         assert {job.id async for job in client.jobs(function="add")} >= set(submitted)
 

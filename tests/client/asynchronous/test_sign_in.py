@@ -21,8 +21,8 @@ def sign_ins(gate: Gateway) -> int:
 
 async def test_a_token_is_sent(guarded: Gateway) -> None:
     """With every request. An invalid token is an error."""
-    guarded.tokens.add("mine")
-    async with AsyncClient(guarded.url, token="mine") as client:
+    guarded.tokens.add("valid")
+    async with AsyncClient(guarded.url, token="valid") as client:
         assert await client.call("add", 1) == 1
         guarded.revoke()
         with pytest.raises(NotSignedIn, match="not-signed-in"):
@@ -31,19 +31,19 @@ async def test_a_token_is_sent(guarded: Gateway) -> None:
 
 async def test_a_function_can_supply_the_token(guarded: Gateway) -> None:
     """It is called again only when the token is refused."""
-    given: list[str] = []
+    tokens: list[str] = []
 
     async def token() -> str:
-        given.append(f"mine-{len(given)}")
-        guarded.tokens.add(given[-1])
-        return given[-1]
+        tokens.append(f"valid-{len(tokens)}")
+        guarded.tokens.add(tokens[-1])
+        return tokens[-1]
 
     async with AsyncClient(guarded.url, token=token) as client:
         await client.workers()
         await client.workers()
         guarded.revoke()
         await client.workers()
-    assert given == ["mine-0", "mine-1"]
+    assert tokens == ["valid-0", "valid-1"]
 
 
 async def test_a_username_and_a_password_get_a_token(guarded: Gateway) -> None:

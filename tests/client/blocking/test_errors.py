@@ -7,7 +7,7 @@ import pytest
 
 from raincheck import Client, InvalidInput, NotFound
 from raincheck.errors import ConfigError, Fault, IdempotencyMismatch, NotJSON, Refused, TooLarge, Unreachable
-from tests.client.servers import Gateway, refusing, saying
+from tests.client.servers import Gateway, plain_response, problem_response
 
 NOWHERE = "01977f3c-0000-7000-8000-000000000000"
 
@@ -67,13 +67,13 @@ def test_a_value_that_is_not_json_is_not_sent(front: Gateway) -> None:
             client.submit("bad", ["add"], data={"what": {1j}})
         with pytest.raises(NotJSON):
             client.call("echo", float("nan"))
-    assert front.seen == []
+    assert front.requests == []
 
 
 def test_other_problems_are_refusals(front: Gateway) -> None:
     """The exception has the problem document."""
     with Client(front.url) as client:
-        front.answers.append(refusing(418, "teapot"))
+        front.handlers.append(problem_response(418, "teapot"))
         with pytest.raises(Refused, match="this is teapot") as raised:
             client.workers()
         assert raised.value.problem.type == "teapot"
@@ -82,8 +82,8 @@ def test_other_problems_are_refusals(front: Gateway) -> None:
 def test_a_response_of_another_server_is_unreachable(front: Gateway) -> None:
     """The exception says what the response was."""
     with Client(front.url) as client:
-        front.answers += [saying(404), saying(307, location="/"), saying(200)]
-        front.answers.append(saying(500, content_type="application/problem+json"))
+        front.handlers += [plain_response(404), plain_response(307, location="/"), plain_response(200)]
+        front.handlers.append(plain_response(500, content_type="application/problem+json"))
         for message in ("404 Not Found, and", "307 Temporary Redirect", "cannot read", "500 Internal"):
             with pytest.raises(Unreachable, match=message):
                 client.status(NOWHERE)

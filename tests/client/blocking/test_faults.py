@@ -11,7 +11,7 @@ import pytest
 
 from raincheck import Client, StoreError, Unreachable
 from tests.client.blocking.compat import together
-from tests.client.servers import Gateway, Proxy, in_thread, refusing, saying, server
+from tests.client.servers import Gateway, Proxy, in_thread, plain_response, problem_response, server
 from tests.servers import free_port
 
 
@@ -49,7 +49,7 @@ def test_without_a_key_two_jobs_are_made(wire: Proxy) -> None:
 def test_every_attempt_has_the_same_key(front: Gateway) -> None:
     """Every submission has another one."""
     with Client(front.url) as client:
-        front.answers += [saying(502), saying(504), saying(503)]
+        front.handlers += [plain_response(502), plain_response(504), plain_response(503)]
         client.submit("keys", ["add"])
         client.submit("keys", ["add"])
         keys = [headers["idempotency-key"] for headers in front.headers_of("/v1/job")]
@@ -64,7 +64,7 @@ def test_every_attempt_has_the_same_key(front: Gateway) -> None:
 def test_retry_after_is_respected(front: Gateway, status: int) -> None:
     """The request is not sent earlier."""
     with Client(front.url) as client:
-        front.answers.append(saying(status, retry_after="1"))
+        front.handlers.append(plain_response(status, retry_after="1"))
         started_at = monotonic()
         assert client.call("add", 1) == 1
         assert monotonic() - started_at >= 1
@@ -74,26 +74,26 @@ def test_a_retry_after_longer_than_the_patience_is_an_error_at_once(front: Gatew
     """The exception is that of the response."""
 
     with Client(front.url) as client:
-        front.answers.append(refusing(503, "store-unavailable", retry_after="3600"))
+        front.handlers.append(problem_response(503, "store-unavailable", retry_after="3600"))
         with pytest.raises(StoreError, match="this is store-unavailable"):
             client.workers()
-    assert len(front.seen) == 1
+    assert len(front.requests) == 1
 
 
 def test_attempts_end_after_the_patience(front: Gateway) -> None:
     """The exception is that of the last attempt."""
     with Client(front.url, patience=0.5) as client:
-        front.answers += [saying(502)] * 100
+        front.handlers += [plain_response(502)] * 100
         with pytest.raises(Unreachable, match="502 Bad Gateway"):
             client.workers()
-    assert 2 <= len(front.seen) < 50
+    assert 2 <= len(front.requests) < 50
 
 
 def test_a_request_that_times_out_is_sent_again(front: Gateway) -> None:
     """No second job is made."""
 
     with Client(front.url, timeout=0.5) as client:
-        front.answers.append(front.stall)
+        front.handlers.append(front.stall_response)
         job = client.submit("slow", ["add"])
         assert job_ids(client, "slow") == [job.id]
 
@@ -102,7 +102,7 @@ def test_a_retry_whose_response_is_lost_is_not_sent_again(front: Gateway) -> Non
     """The job may have failed again, and would be retried once too often."""
     with Client(front.url) as client:
         job = client.submit("fail", [client.step("fail", "again")], wait=10)
-        front.answers.append(front.lose)
+        front.handlers.append(front.lose_response)
         with pytest.raises(Unreachable, match="504 Gateway Timeout"):
             job.retry()
         job.wait()
@@ -113,7 +113,7 @@ def test_any_request_that_did_not_run_is_sent_again(front: Gateway) -> None:
     """429 means that nothing was done."""
     with Client(front.url) as client:
         job = client.submit("fail", [client.step("fail", "later", runs=1)], wait=10)
-        front.answers.append(saying(429))
+        front.handlers.append(plain_response(429))
         job.retry()
         assert (job.wait()).result() == 2
 

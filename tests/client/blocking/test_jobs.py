@@ -70,14 +70,14 @@ def test_a_call_waits_longer_than_one_request_can(front: Gateway) -> None:
     """It sends the next request when the server has waited, and not more often."""
     with Client(front.url) as client:
         assert client.call("nap", 2.2) == "slept"
-    assert 2 <= len(front.seen) <= 4
+    assert 2 <= len(front.requests) <= 4
 
 
 def test_a_server_that_does_not_wait_is_polled_slowly(front: Gateway) -> None:
     """Its ``Retry-After`` says when."""
     with Client(front.url) as client:
         job = client.submit("later", ["add"], delay=60)
-        front.answers += [front.hurry] * 100
+        front.handlers += [front.forward_without_wait] * 100
         assert not (job.wait(timeout=1.5)).ended
     assert len(front.headers_of(f"/v1/job/{job.id}")) <= 3
 
@@ -136,7 +136,7 @@ def test_a_watch_yields_each_change(url: str) -> None:
         assert (states[0], states[-1]) == ("scheduled", "done")
         assert "doing" in states
         assert job.result() == gate
-        assert [seen.state for seen in client.watch(job.id)] == ["done"]
+        assert [job.state for job in client.watch(job.id)] == ["done"]
 
 
 def test_a_job_can_be_cancelled(url: str) -> None:
@@ -191,10 +191,10 @@ def test_a_listing_reads_page_by_page(front: Gateway) -> None:
     """Newest first; a page is requested when it is needed."""
     with Client(front.url) as client:
         submitted = [(client.submit("listed", ["add"], delay=60)).id for _ in range(5)]
-        front.seen.clear()
+        front.requests.clear()
         found = [job.id for job in client.jobs(name="listed", state="scheduled", page=2)]
         assert found == submitted[::-1]
-        assert len(front.seen) == 3
+        assert len(front.requests) == 3
         assert list(client.jobs(name="listed", state=State.DONE)) == []
         assert {job.id for job in client.jobs(function="add")} >= set(submitted)
 

@@ -22,8 +22,8 @@ def sign_ins(gate: Gateway) -> int:
 
 def test_a_token_is_sent(guarded: Gateway) -> None:
     """With every request. An invalid token is an error."""
-    guarded.tokens.add("mine")
-    with Client(guarded.url, token="mine") as client:
+    guarded.tokens.add("valid")
+    with Client(guarded.url, token="valid") as client:
         assert client.call("add", 1) == 1
         guarded.revoke()
         with pytest.raises(NotSignedIn, match="not-signed-in"):
@@ -32,19 +32,19 @@ def test_a_token_is_sent(guarded: Gateway) -> None:
 
 def test_a_function_can_supply_the_token(guarded: Gateway) -> None:
     """It is called again only when the token is refused."""
-    given: list[str] = []
+    tokens: list[str] = []
 
     def token() -> str:
-        given.append(f"mine-{len(given)}")
-        guarded.tokens.add(given[-1])
-        return given[-1]
+        tokens.append(f"valid-{len(tokens)}")
+        guarded.tokens.add(tokens[-1])
+        return tokens[-1]
 
     with Client(guarded.url, token=token) as client:
         client.workers()
         client.workers()
         guarded.revoke()
         client.workers()
-    assert given == ["mine-0", "mine-1"]
+    assert tokens == ["valid-0", "valid-1"]
 
 
 def test_a_username_and_a_password_get_a_token(guarded: Gateway) -> None:
