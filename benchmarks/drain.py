@@ -15,7 +15,7 @@ from benchmarks.programs.functions import app as functions
 from benchmarks.programs.functions import nothing
 from raincheck import App, State, step
 from raincheck.lifecycle import submit
-from raincheck.submission import draft
+from raincheck.options import JobOptions
 
 BATCH = 1000
 LOOK = 0.01
@@ -28,17 +28,11 @@ STUCK = 30.0
 async def fill(url: str, jobs: int, steps: int = 1, function: str = nothing.name) -> None:
     """Put jobs into a store, a thousand to a transaction: this is not what is measured."""
     async with App(url) as app:
-        store = app.jobs.store
+        store = app.engine.store
         for begin in range(0, jobs, BATCH):
             now = store.now()
             drafts = [
-                draft(
-                    "bench",
-                    [step(function)] * steps,
-                    now=now,
-                    functions=functions.functions,
-                    limits=app.limits,
-                )
+                functions.engine.validator.draft("bench", [step(function)] * steps, JobOptions(), now)
                 for _ in range(min(BATCH, jobs - begin))
             ]
             await store.commit([submit(job, now) for job in drafts])
@@ -72,7 +66,7 @@ class Workers:
         async with App(self._url) as app:
             done, seen_at = 0, time.perf_counter()
             while True:
-                before, done = done, (await app.jobs.store.counts()).states.get(State.DONE, 0)
+                before, done = done, (await app.engine.store.counts()).states.get(State.DONE, 0)
                 now = time.perf_counter()
                 if done >= jobs:
                     return now

@@ -1,6 +1,6 @@
-"""What the way to an endpoint costs: plain ASGI, Starlette's router, or Starlette's own classes.
+"""What the way to an endpoint costs: plain ASGI, or Starlette's own classes.
 
-The same work is reached in three ways, beside a server that only gives back what it got. Needs
+The same work is reached in two ways, beside a server that only gives back what it got. Needs
 ``wrk``. Figures are CPU time of the server a request, which other load disturbs less than requests
 a second. Used by docs/decisions/0002; run it as ``python -m benchmarks.plain_asgi``.
 """
@@ -22,12 +22,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-import raincheck.server
 from raincheck import App
-from raincheck.documents import encode, job_document, raw
-from raincheck.model import Stored
+from raincheck.engine.documents import encode, job_document, raw
 from raincheck.server import create_server
-from raincheck.server.bodies import job_from
+from raincheck.server.bodies import job_request
 from raincheck.server.wire import Protocol
 
 SECONDS = 4
@@ -52,16 +50,18 @@ def classes(app: App) -> Any:
     """The two endpoints as one writes them with Starlette."""
 
     async def create(request: Request) -> Response:
-        draft = job_from(await request.body(), app.jobs.store.now(), app.functions, app.limits)
-        stored = Stored(await app.jobs.submit(draft))
-        await app.directory.refresh()
-        content = encode(job_document(stored, app.directory.offered, raw))
+        asked = job_request(await request.body())
+        engine = app.engine
+        draft = engine.validator.draft(asked.name, asked.functions, asked, engine.store.now())
+        stored = await engine.jobs.submit(draft)
+        await app.engine.workers.refresh()
+        content = encode(job_document(stored, app.engine.workers.offered, raw))
         return Response(content, 202, {"location": f"/v1/job/{draft.id}"}, "application/json")
 
     async def find(request: Request) -> Response:
-        stored = await app.jobs.find(request.path_params["id"])
-        await app.directory.refresh()
-        content = encode(job_document(stored, app.directory.offered, raw))
+        stored = await app.engine.jobs.find(request.path_params["id"])
+        await app.engine.workers.refresh()
+        content = encode(job_document(stored, app.engine.workers.offered, raw))
         return Response(content, 200, media_type="application/json")
 
     return Starlette(
@@ -82,9 +82,7 @@ async def serve(variant: str, folder: str) -> None:
 
     async with app:
         job = await app.submit("one", [add.step(1, 2)])
-        if variant == "router":
-            raincheck.server._hot = lambda method, path: None
-        made: Any = {"bare": bare, "classes": classes(app)}.get(variant) or create_server(app)
+        made: Any = {"bare": bare, "classes": classes(app)}.get(variant) or create_server(app.engine)
         config = uvicorn.Config(
             made,
             port=0,
@@ -132,7 +130,7 @@ def cpu(pid: int) -> float:
 
 def main() -> None:
     """Measure all, taking turns; print the medians."""
-    variants = ("bare", "plain", "router", "classes")
+    variants = ("bare", "plain", "classes")
     for call in ("GET", "POST"):
         runs = [{variant: measure(variant, call) for variant in variants} for _ in range(ROUNDS)]
         for variant in variants:

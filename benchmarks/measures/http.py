@@ -75,7 +75,7 @@ async def _post(url: str) -> dict[str, str]:
 
 async def _check(url: str, answered: int) -> None:
     async with App(url) as app:
-        stored = sum((await app.jobs.store.counts()).states.values())
+        stored = sum((await app.engine.store.counts()).states.values())
     if stored < answered:
         raise ChildError(f"{answered} jobs were accepted, but only {stored} are in the store")
 

@@ -45,7 +45,7 @@ async def with_crew(url: str, calls: int) -> float:
     app.url = url
     await fill(url, CONCURRENCY, function=nothing_in_a_thread.name)
     async with app:
-        claims = await app.jobs.store.claim("bench", [nothing_in_a_thread.name], CONCURRENCY, 3600.0)
+        claims = await app.engine.store.claim("bench", [nothing_in_a_thread.name], CONCURRENCY, 3600.0)
         left, over = 0, asyncio.Event()
 
         def ended(run: Run, result: Any, error: BaseException | None) -> None:

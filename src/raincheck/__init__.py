@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from raincheck.auth import Auth
     from raincheck.client import AsyncClient, AsyncJobHandle, Client, JobHandle
     from raincheck.context import Context
-    from raincheck.documents import JobDocument
+    from raincheck.engine.documents import JobDocument
+    from raincheck.engine.groups.definition import GroupJob
+    from raincheck.engine.groups.documents import RunDocument
     from raincheck.errors import (
         DoNotRetry,
         Gone,
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
         WrongState,
     )
     from raincheck.functions import Function, step
-    from raincheck.groups.definition import GroupJob
-    from raincheck.groups.documents import RunDocument
     from raincheck.limits import Limits
     from raincheck.model import RetryOptions, State, Step
     from raincheck.worker import Worker
@@ -86,12 +86,12 @@ _HOMES = {
     "Client": "client",
     "Context": "context",
     "Function": "functions",
-    "GroupJob": "groups.definition",
-    "JobDocument": "documents",
+    "GroupJob": "engine.groups.definition",
+    "JobDocument": "engine.documents",
     "JobHandle": "client",
     "Limits": "limits",
     "RetryOptions": "model",
-    "RunDocument": "groups.documents",
+    "RunDocument": "engine.groups.documents",
     "State": "model",
     "Step": "model",
     "Worker": "worker",

@@ -9,7 +9,16 @@ import time
 from datetime import UTC, datetime
 from threading import Lock
 
-__all__ = ["chance", "derived_id", "from_datetime", "monotonic", "new_id", "now", "to_datetime"]
+__all__ = [
+    "chance",
+    "derived_id",
+    "following_id",
+    "from_datetime",
+    "monotonic",
+    "new_id",
+    "now",
+    "to_datetime",
+]
 
 now = time.time
 monotonic = time.monotonic
@@ -63,10 +72,21 @@ new_id = _Ids().new
 
 
 def derived_id(seconds: float, source: bytes) -> str:
-    """A UUIDv7 of a moment that everybody makes alike from the same ``source``; chance has no part in it."""
+    """The UUIDv7 of a moment and a ``source``: the same in every process, without any chance."""
     digest = hashlib.blake2b(b"%d\0%b" % (round(seconds * 1000), source), digest_size=10).digest()
     sequence = int.from_bytes(digest[:2]) % (1 << _SEQUENCE_BITS)
     return _uuid7(round(seconds * 1000), sequence, int.from_bytes(digest[2:]))
+
+
+def following_id(first: str, index: int) -> str:
+    """The UUIDv7 at ``index`` (from 0) of those that follow ``first``: the same in every process.
+
+    They sort after ``first``, and by their index.
+    """
+    ms, sequence = divmod(index, 1 << _SEQUENCE_BITS)
+    ms += int(first.replace("-", "")[:12], 16) + 1
+    digest = hashlib.blake2b(b"%b %d" % (first.encode(), index), digest_size=8).digest()
+    return _uuid7(ms, sequence, int.from_bytes(digest))
 
 
 def to_datetime(seconds: float) -> datetime:

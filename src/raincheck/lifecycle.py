@@ -34,7 +34,7 @@ from raincheck.model import (
     State,
     Stored,
 )
-from raincheck.stages import ChangeBuilder, is_open
+from raincheck.stages import ChangeBuilder, gathering, is_open
 from raincheck.triggers import (
     CANCELLED,
     DOING,
@@ -137,7 +137,7 @@ def on_late_finish(attempt: Attempt, rev: int, found: Stored | None) -> LateFini
 def previous_results(job: Job, stage: int) -> bytes:
     """What ``ctx.previous`` is in ``stage``, as JSON: a result, a list of them, or null.
 
-    Raises `ValueError` unless large results of the stage before were put back (`raincheck.results`).
+    Raises `ValueError` unless large results of the stage before were put back (`raincheck.engine.results`).
     """
     before = [step for step in job.steps if step.stage == stage - 1]
     if not before:
@@ -146,6 +146,24 @@ def previous_results(job: Job, stage: int) -> bytes:
         raise ValueError(f"job {job.id}: large results of stage {stage - 1} were not loaded")
     results = [step.result or b"null" for step in before]
     return results[0] if len(results) == 1 else b"[" + b",".join(results) + b"]"
+
+
+def cancel_of(stored: Stored) -> Cancel | None:
+    """What a request to cancel a job means: its trigger; None if it is cancelled, or being cancelled."""
+    job = stored.job
+    being_stopped = stored.leases or gathering(job) is not None
+    if job.state is CANCELLED or (job.cancel_requested_at is not None and being_stopped):
+        return None
+    return Cancel(stored.leases)
+
+
+def reopen_of(member: Job, retried_at: float) -> Retry | None:
+    """What a retry of a group's run means for a member: its trigger; None if it stays as it is.
+
+    It is retried once: not if it has failed again since the run was retried.
+    """
+    ended_badly = member.state in (FAILED, CANCELLED)
+    return Retry() if ended_badly and (member.finished_at or 0.0) <= retried_at else None
 
 
 def attempt_of(lease: Lease) -> Attempt:
@@ -209,13 +227,12 @@ _NEEDS: dict[type, tuple[Callable[[ChangeBuilder], bool], str]] = {
 def _succeeded(change: ChangeBuilder, trigger: Succeeded) -> None:
     if change.job.cancel_requested_at is not None:
         return _stopped(change, trigger)
-    index, total = trigger.attempt.step, change.result_bytes + len(trigger.result)
-    if trigger.most is not None and total > trigger.most:
+    index = trigger.attempt.step
+    if trigger.most is not None and (total := change.result_bytes + len(trigger.result)) > trigger.most:
         error = _results_too_large(change.steps[index].function, total, trigger.most)
         _end(change, trigger.attempt, FAILED, error=error)
         return _fail(change, error, index)
-    _end(change, trigger.attempt, DONE)
-    _keep_result(change, index, trigger.result)
+    _end(change, trigger.attempt, DONE, result=trigger.result)
     if trigger.data is not None:
         change.add_data(trigger.data)
     change.add_event("step-done", trigger.attempt.step)
@@ -223,9 +240,11 @@ def _succeeded(change: ChangeBuilder, trigger: Succeeded) -> None:
     return None
 
 
-def _keep_result(change: ChangeBuilder, index: int, result: bytes) -> None:
-    """Keep the result of a step that is done: in the record, or if it is large beside it."""
-    change.keep_result(index, result, inline=len(result) <= INLINE_RESULT)
+def _keep_result(change: ChangeBuilder, index: int, result: bytes) -> dict[str, Any]:
+    """Keep the result of a step: the fields of the step in the record; a large one goes beside it."""
+    is_large = len(result) > INLINE_RESULT
+    change.add_result(index, result, is_large=is_large)
+    return {"result_size": len(result)} if is_large else {"result": result}
 
 
 def _results_too_large(function: str, total: int, most: int) -> Problem:
@@ -332,8 +351,8 @@ def _gathered(change: ChangeBuilder, trigger: Gathered) -> None:
     if error is not None:
         change.set_step(index, replace(step, state=FAILED, error=error, gather=gather))
         return _fail(change, error, index)
-    change.set_step(index, replace(step, state=DONE, gather=gather))
-    _keep_result(change, index, trigger.result or b"null")
+    kept = _keep_result(change, index, trigger.result or b"null")
+    change.set_step(index, replace(step, state=DONE, gather=gather, **kept))
     change.add_event("gathered", index)
     return _go_on(change)
 
@@ -441,12 +460,14 @@ def _end(
     attempt: Attempt,
     state: State,
     *,
+    result: bytes | None = None,
     error: Problem | None = None,
     due: float | None = None,
     lost: int = 0,
 ) -> None:
     """End an attempt, which counts as made or as ``lost``: its lease goes, its step is in ``state`` now."""
     step = change.steps[attempt.step]
+    kept = {} if result is None else _keep_result(change, attempt.step, result)
     ended = replace(
         step,
         state=state,
@@ -458,6 +479,7 @@ def _end(
         finished_at=change.now,
         worker=attempt.worker,
         progress=attempt.progress,
+        **kept,
     )
     change.set_step(attempt.step, ended)
     _release(change, attempt, expired=lost > 0)

@@ -18,6 +18,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """The results of a job, all together; a step that goes over it fails the job."""
     steps: int = 1000
     """Steps of one job."""
+    stage: int = 1000
+    """Steps of one parallel stage; a group is for wider fan-out."""
     members: int = 10_000
     """Jobs of one group."""
     group: int = 16 * 1024 * 1024

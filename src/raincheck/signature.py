@@ -36,6 +36,14 @@ Bound = tuple[list[Any], dict[str, Any]]
 """Arguments by position and by name, as a function is called with them."""
 
 
+class Pointers(NamedTuple):
+    """Where arguments are in a request: the step that has them, those by position, those by name."""
+
+    step: str = ""
+    args: str = "/args"
+    kwargs: str = "/kwargs"
+
+
 class Argument(NamedTuple):
     """One parameter that callers fill."""
 
@@ -76,12 +84,14 @@ class Signature:
         named_only = any(a.required for a in self.arguments if a.kind is Parameter.KEYWORD_ONLY)
         self._in_order = None if named_only else msgspec.json.Decoder(tuple[types])  # type: ignore[valid-type]
 
-    def check(self, args: bytes, kwargs: bytes, at: str = "") -> None:
-        """Raise `InvalidArguments` unless they fit; pointers are below ``at``."""
+    def check(self, args: bytes, kwargs: bytes, at: Pointers = Pointers()) -> None:
+        """Raise `InvalidArguments` unless they fit; ``at`` says where they are."""
         if not (self._trivial and args == b"[]" and kwargs == b"{}"):
             self.bind(args, kwargs, at)
 
-    def bind(self, args: bytes, kwargs: bytes, at: str = "", context: Context | None = None) -> Bound:
+    def bind(
+        self, args: bytes, kwargs: bytes, at: Pointers = Pointers(), context: Context | None = None
+    ) -> Bound:
         """The JSON arguments as Python values, and ``context`` where the function wants it.
 
         Raises `InvalidArguments` with every fault found.
@@ -92,12 +102,12 @@ class Signature:
             except (ValueError, RecursionError):
                 pass  # some have defaults, or do not fit: look at each
         faults: list[Fault] = []
-        values = list(self._bind_positions(_positional.decode(args), f"{at}/args", faults))
+        values = list(self._bind_positions(_positional.decode(args), at.args, faults))
         filled = {a.name for a in self._by_position[: len(values)]}
-        names = dict(self._bind_names(_named.decode(kwargs), filled, f"{at}/kwargs", faults))
+        names = dict(self._bind_names(_named.decode(kwargs), filled, at.kwargs, faults))
         filled.update(names.keys() & self._by_name.keys())
         faults += [
-            Fault(f"argument {a.name!r} is missing", at)
+            Fault(f"argument {a.name!r} is missing", at.step)
             for a in self.arguments
             if a.required and a.name not in filled
         ]

@@ -151,14 +151,11 @@ class ChangeBuilder:
         if is_open(step, self.stage):
             self._count(step)
 
-    def keep_result(self, index: int, result: bytes, *, inline: bool) -> None:
-        """Keep the result of a step in its record (``inline``), or beside it."""
+    def add_result(self, index: int, result: bytes, *, is_large: bool) -> None:
+        """Add the result of a step to those of the job; a large one is written beside the record."""
         if self._result_bytes is not None:
             self._result_bytes += len(result)
-        if inline:
-            self.set_step(index, replace(self.steps[index], result=result))
-        else:
-            self.set_step(index, replace(self.steps[index], result_size=len(result)))
+        if is_large:
             self.results[index] = result
 
     def add_data(self, data: bytes) -> None:

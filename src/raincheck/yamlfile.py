@@ -1,16 +1,18 @@
 """YAML files read as plain JSON values, with the line of each: what is wrong can be pointed at.
 
-Built on the parser's events, so that no tag makes an object, no alias grows without bound, and no
-nesting is too deep. Plain scalars mean what YAML 1.2 says (its core schema): ``no`` is a word.
+PyYAML composes the nodes; here they become plain values, so that no tag makes an object, no alias grows
+without bound, and no nesting is too deep. Plain scalars mean what YAML 1.2 says (its core schema): ``no`` is
+a word.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from raincheck.codec import MAX_DEPTH
 from raincheck.errors import Fault, FileFault, InvalidFile
@@ -21,6 +23,9 @@ MAX_VALUES = 1_000_000
 """How many values a file may have, those of aliases counted wherever they are used."""
 
 MERGE = "<<"
+PLAIN, UNTAGGED = "plain", "untagged"
+"""What nodes without a tag are tagged with: a scalar without quotes, and all others."""
+
 MOST = sys.float_info.max
 
 _CORE: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
@@ -53,31 +58,6 @@ class Document:
         return FileFault(str(self.path), self.line(fault.pointer), fault.pointer, fault.detail)
 
 
-class _Scalar(NamedTuple):
-    """Text as it is written; ``plain``: without quotes."""
-
-    line: int
-    text: str
-    plain: bool
-
-
-class _List(NamedTuple):
-    """A list as it is written."""
-
-    line: int
-    items: list[_Node]
-
-
-class _Mapping(NamedTuple):
-    """A mapping as it is written."""
-
-    line: int
-    pairs: list[tuple[_Node, _Node]]
-
-
-_Node = _Scalar | _List | _Mapping
-
-
 def load(path: Path) -> Document:
     """The document in a file. Raises `InvalidFile` with every fault found."""
     try:
@@ -94,127 +74,107 @@ def parse(content: bytes, path: Path) -> Document:
     import yaml
 
     try:
-        root = _Composer(path).compose(
-            yaml.parse(content, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader))
-        )
+        root = yaml.compose(content, Loader=_loader())
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InvalidFile(FileFault(str(path), line, "", f"not YAML: {error.problem}")) from None
+        what = ", ".join(words for words in (error.context, error.problem) if words)
+        raise InvalidFile(FileFault(str(path), line, "", f"not YAML: {what}")) from None
     except yaml.YAMLError as error:  # of the reader, which knows no lines
         line = content[: getattr(error, "position", 0)].count(b"\n") + 1
         detail = f"not YAML: {getattr(error, 'reason', error)}"
         raise InvalidFile(FileFault(str(path), line, "", detail)) from None
-    plain = _Plain()
-    data = plain.value(root, "") if root is not None else None
-    document = Document(path, data, plain.lines)
+    plain = _Plain(path)
+    data = plain.value(root, "", 0) if root is not None else None
     if plain.faults:
-        raise InvalidFile(*(FileFault(str(path), *fault) for fault in plain.faults))
-    return document
+        raise InvalidFile(*plain.faults)
+    return Document(path, data, plain.lines)
 
 
-class _Composer:
-    """Puts events together to nodes."""
+@cache
+def _loader() -> Any:
+    """PyYAML's composer with the depth of its nodes bounded, and tags that say only what is written."""
+    import yaml
 
-    def __init__(self, path: Path) -> None:
-        self._path = str(path)
-        self._anchors: dict[str, _Node] = {}
+    class Loader(getattr(yaml, "CBaseLoader", yaml.BaseLoader)):  # type: ignore[misc] # it ships no types
+        depth = 0
 
-    def compose(self, events: Iterator[Any]) -> _Node | None:
-        """The only document of a stream, or None if it is empty."""
-        root = None
-        for event in events:
-            kind = type(event).__name__
-            if kind == "DocumentStartEvent" and root is not None:
-                raise self._fault(event, "a file has one document: take the --- out")
-            if not kind.startswith(("Stream", "Document")):
-                root = self._node(event, events, 0)
-        return root
+        def resolve(self, kind: Any, value: Any, implicit: Any) -> str:
+            return PLAIN if kind is yaml.ScalarNode and implicit[0] else UNTAGGED
 
-    def _node(self, event: Any, events: Iterator[Any], depth: int) -> _Node:
-        line, kind = event.start_mark.line + 1, type(event).__name__
-        if depth > MAX_DEPTH:
-            raise self._fault(event, f"nested deeper than {MAX_DEPTH} levels")
-        if kind == "AliasEvent":
-            if event.anchor not in self._anchors:
-                raise self._fault(event, f"there is no anchor &{event.anchor} before this, and closed")
-            return self._anchors[event.anchor]
-        if event.tag not in (None, "!"):
-            raise self._fault(event, f"tags are not understood: take {event.tag} out")
-        node: _Node
-        if kind == "ScalarEvent":
-            node = _Scalar(line, event.value, event.implicit[0])
-        else:
-            members = list(self._members(events, depth))
-            pairs = kind == "MappingStartEvent" and list(zip(members[::2], members[1::2], strict=True))
-            node = _List(line, members) if pairs is False else _Mapping(line, pairs)
-        if event.anchor is not None:
-            self._anchors[event.anchor] = node
-        return node
+        def descend_resolver(self, parent: Any, index: Any) -> None:
+            self.depth += 1
+            if self.depth > MAX_DEPTH + 1:  # a composer that went on would use up the stack
+                words = f"nested deeper than {MAX_DEPTH} levels"
+                raise yaml.MarkedYAMLError(problem=words, problem_mark=parent.start_mark)
 
-    def _members(self, events: Iterator[Any], depth: int) -> Iterator[_Node]:
-        """The nodes until the collection that has begun ends."""
-        for event in events:
-            if type(event).__name__ in ("MappingEndEvent", "SequenceEndEvent"):
-                return
-            yield self._node(event, events, depth + 1)
+        def ascend_resolver(self) -> None:
+            self.depth -= 1
 
-    def _fault(self, event: Any, detail: str) -> InvalidFile:
-        return InvalidFile(FileFault(self._path, event.start_mark.line + 1, "", detail))
+    return Loader
 
 
 class _Plain:
-    """Makes nodes plain values, and notes the line of each."""
+    """Makes plain values of nodes, and notes the line of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
         self.lines: dict[str, int] = {}
-        self.faults: list[tuple[int, str, str]] = []
+        self.faults: list[FileFault] = []
+        self._path = str(path)
         self._count = 0
 
-    def value(self, node: _Node, pointer: str) -> Any:
-        """The value of a node, which ``pointer`` leads to."""
+    def value(self, node: Any, pointer: str, depth: int) -> Any:
+        """The value of a node, which ``pointer`` leads to. Raises `InvalidFile` if there are too many."""
         self._count += 1
-        if self._count > MAX_VALUES:
-            if self._count == MAX_VALUES + 1:
-                self.faults.append((node.line, pointer, f"a file has at most {MAX_VALUES} values"))
+        if self._count > MAX_VALUES or depth > MAX_DEPTH:  # an alias may even lead to what it is in
+            many = f"a file has at most {MAX_VALUES} values"
+            self._fault(
+                node, pointer, many if depth <= MAX_DEPTH else f"nested deeper than {MAX_DEPTH} levels"
+            )
+            raise InvalidFile(*self.faults)
+        self.lines.setdefault(pointer, node.start_mark.line + 1)
+        if node.tag not in (PLAIN, UNTAGGED):
+            self._fault(node, pointer, f"tags are not understood: take {node.tag} out")
             return None
-        self.lines.setdefault(pointer, node.line)
-        if isinstance(node, _Mapping):
-            return self._mapping(node, pointer)
-        if isinstance(node, _List):
-            return [self.value(each, f"{pointer}/{i}") for i, each in enumerate(node.items)]
+        if node.id == "mapping":
+            return self._mapping(node, pointer, depth)
+        if node.id == "sequence":
+            return [self.value(each, f"{pointer}/{i}", depth + 1) for i, each in enumerate(node.value)]
         try:
-            return _core(node.text) if node.plain else node.text
+            return _core(node.value) if node.tag == PLAIN else node.value
         except ValueError:
-            self.faults.append((node.line, pointer, "is a number too large for JSON"))
+            self._fault(node, pointer, "is a number too large for JSON")
             return None
 
-    def _mapping(self, node: _Mapping, pointer: str) -> dict[str, Any]:
+    def _mapping(self, node: Any, pointer: str, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         merged: dict[str, Any] = {}
-        for key, each in node.pairs:
-            if not isinstance(key, _Scalar):
-                self.faults.append((key.line, pointer, "a key is a word, not a list or a mapping"))
+        for key, each in node.value:
+            if key.id != "scalar":
+                self._fault(key, pointer, "a key is a word, not a list or a mapping")
                 continue
-            below = f"{pointer}/{escape(key.text)}"
-            if key.text == MERGE and key.plain:
-                merged = self._merged(each, pointer) | merged
-            elif key.text in found:
-                self.faults.append((key.line, below, "is given twice"))
+            below = f"{pointer}/{escape(key.value)}"
+            if key.value == MERGE and key.tag == PLAIN:
+                merged = self._merged(each, pointer, depth) | merged
+            elif key.value in found:
+                self._fault(key, below, "is given twice")
             else:
-                self.lines[below] = key.line
-                found[key.text] = self.value(each, below)
+                self.lines[below] = key.start_mark.line + 1
+                found[key.value] = self.value(each, below, depth + 1)
         return merged | found
 
-    def _merged(self, node: _Node, pointer: str) -> dict[str, Any]:
+    def _merged(self, node: Any, pointer: str, depth: int) -> dict[str, Any]:
         """What ``<<`` puts beneath a mapping: the keys of another, or of several, the first of them first."""
         merged: dict[str, Any] = {}
-        for each in node.items if isinstance(node, _List) else [node]:
-            value = self.value(each, f"{pointer}/{MERGE}")
+        for each in node.value if node.id == "sequence" else [node]:
+            value = self.value(each, f"{pointer}/{MERGE}", depth + 1)
             if isinstance(value, dict):
                 merged = value | merged
-            elif self._count <= MAX_VALUES:
-                self.faults.append((each.line, pointer, f"{MERGE} takes a mapping, or a list of them"))
+            else:
+                self._fault(each, pointer, f"{MERGE} takes a mapping, or a list of them")
         return merged
+
+    def _fault(self, node: Any, pointer: str, detail: str) -> None:
+        self.faults.append(FileFault(self._path, node.start_mark.line + 1, pointer, detail))
 
 
 def _core(text: str) -> Any:

@@ -210,11 +210,11 @@ async def test_whatever_is_killed_every_job_ends_well(folder: Path, kept: Kept, 
             for _ in range(SUBMITTERS):
                 group.create_task(submit(api, chance, todo, answers))
         acknowledged = killing.result()
-        ended = [await app.jobs.wait(job_id, PATIENCE) for job_id in acknowledged]
+        ended = [await app.engine.jobs.wait(job_id, PATIENCE) for job_id in acknowledged]
         assert [await command.stop() for command in (api, *workers)] == [0, 0, 0]
-        assert (await app.jobs.store.counts()).leased == 0
-        assert len(await all_jobs(app.jobs.store)) == len(acknowledged) == scale.jobs
-        await assert_no_leaks(app.jobs.store)
+        assert (await app.engine.store.counts()).leased == 0
+        assert len(await all_jobs(app.engine.store)) == len(acknowledged) == scale.jobs
+        await assert_no_leaks(app.engine.store)
     lost = [check(stored.job, acknowledged[stored.job.id]) for stored in ended]
     print(f"{sum(lost)} attempts lost")  # noqa: T201
     assert 0 < sum(lost) <= 2 * CONCURRENCY * scale.kills

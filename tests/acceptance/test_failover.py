@@ -65,10 +65,10 @@ async def outlive(url: str, jobs: int, kill: Callable[[], None]) -> None:
                 await asyncio.to_thread(until, lambda: len(acknowledged) >= BEFORE * jobs)
                 await asyncio.to_thread(kill)
             for job_id, order in acknowledged.items():
-                check((await app.jobs.wait(job_id, PATIENCE)).job, order)
+                check((await app.engine.jobs.wait(job_id, PATIENCE)).job, order)
             assert await worker.stop() == 0
-            assert len(await all_jobs(app.jobs.store)) == len(acknowledged) == jobs
-            await assert_no_leaks(app.jobs.store)
+            assert len(await all_jobs(app.engine.store)) == len(acknowledged) == jobs
+            await assert_no_leaks(app.engine.store)
 
 
 async def test_sentinels_promote_a_replica(jobs: int) -> None:

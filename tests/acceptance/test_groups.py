@@ -100,11 +100,11 @@ async def test_whatever_is_killed_every_run_has_one_follow_up(url: str, folder: 
             tasks.create_task(kill_at_random(chance, scale.kills, [*workers, http]))
             waits = [chance.uniform(0.0, scale.seconds) for _ in range(scale.runs)]
             runs = [tasks.create_task(trigger(http, wait, n)) for n, wait in enumerate(waits)]
-        ended = [(await app.jobs.wait(each.result(), PATIENCE)).job for each in runs]
+        ended = [(await app.engine.jobs.wait(each.result(), PATIENCE)).job for each in runs]
         for command in (http, *workers):
             await command.stop()
-        found = [stored.job for stored in await listed(app.jobs.store, Filter(group="crash"))]
-        await assert_no_leaks(app.jobs.store)
+        found = [stored.job for stored in await listed(app.engine.store, Filter(group="crash"))]
+        await assert_no_leaks(app.engine.store)
     for run in ended:
         check(run)
     assert Counter(job.run_of for job in found) == {None: scale.runs} | {run.id: MEMBERS for run in ended}

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from raincheck.cli import main
-from raincheck.documents import JobDocument
+from raincheck.engine.documents import JobDocument
 from tests.cli.processes import serving
 
 

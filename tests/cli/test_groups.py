@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from raincheck.groups.documents import RunDocument
+from raincheck.engine.groups.documents import RunDocument
 from tests.cli.conftest import Run
 
 VALID = """\
@@ -125,6 +125,7 @@ def test_every_error_has_file_line_and_field(run: Run, tmp_path: Path) -> None:
         "6: /groups/bad/after: Object contains unknown field `after`",
         "7: /groups/bad/jobs/0: Expected `object`, got `int`",
         "14: /groups/worse/jobs/0/functions/1/nom: Object contains unknown field `nom`",
+        "16: /groups/worse/jobs/1/functions/0/name: 'a b' cannot be a function's name",
         "17: /groups/worse/jobs/1/data: expected an object",
         "19: /groups/no~1name: 'no/name' cannot be a group's name: "
         "letters, digits and _ - . : @, at most 200, and the first no dot",

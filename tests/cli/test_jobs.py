@@ -10,7 +10,7 @@ import httpx2
 import msgspec
 import pytest
 
-from raincheck.documents import JobDocument
+from raincheck.engine.documents import JobDocument
 from tests.cli.app import ESCAPES
 from tests.cli.conftest import Run
 

@@ -55,7 +55,9 @@ async def server(folder: Path, port: int = 0, auth: Auth | None = None) -> Async
     app.auth = auth
     stop, url = asyncio.Event(), asyncio.get_running_loop().create_future()
     async with app, Worker(app, grace=0.1):
-        serving = asyncio.create_task(serve(app, "127.0.0.1", port, stop, url.set_result))
+        serving = asyncio.create_task(
+            serve(app.engine, "127.0.0.1", port, stop, url.set_result, auth=app.auth)
+        )
         yield await url
         stop.set()
         await serving

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from raincheck.engine.schedules.definition import ScheduleOptions, define
+from raincheck.engine.schedules.scheduler import Scheduler
+from raincheck.engine.validation import Validator
 from raincheck.errors import NotFound
 from raincheck.functions import Functions
 from raincheck.limits import Limits
 from raincheck.model import CatchUp, Schedule, Step
-from raincheck.schedules.definition import define
-from raincheck.schedules.scheduler import Scheduler
 from raincheck.store.base import Store
 from tests.contract.leaks import all_jobs
 from tests.contract.steps import HOUR, finish, prune, take_one
@@ -25,8 +26,8 @@ LIMITS = Limits()
 
 def made(store: Store, name: str = "often", **options: Any) -> Schedule:
     """A schedule to be put, of an interval of a minute."""
-    functions = [Step("f", 0)]
-    return define(name, functions, every=60.0, now=store.now(), known=Functions(), limits=LIMITS, **options)
+    asked = ScheduleOptions(**{"every": 60.0, **options})
+    return define(name, [Step("f", 0)], asked, Validator(Functions(), LIMITS), store.now())
 
 
 async def put(store: Store, late: float = 0.0, **options: Any) -> Schedule:

@@ -11,14 +11,16 @@ import pytest
 from msgspec.structs import replace
 
 from raincheck import Limits, lifecycle
+from raincheck.engine.groups.definition import Group, GroupJob, checked, from_code
+from raincheck.engine.groups.gatherer import Gatherer
+from raincheck.engine.groups.members import open_members
+from raincheck.engine.groups.run import member_ids, members_of, run_of
+from raincheck.engine.jobs import Jobs
+from raincheck.engine.validation import Validator
 from raincheck.errors import WrongState
 from raincheck.functions import Functions, step
-from raincheck.groups.definition import Definition, Group, checked
-from raincheck.groups.gatherer import Gatherer
-from raincheck.groups.members import open_members
-from raincheck.groups.run import member_ids, members_of, run_of
-from raincheck.jobs import Jobs
 from raincheck.model import Job, OnFailure, State, Stored
+from raincheck.options import TemplateOptions
 from raincheck.store.base import Filter, Missing, Store
 from raincheck.triggers import Alarm, Opened
 from tests.contract.leaks import listed
@@ -36,22 +38,23 @@ from tests.contract.steps import (
 )
 
 LIMITS = Limits()
+VALIDATOR = Validator(Functions(), LIMITS)
 
 
 def group(size: int, on_failure: OnFailure = "fail", name: str = "g") -> Group:
     """A group of so many jobs, followed by ``then``."""
-    jobs = [(f"m{i}", [step("f", i)], b"{}", 0) for i in range(size)]
-    return checked(name, Definition(jobs, [step("then")], on_failure), Functions(), LIMITS)
+    jobs = [GroupJob(f"m{i}", [step("f", i)]) for i in range(size)]
+    return checked(name, from_code(jobs, [step("then")], on_failure, TemplateOptions()), VALIDATOR)
 
 
 def run_draft(size: int, on_failure: OnFailure = "fail", name: str = "g") -> Job:
     """A run of it, not yet submitted."""
-    return run_of(group(size, on_failure, name), b"{}", {}, Functions(), LIMITS)
+    return run_of(group(size, on_failure, name), b"{}", {}, VALIDATOR)
 
 
 async def begin(jobs: Jobs, size: int, on_failure: OnFailure = "fail", name: str = "g") -> Job:
     """A run with its members there."""
-    run = await jobs.submit(run_draft(size, on_failure, name))
+    run = (await jobs.submit(run_draft(size, on_failure, name))).job
     opened = await open_members(jobs, run)
     assert opened is not None
     return opened
@@ -170,7 +173,7 @@ class TestCrash:
         self, store: Store, jobs: Jobs, point: Callable[[Jobs, Job], Any], lookers: int
     ) -> None:
         """With all results, in order; however many look at the run."""
-        run = await jobs.submit(run_draft(4))
+        run = (await jobs.submit(run_draft(4))).job
         await point(jobs, run)
         gatherers = [Gatherer(jobs) for _ in range(lookers)]
         run = await settled(jobs, run, *gatherers)
@@ -207,7 +210,7 @@ class TestCrash:
 
     async def test_a_run_that_was_opened_is_not_opened_again(self, store: Store, jobs: Jobs) -> None:
         """Who comes late creates nothing, also if a member is gone already."""
-        run = await jobs.submit(run_draft(2))
+        run = (await jobs.submit(run_draft(2))).job
         assert await open_members(jobs, run) is not None
         claim = await take_one(store)
         job = await finish(store, claim)
@@ -266,7 +269,7 @@ class TestEnds:
         self, store: Store, jobs: Jobs, gatherer: Gatherer, point: Callable[[Jobs, Job], Any]
     ) -> None:
         """Also if whoever submitted it died before all were there, or goes on creating them."""
-        run = await jobs.submit(run_draft(4))
+        run = (await jobs.submit(run_draft(4))).job
         await point(jobs, run)
         await jobs.cancel(run.id)
         await some_members(jobs, run) if point is nothing else None

@@ -16,7 +16,7 @@ from raincheck import App
 from raincheck.codec import MAX_DEPTH
 from raincheck.functions import NAME, NAME_LIMIT
 from raincheck.limits import Limits
-from raincheck.submission import MAX_PRIORITY
+from raincheck.options import MAX_PRIORITY
 from tests.contract.steps import HOUR, finish
 
 LIMITS = Limits()
@@ -62,7 +62,7 @@ class Face:
         """
         accepted = await self._client.post("/v1/job", content=body.encode())
         assert accepted.status_code == 202, accepted.text
-        job, store = accepted.json(), self._app.jobs.store
+        job, store = accepted.json(), self._app.engine.store
         functions = [function["name"] for function in flat(job["functions"])][:ENOUGH]
         for function in functions:
             (claim,) = await store.claim("worker", [function], 1, HOUR)

@@ -73,7 +73,7 @@ async def client(app: App) -> AsyncIterator[httpx2.AsyncClient]:
 @pytest.fixture
 async def hands(app: App) -> AsyncIterator[Hands]:
     await app.open()
-    yield Hands(app.jobs.store)
+    yield Hands(app.engine.store)
     await app.close()
 
 

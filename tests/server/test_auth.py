@@ -14,7 +14,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from raincheck import App
+from raincheck import App, Limits
 from raincheck.auth import Auth, Scope
 from raincheck.auth.throttle import FAILURES_PER_USER
 from raincheck.auth.users import add_user
@@ -354,7 +354,8 @@ class TestWithoutUsers:
         app = make_app(tmp_path)
         app.auth = auth and Auth(**auth)
         client = httpx2.AsyncClient(
-            transport=httpx2.ASGITransport(create_server(app)), base_url="http://localhost"
+            transport=httpx2.ASGITransport(create_server(app.engine, auth=app.auth)),
+            base_url="http://localhost",
         )
         async with client:
             answer = await client.post("/v1/token", json={"username": "ann", "password": PASSWORD})
@@ -373,7 +374,9 @@ class TestConfigured:
     async def test_with_a_secret_others_may_reach_it(self, app: App) -> None:
         """And any name will do: a page that was made to point here has no token."""
         stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
-        serving = asyncio.create_task(serve(app, "0.0.0.0", 0, stop, started.set_result))
+        serving = asyncio.create_task(
+            serve(app.engine, "0.0.0.0", 0, stop, started.set_result, auth=app.auth)
+        )
         url = (await started).replace("0.0.0.0", "127.0.0.1")
         async with httpx2.AsyncClient(base_url=url) as client:
             headers = {"Host": "jobs.example"}
@@ -401,7 +404,7 @@ class TestConfigured:
         for host in ("127.0.0.1", "0.0.0.0"):
             app = make_app(tmp_path)
             with pytest.raises(ConfigError):
-                await serve(app, host, 0, asyncio.Event(), insecure=True)
+                await serve(app.engine, host, 0, asyncio.Event(), insecure=True)
             assert not app.opened
 
     async def test_it_holds_where_it_is_mounted(self, app: App) -> None:
@@ -432,7 +435,7 @@ class TestOpenAPI:
 
     def test_an_open_server_says_nothing_of_it(self, tmp_path: Path) -> None:
         """For it asks nobody."""
-        openapi = document(make_app(tmp_path), "", {})
+        openapi = document("Jobs", Limits(), "", {})
         assert "securitySchemes" not in openapi["components"]
         assert "security" not in json.dumps(openapi["paths"])
 
@@ -440,4 +443,4 @@ class TestOpenAPI:
         """By the server itself."""
         server = app.asgi
         assert isinstance(server, Server)
-        assert b"securitySchemes" in server.openapi.document("")
+        assert b"securitySchemes" in server.openapi.document("", {})

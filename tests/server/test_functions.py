@@ -143,7 +143,7 @@ class TestLook:
     async def test_all_are_listed(self, client: httpx2.AsyncClient, hands: Hands, app: App) -> None:
         """Those known here and those of workers, by name."""
         await hands.register(REMOTE)
-        await app.directory.read()
+        await app.engine.workers.read()
         functions = (await client.get("/v1/function")).json()
         assert [function["name"] for function in functions] == [
             *("/v1/test-1", "add", "anything", "far/away", "total", "weather:of")
@@ -152,7 +152,7 @@ class TestLook:
     async def test_one_tells_what_it_takes(self, client: httpx2.AsyncClient, hands: Hands, app: App) -> None:
         """Its schemas and options, who offers it, how many wait."""
         await hands.register(FunctionInfo(name="add"))
-        await app.directory.read()
+        await app.engine.workers.read()
         await client.post("/v1/function/add", json=[1], headers={"prefer": "wait=0"})
         function = (await client.get("/v1/function/add")).json()
         assert function["doc"] == "Add numbers.\n\nAll of them."

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from raincheck import App, Limits
-from raincheck.groups.gatherer import Gatherer
+from raincheck.engine.groups.gatherer import Gatherer
 from tests.server.conftest import make_app, transport
 from tests.server.hands import Hands
 
@@ -21,7 +21,7 @@ Client = httpx2.AsyncClient
 async def gatherer(app: App) -> Any:
     """Who looks after runs, as upkeep does in every server and worker."""
     await app.open()
-    async with Gatherer(app.jobs) as gatherer:
+    async with Gatherer(app.engine.jobs) as gatherer:
         yield gatherer
 
 

@@ -62,18 +62,10 @@ async def test_a_replay_waits_too(client: httpx2.AsyncClient, hands: Hands) -> N
     assert again.json() == {"id": first.json()["id"], "state": "done", "result": 3}
 
 
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("/v1/job", b'{"name":"two","functions":[{"name":"add","args":[1]}]}'),
-        ("/v1/job", JOB + b" "),
-        ("/v1/function/add", b"[1]"),
-    ],
-)
-async def test_a_key_is_for_one_request(client: httpx2.AsyncClient, path: str, body: bytes) -> None:
-    """Another content or another path with the same key is refused."""
+async def test_a_key_is_for_one_request(client: httpx2.AsyncClient) -> None:
+    """Another content with the same key is refused."""
     await post(client, "k-1")
-    answer = await post(client, "k-1", body, path)
+    answer = await post(client, "k-1", b'{"name":"two","functions":[{"name":"add","args":[1]}]}')
     assert (answer.status_code, answer.json()["type"]) == (422, "idempotency-mismatch")
     assert await count_jobs(client) == 1
 

@@ -28,7 +28,9 @@ async def served(app: App, **options: Any) -> AsyncIterator[tuple[str, asyncio.E
     """The app being served on a free port: its URL, and the event that stops it."""
     loop = asyncio.get_running_loop()
     stop, started = asyncio.Event(), loop.create_future()
-    serving = asyncio.create_task(serve(app, "127.0.0.1", 0, stop, started.set_result, **options))
+    serving = asyncio.create_task(
+        serve(app.engine, "127.0.0.1", 0, stop, started.set_result, auth=app.auth, **options)
+    )
     await asyncio.wait((serving, started), return_when=asyncio.FIRST_COMPLETED)
     try:
         yield (await started if not serving.done() else ""), stop
@@ -108,7 +110,7 @@ class TestServing:
     async def test_being_cancelled_is_being_stopped(self, app: App) -> None:
         """The address is free again, the app is closed."""
         started = asyncio.get_running_loop().create_future()
-        serving = asyncio.create_task(serve(app, "127.0.0.1", 0, asyncio.Event(), started.set_result))
+        serving = asyncio.create_task(serve(app.engine, "127.0.0.1", 0, asyncio.Event(), started.set_result))
         await started
         serving.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -120,14 +122,14 @@ class TestServing:
         async with served(app) as (url, _):
             other = make_app(tmp_path / "other")
             with pytest.raises(ConfigError, match="try another port"):
-                await serve(other, "127.0.0.1", int(url.rpartition(":")[2]), asyncio.Event())
+                await serve(other.engine, "127.0.0.1", int(url.rpartition(":")[2]), asyncio.Event())
             assert not other.opened
 
     async def test_a_bad_store_is_said(self, tmp_path: Path) -> None:
         """As what it is, before anything is served."""
         (tmp_path / "jobs.db").write_text("this is no database, and long enough to show it" * 10)
         with pytest.raises(StoreUnusable):
-            await serve(make_app(tmp_path), "127.0.0.1", 0, asyncio.Event())
+            await serve(make_app(tmp_path).engine, "127.0.0.1", 0, asyncio.Event())
 
 
 class TestAddress:
@@ -137,7 +139,7 @@ class TestAddress:
     async def test_others_must_not_reach_it(self, app: App, host: str) -> None:
         """There is no sign-in yet."""
         with pytest.raises(ConfigError, match="no sign-in"):
-            await serve(app, host, 0, asyncio.Event())
+            await serve(app.engine, host, 0, asyncio.Event())
 
     async def test_unless_that_is_said(self, app: App) -> None:
         """Then any name will do."""
@@ -147,15 +149,15 @@ class TestAddress:
             urls.append(url)
             stop.set()
 
-        await serve(app, "0.0.0.0", 0, stop, started, insecure=True)
+        await serve(app.engine, "0.0.0.0", 0, stop, started, insecure=True)
         assert urls[0].startswith("http://0.0.0.0:")
 
     async def test_an_unknown_name_is_said(self, app: App) -> None:
         """What is no address of this machine cannot be listened on."""
         with pytest.raises(ConfigError, match="try"):
-            await serve(app, "nowhere.invalid", 0, asyncio.Event(), insecure=True)
+            await serve(app.engine, "nowhere.invalid", 0, asyncio.Event(), insecure=True)
         with pytest.raises(ConfigError, match="cannot listen"):
-            await serve(app, "192.0.2.1", 0, asyncio.Event(), insecure=True)
+            await serve(app.engine, "192.0.2.1", 0, asyncio.Event(), insecure=True)
 
     async def test_its_name_must_be_its_own(self, app: App) -> None:
         """A name that somebody made to point here is another site's."""

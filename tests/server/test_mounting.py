@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route, Router
 
 from raincheck import App
+from raincheck.server import Server
 from tests.server.hands import Hands
 
 
@@ -92,12 +93,12 @@ async def test_a_root_path_is_a_prefix(app: App) -> None:
 
 async def test_its_lifespan_opens_and_closes_the_app(app: App) -> None:
     """What opened it closes it."""
-    router = app.asgi._router  # type: ignore[attr-defined]
-    async with router.lifespan_context(router):
+    assert isinstance(app.asgi, Server)
+    async with app.asgi.lifespan():
         assert app.opened
     assert not app.opened
     async with app:
-        async with router.lifespan_context(router):
+        async with app.asgi.lifespan():
             pass
         assert app.opened
 

@@ -12,7 +12,8 @@ import httpx2
 import jsonschema_rs
 import pytest
 
-from raincheck import App
+from raincheck import App, Limits
+from raincheck.engine.documents import encode
 from raincheck.model import FunctionInfo
 from raincheck.server import ROUTES, Server
 from raincheck.server.openapi import document
@@ -23,8 +24,8 @@ UNDOCUMENTED = {"/", "/docs", "/docs/{file}", "/openapi.json"}
 
 @pytest.fixture
 def openapi(app: App) -> dict[str, Any]:
-    assert isinstance(app.asgi, Server)
-    openapi: dict[str, Any] = json.loads(app.asgi.openapi.document(""))
+    infos = {function.name: function.info for function in app.functions}
+    openapi: dict[str, Any] = json.loads(encode(document(app.title, app.limits, "", infos)))
     return openapi
 
 
@@ -118,7 +119,7 @@ class TestFunctions:
         await hands.register(
             FunctionInfo(name="far/away", parameters={"type": "object"}, positional={"type": "array"})
         )
-        await app.directory.read()
+        await app.engine.workers.read()
         paths = (await client.get("/openapi.json")).json()["paths"]
         assert paths["/v1/function/far/away"]["post"]["operationId"] == "call_far_away"
 
@@ -126,12 +127,12 @@ class TestFunctions:
         """Until the functions change."""
         server = app.asgi
         assert isinstance(server, Server)
-        first = server.openapi.document("")
-        await app.directory.read()
-        assert server.openapi.document("") is first
+        first = server.openapi.document("", app.engine.workers.infos())
+        await app.engine.workers.read()
+        assert server.openapi.document("", app.engine.workers.infos()) is first
         await hands.register(FunctionInfo(name="new"))
-        await app.directory.read()
-        assert server.openapi.document("") is not first
+        await app.engine.workers.read()
+        assert server.openapi.document("", app.engine.workers.infos()) is not first
 
     def test_names_that_look_alike_stay_apart(self) -> None:
         """Each has an operation and components of its own."""
@@ -140,7 +141,7 @@ class TestFunctions:
             name: FunctionInfo(name=name, parameters=form, positional={"type": "array"})
             for name in ("a/b", "a:b", "a_b", "/", ":")
         }
-        openapi = document(App("sqlite:///x.db"), "", infos)
+        openapi = document("Names", Limits(), "", infos)
         names = {openapi["paths"][f"/v1/function/{name}"]["post"]["operationId"] for name in infos}
         assert names == {"call_a_b", "call_a_b_2", "call_a_b_3", "call_function", "call_function_2"}
         assert "a_b_2.T_int_" in openapi["components"]["schemas"]
@@ -194,4 +195,4 @@ def validate(openapi: dict[str, Any], schema: str, answer: str | bytes) -> None:
 def test_the_document_needs_no_store(tmp_path: Path) -> None:
     """It can be made of an app that was never opened."""
     app = App(f"sqlite:///{tmp_path / 'jobs.db'}", title="Weather")
-    assert document(app, "", {})["info"]["title"] == "Weather"
+    assert document(app.title, app.limits, "", {})["info"]["title"] == "Weather"

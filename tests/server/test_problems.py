@@ -46,7 +46,7 @@ def request_(app: App) -> Request:
     async def receive() -> dict[str, object]:
         raise AssertionError
 
-    return Request(server, scope, receive)
+    return Request(server.site, scope, receive)
 
 
 @pytest.mark.parametrize(

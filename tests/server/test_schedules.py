@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from raincheck import App
-from raincheck.upkeep import Upkeep
+from raincheck.engine.maintenance import Maintenance
 from tests.server.hands import Hands
 
 NIGHTLY = {"cron": "0 3 * * *", "zone": "Europe/Paris", "functions": [{"name": "add", "args": [1, 2]}]}
@@ -212,7 +212,7 @@ class TestFiring:
     async def test_a_firing_makes_a_job(self, client: httpx2.AsyncClient, app: App, hands: Hands) -> None:
         """It names the schedule and the firing, and the schedule names it."""
         await put(client, "often", cron=None, zone=None, every=1)
-        async with Upkeep(app):
+        async with Maintenance(app.engine):
             claim = await hands.claim("add")
         job = (await client.get(f"/v1/job/{claim.job.id}")).json()
         schedule = (await client.get("/v1/schedule/often")).json()

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from raincheck.clock import to_datetime
-from raincheck.documents import (
+from raincheck.engine.documents import (
     FunctionDocument,
     JobDocument,
     encode,

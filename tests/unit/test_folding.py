@@ -119,7 +119,7 @@ def test_none_that_applies_is_illegal() -> None:
 
 
 def test_the_cost_grows_with_the_steps_not_with_their_square() -> None:
-    """Ten times the steps and triggers cost some ten times as much, not a hundred times."""
+    """Ten times the steps and triggers cost some ten times as much work, not a hundred times."""
 
     def seconds(steps: int) -> float:
         job = lifecycle.submit(
@@ -128,9 +128,9 @@ def test_the_cost_grows_with_the_steps_not_with_their_square() -> None:
         triggers = [Succeeded(Attempt(i, i + 1, "w", NOW), b"1", b'{"k%d":1}' % i) for i in range(steps)]
         taken = []
         for _ in range(5):
-            begun = time.perf_counter()
+            begun = time.thread_time()
             assert lifecycle.advance(job, triggers, NOW).job.state is State.DONE
-            taken.append(time.perf_counter() - begun)
+            taken.append(time.thread_time() - begun)
         return min(taken)
 
     assert seconds(4000) < 40 * seconds(400)

@@ -9,10 +9,13 @@ import pytest
 
 from raincheck import App, Limits, step
 from raincheck.clock import new_id
+from raincheck.codec import from_json
+from raincheck.engine.groups.definition import Group, GroupJob, checked, from_code, from_plain
+from raincheck.engine.groups.run import member_id, member_ids, members_of, run_of
+from raincheck.engine.validation import Stages, Validator
 from raincheck.errors import InvalidInput, RegistrationError, TooLarge
 from raincheck.functions import Functions
-from raincheck.groups.definition import Definition, Group, checked, from_plain
-from raincheck.groups.run import member_id, member_ids, members_of, run_of
+from raincheck.options import TemplateOptions
 from raincheck.store.valkey.keys import packed
 
 LIMITS = Limits(members=100)
@@ -21,7 +24,8 @@ NONE = Functions()
 
 def made(plain: Any, functions: Functions = NONE, limits: Limits = LIMITS) -> Group:
     """The group that a definition in a file makes."""
-    return checked("g", from_plain(plain), functions, limits)
+    definition, faults = from_plain(plain)
+    return checked("g", definition, Validator(functions, limits), faults)
 
 
 def pointers(plain: Any, functions: Functions = NONE, limits: Limits = LIMITS) -> list[str]:
@@ -105,8 +109,9 @@ class TestDefinition:
 
 def group(size: int, data: bytes = b"{}") -> Group:
     """A group of so many jobs."""
-    jobs = [(f"m{i}", [step("f", i)], data, 0) for i in range(size)]
-    return checked("g", Definition(jobs, [step("then"), [step("a"), step("b")]]), Functions(), Limits())
+    jobs = [GroupJob(f"m{i}", [step("f", i)], from_json(data)) for i in range(size)]
+    then: Stages = [step("then"), [step("a"), step("b")]]
+    return checked("g", from_code(jobs, then, "fail", TemplateOptions()), Validator(NONE, Limits()))
 
 
 class TestRun:
@@ -114,7 +119,7 @@ class TestRun:
 
     def test_a_run_gathers_first_and_then_goes_on(self) -> None:
         """Its stages follow each other without a gap."""
-        run = run_of(group(2), b'{"x":1}', {}, Functions(), LIMITS)
+        run = run_of(group(2), b'{"x":1}', {}, Validator(NONE, LIMITS))
         assert [(s.function, s.stage, s.gather is not None) for s in run.steps] == [
             ("group:g", 0, True), ("then", 1, False), ("a", 2, False), ("b", 2, False),
         ]  # fmt: skip
@@ -122,7 +127,7 @@ class TestRun:
 
     def test_members_are_the_same_whoever_makes_them(self) -> None:
         """Their ids follow from the run's."""
-        run = run_of(group(5), b"{}", {}, Functions(), LIMITS)
+        run = run_of(group(5), b"{}", {}, Validator(NONE, LIMITS))
         assert list(members_of(run)) == list(members_of(run))
         assert [member.id for member in members_of(run)] == member_ids(run.id, 5)
         assert {(member.group, member.run_of) for member in members_of(run)} == {("g", run.id)}
@@ -140,11 +145,11 @@ class TestRun:
     def test_data_for_all_jobs_is_bounded(self) -> None:
         """For it is kept with each."""
         with pytest.raises(TooLarge):
-            run_of(group(100), b'{"x":"%b"}' % (b"y" * 1000), {}, Functions(), Limits(group=50_000))
+            run_of(group(100), b'{"x":"%b"}' % (b"y" * 1000), {}, Validator(NONE, Limits(group=50_000)))
 
     def test_other_arguments_go_to_all_jobs_of_the_name(self) -> None:
         """Spaces around them do no harm."""
-        run = run_of(group(3), b"{}", {"m1": b' {"a": 2}'}, Functions(), LIMITS)
+        run = run_of(group(3), b"{}", {"m1": b' {"a": 2}'}, Validator(NONE, LIMITS))
         assert [(m.steps[0].args, m.steps[0].kwargs) for m in members_of(run)] == [
             (b"[0]", b"{}"), (b"[]", b'{"a": 2}'), (b"[2]", b"{}"),
         ]  # fmt: skip

@@ -20,7 +20,7 @@ from msgspec import Meta
 from raincheck.context import Context
 from raincheck.errors import MAX_FAULTS, Fault, InvalidArguments, RegistrationError
 from raincheck.model import Job, Step
-from raincheck.signature import Signature, escape, fault_of
+from raincheck.signature import Pointers, Signature, escape, fault_of
 
 CONTEXT = Context(Job("id", "name", (Step("f", 0),)), 0, b"null")
 
@@ -169,8 +169,9 @@ class TestBind:
         self, function: Callable[..., Any], args: str, kwargs: str, faults: list[tuple[str, str]]
     ) -> None:
         """Every fault, each with a pointer below where the arguments are."""
+        pointers = ("/functions/2", "/functions/2/args", "/functions/2/kwargs")
         with pytest.raises(InvalidArguments) as caught:
-            Signature(function).check(args.encode(), kwargs.encode(), "/functions/2")
+            Signature(function).check(args.encode(), kwargs.encode(), Pointers(*pointers))
         assert caught.value.faults == tuple(Fault(detail, "/functions/2" + at) for detail, at in faults)
 
     @pytest.mark.parametrize("raw", [b"[1e999]", b'["\xff"]'])

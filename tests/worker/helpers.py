@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from raincheck import App, JobDocument
-from raincheck.documents import FunctionDocument
+from raincheck.engine.documents import FunctionDocument
 from raincheck.model import WorkerInfo
 
 
@@ -34,7 +34,7 @@ async def begun(app: App, job_id: str) -> JobDocument:
 async def known(app: App, what: Callable[[list[WorkerInfo]], object]) -> None:
     """Wait until ``what`` is true of the workers known."""
     async with asyncio.timeout(30):
-        while not what(await app.jobs.store.workers()):
+        while not what(await app.engine.store.workers()):
             pass
 
 

@@ -244,7 +244,7 @@ async def test_bad_input_is_not_stored(app: App) -> None:
         with pytest.raises(InvalidInput) as caught:
             await app.submit("", [step("add", "one", b=2.5), []])
         assert len(caught.value.faults) == 4
-        assert (await app.jobs.store.counts()).states[State.PENDING] == 0
+        assert (await app.engine.store.counts()).states[State.PENDING] == 0
 
 
 async def test_registering_ends_with_the_start(app: App) -> None:

@@ -121,7 +121,7 @@ async def test_what_waits_is_cancelled_at_once(app: App) -> None:
             assert (await app.cancel(job.id)).state == "cancelled"
         async with Worker(app):
             assert (await app.status(pending.id)).state == "cancelled"
-        assert (await app.jobs.store.counts()).queued == {}
+        assert (await app.engine.store.counts()).queued == {}
 
 
 async def test_a_retrying_job_is_cancelled_at_once(app: App) -> None:
@@ -221,4 +221,4 @@ async def test_the_loser_of_a_race_leaves_things_as_they_are(app: App) -> None:
                 assert (await app.status(job.id)).state == "done"
             else:
                 assert (await app.wait(job.id)).state == "cancelled"
-        assert (await app.jobs.store.counts()).leased == 0
+        assert (await app.engine.store.counts()).leased == 0

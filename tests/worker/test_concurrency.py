@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from raincheck import App, Context, Worker
-from raincheck.submission import Stages
+from raincheck.engine.validation import Stages
 from tests.worker.helpers import entry
 
 

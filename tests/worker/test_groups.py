@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from raincheck import App, Context, Gone, GroupJob, InvalidInput, NotFound, Worker, step
+from raincheck.engine.maintenance import Maintenance
 from raincheck.errors import InvalidFile, RegisteredTooLate
-from raincheck.upkeep import Upkeep
 
 FILE = """\
 groups:
@@ -126,7 +126,7 @@ async def test_results_wait_for_the_slowest_job(app: App) -> None:
     async with app, Worker(app):
         run = await app.trigger("short")
         assert (await app.wait(run.jobs[0].id, timeout=30)).result == 1
-        assert await Upkeep(app).prune() == 0
+        assert await Maintenance(app.engine).prune() == 0
         await app.cancel(run.jobs[1].id)
         with suppress(Gone):
             ended = await app.wait(run.id, timeout=30)
@@ -158,7 +158,7 @@ async def test_thousands_of_jobs_have_one_follow_up(app: App) -> None:
         run = await app.trigger("squares")
         ended = await app.wait(run.id, timeout=50)
         assert ended.result == sum(i * i for i in range(size))
-        kinds = [event.kind for event in (await app.jobs.find(run.id)).job.events]
+        kinds = [event.kind for event in (await app.engine.jobs.find(run.id)).job.events]
         assert kinds == ["submitted", "opened", "gathered", "step-done", "done"]
 
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from raincheck import App, Context, RetryOptions, Worker, step
+from raincheck.engine.maintenance import Maintenance
 from raincheck.model import WorkerInfo
-from raincheck.upkeep import Upkeep
 from tests.worker.helpers import begun, entry, logged, seen
 
 LEASE = 0.6
@@ -198,11 +198,11 @@ async def test_a_killed_worker_is_replaced(app: App) -> None:
 
 async def lose(app: App, times: int) -> None:
     """Claim what there is, as a worker that dies at once; then look after it."""
-    store = app.jobs.store
-    upkeep = Upkeep(app)
+    store = app.engine.store
+    maintenance = Maintenance(app.engine)
     for _ in range(times):
         assert len(await store.claim("dying", app.functions.names, 1, 0.0)) == 1
-        assert await upkeep.recover() == 1
+        assert await maintenance.recover() == 1
 
 
 @pytest.mark.parametrize(("options", "losses"), [(RetryOptions(), 4), (RetryOptions(lost_limit=0), 1)])
@@ -235,7 +235,7 @@ async def test_the_options_of_an_unknown_function_are_its_workers(app: App) -> N
     async with app, elsewhere:
         job = await app.submit("deadly", [step("deadly")])
         await asyncio.to_thread(
-            app.jobs.store.heartbeat,
+            app.engine.store.heartbeat,
             WorkerInfo(
                 id="dying",
                 host="",
@@ -248,8 +248,8 @@ async def test_the_options_of_an_unknown_function_are_its_workers(app: App) -> N
             [],
             60.0,
         )
-        assert len(await app.jobs.store.claim("dying", ("deadly",), 1, 0.0)) == 1
-        assert await Upkeep(app).recover() == 1
+        assert len(await app.engine.store.claim("dying", ("deadly",), 1, 0.0)) == 1
+        assert await Maintenance(app.engine).recover() == 1
         assert (await app.status(job.id)).state == "failed"
 
 
@@ -269,7 +269,7 @@ async def test_the_attempt_after_a_lost_one_knows(app: App) -> None:
 
 
 async def test_a_worker_leaves_alone_what_it_runs(app: App) -> None:
-    """Upkeep takes no lease away that the same process is still looking after, even if it ran out."""
+    """Maintenance takes no lease away that the same process is still looking after, even if it ran out."""
 
     @app.function
     async def never() -> None:
@@ -277,12 +277,12 @@ async def test_a_worker_leaves_alone_what_it_runs(app: App) -> None:
 
     async with app:
         job = await app.submit("never", [never.step()])
-        (claim,) = await app.jobs.store.claim("slow", ("never",), 1, 0.0)
-        app.held_here.append(lambda: [claim.lease.token])
-        assert await Upkeep(app).recover() == 0
+        (claim,) = await app.engine.store.claim("slow", ("never",), 1, 0.0)
+        app.engine.held.append({claim.lease.token: claim})
+        assert await Maintenance(app.engine).recover() == 0
         assert (await app.status(job.id)).state == "doing"
-        app.held_here.clear()
-        assert await Upkeep(app).recover() == 1
+        app.engine.held.clear()
+        assert await Maintenance(app.engine).recover() == 1
 
 
 async def test_a_job_that_is_no_longer_ours_is_stopped(app: App) -> None:

@@ -91,7 +91,7 @@ async def test_a_lifespan_that_fails_is_said(app: App) -> None:
         job = await app.submit("never", [never.step()])
         with pytest.raises(ConnectionError, match="no database there"):
             await Worker(app).__aenter__()
-        assert await app.jobs.store.workers() == []
+        assert await app.engine.store.workers() == []
         assert (await app.status(job.id)).state == "pending"
 
 
@@ -113,4 +113,4 @@ async def test_a_lifespan_that_fails_at_the_end_is_said(app: App) -> None:
         with pytest.raises(ConnectionError, match="lost it"):
             async with Worker(app):
                 assert await quick.call() == 1
-        assert await app.jobs.store.workers() == []
+        assert await app.engine.store.workers() == []

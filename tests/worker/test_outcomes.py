@@ -23,7 +23,7 @@ async def outcome(app: App, function: Function, *args: Any) -> JobDocument:
         ended = await app.wait(job.id)
         again = await app.submit("again", [function.step(*args)])
         assert (await app.wait(again.id)).state == ended.state
-        assert (await app.jobs.store.counts()).leased == 0
+        assert (await app.engine.store.counts()).leased == 0
     return ended
 
 
@@ -139,7 +139,7 @@ async def test_a_result_that_fails_to_encode_is_a_failure(app: App) -> None:
 
 async def test_a_result_may_be_too_large(app: App) -> None:
     """A result over the limit fails the job, saying how large it was."""
-    app.limits = Limits(result=100)
+    app = App(app.url, limits=Limits(result=100))
 
     @app.function(retry=THREE)
     async def shout() -> str:
@@ -153,7 +153,7 @@ async def test_a_result_may_be_too_large(app: App) -> None:
 
 async def test_data_may_be_too_large(app: App) -> None:
     """What an attempt puts into ``ctx.data`` is limited like a result."""
-    app.limits = Limits(result=100)
+    app = App(app.url, limits=Limits(result=100))
 
     @app.function(retry=THREE)
     async def hoard(ctx: Context) -> None:

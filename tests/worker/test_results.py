@@ -30,7 +30,7 @@ async def test_a_large_result_is_passed_on(app: App, mode: str) -> None:
         ended = await app.wait(job.id, timeout=20)
         assert [str(entry(ended, i).result).split()[0] for i in range(4)] == ["0", "200000", "5000", "300000"]
         assert [len(str(entry(ended, i).result)) for i in range(3)] == [200_000, 5_000, 300_000]
-        stored = await app.jobs.find(job.id)
+        stored = await app.engine.jobs.find(job.id)
         assert [step.result is None for step in stored.job.steps] == [True, True, True, False]
 
 
@@ -155,7 +155,7 @@ async def test_what_a_job_removed_meanwhile_returned_is_gone(app: App) -> None:
         async with Worker(app):
             job = await app.submit("large", [large.step()])
             await app.wait(job.id, timeout=20)
-        found: Stored = await app.jobs.find(job.id)
-        await app.jobs.forget(job.id)
+        found: Stored = await app.engine.jobs.find(job.id)
+        await app.engine.jobs.forget(job.id)
         with pytest.raises(Gone, match="removed"):
-            await app.document(found)
+            await app.engine.document(found)

@@ -10,9 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from raincheck import App, Context, InvalidInput, NotFound, Worker, step
+from raincheck.engine.maintenance import Maintenance
+from raincheck.engine.schedules.documents import ScheduleDocument
 from raincheck.errors import InvalidFile, RegisteredTooLate, RegistrationError
-from raincheck.schedules.documents import ScheduleDocument
-from raincheck.upkeep import Upkeep
 
 FILE = """
 schedules:
@@ -39,7 +39,7 @@ def in_file(tmp_path: Path, text: str) -> App:
 
 async def put_by_upkeep(app: App) -> dict[str, ScheduleDocument]:
     """The schedules that are there once a server or worker has started."""
-    await Upkeep(app).fire()
+    await Maintenance(app.engine).fire()
     return {each.name: each for each in await app.schedules.everything()}
 
 
@@ -227,9 +227,9 @@ class TestGroups:
         async with app, Worker(app), asyncio.timeout(50):
             while not await app.schedules.everything():
                 pass
-            schedule = (await app.jobs.store.schedules("hourly"))[0]
-            due = replace(schedule, rev=schedule.rev + 1, next=app.jobs.store.now() - 1.0)
-            assert await app.jobs.store.put_schedule(due)
+            schedule = (await app.engine.store.schedules("hourly"))[0]
+            due = replace(schedule, rev=schedule.rev + 1, next=app.engine.store.now() - 1.0)
+            assert await app.engine.store.put_schedule(due)
             while (hourly := await app.schedules.find("hourly")).last_job is None:
                 pass
             run = await app.wait(hourly.last_job)

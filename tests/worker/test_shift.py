@@ -22,8 +22,8 @@ async def shift_with(app: App, function: Function, jobs: int) -> AsyncIterator[t
     async with app:
         for _ in range(jobs):
             await app.submit("job", [function.step()])
-        shift = Shift(app, 10, 1, {})
-        shift.begin(await app.jobs.store.claim("w", (function.name,), jobs, 60.0))
+        shift = Shift(app.engine, 10, 1, {})
+        shift.begin(await app.engine.store.claim("w", (function.name,), jobs, 60.0))
         yield shift, shift.held()
         await shift.abort()
         await shift.close()
@@ -47,7 +47,7 @@ async def test_what_has_not_begun_is_given_back_at_once(app: App) -> None:
     """Of a shift that winds up, what waits for its turn goes back to the queue, unrun."""
     async with shift_with(app, never(app, "async"), 3) as (shift, _):
         await shift.wind_up(0.0)
-        counts = await app.jobs.store.counts()
+        counts = await app.engine.store.counts()
         assert (counts.leased, counts.queued) == (0, {"on_the_loop": 3})
 
 
@@ -102,7 +102,7 @@ async def test_a_lease_lost_with_the_outcome_still_to_write_stops_nothing(app: A
     """News of a lost lease that come when its attempt has ended already are no news."""
     async with shift_with(app, never(app, "async"), 1) as (shift, (run,)):
         await shift.wind_up(0.0)
-        (claim,) = await app.jobs.store.claim("w", ("on_the_loop",), 1, 60.0)
+        (claim,) = await app.engine.store.claim("w", ("on_the_loop",), 1, 60.0)
         run = Run(claim, run.function)
         shift.finisher.add(run, Succeeded(run.attempt, b"1"))
         shift.notices.changed(run, None)
@@ -116,8 +116,8 @@ async def finished(app: App, jobs: int) -> tuple[Finisher, list[Run]]:
     await app.open()
     for _ in range(jobs):
         await app.submit("job", [function.step()])
-    claims = await app.jobs.store.claim("w", (function.name,), jobs, 60.0)
-    return Finisher(app.jobs.store), [Run(claim, function) for claim in claims]
+    claims = await app.engine.store.claim("w", (function.name,), jobs, 60.0)
+    return Finisher(app.engine.store), [Run(claim, function) for claim in claims]
 
 
 async def test_an_outcome_that_cannot_be_written_harms_no_other(app: App) -> None:
@@ -188,4 +188,4 @@ async def test_entering_may_be_cancelled(app: App) -> None:
         with pytest.raises(asyncio.CancelledError):
             await entering
         await slow.wait()
-        assert await app.jobs.store.workers() == []
+        assert await app.engine.store.workers() == []

@@ -15,7 +15,7 @@ async def untouched(app: App, job_id: str) -> JobDocument:
     """The job, which is to be in the queue again as if it had never been claimed."""
     job = await app.status(job_id)
     assert (job.state, entry(job).retry_count, entry(job).lost_count) == ("pending", 0, 0)
-    assert (await app.jobs.store.counts()).leased == 0
+    assert (await app.engine.store.counts()).leased == 0
     return job
 
 
@@ -54,11 +54,11 @@ async def test_a_worker_is_known_while_it_is_there(app: App) -> None:
         async with Worker(app, lease=0.6, concurrency=7) as worker:
             await app.submit("work", [work.step()])
             await known(app, lambda workers: workers[0].running == 1)
-            (info,) = await app.jobs.store.workers()
+            (info,) = await app.engine.store.workers()
             assert (info.id, info.state, info.concurrency) == (worker.id, "active", 7)
             assert [function.name for function in info.functions] == ["work"]
             go.set()
-        assert await app.jobs.store.workers() == []
+        assert await app.engine.store.workers() == []
 
 
 async def test_what_takes_too_long_is_given_back(app: App) -> None:
@@ -183,7 +183,7 @@ async def test_a_cancelled_worker_counts_no_attempt(app: App) -> None:
             await worker
         for job in jobs:
             await untouched(app, job.id)
-        assert await app.jobs.store.workers() == []
+        assert await app.engine.store.workers() == []
 
 
 async def test_a_cancelled_job_stays_cancelled_by_a_stopping_worker(app: App) -> None:
@@ -214,7 +214,7 @@ async def test_a_claim_in_flight_is_given_back(app: App, turns: int) -> None:
         raise AssertionError
 
     async with app:
-        store = app.jobs.store
+        store = app.engine.store
         for _ in range(20):
             claim = asyncio.create_task(store.claim("w", ("never",), 10, 60.0, 30.0))
             await asyncio.sleep(0)
@@ -244,7 +244,7 @@ async def test_stopping_under_load_leaves_no_lease(app: App) -> None:
         for _ in range(10):
             async with Worker(app, concurrency=3):
                 jobs += await asyncio.gather(*(app.submit("quick", [quick.step()]) for _ in range(20)))
-            assert (await app.jobs.store.counts()).leased == 0
+            assert (await app.engine.store.counts()).leased == 0
         async with Worker(app):
             for job in jobs:
                 ended = await app.wait(job.id)

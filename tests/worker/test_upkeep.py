@@ -4,8 +4,8 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from raincheck import App, Gone, NotFound, Worker, step
+from raincheck.engine.maintenance import Maintenance
 from raincheck.errors import StoreError
-from raincheck.upkeep import Upkeep
 from tests.worker.helpers import logged
 
 
@@ -14,13 +14,13 @@ async def test_a_due_date_is_noted(app: App) -> None:
     async with app:
         job = await app.submit("x", [step("x")], delay=0.05)
         while (await app.status(job.id)).state == "scheduled":
-            await Upkeep(app).wake()
+            await Maintenance(app.engine).wake()
         assert (await app.status(job.id)).state == "pending"
 
 
 async def test_a_deadline_ends_a_job(app: App) -> None:
     """When its deadline has passed, a job that nobody can run has failed."""
-    async with app, Upkeep(app):
+    async with app, Maintenance(app.engine):
         soon = datetime.now(UTC) + timedelta(seconds=0.1)
         job = await app.submit("x", [step("x")], expires_at=soon)
         ended = await app.wait(job.id, timeout=30)
@@ -43,7 +43,7 @@ async def test_what_was_kept_long_enough_is_removed(app: App) -> None:
                     await app.wait(job.id)
                 except Gone:
                     break
-                await Upkeep(app).prune()
+                await Maintenance(app.engine).prune()
         try:
             await app.status("01990000-0000-7000-8000-000000000000")
         except Gone:
@@ -56,14 +56,14 @@ async def test_unfinished_work_is_kept_however_old(app: App) -> None:
     """Retention never touches a job that has not ended."""
     async with app:
         job = await app.submit("x", [step("x")], result_ttl=0.0)
-        assert await Upkeep(app).prune() == 0
+        assert await Maintenance(app.engine).prune() == 0
         assert (await app.status(job.id)).state == "pending"
 
 
 async def test_upkeep_outlives_its_failures(app: App) -> None:
     """A duty that fails is tried again, and the failure is in the log."""
     async with app:
-        upkeep = Upkeep(app)
+        upkeep = Maintenance(app.engine)
         failures = 0
         over = asyncio.Event()
 
@@ -77,7 +77,7 @@ async def test_upkeep_outlives_its_failures(app: App) -> None:
             over.set()
             return 0
 
-        with logged("upkeep will try again", "raincheck.upkeep") as line:
+        with logged("maintenance will try again", "raincheck.maintenance") as line:
             task = asyncio.create_task(upkeep._repeat(duty, 0.0))
             await over.wait()
             task.cancel()

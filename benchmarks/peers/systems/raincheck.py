@@ -53,7 +53,7 @@ class Raincheck(AsyncClient):
 
     def left(self) -> int:
         """The counters of the store."""
-        counts = self.runner.run(app.jobs.store.counts())
+        counts = self.runner.run(app.engine.store.counts())
         return sum(count for state, count in counts.states.items() if not state.ended)
 
 

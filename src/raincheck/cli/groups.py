@@ -23,13 +23,15 @@ from raincheck.cli.terminal import cut, json_text, new_table, note, out, plain, 
 from raincheck.client import Client, Reply
 from raincheck.client.blocking.compat import sleep
 from raincheck.clock import new_id, now
+from raincheck.engine.groups.declared import in_file
+from raincheck.engine.groups.definition import Group
+from raincheck.engine.groups.documents import GroupSummary, RunDocument
+from raincheck.engine.schedules.requests import in_file as schedules_in
+from raincheck.engine.validation import Validator
 from raincheck.errors import FileFault, InvalidFile
 from raincheck.functions import Functions
-from raincheck.groups.declared import Declared, in_file
-from raincheck.groups.documents import GroupSummary, RunDocument
 from raincheck.limits import Limits
 from raincheck.model import Schedule
-from raincheck.schedules.requests import in_file as schedules_in
 
 _WAIT = 1.0
 """Seconds that a request waits for the end of a run."""
@@ -109,22 +111,22 @@ def check(file: Path, target: str | None = None, /) -> int:
         The app that uses the file, as module:app; arguments are then checked against its functions.
     """
     app = None if target is None else load(target)
-    known, limits = (app.functions, app.limits) if app else (Functions(), Limits())
-    groups: list[Declared] = []
+    validator = app.engine.validator if app else Validator(Functions(), Limits())
+    groups: list[Group] = []
     schedules: list[Schedule] = []
     faults: list[FileFault] = []
     try:
         document = config.read(file)
-        groups = list(in_file(document, known, limits))
-        faults = [document.locate(fault) for declared in groups for fault in declared.faults]
-        schedules = schedules_in(document, now=now(), known=known, limits=limits)
+        groups = list(in_file(document, validator))
+        faults = [document.locate(fault) for each in groups for fault in each.faults]
+        schedules = schedules_in(document, validator, now())
     except InvalidFile as error:
         faults += error.faults
     for fault in sorted(faults):
         out.print(plain(str(fault)), soft_wrap=True)
     if faults:
         return Exit.USAGE
-    jobs = sum(len(declared.group.members) for declared in groups if declared.group is not None)
+    jobs = sum(len(each.members) for each in groups)
     summary = f"{len(groups)} group(s), {jobs} job(s)" + (
         f", {len(schedules)} schedule(s)" if schedules else ""
     )

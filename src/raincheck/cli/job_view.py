@@ -13,7 +13,7 @@ from rich.text import Text
 
 from raincheck.cli.terminal import cut, one_line, plain
 from raincheck.clock import monotonic, now, to_datetime
-from raincheck.documents import FunctionDocument, JobDocument
+from raincheck.engine.documents import FunctionDocument, JobDocument
 from raincheck.model import Problem, State
 
 STYLES = {

@@ -17,8 +17,8 @@ from raincheck.cli.options import DEFAULT_CONNECTION, Connection
 from raincheck.cli.terminal import cut, new_table, note, out, plain, print_json, show
 from raincheck.client import Reply
 from raincheck.clock import new_id
-from raincheck.documents import JobDocument
-from raincheck.schedules.documents import PlannedFunction, ScheduleDocument
+from raincheck.engine.documents import JobDocument
+from raincheck.engine.schedules.documents import PlannedFunction, ScheduleDocument
 
 Action = Literal["show", "pause", "resume", "run", "delete"]
 

@@ -202,7 +202,16 @@ async def _listen(app: App, listening: Listening, stop: asyncio.Event) -> None:
         out.print(Text.assemble("Listening and serving HTTP on ", (url, "bold")), soft_wrap=True)
         settle()
 
-    await listen(app, listening.host, listening.port, stop=stop, started=started, insecure=listening.insecure)
+    await listen(
+        app.engine,
+        listening.host,
+        listening.port,
+        stop=stop,
+        started=started,
+        title=app.title,
+        auth=app.auth,
+        insecure=listening.insecure,
+    )
 
 
 def _worker(app: App, working: Working) -> Main:

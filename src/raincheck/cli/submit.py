@@ -22,7 +22,7 @@ from raincheck.client import Client, JobHandle
 from raincheck.client.requests import function_path
 from raincheck.client.responses import CallResponse
 from raincheck.clock import monotonic
-from raincheck.documents import JobDocument
+from raincheck.engine.documents import JobDocument
 from raincheck.errors import JobFailed
 from raincheck.model import State
 

@@ -24,7 +24,7 @@ from raincheck.cli.terminal import out, plain, show, warn
 from raincheck.client import Client, JobHandle
 from raincheck.client.blocking.compat import sleep
 from raincheck.clock import monotonic
-from raincheck.documents import FunctionDocument, JobDocument
+from raincheck.engine.documents import FunctionDocument, JobDocument
 from raincheck.errors import Unreachable
 from raincheck.model import State
 

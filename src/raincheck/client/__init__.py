@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from raincheck.client.asynchronous.client import AsyncClient
-from raincheck.client.asynchronous.handle import AsyncJobHandle
-from raincheck.client.blocking.client import Client
-from raincheck.client.blocking.handle import JobHandle
+from raincheck.client.asynchronous.client import AsyncClient, AsyncJobHandle
+from raincheck.client.blocking.client import Client, JobHandle
 from raincheck.client.responses import Reply
 
 __all__ = ["AsyncClient", "AsyncJobHandle", "Client", "JobHandle", "Reply"]

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from raincheck.clock import from_datetime, to_datetime
-from raincheck.codec import to_json
 from raincheck.errors import ConfigError, Fault, InvalidInput
 from raincheck.model import RetryOptions, Step
+from raincheck.options import JobOptions
 
 if TYPE_CHECKING:
     Stages = Sequence[str | Step | Sequence[str | Step]]
@@ -24,7 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
-SLICE = 25.0
+LONGEST_WAIT = 25.0
 """The longest wait of one request in seconds. Proxies cut off idle requests, so longer waits take several."""
 
 _KEY = re.compile(r"[ -~]{1,255}")
@@ -51,7 +49,7 @@ class Request(Struct, frozen=True, kw_only=True):
     @property
     def seconds(self) -> float:
         """How many seconds the server waits at most before it responds."""
-        return SLICE if self.wait is None else math.ceil(min(self.wait, SLICE))
+        return LONGEST_WAIT if self.wait is None else math.ceil(min(self.wait, LONGEST_WAIT))
 
     def after(self, took: float) -> Request:
         """The request for the next attempt. Its wait is shorter by the ``took`` seconds of the last one."""
@@ -78,28 +76,19 @@ class _FunctionBody(Struct, frozen=True, omit_defaults=True):
     timeout: float | None = None
 
 
-class _JobBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class _JobBody(JobOptions, frozen=True, omit_defaults=True):
     name: str
     functions: list[_FunctionBody | list[_FunctionBody]]
-    data: Raw | None = None
-    delay: float | None = None
-    scheduled_at: datetime | None = None
-    expires_at: datetime | None = None
-    priority: int = 0
-    result_ttl: float | None = None
 
 
-def submission(name: str, functions: Stages, key: str, wait: float, **options: Any) -> Request:
-    """``POST /v1/job``. ``options`` are further fields of the job. Raises `NotJSON`."""
-    data = options.pop("data")
-    for field in ("scheduled_at", "expires_at"):
-        if options[field] is not None:
-            options[field] = to_datetime(from_datetime(options[field]))
+def submit_request(name: str, functions: Stages, key: str, wait: float, options: JobOptions) -> Request:
+    """``POST /v1/job``."""
     stages: list[_FunctionBody | list[_FunctionBody]] = [
         [*map(_function_body, entry)] if isinstance(entry, list | tuple) else _function_body(entry)  # type: ignore[arg-type] # isinstance excludes str
         for entry in functions
     ]
-    job = _JobBody(name=name, functions=stages, data=None if data is None else Raw(to_json(data)), **options)
+    fields = {field: getattr(options, field) for field in options.__struct_fields__}
+    job = _JobBody(name, stages, **fields)
     return Request(method="POST", path="/v1/job", body=_encode(job), key=key, wait=wait)
 
 
@@ -110,7 +99,7 @@ def call_request(step: Step, key: str, wait: float) -> Request:
     options, is sent as ``POST /v1/job``.
     """
     if (step.args != b"[]" and step.kwargs != b"{}") or step.retry is not None or step.timeout is not None:
-        job = _JobBody(name=step.function, functions=[_function_body(step)])
+        job = _JobBody(step.function, [_function_body(step)])
         return Request(method="POST", path="/v1/job", body=_encode(job), key=key, wait=wait)
     body = step.args if step.kwargs == b"{}" else step.kwargs
     return Request(method="POST", path=function_path(step.function), body=body, key=key, wait=wait)

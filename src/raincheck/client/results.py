@@ -12,7 +12,7 @@ from raincheck.errors import UnexpectedResult
 from raincheck.model import State
 
 if TYPE_CHECKING:
-    from raincheck.documents import JobDocument
+    from raincheck.engine.documents import JobDocument
 
 
 class _ResultField(Struct, frozen=True):

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Raw, Struct, field
+from msgspec import Meta, Struct
 
-from raincheck.clock import from_datetime
 from raincheck.codec import check_json
-from raincheck.documents import Moment
-from raincheck.errors import Fault, InvalidInput, NotJSON
-from raincheck.functions import Functions
-from raincheck.limits import Limits
-from raincheck.model import Job, Seconds, Step
-from raincheck.requests import Name, Object, Priority, Stages, check_containers, decoded, steps_of
+from raincheck.engine.requests import JobRequest, decode_job, decoded
+from raincheck.errors import NotJSON
 from raincheck.server.exchange import Request
 from raincheck.server.refusals import MALFORMED, MEDIA_TYPE, Refused
-from raincheck.submission import draft
 
 
 class TokenRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,21 +26,7 @@ class TokenRequest(Struct, frozen=True, forbid_unknown_fields=True):
         return f"TokenRequest({self.username!r})"
 
 
-class JobRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """A new job. An entry of ``functions`` that is a list is a stage whose members run together."""
-
-    name: Name
-    functions: Stages
-    data: Object = field(default_factory=partial(Raw, b"{}"))
-    delay: Seconds | None = None
-    scheduled_at: Moment | None = None
-    expires_at: Moment | None = None
-    priority: Priority = 0
-    result_ttl: Seconds | None = None
-
-
 _decode_token = msgspec.json.Decoder(TokenRequest).decode
-_decode_job = msgspec.json.Decoder(JobRequest).decode
 _JSON_TYPE = re.compile(
     rb"application/(?:[\w.+-]+\+)?json\s*(?:;\s*charset\s*=\s*\"?utf-8\"?\s*)?", re.IGNORECASE
 )
@@ -73,25 +52,11 @@ async def json_body(request: Request) -> bytes:
     return body
 
 
-def job_from(body: bytes, now: float, functions: Functions, limits: Limits) -> Job:
-    """The draft of a job that ``POST /v1/job`` asks for. Raises `InvalidInput` with every fault."""
+def job_request(body: bytes) -> JobRequest:
+    """What ``POST /v1/job`` is asked. Raises `InvalidInput` for fields of the wrong type."""
     if not body:
         raise Refused(MALFORMED, 'the body is empty: send at least {"name": …, "functions": [{"name": …}]}')
-    asked = decoded(_decode_job, body)
-    check_containers(asked.data, asked.functions)
-    return draft(
-        asked.name,
-        steps_of(asked.functions),
-        data=bytes(asked.data),
-        now=now,
-        delay=asked.delay,
-        scheduled_at=None if asked.scheduled_at is None else from_datetime(asked.scheduled_at),
-        expires_at=None if asked.expires_at is None else from_datetime(asked.expires_at),
-        priority=asked.priority,
-        result_ttl=asked.result_ttl,
-        functions=functions,
-        limits=limits,
-    )
+    return decoded(decode_job, body)
 
 
 def token_request(body: bytes) -> TokenRequest:
@@ -99,22 +64,3 @@ def token_request(body: bytes) -> TokenRequest:
     if not body:
         raise Refused(MALFORMED, 'the body is empty: send {"username": …, "password": …}')
     return decoded(_decode_token, body)
-
-
-def call_from(body: bytes, name: str, now: float, functions: Functions, limits: Limits) -> Job:
-    """The draft of a job that calls one function: an array by position, an object by name."""
-    body = body.strip()
-    if body[:1] not in (b"", b"[", b"{"):
-        raise InvalidInput(Fault("send an array (arguments by position) or an object (by name)"))
-    named = body[:1] == b"{"
-    step = Step(name, 0, b"[]" if named else body or b"[]", body if named else b"{}")
-    try:
-        return draft(name, [step], now=now, functions=functions, limits=limits)
-    except InvalidInput as error:
-        raise type(error)(*map(_in_the_body, error.faults)) from None
-
-
-def _in_the_body(fault: Fault) -> Fault:
-    """A fault of the job's only step, as one of the body that holds just its arguments."""
-    pointer = re.sub(r"^/functions/0(/args|/kwargs)?", "", fault.pointer)
-    return fault._replace(pointer=pointer)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from raincheck.documents import encode
-from raincheck.errors import RaincheckError, TooLarge
-from raincheck.jobs import Jobs
+from raincheck.auth import Auth
+from raincheck.engine.documents import encode
+from raincheck.engine.engine import Engine
+from raincheck.errors import TooLarge
+from raincheck.model import FunctionInfo
 from raincheck.server.refusals import MALFORMED, TOO_SLOW, Refused
+from raincheck.server.waits import ClientGone, Waits
 
-if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
-
-    from raincheck.app import App
-    from raincheck.server import Server
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+"""An ASGI application, and what it is called with."""
 
 BODY_SECONDS = 30.0
 """How long a client may take to send a body."""
@@ -24,14 +28,20 @@ BODY_SECONDS = 30.0
 JSON = (b"content-type", b"application/json")
 CLOSE = (b"connection", b"close")
 GUARDS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
-"""What every answer says unless it says otherwise: it is what it claims to be, and is not to be kept."""
+"""Headers of every answer, unless it has its own: it is what it claims to be, and is not to be kept."""
 
 Header = tuple[bytes, bytes]
 Endpoint = Callable[["Request"], Awaitable["Answer"]]
 
 
-class ClientGone(RaincheckError):
-    """Nobody waits for the answer any more."""
+class Site(NamedTuple):
+    """What the endpoints of one server share. ``describe`` makes the OpenAPI document for a
+    root path and functions."""
+
+    engine: Engine
+    auth: Auth | None
+    waits: Waits
+    describe: Callable[[str, dict[str, FunctionInfo]], bytes]
 
 
 class Answer(NamedTuple):
@@ -60,25 +70,21 @@ def json_answer(status: int, document: Any, *headers: Header) -> Answer:
 
 
 class Request:
-    """A request: its scope, the server it came to, and the name or id (or both, as name/id) in its path."""
+    """A request: its scope, the server it came to, and the name or id (or both, as name/id) in its path.
 
-    def __init__(self, server: Server, scope: Scope, receive: Receive, target: str = "") -> None:
-        self.server = server
+    ``caller`` is the signed-in subject; None: nobody known. An endpoint that needs a scope is called with
+    the engine open and the registry of workers fresh.
+    """
+
+    def __init__(self, site: Site, scope: Scope, receive: Receive, target: str = "") -> None:
+        self.site = site
+        self.engine = site.engine
         self.scope = scope
         self.target = target
+        self.caller: str | None = None
         self._receive = receive
         self._read = False
         self._headers: dict[bytes, bytes] | None = None
-
-    @property
-    def app(self) -> App:
-        """The app that it is about."""
-        return self.server.app
-
-    async def jobs(self) -> Jobs:
-        """The app's jobs, with the store open."""
-        await self.server.app.open()
-        return self.server.app.jobs
 
     @property
     def headers(self) -> dict[bytes, bytes]:
@@ -101,7 +107,7 @@ class Request:
 
     async def body(self) -> bytes:
         """The whole body. Raises `TooLarge` as soon as it is known to be, and reads no further."""
-        limit = self.app.limits.body
+        limit = self.engine.limits.body
         declared = self.headers.get(b"content-length", b"0")
         if not declared.isdigit():
             raise Refused(MALFORMED, "Content-Length is no number: send the length of the body in bytes")

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from raincheck.documents import CallDocument, FunctionSummary, function_summary, raw
+from raincheck.engine.documents import CallDocument, FunctionSummary, function_summary, raw
+from raincheck.engine.idempotency import key_of_call
+from raincheck.engine.results import load_one
+from raincheck.engine.validation import split_arguments
 from raincheck.errors import NotFound
 from raincheck.lifecycle import previous_results
 from raincheck.model import FunctionInfo, Problem, State, Stored
-from raincheck.results import load_one
-from raincheck.server.bodies import call_from, json_body
+from raincheck.server.bodies import json_body
 from raincheck.server.exchange import Answer, Request, json_answer
 from raincheck.server.jobs import accepted, job_url, submit
 from raincheck.server.preferences import Waiting, waiting
 from raincheck.server.problems import answer_of
+from raincheck.server.queries import idempotency_key
 
 UNKNOWN = Problem(title="The job failed", detail="no reason is known")
 CANCELLED = Problem(
@@ -26,15 +29,15 @@ CANCELLED = Problem(
 
 async def call(request: Request) -> Answer:
     """``POST /v1/function/{name}``"""
-    jobs = await request.jobs()
     function = await _known(request)
     wait = waiting(request, function.wait)
-    body = await json_body(request)
-    draft = call_from(body, function.name, jobs.store.now(), request.app.functions, request.app.limits)
-    stored = await submit(request, draft, body, wait)
+    args, kwargs = split_arguments(await json_body(request))
+    draft = request.engine.validator.call(function.name, args, kwargs)
+    key = key_of_call(idempotency_key(request), function.name, args, kwargs, request.caller)
+    stored = await submit(request, draft, key, wait)
     if not stored.job.state.ended:
         return await accepted(request, stored, wait)
-    return _result(request, await load_one(jobs.store, stored), wait)
+    return _result(request, await load_one(request.engine.store, stored), wait)
 
 
 async def find(request: Request) -> Answer:
@@ -43,27 +46,25 @@ async def find(request: Request) -> Answer:
     return json_answer(200, (await _summaries(request, [function]))[0])
 
 
-async def everything(request: Request) -> Answer:
+async def list_functions(request: Request) -> Answer:
     """``GET /v1/function``"""
-    await request.jobs()
-    await request.app.directory.refresh()
-    infos = request.app.directory.infos()
+    infos = request.engine.workers.infos()
     return json_answer(200, await _summaries(request, [infos[name] for name in sorted(infos)]))
 
 
 async def _known(request: Request) -> FunctionInfo:
-    """What is known of the function in the path. Raises `NotFound`.
+    """The function in the path. Raises `NotFound`.
 
     Its name may begin with a slash, which a proxy may have merged with the one before.
     """
-    await request.jobs()
-    directory = request.app.directory
-    for look in (directory.refresh, directory.read):  # again, for its worker may have come just now
-        await look()
-        for name in (request.target, f"/{request.target}"):
-            info = directory.info(name)
-            if info is not None:
-                return info
+    workers = request.engine.workers
+    for name in (request.target, f"/{request.target}"):
+        if (info := workers.info(name)) is not None:
+            return info
+    await workers.read()  # its worker may have started just now
+    info = workers.info(request.target) or workers.info(f"/{request.target}")
+    if info is not None:
+        return info
     raise NotFound(
         f"no function is named {request.target[:100]!r}, here or at a worker: GET /v1/function lists them; "
         "POST /v1/job also takes functions that no worker offers yet"
@@ -71,10 +72,8 @@ async def _known(request: Request) -> FunctionInfo:
 
 
 async def _summaries(request: Request, infos: list[FunctionInfo]) -> list[FunctionSummary]:
-    jobs = await request.jobs()
-    await request.app.directory.refresh()
-    queued = (await jobs.store.counts()).queued
-    workers_of = request.app.directory.workers_of
+    queued = (await request.engine.store.counts()).queued
+    workers_of = request.engine.workers.workers_of
     return [function_summary(info, workers_of(info.name), queued.get(info.name, 0)) for info in infos]
 
 

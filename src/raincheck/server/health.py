@@ -21,8 +21,8 @@ async def ready(request: Request) -> Answer:
     """``GET /readyz``: the store answers."""
     try:
         async with asyncio.timeout(PATIENCE):
-            jobs = await request.jobs()
-            await jobs.store.counts()
+            await request.engine.open()
+            await request.engine.store.counts()
     except (StoreError, TimeoutError):
         raise Refused(NOT_READY, "the store does not answer: send requests elsewhere, or later") from None
     return json_answer(200, {"status": "ready"})

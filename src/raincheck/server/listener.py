@@ -8,16 +8,13 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
 
 from raincheck.errors import ConfigError
-from raincheck.server import create_server
+from raincheck.server.routes import Server
 from raincheck.server.wire import Protocol
-
-if TYPE_CHECKING:
-    from raincheck.app import App
 
 GRACE = 10
 """Seconds that requests have to end once the server is to stop; those that wait for a job end at once."""
@@ -26,16 +23,20 @@ BACKLOG = 2048
 
 
 async def listen(
-    app: App, host: str, port: int, stop: asyncio.Event, started: Callable[[str], None], insecure: bool
+    server: Server,
+    host: str,
+    port: int,
+    stop: asyncio.Event,
+    started: Callable[[str], None],
+    insecure: bool,
 ) -> None:
     """What `raincheck.server.serve` does."""
-    server = create_server(app)
     if server.auth is not None:
         await server.auth.open()
     listener = await _listen(host, port, insecure or server.auth is not None)
-    opened = app.opened
+    engine, opened = server.engine, server.engine.opened
     try:
-        await app.open()
+        await engine.open()
         server.local_only = not insecure and server.auth is None
         config = uvicorn.Config(
             server,
@@ -53,7 +54,7 @@ async def listen(
     finally:
         listener.close()
         if not opened:
-            await app.close()
+            await engine.close()
 
 
 async def _run(

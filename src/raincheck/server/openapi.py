@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from raincheck.documents import encode
+from raincheck.engine.documents import encode
+from raincheck.limits import Limits
 from raincheck.model import FunctionInfo
 from raincheck.server.exchange import JSON, Answer, Request
 from raincheck.server.guard import SECURITY, Routes, with_security
@@ -25,9 +26,6 @@ from raincheck.server.operations import (
 from raincheck.server.schedule_operations import SCHEDULES
 from raincheck.version import VERSION
 
-if TYPE_CHECKING:
-    from raincheck.app import App
-
 ABOUT = (
     "Call a function and get its result, or a job that will have it. Errors are problem documents (RFC 9457)."
 )
@@ -36,32 +34,38 @@ _IMPOSSIBLE: Schema = {"not": {}}
 
 async def describe(request: Request) -> Answer:
     """``GET /openapi.json``"""
-    await request.jobs()
-    await request.app.directory.refresh()
-    return Answer(200, request.server.openapi.document(request.url("").decode()), (JSON,))
+    return Answer(
+        200, request.site.describe(request.url("").decode(), request.engine.workers.infos()), (JSON,)
+    )
 
 
 class OpenAPI:
     """The document of an app, made anew only when its functions have changed."""
 
-    def __init__(self, app: App, guarded: Routes | None = None) -> None:
-        self._app = app
+    def __init__(self, title: str, limits: Limits, guarded: Routes | None = None) -> None:
+        self._title = title
+        self._limits = limits
         self._guarded = guarded
         self._of: tuple[str, dict[str, FunctionInfo]] | None = None
         self._document = b""
 
-    def document(self, root: str) -> bytes:
-        """The document as JSON, for an API mounted at the path ``root``."""
-        infos = self._app.directory.infos()
+    def document(self, root: str, infos: dict[str, FunctionInfo]) -> bytes:
+        """The document as JSON, for an API mounted at the path ``root`` with these functions."""
         if self._of != (root, infos):
-            self._document = encode(document(self._app, root, infos, self._guarded))
+            self._document = encode(document(self._title, self._limits, root, infos, self._guarded))
             self._of = (root, infos)
         return self._document
 
 
-def document(app: App, root: str, infos: dict[str, FunctionInfo], guarded: Routes | None = None) -> Schema:
+def document(
+    title: str,
+    limits: Limits,
+    root: str,
+    infos: dict[str, FunctionInfo],
+    guarded: Routes | None = None,
+) -> Schema:
     """The document of an app with these functions; ``guarded``, if callers have to sign in."""
-    shared = components(app.limits)
+    shared = components(limits)
     paths = PATHS | SCHEDULES
     slugs: set[str] = set()
     for name in sorted(infos):
@@ -73,7 +77,7 @@ def document(app: App, root: str, infos: dict[str, FunctionInfo], guarded: Route
         shared["securitySchemes"] = SECURITY
     return {
         "openapi": "3.1.0",
-        "info": {"title": app.title, "version": VERSION, "description": ABOUT},
+        "info": {"title": title, "version": VERSION, "description": ABOUT},
         **({"servers": [{"url": root}]} if root else {}),
         "tags": TAGS,
         "paths": paths,

@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
-from raincheck.documents import (
+from raincheck.engine.documents import (
     FunctionDocument,
 )
+from raincheck.engine.groups.definition import GROUP_NAME
+from raincheck.engine.schedules.documents import PlannedFunction
 from raincheck.functions import NAME_LIMIT
-from raincheck.groups.definition import GROUP_NAME
 from raincheck.limits import Limits
-from raincheck.schedules.documents import PlannedFunction
 from raincheck.server.queries import BARE, KEY_LENGTH, QUOTED, Listing
 from raincheck.server.shown import NAMES, SHOWN
 

@@ -11,13 +11,13 @@ from raincheck.server.refusals import CROSS_SITE, OTHER_HOST, Refused
 SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
-def check_origin(request: Request) -> None:
+def check_origin(request: Request, local_only: bool) -> None:
     """Raise `Refused` if the request changes something and comes from a page of another site.
 
-    A server for this machine only refuses every other host's name too: that name can be made to
-    point here, and then its pages are of this site to a browser (DNS rebinding).
+    A ``local_only`` server also refuses every other host's name: that name can be made to point here, and
+    then its pages are of this site to a browser (DNS rebinding).
     """
-    if request.server.local_only and not _is_local(request.headers.get(b"host", b"localhost")):
+    if local_only and not _is_local(request.headers.get(b"host", b"localhost")):
         raise Refused(
             OTHER_HOST,
             "this server is for its own machine: call it as localhost, or serve it with --insecure",

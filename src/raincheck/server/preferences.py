@@ -34,7 +34,7 @@ def waiting(request: Request, default: float = 0.0) -> Waiting:
 
     Never longer than the server's limit. Preferences unknown or unreadable are ignored.
     """
-    most = request.app.limits.wait
+    most = request.engine.limits.wait
     header = request.headers.get(b"prefer")
     if header is None:
         return Waiting(min(default, most))

@@ -8,9 +8,9 @@ from math import ceil
 from msgspec import to_builtins
 
 from raincheck import errors
-from raincheck.documents import encode
+from raincheck.engine.documents import encode
+from raincheck.engine.groups.declared import InvalidGroup
 from raincheck.errors import InvalidInput
-from raincheck.groups.declared import InvalidGroup
 from raincheck.model import ErrorDetail, Problem
 from raincheck.server.exchange import Answer, Header, Request
 from raincheck.server.refusals import Kind, Refused

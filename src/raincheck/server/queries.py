@@ -68,7 +68,7 @@ def listing(request: Request) -> Listing:
         asked = msgspec.convert(parameters, Listing, strict=False)
     except msgspec.ValidationError as error:
         raise InvalidInput(fault_of(error, "")) from None
-    most = request.app.limits.page
+    most = request.engine.limits.page
     if asked.limit > most:
         raise InvalidInput(Fault(f"a page has at most {most} jobs", "/limit"))
     return asked

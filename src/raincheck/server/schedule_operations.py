@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raincheck.schedules.definition import NAME, NAME_LENGTH
+from raincheck.engine.schedules.definition import NAME, NAME_LENGTH
 from raincheck.server.operations import (
     ACCEPTED,
     CALLING,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raincheck.auth import Token
-from raincheck.documents import (
+from raincheck.engine.documents import (
     CallDocument,
     CountDocument,
     EventDocument,
@@ -13,12 +13,12 @@ from raincheck.documents import (
     JobPage,
     WorkerDocument,
 )
-from raincheck.groups.documents import GroupDocument, GroupSummary, RunDocument
+from raincheck.engine.groups.documents import GroupDocument, GroupSummary, RunDocument
+from raincheck.engine.requests import JobRequest, TriggerRequest
+from raincheck.engine.schedules.documents import PlannedFunction, ScheduleDocument
+from raincheck.engine.schedules.requests import ScheduleRequest
 from raincheck.model import Problem
-from raincheck.schedules.documents import PlannedFunction, ScheduleDocument
-from raincheck.schedules.requests import ScheduleRequest
-from raincheck.server.bodies import JobRequest, TokenRequest
-from raincheck.server.groups import TriggerRequest
+from raincheck.server.bodies import TokenRequest
 
 SHOWN = (
     CallDocument,

@@ -9,7 +9,7 @@ from raincheck.server.exchange import Answer, Request, json_answer
 
 async def create(request: Request) -> Answer:
     """``POST /v1/token``"""
-    auth = request.server.auth
+    auth = request.site.auth
     if auth is None:
         raise NotFound("no sign-in is configured here: send requests without a token")
     asked = token_request(await json_body(request))

@@ -3,46 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 
-from raincheck.server.exchange import ClientGone, Request
+from raincheck.errors import RaincheckError
 
-T = TypeVar("T")
+
+class ClientGone(RaincheckError):
+    """Nobody waits for the answer any more."""
 
 
 class Waits:
     """The waiting requests of one server."""
 
     def __init__(self) -> None:
-        self._works: set[asyncio.Task[Any]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()
         self._over = False
 
     @property
     def count(self) -> int:
         """How many wait now."""
-        return len(self._works)
+        return len(self._waiting)
 
     def end(self) -> None:
-        """Let all that wait, and all that come, be answered at once with things as they are."""
+        """Answer waiting and new requests at once with the current state."""
         self._over = True
-        for work in self._works:
-            work.cancel()
+        for gone in self._waiting:
+            gone.cancel()
 
-    async def race(self, request: Request, work: Coroutine[Any, Any, T]) -> T | None:
-        """What ``work`` returns; None if nobody is to wait any more. Raises `ClientGone`."""
+    @asynccontextmanager
+    async def until_gone(self, gone: Coroutine[None, None, None]) -> AsyncIterator[asyncio.Task[None]]:
+        """A future for a wait within the context: done once ``gone`` returns, or the server stops.
+
+        ``gone`` returns when the client has gone; then this raises `ClientGone` at the end.
+        """
+        task = asyncio.create_task(gone)
         if self._over:
-            work.close()
-            return None
-        doing = asyncio.create_task(work)
-        leaving = asyncio.create_task(request.gone())
-        self._works.add(doing)
+            task.cancel()
+        self._waiting.add(task)
         try:
-            await asyncio.wait((doing, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if doing.done():
-                return None if doing.cancelled() else doing.result()
-            raise ClientGone
+            yield task
+            if task.done() and not task.cancelled():
+                raise ClientGone
         finally:
-            self._works.discard(doing)
-            doing.cancel()
-            leaving.cancel()
+            self._waiting.discard(task)
+            task.cancel()

@@ -7,7 +7,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from raincheck.documents import encode
+from raincheck.engine.documents import encode
 from raincheck.server.problems import PROBLEM_JSON, problem_of
 from raincheck.server.refusals import HEAD_TOO_LARGE, MALFORMED, TOO_SLOW, Kind
 

@@ -3,7 +3,7 @@
 Its duties are small parts. `intake` claims; `shift` has the work in hand: `attempt` prepares and judges
 it, `crew` runs it (on the loop, in `threads`, in `processes`), `finisher` writes the outcomes, `notices`
 hears of cancels, `reporter` tells progress; `keeper` extends the leases from a thread of its own.
-`raincheck.upkeep` recovers what others lost.
+`raincheck.engine.maintenance` recovers what others lost.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from msgspec.structs import replace
 
 from raincheck.app import App
 from raincheck.clock import new_id, now
+from raincheck.engine.maintenance import Maintenance
 from raincheck.errors import StoreError
 from raincheck.model import WorkerInfo
-from raincheck.upkeep import Upkeep
 from raincheck.version import VERSION
 from raincheck.worker.intake import Intake
 from raincheck.worker.keeper import Keeper
@@ -89,14 +89,16 @@ class Worker:
             state: Mapping[str, Any] | None = None
             if self._app.lifespan is not None:
                 state = await stack.enter_async_context(self._app.lifespan(self._app))
-            shift = Shift(self._app, self._concurrency, self._processes, MappingProxyType(dict(state or {})))
-            store, info = self._app.jobs.store, self._info()
+            shift = Shift(
+                self._app.engine, self._concurrency, self._processes, MappingProxyType(dict(state or {}))
+            )
+            store, info = self._app.engine.store, self._info()
             keeper = Keeper(store, self._lease, shift, info)
             stack.push_async_callback(self._leave, shift, keeper)
             await asyncio.to_thread(store.heartbeat, info, [], self._lease)
             keeper.start()
-            self._app.held_here.append(shift.tokens)
-            await stack.enter_async_context(Upkeep(self._app))
+            self._app.engine.held += shift.tables
+            await stack.enter_async_context(Maintenance(self._app.engine))
             self._ready.set()
             try:
                 await self._work(stop, shift)
@@ -132,10 +134,11 @@ class Worker:
         keeper.stop()
         if keeper.ident is not None:  # it was started; what it says last must not come after the farewell
             await asyncio.to_thread(keeper.join, PATIENCE)
-            self._app.held_here.remove(shift.tokens)
+            engine, mine = self._app.engine, shift.tables
+            engine.held = [table for table in engine.held if all(table is not own for own in mine)]
         with suppress(StoreError):
             stopped = replace(self._info(), state="stopped")
-            await asyncio.to_thread(self._app.jobs.store.heartbeat, stopped, [], self._lease)
+            await asyncio.to_thread(self._app.engine.store.heartbeat, stopped, [], self._lease)
 
     def _info(self) -> WorkerInfo:
         return WorkerInfo(

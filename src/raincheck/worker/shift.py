@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from raincheck.app import App
 from raincheck.clock import monotonic
+from raincheck.engine.engine import Engine
+from raincheck.engine.results import load_previous
 from raincheck.errors import StoreError
 from raincheck.model import Claim
-from raincheck.results import load_previous
 from raincheck.store.base import Held
 from raincheck.triggers import Alarm, Stopped
 from raincheck.worker.attempt import failed, judge, prepare
@@ -32,9 +32,9 @@ LAST_TRIES = 2.0
 class Shift:
     """Begins claims and judges how they end."""
 
-    def __init__(self, app: App, concurrency: int, processes: int, state: Mapping[str, Any]) -> None:
-        self.store = store = app.jobs.store
-        self._app = app
+    def __init__(self, engine: Engine, concurrency: int, processes: int, state: Mapping[str, Any]) -> None:
+        self.store = store = engine.store
+        self._engine = engine
         self._state = state
         self._quiet = asyncio.Event()
         self._returned: list[Run] = []
@@ -50,9 +50,10 @@ class Shift:
         """Every run with a lease of ours; safe to call from any thread."""
         return [*self.crew.runs.copy().values(), *self.finisher.held.copy().values()]
 
-    def tokens(self) -> set[int]:
-        """The leases that are looked after here: they run out only while nobody can extend them."""
-        return {run.token for run in self.held()}
+    @property
+    def tables(self) -> list[Mapping[int, Any]]:
+        """The runs with a lease of ours, by its token: maintenance leaves them alone."""
+        return [self.crew.runs, self.finisher.held]
 
     async def previous(self, claims: list[Claim]) -> dict[int, bytes | None]:
         """What ``ctx.previous`` is for those of the claims that want it, by token.
@@ -70,7 +71,7 @@ class Shift:
         return {claim.lease.token: each for claim, each in zip(wanted, previous, strict=True)}
 
     def _wants_context(self, claim: Claim) -> bool:
-        function = self._app.functions.get(claim.step.function)
+        function = self._engine.functions.get(claim.step.function)
         return function is not None and function.signature.context is not None
 
     def begin(self, claims: list[Claim], previous: Mapping[int, bytes | None] = {}) -> None:
@@ -88,7 +89,7 @@ class Shift:
 
     def _prepare(self, claim: Claim, previous: Mapping[int, bytes | None]) -> Run | None:
         """A run for a claim; None if its outcome is known already."""
-        function = self._app.functions.get(claim.step.function)
+        function = self._engine.functions.get(claim.step.function)
         if function is None:  # a worker claims only what it offers
             raise LookupError(claim.step.function)
         run = Run(claim, function)
@@ -115,7 +116,7 @@ class Shift:
         if run.reason is Reason.GIVEN_BACK and error is not None:
             self._returned.append(run)
         elif run.reason is not Reason.LOST:
-            self.finisher.add(run, judge(run, result, error, self._app.limits))
+            self.finisher.add(run, judge(run, result, error, self._engine.limits))
         self._quiet.set()
         for call in self.when_room:
             call()

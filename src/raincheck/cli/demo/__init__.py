@@ -24,7 +24,7 @@ from raincheck.client import Client, JobHandle
 from raincheck.client.blocking.compat import sleep
 from raincheck.client.requests import job_path
 from raincheck.clock import monotonic
-from raincheck.documents import FunctionDocument, JobDocument
+from raincheck.engine.documents import FunctionDocument, JobDocument
 from raincheck.errors import Unreachable
 
 _LISTENING = "Listening and serving HTTP on "

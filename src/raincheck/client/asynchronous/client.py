@@ -1,35 +1,36 @@
-"""The client: a method for each request that a server handles."""
+"""The client, with a method for each request that a server handles, and the handles of jobs."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
 from math import inf
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+
+import msgspec
 
 from raincheck.client.asynchronous.compat import TokenSource, sleep
-from raincheck.client.asynchronous.handle import AsyncJobHandle
 from raincheck.client.asynchronous.sender import AsyncSender
 from raincheck.client.requests import (
     DEFAULT_URL,
-    SLICE,
+    LONGEST_WAIT,
     Request,
     call_request,
     function_path,
     job_path,
     list_request,
     status_request,
-    submission,
+    submit_request,
 )
-from raincheck.client.responses import CallResponse, RawJobPage, Reply
-from raincheck.client.results import convert_result
+from raincheck.client.responses import CallResponse, RawJobPage, Reply, unreadable_response
+from raincheck.client.results import convert_result, result_of
 from raincheck.client.token import Login
 from raincheck.clock import monotonic, new_id
-from raincheck.documents import FunctionSummary, WorkerDocument
+from raincheck.engine.documents import FunctionSummary, JobDocument, WorkerDocument
 from raincheck.errors import ConfigError, Gone, Unfinished, Unreachable
 from raincheck.functions import step as make_step
 from raincheck.model import State, Step
+from raincheck.options import JobKeywords, job_options
 
 if TYPE_CHECKING:
     import httpx2
@@ -108,35 +109,18 @@ class AsyncClient:
         name: str,
         functions: Stages,
         *,
-        data: Mapping[str, Any] | None = None,
-        delay: float | None = None,
-        scheduled_at: datetime | None = None,
-        expires_at: datetime | None = None,
-        priority: int = 0,
-        result_ttl: float | None = None,
         idempotency_key: str | None = None,
         wait: float = 0.0,
+        **options: Unpack[JobKeywords],
     ) -> AsyncJobHandle:
         """Submit a job that runs ``functions`` in order; a list among them is a parallel stage.
 
         The job is stored durably when this returns. A function without arguments can be given by its
-        name. ``delay`` and ``result_ttl`` are in seconds. Jobs with a higher ``priority`` run first.
-        With ``wait``, returns when the job has ended, or after that many seconds. Raises
-        `InvalidInput`; nothing is stored then.
+        name. The options are those of `App.submit`. With ``wait``, returns when the job has ended, or
+        after that many seconds. Raises `InvalidInput` or `NotJSON`; nothing is stored then.
         """
-        until = monotonic() + wait
-        request = submission(
-            name,
-            functions,
-            idempotency_key or new_id(),
-            min(wait, SLICE),
-            data=data,
-            delay=delay,
-            scheduled_at=scheduled_at,
-            expires_at=expires_at,
-            priority=priority,
-            result_ttl=result_ttl,
-        )
+        until, key = monotonic() + wait, idempotency_key or new_id()
+        request = submit_request(name, functions, key, min(wait, LONGEST_WAIT), job_options(options))
         job = self._handle(await self._sender.send(request))
         if not job.ended and monotonic() < until:
             await job.wait(until - monotonic())
@@ -183,7 +167,7 @@ class AsyncClient:
         """
         step = make_step(function, *args, **kwargs) if isinstance(function, str) else function
         until = monotonic() + (inf if timeout is None else timeout)
-        request = call_request(step, idempotency_key or new_id(), min(until - monotonic(), SLICE))
+        request = call_request(step, idempotency_key or new_id(), min(until - monotonic(), LONGEST_WAIT))
         reply = await self._sender.send(request, timeout)
         response = reply.read(CallResponse)
         if response.state is State.DONE:
@@ -208,7 +192,7 @@ class AsyncClient:
         while True:
             started_at = monotonic()
             left = max(until - started_at, 0.0)
-            reply = await self._get_job(job_id, min(left, SLICE), left)
+            reply = await self._get_job(job_id, min(left, LONGEST_WAIT), left)
             job = self._handle(reply)
             if job.ended or monotonic() >= until:
                 return job
@@ -312,3 +296,90 @@ class AsyncClient:
 
     def _handle(self, reply: Reply) -> AsyncJobHandle:
         return AsyncJobHandle(self, reply.body)
+
+
+class AsyncJobHandle:
+    """A job as the server last described it. Every request through the handle updates it."""
+
+    def __init__(self, client: AsyncClient, raw: bytes) -> None:
+        self._client = client
+        self._set(raw)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.state}>"
+
+    @property
+    def raw(self) -> bytes:
+        """The document as the JSON that the server sent."""
+        return self._raw
+
+    @property
+    def document(self) -> JobDocument:
+        """The document."""
+        return self._document
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._document.id
+
+    @property
+    def state(self) -> State:
+        """The job's state."""
+        return self._document.state
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job is done, failed or cancelled."""
+        return self.state.ended
+
+    @overload
+    def result(self, returns: type[T]) -> T: ...
+    @overload
+    def result(self, returns: Any = Any) -> Any: ...
+    def result(self, returns: Any = Any) -> Any:
+        """The job's result, converted to the type ``returns``.
+
+        Raises `JobFailed` or `JobCancelled` if the job has no result, `Unfinished` if it has not
+        ended, and `UnexpectedResult` if the result has another type.
+        """
+        if not self.ended:
+            raise Unfinished(
+                f"job {self.id} has no result yet: it is {self.state}. Wait for it first.", job=self
+            )
+        return result_of(self._document, self._raw, returns)
+
+    async def refresh(self) -> Self:
+        """Get the job's current state. Raises `NotFound` or `Gone`."""
+        return self._update(await self._client.status(self.id))
+
+    async def wait(self, timeout: float | None = None) -> Self:
+        """Wait until the job has ended, or for ``timeout`` seconds; `ended` says which."""
+        return self._update(await self._client.wait(self.id, timeout))
+
+    async def watch(self) -> AsyncIterator[JobDocument]:
+        """Yield the job's document now and after every change or progress, until the job has ended."""
+        async for job in self._client.watch(self.id):
+            yield self._update(job).document
+
+    async def cancel(self) -> Self:
+        """Cancel the job. A running job stops soon after. Raises `WrongState` if it is done or failed."""
+        return self._update(await self._client.cancel(self.id))
+
+    async def retry(self) -> Self:
+        """Resume a failed or cancelled job at the step where it stopped. Raises `WrongState`."""
+        return self._update(await self._client.retry(self.id))
+
+    async def forget(self) -> None:
+        """Delete the ended job now. Raises `WrongState` if it has not ended."""
+        await self._client.forget(self.id)
+
+    def _update(self, other: AsyncJobHandle) -> Self:
+        self._raw, self._document = other.raw, other.document
+        return self
+
+    def _set(self, raw: bytes) -> None:
+        try:
+            self._raw, self._document = raw, msgspec.json.decode(raw, type=JobDocument)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise unreadable_response(error) from None

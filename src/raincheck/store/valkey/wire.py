@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -155,10 +155,10 @@ def claims(answer: Sequence[Any], worker: str) -> list[Claim]:
     return [Claim(jobs[number - 1], Lease(step, token, worker, since, until)) for number, step, token in rows]
 
 
-def _claimed(answer: Sequence[Any]) -> tuple[list[Job], list[tuple[int, int, int]]]:
+def _claimed(answer: Sequence[Any]) -> tuple[list[Job], Iterator[tuple[int, int, int]]]:
     """The jobs, and of each lease the number of its job (from 1), its step and its token."""
     values, words = answer[1], answer[2]
-    rows = [(words[i], words[i + 1], words[i + 2]) for i in range(0, len(words), 3)]
+    rows = zip(words[::3], words[1::3], words[2::3], strict=True)
     return [decode_job(value[HEADER:]) for value in values], rows
 
 

@@ -11,15 +11,15 @@ from contextlib import suppress
 from itertools import islice
 
 from raincheck import lifecycle
+from raincheck.engine.groups.run import member_ids, members_of
+from raincheck.engine.jobs import Jobs
+from raincheck.engine.results import load_results
 from raincheck.errors import NotFound, WrongState
-from raincheck.groups.run import member_ids, members_of
-from raincheck.jobs import Jobs
 from raincheck.lifecycle import previous_results
 from raincheck.model import ErrorDetail, Job, State, Stored
-from raincheck.results import load_results
 from raincheck.stages import gathering
 from raincheck.store.base import Missing
-from raincheck.triggers import Cancel, Gathered, Opened, Retry, Trigger
+from raincheck.triggers import Gathered, Opened, Trigger
 
 BATCH = 500
 """How many members are written, or read, together."""
@@ -35,7 +35,8 @@ async def open_members(jobs: Jobs, run: Job) -> Job | None:
         return None
     gather, store = run.steps[index].gather, jobs.store
     if gather is not None and not gather.members:
-        await _each(jobs, run, lambda stored: _reopening(stored, run.steps[index].due))
+        retried_at = run.steps[index].due
+        await _each(jobs, run, lambda stored: lifecycle.reopen_of(stored.job, retried_at))
     drafts = members_of(run)
     while changes := [lifecycle.submit(draft, store.now()) for draft in islice(drafts, BATCH)]:
         await store.commit(changes)  # a conflict: it is there, or was
@@ -44,23 +45,9 @@ async def open_members(jobs: Jobs, run: Job) -> Job | None:
     return opened.job if outcome is None else None
 
 
-def _reopening(stored: Stored, retried_at: float) -> Trigger | None:
-    """A member is retried with its run, once: not what failed again since."""
-    job = stored.job
-    again = job.state in (State.FAILED, State.CANCELLED) and (job.finished_at or 0.0) <= retried_at
-    return Retry() if again else None
-
-
 async def cancel_members(jobs: Jobs, run: Job) -> None:
     """Cancel those that have not ended."""
-    await _each(jobs, run, _cancelling)
-
-
-def _cancelling(stored: Stored) -> Trigger | None:
-    job = stored.job
-    if job.state.ended or (job.cancel_requested_at is not None and stored.leases):
-        return None
-    return Cancel(stored.leases)
+    await _each(jobs, run, lifecycle.cancel_of)
 
 
 async def _each(jobs: Jobs, run: Job, decision: Callable[[Stored], Trigger | None]) -> None:

@@ -1,7 +1,7 @@
-"""Looks after what nobody else does: lost leases, due times, deadlines, groups, schedules, retention.
+"""Maintenance: recovers lost leases, due times, deadlines, groups, schedules, and prunes ended jobs.
 
-Every worker and every server does this; each pass reads what has run out and decides with the
-lifecycle, and the store's guards see to it that what another has done meanwhile is not done again.
+Every worker and every server does this. Each pass reads what has come due and asks the lifecycle what
+follows; the store's guards keep two processes from doing the same thing twice.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from contextlib import suppress
 from typing import Self
 
 from raincheck import lifecycle
-from raincheck.app import App
 from raincheck.clock import chance
+from raincheck.engine.engine import Engine
+from raincheck.engine.groups.gatherer import Gatherer
 from raincheck.errors import IllegalTransition, StoreError
-from raincheck.groups.gatherer import Gatherer
 from raincheck.model import Change, Claim, Job, Schedule, Stored
 from raincheck.store.base import Ended
 from raincheck.triggers import Alarm, Lost, Trigger
 
-logger = logging.getLogger("raincheck.upkeep")
+logger = logging.getLogger("raincheck.maintenance")
 
 EVERY = 1.0
 """Seconds between passes that recover and wake; the promise is to recover within two."""
@@ -30,15 +30,15 @@ SWEEP_EVERY = 10.0
 BATCH = 500
 
 
-class Upkeep:
+class Maintenance:
     """Runs the duties while its context is open."""
 
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._store = app.jobs.store
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._store = engine.store
         self._declared = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._gatherer = Gatherer(app.jobs)
+        self._gatherer = Gatherer(engine.jobs)
 
     async def __aenter__(self) -> Self:
         await self._gatherer.__aenter__()
@@ -68,7 +68,7 @@ class Upkeep:
         return max(each for each in done if isinstance(each, int))
 
     async def recover(self) -> int:
-        """Let steps whose lease has run out be run again, or fail; how many."""
+        """Return steps whose lease has run out to the queue, or fail them; how many."""
         return await self._recover((await self._store.due(BATCH)).leases)
 
     async def wake(self) -> int:
@@ -86,19 +86,18 @@ class Upkeep:
 
     async def sweep(self) -> int:
         """Remove memories whose time has run out."""
-        await self._store.remove([], self._app.limits.remember)
+        await self._store.remove([], self._engine.limits.remember)
         return 0
 
     async def _recover(self, lost: list[Claim]) -> int:
-        # ours ran out because this very process was held up, or the clock set forward: it extends them now
-        ours = {token for tokens in self._app.held_here for token in tokens()} if lost else ()
-        claims = [claim for claim in lost if claim.lease.token not in ours]
+        # those of this process ran out because it was held up, or the clock set forward: it extends them now
+        claims = [claim for claim in lost if not self._engine.holds(claim.lease.token)]
         if not claims:
             return 0
-        await self._app.directory.read()
+        await self._engine.workers.read()
         triggers: list[tuple[Job, Trigger]] = []
         for claim in claims:
-            options = self._app.directory.options(claim.step.function)
+            options = self._engine.workers.options(claim.step.function)
             triggers.append((claim.job, Lost(lifecycle.attempt_of(claim.lease), options)))
             logger.warning(
                 "job %s: worker %s is gone while running %s",
@@ -113,18 +112,18 @@ class Upkeep:
 
     async def _fire(self, due: list[Schedule]) -> int:
         await self._declare()
-        return await self._app.scheduler.fire(due)
+        return await self._engine.scheduler.fire(due)
 
     async def _declare(self) -> None:
         if not self._declared:
-            for schedule in self._app.schedules.declared:
-                await self._app.scheduler.declare(schedule)
+            for schedule in self._engine.schedules:
+                await self._engine.scheduler.declare(schedule)
             self._declared = True
 
     async def _prune(self, ended: list[Ended]) -> int:
         if not ended:
             return 0
-        removed = sum(await self._store.remove(ended, self._app.limits.remember))
+        removed = sum(await self._store.remove(ended, self._engine.limits.remember))
         if removed:
             logger.info("%d ended jobs were removed, their time to be kept was over", removed)
         return removed
@@ -150,8 +149,8 @@ class Upkeep:
             try:
                 done = await duty()
             except StoreError as error:
-                logger.debug("upkeep waits for the store: %s", error)
+                logger.debug("maintenance waits for the store: %s", error)
             except Exception:
-                logger.exception("upkeep will try again")
+                logger.exception("maintenance will try again")
             if done < BATCH:
                 await asyncio.sleep(every * (0.75 + 0.25 * chance()))

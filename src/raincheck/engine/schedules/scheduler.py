@@ -17,10 +17,11 @@ from msgspec.structs import replace
 
 from raincheck import lifecycle
 from raincheck.clock import derived_id, new_id
+from raincheck.engine.groups.runs import Runs
+from raincheck.engine.schedules.documents import SHOWN
+from raincheck.engine.schedules.timetable import Plan, after, firings, plan, rhythm_of
 from raincheck.errors import NotFound, StoreUnavailable
 from raincheck.model import Job, Schedule
-from raincheck.schedules.documents import SHOWN
-from raincheck.schedules.timetable import Plan, after, firings, plan, rhythm_of
 from raincheck.store.base import Store
 
 logger = logging.getLogger("raincheck.schedules")
@@ -29,18 +30,10 @@ MAX_TRIES = 50
 """How often a change is made anew; only many writers of one schedule ever need a second."""
 
 
-Runs = Callable[[str, bytes], Job]
-"""Makes the draft of a run of a group, by its name, with data. Raises `NotFound` or `InvalidInput`."""
-
-
-def _no_groups(name: str, data: bytes) -> Job:
-    raise NotFound(f"there is no group {name[:100]!r}")
-
-
 class Scheduler:
-    """The schedules in a store; ``runs`` makes what those of groups submit."""
+    """The schedules in a store; ``runs`` drafts the runs that those of groups submit (None: no groups)."""
 
-    def __init__(self, store: Store, runs: Runs = _no_groups) -> None:
+    def __init__(self, store: Store, runs: Runs | None = None) -> None:
         self._store = store
         self._runs = runs
         self._complained: set[str] = set()
@@ -70,7 +63,7 @@ class Scheduler:
             raise _absent(name)
         return found
 
-    async def everything(self) -> list[Schedule]:
+    async def list_schedules(self) -> list[Schedule]:
         """All schedules, by name."""
         return await self._store.schedules()
 
@@ -128,7 +121,9 @@ class Scheduler:
         """The job of each firing, but for its id and dates."""
         if schedule.group is None:
             return schedule.job
-        return replace(self._runs(schedule.group, schedule.job.data), schedule=schedule.name)
+        if self._runs is None:
+            raise NotFound(f"there is no group {schedule.group[:100]!r}")
+        return replace(self._runs.draft(schedule.group, schedule.job.data), schedule=schedule.name)
 
     async def _fire(self, schedule: Schedule, template: Job, plan: Plan) -> bool:
         """Make the jobs first: a crash here has another make them again, which makes none twice."""

@@ -8,8 +8,9 @@ from msgspec import Struct
 
 from raincheck.clock import to_datetime
 from raincheck.codec import from_json
-from raincheck.documents import Decode, Moment
+from raincheck.engine.documents import Decode, in_stages
 from raincheck.model import CatchUp, RetryOptions, Schedule, Step
+from raincheck.options import Moment
 
 SHOWN = 5
 """How many firings to come are shown."""
@@ -63,7 +64,7 @@ def schedule_document(
         cron=schedule.cron,
         zone=None if schedule.cron is None else schedule.zone,
         every=schedule.every,
-        functions=_staged(job.steps, decode),
+        functions=in_stages(job.steps, [_function(step, decode) for step in job.steps]),
         group=schedule.group,
         data=decode(job.data),
         priority=job.priority,
@@ -79,13 +80,6 @@ def schedule_document(
         created_at=to_datetime(schedule.created_at),
         updated_at=to_datetime(schedule.updated_at),
     )
-
-
-def _staged(steps: tuple[Step, ...], decode: Decode) -> list[PlannedFunction | list[PlannedFunction]]:
-    stages: list[list[PlannedFunction]] = [[] for _ in range(steps[-1].stage + 1 if steps else 0)]
-    for step in steps:
-        stages[step.stage].append(_function(step, decode))
-    return [stage[0] if len(stage) == 1 else stage for stage in stages]
 
 
 def _function(step: Step, decode: Decode) -> PlannedFunction:

@@ -1,6 +1,6 @@
 """Looks after the runs of groups: sees that their members are there, and notices when all have ended.
 
-Every process with upkeep does this for the members that end there. Nothing is counted: a member that
+Every process with maintenance does this for the members that end there. Nothing is counted: a member that
 has ended stays so, and each run is read on from where it was left. Who dies leaves nothing undone,
 for the run's alarm brings another to look.
 """
@@ -14,10 +14,10 @@ from threading import Lock
 from typing import Self
 
 from raincheck import lifecycle
+from raincheck.engine.groups.members import cancel_members, first_open, gathered, open_members, size_of
+from raincheck.engine.groups.run import member_ids
+from raincheck.engine.jobs import Jobs
 from raincheck.errors import StoreError
-from raincheck.groups.members import cancel_members, first_open, gathered, open_members, size_of
-from raincheck.groups.run import member_ids
-from raincheck.jobs import Jobs
 from raincheck.model import Job, State, Stored
 from raincheck.stages import gathering
 from raincheck.store.signals import call_into

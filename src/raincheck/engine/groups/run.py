@@ -6,35 +6,33 @@ creates the same.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from raincheck.clock import new_id
+from raincheck.clock import following_id, new_id
 from raincheck.codec import merge
-from raincheck.errors import Fault, InvalidArguments, InvalidInput, TooLarge
+from raincheck.engine.groups.definition import Group
+from raincheck.engine.validation import Validator, argument_faults, object_faults, split_arguments
+from raincheck.errors import Fault, InvalidInput, TooLarge
 from raincheck.functions import Functions
-from raincheck.groups.definition import Group
-from raincheck.limits import Limits
 from raincheck.model import Gather, Job, Member, Step
-from raincheck.signature import escape
+from raincheck.signature import Pointers, escape
 
 KEPT = 86400.0
 """Seconds for which members are kept at least: one removed before its run has gathered is a failure."""
 
-_SEQUENCE = 4096
-_PART = re.compile(r"(^/args/[^/]*)/(?:args|kwargs)")
 
-
-def run_of(group: Group, data: bytes, args: Mapping[str, bytes], functions: Functions, limits: Limits) -> Job:
+def run_of(group: Group, data: bytes, args: Mapping[str, bytes], validator: Validator) -> Job:
     """The draft of a run. ``data`` (a JSON object) goes over that of every job and of the follow-up.
 
     ``args`` gives jobs, by their names, other arguments for their first function: a JSON array by
     position, an object by name. Raises `InvalidInput` with every fault, or `TooLarge`.
     """
-    members = _given(group.members, args, functions) if args else group.members
+    limits, wrong = validator.limits, [*object_faults(data, "/data")]
+    if wrong:
+        raise InvalidInput(*wrong)
+    members = _given(group.members, args, validator.functions) if args else group.members
     if data != b"{}":
         if group.size + len(data) * len(members) > limits.group:
             raise TooLarge(
@@ -66,7 +64,7 @@ def _given(members: Sequence[Member], args: Mapping[str, bytes], functions: Func
     made = []
     for member in members:
         given = args.get(member.name)
-        made.append(member if given is None else _with_arguments(member, given.strip(), functions, faults))
+        made.append(member if given is None else _with_arguments(member, given, functions, faults))
     if faults:
         raise InvalidInput(*dict.fromkeys(faults))
     return tuple(made)
@@ -74,19 +72,16 @@ def _given(members: Sequence[Member], args: Mapping[str, bytes], functions: Func
 
 def _with_arguments(member: Member, given: bytes, functions: Functions, faults: list[Fault]) -> Member:
     at = f"/args/{escape(member.name)}"
-    if given[:1] not in (b"[", b"{"):
-        faults.append(Fault("expected an array (arguments by position) or an object (by name)", at))
+    try:
+        args, kwargs = split_arguments(given, at)
+    except InvalidInput as error:
+        faults += error.faults
         return member
-    named = given[:1] == b"{"
     first, *others = member.steps
-    first = replace(first, args=b"[]" if named else given, kwargs=given if named else b"{}")
     function = functions.get(first.function)
     if function is not None:
-        try:
-            function.signature.check(first.args, first.kwargs, at)
-        except InvalidArguments as error:
-            faults += [fault._replace(pointer=_PART.sub(r"\1", fault.pointer)) for fault in error.faults]
-    return replace(member, steps=(first, *others))
+        faults += argument_faults(function, args, kwargs, Pointers(at, at, at))
+    return replace(member, steps=(replace(first, args=args, kwargs=kwargs), *others))
 
 
 def member_ids(run_id: str, size: int, start: int = 0) -> list[str]:
@@ -95,13 +90,8 @@ def member_ids(run_id: str, size: int, start: int = 0) -> list[str]:
 
 
 def member_id(run_id: str, index: int) -> str:
-    """The id of one member: a UUIDv7 that sorts by its position, after the run's."""
-    ms, sequence = divmod(index, _SEQUENCE)
-    ms += int(run_id.replace("-", "")[:12], 16) + 1
-    digest = hashlib.blake2b(b"%b %d" % (run_id.encode(), index), digest_size=8).digest()
-    noise = int.from_bytes(digest) & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
-    value = f"{ms:012x}7{sequence:03x}{noise:016x}"
-    return f"{value[:8]}-{value[8:12]}-{value[12:16]}-{value[16:20]}-{value[20:]}"
+    """The id of one member, which sorts after the run's, by its position."""
+    return following_id(run_id, index)
 
 
 def members_of(run: Job) -> Iterator[Job]:

@@ -7,15 +7,18 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
+from raincheck.clock import to_datetime
+from raincheck.engine.validation import Stages, Validator
 from raincheck.errors import Fault, InvalidArguments, InvalidInput
 from raincheck.functions import Function, Functions, step
 from raincheck.limits import DAY, Limits
 from raincheck.model import LONGEST, Job, RetryOptions, State, Step
-from raincheck.submission import MAX_PRIORITY, Stages, draft
+from raincheck.options import MAX_PRIORITY, JobOptions
 
 NOW = 1000.0
-LIMITS = Limits(steps=4, name=10)
+LIMITS = Limits(steps=4, stage=3, name=10)
 RETRY = RetryOptions(retry_limit=3)
 
 
@@ -33,7 +36,12 @@ def functions() -> Functions:
 def submit(functions: Functions, stages: Any = None, name: str = "job", **fields: Any) -> Job:
     """A draft, of one step unless said otherwise."""
     chosen: Stages = [step("add", 1)] if stages is None else stages
-    return draft(name, chosen, now=NOW, functions=functions, limits=LIMITS, **fields)
+    for field in ("scheduled_at", "expires_at"):
+        if field in fields:
+            fields[field] = to_datetime(fields[field])
+    if "data" in fields:
+        fields["data"] = Raw(fields["data"])
+    return Validator(functions, LIMITS).draft(name, chosen, JobOptions(**fields), NOW)
 
 
 def faults_of(functions: Functions, stages: Any = None, **fields: Any) -> list[tuple[str, str]]:
@@ -122,11 +130,18 @@ class TestFaults:
             ),
             ([step("x")] * 5, ["/functions"]),
             ([[step("x")] * 3, [step("x")] * 2], ["/functions"]),
+            ([step("x"), [step("x")] * 4], ["/functions/1"]),
         ],
     )
     def test_steps(self, functions: Functions, stages: Stages, pointers: list[str]) -> None:
         """Each fault points at its own."""
         assert [pointer for _, pointer in faults_of(functions, stages)] == pointers
+
+    @pytest.mark.parametrize("stages", [[[step("x")] * 4], [step("x")] * 5])
+    def test_what_is_too_wide_or_too_long_is_told_of_groups(self, functions: Functions, stages: Any) -> None:
+        """They are the way for wide fan-out."""
+        ((detail, _),) = faults_of(functions, stages)
+        assert "use a group" in detail
 
     @pytest.mark.parametrize("stages", ["x", ["add"], [add], [[step("x"), [step("y")]]], [None]])
     def test_what_is_no_step(self, functions: Functions, stages: Any) -> None:

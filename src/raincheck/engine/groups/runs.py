@@ -6,11 +6,10 @@ import logging
 from collections.abc import Mapping
 
 from raincheck.codec import from_json
-from raincheck.documents import Decode, JobDocument
-from raincheck.errors import NotFound, StoreError
-from raincheck.functions import Functions
-from raincheck.groups.declared import Declared, Groups
-from raincheck.groups.documents import (
+from raincheck.engine.documents import Decode, JobDocument
+from raincheck.engine.groups.declared import Groups
+from raincheck.engine.groups.definition import Group
+from raincheck.engine.groups.documents import (
     GroupDocument,
     GroupJobDocument,
     GroupSummary,
@@ -21,9 +20,12 @@ from raincheck.groups.documents import (
     run_document,
     run_summary,
 )
-from raincheck.groups.members import found_members, open_members
-from raincheck.groups.run import member_ids, run_of, step_name
-from raincheck.jobs import Jobs
+from raincheck.engine.groups.members import found_members, open_members, size_of
+from raincheck.engine.groups.run import member_ids, run_of, step_name
+from raincheck.engine.idempotency import IdempotencyKey
+from raincheck.engine.jobs import Jobs, Stop
+from raincheck.engine.validation import Validator
+from raincheck.errors import NotFound, StoreError
 from raincheck.model import ErrorDetail, Job, Stored
 from raincheck.store.base import Filter, Missing
 
@@ -33,31 +35,43 @@ RECENT = 10
 """How many runs are shown with a group."""
 
 MAX_PAGES = 20
-"""How many pages are looked at for them: a store may look through many other jobs before it finds one."""
+"""How many pages are read for them: a store may look through many other jobs before it finds one."""
 
 
 class Runs:
     """The runs of an app's groups."""
 
-    def __init__(self, jobs: Jobs, groups: Groups, functions: Functions) -> None:
+    def __init__(self, jobs: Jobs, groups: Groups, validator: Validator) -> None:
         self._jobs = jobs
         self._groups = groups
-        self._functions = functions
+        self._validator = validator
 
     def draft(self, name: str, data: bytes = b"{}", args: Mapping[str, bytes] = {}) -> Job:
         """A run that may be submitted. Raises `NotFound`, `InvalidInput` or `TooLarge`."""
-        return run_of(self._groups.valid(name), data, args, self._functions, self._jobs.limits)
+        return run_of(self._groups.valid(name), data, args, self._validator)
 
-    async def trigger(self, draft: Job, key: str | None = None, fingerprint: bytes = b"") -> Stored:
+    async def trigger(
+        self,
+        draft: Job,
+        key: IdempotencyKey | None = None,
+        wait: float | None = 0.0,
+        stop: Stop | None = None,
+    ) -> Stored:
         """Start a run; durable when this returns, with its members there unless the store went away.
 
-        With an idempotency ``key`` that was used before: that run, as it is now.
+        With an idempotency ``key`` that was used before it is that run, as it is now. ``wait`` and ``stop``
+        are those of `Jobs.submit`.
         """
-        run = await self._jobs.submit(draft, key, fingerprint)
-        return await self.open(run)
+        run = await self._open((await self._jobs.submit(draft, key)).job)
+        if wait == 0.0 or run.job.state.ended:
+            return run
+        try:
+            return await self._jobs.wait(run.job.id, wait, stop)
+        except StoreError:  # it was accepted, whatever comes after
+            return run
 
-    async def open(self, run: Job) -> Stored:
-        """A run that was submitted, with its members there; upkeep creates them if this cannot."""
+    async def _open(self, run: Job) -> Stored:
+        """A run that was submitted, with its members there; maintenance creates them if this cannot."""
         try:
             opened = await open_members(self._jobs, run)
             return await self._jobs.find(run.id) if opened is None else Stored(opened)
@@ -72,11 +86,11 @@ class Runs:
             raise NotFound(f"the group {name[:100]!r} has no run {run_id}")
         return stored
 
-    async def document(self, run: JobDocument, size: int) -> RunDocument:
-        """A run with its members, as a document."""
-        ids = member_ids(run.id, size)
+    async def document(self, stored: Stored, document: JobDocument) -> RunDocument:
+        """A run with its members, as a document; ``document`` is that of the run as a job."""
+        ids = member_ids(stored.job.id, size_of(stored.job))
         found: list[Stored | Missing] = [each async for _, each in found_members(self._jobs, ids)]
-        return run_document(run, ids, found)
+        return run_document(document, ids, found)
 
     async def recent(self, name: str) -> list[RunSummary]:
         """The latest runs of a group, newest first."""
@@ -91,23 +105,21 @@ class Runs:
         return found
 
 
-def group_summary(declared: Declared) -> GroupSummary:
+def group_summary(group: Group) -> GroupSummary:
     """A group in short."""
-    group = declared.group
     return GroupSummary(
-        name=declared.name,
-        jobs=len(group.members) if group else 0,
-        then=[step.function for step in group.then] if group else [],
-        on_failure=group.on_failure if group else None,
-        error=problem_of([ErrorDetail(*fault) for fault in declared.faults]),
+        name=group.name,
+        jobs=len(group.members),
+        then=[step.function for step in group.then],
+        on_failure=None if group.faults else group.on_failure,
+        error=problem_of([ErrorDetail(*fault) for fault in group.faults]),
     )
 
 
-def group_document(declared: Declared, runs: list[RunSummary], decode: Decode = from_json) -> GroupDocument:
+def group_document(group: Group, runs: list[RunSummary], decode: Decode = from_json) -> GroupDocument:
     """A group and its latest runs."""
-    group = declared.group
     return GroupDocument(
-        name=declared.name,
+        name=group.name,
         jobs=[
             GroupJobDocument(
                 name=member.name,
@@ -115,10 +127,10 @@ def group_document(declared: Declared, runs: list[RunSummary], decode: Decode = 
                 data=decode(member.data),
                 priority=member.priority,
             )
-            for member in (group.members if group else ())
+            for member in group.members
         ],
-        then=definition_of(group.then, decode) if group else [],
-        on_failure=group.on_failure if group else None,
-        error=problem_of([ErrorDetail(*fault) for fault in declared.faults]),
+        then=definition_of(group.then, decode),
+        on_failure=None if group.faults else group.on_failure,
+        error=problem_of([ErrorDetail(*fault) for fault in group.faults]),
         runs=runs,
     )

@@ -10,8 +10,9 @@ from typing import Any
 from msgspec import Struct
 
 from raincheck.clock import to_datetime
-from raincheck.documents import Decode, FunctionDocument, JobDocument, Moment
+from raincheck.engine.documents import Decode, FunctionDocument, JobDocument, in_stages
 from raincheck.model import ErrorDetail, Job, OnFailure, Problem, State, Step, Stored
+from raincheck.options import Moment
 from raincheck.store.base import Missing
 
 REMOVED = "removed"
@@ -135,14 +136,10 @@ def _moment(job: Job) -> datetime | None:
 
 def definition_of(steps: Sequence[Step], decode: Decode) -> list[GroupFunction | list[GroupFunction]]:
     """Steps as a definition shows them."""
-    stages: list[list[GroupFunction]] = []
-    for step in steps:
-        if step.stage == len(stages):
-            stages.append([])
-        stages[-1].append(
-            GroupFunction(name=step.function, args=decode(step.args), kwargs=decode(step.kwargs))
-        )
-    return [stage[0] if len(stage) == 1 else stage for stage in stages]
+    return in_stages(
+        steps,
+        [GroupFunction(name=s.function, args=decode(s.args), kwargs=decode(s.kwargs)) for s in steps],
+    )
 
 
 def problem_of(faults: Sequence[ErrorDetail]) -> Problem | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 
 from raincheck import lifecycle
 from raincheck.clock import to_datetime
@@ -24,9 +24,10 @@ from raincheck.model import (
     Stored,
     WorkerInfo,
 )
+from raincheck.options import Moment
 from raincheck.stages import current_stage
 
-Moment = Annotated[datetime, Meta(tz=True)]
+T = TypeVar("T")
 
 Decode = Callable[[bytes], Any]
 """How user values enter a document: as Python values (`from_json`), or as they are (`Raw`)."""
@@ -163,7 +164,7 @@ def job_document(
         id=job.id,
         name=job.name,
         state=state,
-        functions=_staged(job.steps, documents),
+        functions=in_stages(job.steps, documents),
         current_function=current_stage(job),
         data=decode(job.data),
         result=decode(lifecycle.previous_results(job, last.stage + 1)) if job.state is State.DONE else None,
@@ -203,10 +204,9 @@ def _function(step: Step, lease: Lease | None, decode: Decode) -> FunctionDocume
     )
 
 
-def _staged(
-    steps: tuple[Step, ...], documents: list[FunctionDocument]
-) -> list[FunctionDocument | list[FunctionDocument]]:
-    stages: list[list[FunctionDocument]] = [[] for _ in range(steps[-1].stage + 1)]
+def in_stages(steps: Sequence[Step], documents: Sequence[T]) -> list[T | list[T]]:
+    """The documents of steps, an entry a stage: a stage of one is shown as that one, else as a list."""
+    stages: list[list[T]] = [[] for _ in range(steps[-1].stage + 1 if steps else 0)]
     for step, document in zip(steps, documents, strict=True):
         stages[step.stage].append(document)
     return [stage[0] if len(stage) == 1 else stage for stage in stages]

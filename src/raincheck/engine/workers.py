@@ -1,4 +1,4 @@
-"""Who offers which function: what the workers told, looked up at most once a second."""
+"""The registry of workers: which functions they offer, read at most once a second."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from raincheck.functions import Functions
 from raincheck.model import FunctionInfo, RetryOptions, WorkerInfo
 from raincheck.store.base import Store
 
-logger = logging.getLogger("raincheck.directory")
+logger = logging.getLogger("raincheck.workers")
 
 FRESH = 1.0
 STALE = 10.0
 
 
-class Directory:
+class Workers:
     """The functions known here, and those that workers offer."""
 
     def __init__(self, store: Store, functions: Functions) -> None:
@@ -29,16 +29,16 @@ class Directory:
         self._refreshing: asyncio.Task[list[WorkerInfo]] | None = None
 
     async def refresh(self) -> None:
-        """See that what is known is fresh, or soon will be: waits only if it is quite old."""
+        """Read the registry again if it is old; waits only if it is very old."""
         age = monotonic() - self._read_at
         if age >= STALE:
             await self.read()
         elif age >= FRESH and (self._refreshing is None or self._refreshing.done()):
             self._refreshing = asyncio.create_task(self.read())
-            self._refreshing.add_done_callback(_heed)
+            self._refreshing.add_done_callback(_log_failure)
 
     async def read(self) -> list[WorkerInfo]:
-        """Read the register of workers now."""
+        """Read the registry now."""
         now = self._store.now()
         workers = [worker.at(now) for worker in await self._store.workers()]
         offered: dict[str, list[str]] = {}
@@ -65,6 +65,12 @@ class Directory:
         function = self._functions.get(name)
         return self._infos.get(name) if function is None else function.info
 
+    async def find(self, name: str) -> FunctionInfo | None:
+        """A function, read anew if it is not known: its worker may just have started."""
+        if self.info(name) is None:
+            await self.read()
+        return self.info(name)
+
     def infos(self) -> dict[str, FunctionInfo]:
         """All functions known, by name."""
         return {**self._infos, **{function.name: function.info for function in self._functions}}
@@ -75,7 +81,7 @@ class Directory:
         return RetryOptions() if info is None else info.retry
 
 
-def _heed(refreshing: asyncio.Task[list[WorkerInfo]]) -> None:
-    """A refresh that failed is tried again by the next caller: what is known gets old meanwhile."""
+def _log_failure(refreshing: asyncio.Task[list[WorkerInfo]]) -> None:
+    """Log why a refresh failed; the next caller tries again."""
     if not refreshing.cancelled() and (error := refreshing.exception()) is not None:
-        logger.debug("the register of workers could not be read: %s", error)
+        logger.debug("the registry of workers could not be read: %s", error)

@@ -1,0 +1,222 @@
+"""What a Python program can ask: of jobs, of groups, of schedules. `App` has these calls, async;
+`BlockingApp` has them for code that is not async.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from functools import partial
+from typing import Any, Unpack
+
+from raincheck.clock import now
+from raincheck.codec import from_json, to_json
+from raincheck.engine.documents import JobDocument
+from raincheck.engine.engine import Engine
+from raincheck.engine.groups.documents import RunDocument
+from raincheck.engine.idempotency import key_of_job, key_of_run
+from raincheck.engine.schedules.definition import ScheduleKeywords, define, schedule_options
+from raincheck.engine.schedules.documents import ScheduleDocument, schedule_document
+from raincheck.engine.validation import Stages
+from raincheck.errors import JobCancelled, JobFailed, RegisteredTooLate
+from raincheck.lifecycle import previous_results
+from raincheck.model import Job, Schedule, State, Step, Stored
+from raincheck.options import JobKeywords, JobOptions, job_options, object_of
+
+WATCH_INTERVAL = 0.25
+"""Seconds between looks at a job being done, whose progress is not a change of its record."""
+
+
+class Calls:
+    """The calls of a program, on an engine that the first of them opens."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    async def submit(
+        self,
+        name: str,
+        functions: Stages,
+        *,
+        idempotency_key: str | None = None,
+        **options: Unpack[JobKeywords],
+    ) -> JobDocument:
+        """Submit a job: its functions in order, a list among them being a parallel stage.
+
+        Durable when this returns. Options are ``data``, ``delay``, ``scheduled_at``, ``expires_at``,
+        ``priority`` and ``result_ttl``: ``delay`` and ``result_ttl`` are seconds; higher ``priority`` goes
+        first. Raises `InvalidInput` or `NotJSON`, and then nothing was stored.
+        """
+        engine = await self._opened()
+        asked = job_options(options)
+        draft = engine.validator.draft(name, functions, asked, engine.store.now())
+        key = key_of_job(idempotency_key, name, functions, asked)
+        return await self._document(await engine.jobs.submit(draft, key))
+
+    async def trigger(
+        self,
+        group: str,
+        *,
+        data: Mapping[str, Any] | None = None,
+        args: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunDocument:
+        """Start a run of a group. Durable when this returns; it goes on if this process dies.
+
+        ``data`` goes over that of every job and of the follow-up. ``args`` gives jobs, by name, other
+        arguments for their first function: a list by position, a mapping by name. A run is a job, too:
+        ``app.wait(run.id)`` gives its end. Raises `NotFound`, `InvalidInput` or `NotJSON`.
+        """
+        engine = await self._opened()
+        shared, given = bytes(object_of(data)), {name: to_json(each) for name, each in (args or {}).items()}
+        draft = engine.runs.draft(group, shared, given)
+        key = key_of_run(idempotency_key, group, shared, given)
+        return await self._run_document(await engine.runs.trigger(draft, key))
+
+    async def run(self, group: str, run_id: str) -> RunDocument:
+        """A run of a group as it is now, with its jobs. Raises `NotFound` or `Gone`."""
+        engine = await self._opened()
+        return await self._run_document(await engine.runs.find(group, run_id))
+
+    async def status(self, job_id: str) -> JobDocument:
+        """The job as it is now. Raises `NotFound` or `Gone`."""
+        engine = await self._opened()
+        return await self._document(await engine.jobs.find(job_id))
+
+    async def wait(self, job_id: str, timeout: float | None = None) -> JobDocument:
+        """The job once it has ended, or as it is after ``timeout`` seconds."""
+        engine = await self._opened()
+        return await self._document(await engine.jobs.wait(job_id, timeout))
+
+    async def call(self, step: Step) -> Any:
+        """Submit a job of one step, wait for its end and return its result.
+
+        Raises `JobFailed` or `JobCancelled` if it ends otherwise.
+        """
+        engine = await self._opened()
+        draft = engine.validator.draft(step.function, [step], JobOptions(), engine.store.now())
+        return result_of((await engine.jobs.submit(draft, wait=None)).job)
+
+    async def cancel(self, job_id: str) -> JobDocument:
+        """Stop a job; one being run is stopped soon. Raises `NotFound` or `WrongState`."""
+        engine = await self._opened()
+        return await self._document(await engine.jobs.cancel(job_id))
+
+    async def retry(self, job_id: str) -> JobDocument:
+        """Let a failed or cancelled job go on where it ended. Raises `NotFound` or `WrongState`."""
+        engine = await self._opened()
+        return await self._document(await engine.jobs.retry(job_id))
+
+    async def watch(self, job_id: str) -> AsyncGenerator[JobDocument, None]:
+        """The job now, and again whenever it has changed or come further, until it has ended."""
+        engine = await self._opened()
+        seen: JobDocument | None = None
+        while True:
+            stored = await engine.jobs.find(job_id)
+            document = await self._document(stored)
+            if document != seen:
+                yield document
+            seen = document
+            if document.state.ended:
+                return
+            await engine.jobs.changed(job_id, stored.job.rev, WATCH_INTERVAL)
+
+    async def _opened(self) -> Engine:
+        await self.engine.open()
+        return self.engine
+
+    async def _document(self, stored: Stored) -> JobDocument:
+        return await _document(self.engine, stored)
+
+    async def _run_document(self, stored: Stored) -> RunDocument:
+        return await self.engine.runs.document(stored, await self._document(stored))
+
+
+class Schedules:
+    """The schedules of an app. All calls but `declare` are coroutines, and open the store if need be."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def declare(self, name: str, functions: Stages = (), **options: Unpack[ScheduleKeywords]) -> None:
+        """Note a schedule that servers and workers put when they start.
+
+        Raises `InvalidInput`, or `RegistrationError` if its name is taken or the app has started.
+        """
+        if self._engine.opened:
+            raise RegisteredTooLate(
+                f"{name}: the app has started: declare schedules before that, or put them"
+            )
+        options_ = schedule_options(options)
+        self._engine.schedules.add(define(name, functions, options_, self._engine.validator, now(), "code"))
+
+    async def put(
+        self,
+        name: str,
+        functions: Stages = (),
+        *,
+        paused: bool | None = None,
+        **options: Unpack[ScheduleKeywords],
+    ) -> ScheduleDocument:
+        """Create or replace a schedule; the options are those of `App.schedule`. Raises `InvalidInput`."""
+        engine = await self._opened()
+        asked = schedule_options(options)
+        make = partial(define, name, functions, asked, engine.validator, now())
+        made = await asyncio.to_thread(make)  # files of zones are read
+        engine.schedules.check(made)
+        schedule, _ = await engine.scheduler.put(made, paused)
+        return await self._document(schedule)
+
+    async def find(self, name: str) -> ScheduleDocument:
+        """The schedule as it is now. Raises `NotFound`."""
+        engine = await self._opened()
+        return await self._document(await engine.scheduler.find(name))
+
+    async def everything(self) -> list[ScheduleDocument]:
+        """All schedules, by name."""
+        engine = await self._opened()
+        return [await self._document(schedule) for schedule in await engine.scheduler.list_schedules()]
+
+    async def pause(self, name: str) -> ScheduleDocument:
+        """Let it fire no more until it is resumed. Raises `NotFound`."""
+        engine = await self._opened()
+        return await self._document(await engine.scheduler.pause(name))
+
+    async def resume(self, name: str) -> ScheduleDocument:
+        """Let it fire again; what fell into the pause is left out. Raises `NotFound`."""
+        engine = await self._opened()
+        return await self._document(await engine.scheduler.resume(name))
+
+    async def run(self, name: str) -> JobDocument:
+        """Submit its job now; its firings stay as they are. Raises `NotFound`."""
+        engine = await self._opened()
+        return await _document(engine, await engine.jobs.submit(await engine.scheduler.job_now(name)))
+
+    async def delete(self, name: str) -> None:
+        """Remove it; its jobs stay. Raises `NotFound`."""
+        engine = await self._opened()
+        await engine.scheduler.delete(name)
+
+    async def _opened(self) -> Engine:
+        await self._engine.open()
+        return self._engine
+
+    async def _document(self, schedule: Schedule) -> ScheduleDocument:
+        (upcoming,) = await self._engine.scheduler.upcoming(schedule)
+        return schedule_document(schedule, upcoming)
+
+
+async def _document(engine: Engine, stored: Stored) -> JobDocument:
+    """A stored job as a document, by a registry of workers that is fresh."""
+    await engine.workers.refresh()
+    return await engine.document(stored)
+
+
+def result_of(job: Job) -> Any:
+    """The result of an ended job. Raises `JobFailed` or `JobCancelled` if it has none."""
+    if job.state is State.DONE:
+        return from_json(previous_results(job, job.steps[-1].stage + 1))
+    if job.state is State.CANCELLED:
+        raise JobCancelled(f"job {job.id} was cancelled", job_id=job.id)
+    detail = f"{job.error.title}: {job.error.detail}" if job.error else "no reason is known"
+    raise JobFailed(f"job {job.id} failed: {detail}", job_id=job.id, problem=job.error)

@@ -1,0 +1,135 @@
+"""The engine: a store, and what can be asked of the jobs in it. Every face stands on one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from threading import Lock
+from typing import Any
+
+from raincheck import config
+from raincheck.clock import now
+from raincheck.codec import from_json
+from raincheck.engine.documents import Decode, JobDocument, job_document
+from raincheck.engine.groups.declared import Groups
+from raincheck.engine.groups.documents import RunDocument
+from raincheck.engine.groups.runs import Runs
+from raincheck.engine.jobs import Jobs
+from raincheck.engine.results import load_one, load_stored
+from raincheck.engine.schedules.declared import DeclaredSchedules
+from raincheck.engine.schedules.scheduler import Scheduler
+from raincheck.engine.validation import Validator
+from raincheck.engine.workers import Workers
+from raincheck.functions import Functions
+from raincheck.limits import Limits
+from raincheck.model import Stored
+from raincheck.store import make_store
+from raincheck.store.base import Store
+from raincheck.store.watches import Watches
+from raincheck.yamlfile import Document
+
+
+class Engine:
+    """What an app declares, and, once it is open, its store and what stands on it.
+
+    ``url`` names the store, ``config`` the file that declares groups and schedules (None: see
+    `raincheck.config`); both may be changed until it is opened. `open` makes ``store``, ``jobs``,
+    ``watches``, ``workers``, ``runs`` and ``scheduler``.
+    """
+
+    store: Store
+    jobs: Jobs
+    watches: Watches
+    """Waiting for a job to change."""
+    workers: Workers
+    """Which functions the workers offer."""
+    runs: Runs
+    """The runs of groups."""
+    scheduler: Scheduler
+    """The schedules in the store."""
+
+    def __init__(self, url: str, config: str | os.PathLike[str] | None, limits: Limits) -> None:
+        self.url = url
+        self.config = config
+        self.limits = limits
+        self.functions = Functions()
+        self.validator = Validator(self.functions, limits)
+        self.groups = Groups()
+        self.schedules = DeclaredSchedules(self.groups, self.validator)
+        self.held: list[Mapping[int, Any]] = []
+        """Attempts in flight by the token of their lease, a table a worker of this process."""
+        self._lock = Lock()
+        self._opening: Future[None] | None = None
+        self._open = False
+
+    @property
+    def opened(self) -> bool:
+        """Whether the store is open."""
+        return self._open
+
+    def holds(self, token: int) -> bool:
+        """Whether a worker of this process has this lease, and extends it."""
+        return any(token in table for table in tuple(self.held))
+
+    async def open(self) -> None:
+        """Open the store; from now on nothing can be declared. Calling it again does nothing.
+
+        Several event loops may call it at once: one opens the store, the others wait for it.
+        """
+        while not self._open:
+            with self._lock:
+                mine = self._opening is None
+                opening = self._opening = self._opening or Future()
+            if not mine:
+                await asyncio.shield(asyncio.wrap_future(opening))
+                continue
+            try:
+                await self._open_parts()
+                self._open = True
+            finally:
+                self._opening = None
+                opening.set_result(None)
+
+    async def _open_parts(self) -> None:
+        document = await asyncio.to_thread(self._read_config)
+        self.functions.close()
+        self.groups.check(document, self.validator)
+        await asyncio.to_thread(self.schedules.read, document, now())
+        store = make_store(self.url)
+        await store.open()
+        self.store = store
+        self.jobs = Jobs(store, self.limits)
+        self.watches = self.jobs.watches
+        self.workers = Workers(store, self.functions)
+        self.runs = Runs(self.jobs, self.groups, self.validator)
+        self.scheduler = Scheduler(store, self.runs)
+
+    def _read_config(self) -> Document | None:
+        path = config.find(self.config)
+        return None if path is None else config.read(path)
+
+    async def close(self) -> None:
+        """Close the store. It can be opened again."""
+        if self._open:
+            self._open = False
+            await self.store.close()
+
+    async def document(self, stored: Stored, decode: Decode = from_json) -> JobDocument:
+        """A stored job as callers see it, by what was last read of the workers.
+
+        Raises `Gone` if it was removed while its results were read.
+        """
+        return job_document(await load_one(self.store, stored), self.workers.offered, decode)
+
+    async def documents(self, stored: Sequence[Stored], decode: Decode = from_json) -> list[JobDocument]:
+        """Stored jobs as callers see them, but for those that were removed while their results were read."""
+        loaded = await load_stored(self.store, stored)
+        return [
+            job_document(each, self.workers.offered, decode) for each in loaded if isinstance(each, Stored)
+        ]
+
+    async def run_document(self, stored: Stored, decode: Decode = from_json) -> RunDocument:
+        """A run of a group as callers see it, with its jobs."""
+        return await self.runs.document(stored, await self.document(stored, decode))
