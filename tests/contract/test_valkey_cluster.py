@@ -177,7 +177,7 @@ class TestReservations:
             (outcome,) = await store.commit([replace(change, key=None)])
             return outcome
 
-        writing = asyncio.create_task(store.reservations.write(late, key, stalled))
+        writing = asyncio.create_task(store.commit_once(late, key, stalled))
         await reserved.wait()
         assert await write(store, quick) is None
         go_on.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -10,6 +11,7 @@ import pytest
 from raincheck.errors import StoreUnavailable
 from raincheck.model import Key, State
 from raincheck.store import Store, make_store
+from raincheck.store.base import Conflict, Duplicate
 from raincheck.store.valkey.keys import packed
 from tests.contract.leaks import assert_no_leaks
 from tests.contract.leftovers import assert_nothing_left
@@ -71,6 +73,17 @@ class TestCut:
         assert await write(store, change) is None
         assert (await get(store, change.job.id)).job == change.job
         assert (await store.counts()).queued == {WORD: 1}
+
+    async def test_several_commits_at_once(self, store: Store, cutter: Proxy, after: bool) -> None:
+        """What was written counts as written, what conflicted conflicts, a taken key leads to its job."""
+        key = Key("key", b"", later(store))
+        known, first = submission(store, draft()), submission(store, draft(), key)
+        assert await store.commit([known, first]) == [None, None]
+        new, second = submission(store, draft(WORD)), submission(store, draft(), key)
+        cutter.cut(WORD.encode(), after=after)
+        outcomes = await asyncio.gather(*(write(store, change) for change in (known, new, second)))
+        assert outcomes == [Conflict(), None, Duplicate(first.job.id, b"")]
+        assert len(await take(store, WORD)) == 1
 
     async def test_a_finish(self, store: Store, cutter: Proxy, after: bool) -> None:
         """The result is recorded, and the next step waits once."""

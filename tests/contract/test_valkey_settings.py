@@ -186,6 +186,7 @@ class TestSettings:
             "redis://h?shards=x",
             "redis://h?namespace={a}",
             "redis+sentinel://h:26379",
+            "redis://h?no_such_option=1",
         ],
     )
     async def test_a_url_that_means_nothing_is_refused(self, url: str) -> None:

@@ -8,12 +8,12 @@ import pytest
 
 from raincheck.errors import StoreUnusable
 from raincheck.store import mask
-from raincheck.store.valkey.address import CLUSTER_SHARDS, Place, connect, parse
+from raincheck.store.valkey.address import CLUSTER_SHARDS, HostPort, make_pool, parse
 
 
-def options(url: str, place: Place | None = None) -> dict[str, Any]:
+def options(url: str, place: HostPort | None = None) -> dict[str, Any]:
     """What a connection to it is made with."""
-    pool: Any = connect(parse(url), place).connection_pool
+    pool: Any = make_pool(parse(url), place)
     kwargs: dict[str, Any] = pool.connection_kwargs
     return kwargs
 
@@ -39,12 +39,12 @@ class TestForms:
     @pytest.mark.parametrize(
         ("url", "places"),
         [
-            ("redis+cluster://a:7000,b", (Place("a", 7000), Place("b", 6379))),
-            ("redis+cluster://user:p%40ss@[::1]:7000", (Place("::1", 7000),)),
-            ("redis+sentinel://a,b:1/main", (Place("a", 26379), Place("b", 1))),
+            ("redis+cluster://a:7000,b", (HostPort("a", 7000), HostPort("b", 6379))),
+            ("redis+cluster://user:p%40ss@[::1]:7000", (HostPort("::1", 7000),)),
+            ("redis+sentinel://a,b:1/main", (HostPort("a", 26379), HostPort("b", 1))),
         ],
     )
-    def test_several_hosts_may_be_named(self, url: str, places: tuple[Place, ...]) -> None:
+    def test_several_hosts_may_be_named(self, url: str, places: tuple[HostPort, ...]) -> None:
         """Each with its port, or the usual one."""
         assert parse(url).places == places
 
@@ -97,22 +97,23 @@ class TestConnections:
 
     def test_every_node_of_a_cluster_is_connected_to_in_the_same_way(self) -> None:
         """With the user, the password and the options of the URL."""
-        made = options("redis+cluster://user:p%40ss@a:7000?socket_timeout=3&ack=fsync", Place("::1", 7001))
+        made = options("redis+cluster://user:p%40ss@a:7000?socket_timeout=3&ack=fsync", HostPort("::1", 7001))
         wanted = {"host": "::1", "port": 7001, "username": "user", "password": "p@ss"}
         assert {name: made[name] for name in wanted} == wanted
         assert made["socket_timeout"] == 3
 
     def test_tls_is_for_every_node(self) -> None:
         """And so is its certificate."""
-        made = options("rediss+cluster://a?ssl_ca_certs=/ca.pem", Place("b", 7001))
+        made = options("rediss+cluster://a?ssl_ca_certs=/ca.pem", HostPort("b", 7001))
         assert (made["host"], made["ssl_ca_certs"]) == ("b", "/ca.pem")
 
     def test_a_primary_has_its_own_user_and_database(self) -> None:
         """Sentinels have another."""
         url = "redis+sentinel://u:p@a,b/main/2?sentinel_password=s&socket_timeout=3"
-        made = options(url)
+        pool: Any = make_pool(parse(url))
+        made = pool.connection_kwargs
         assert (made["username"], made["password"], made["db"], made["socket_timeout"]) == ("u", "p", 2, 3)
-        sentinels = made["connection_pool"].sentinel_manager.sentinels
+        sentinels = pool.sentinel_manager.sentinels
         asked = [sentinel.connection_pool.connection_kwargs for sentinel in sentinels]
         assert [(each["host"], each["username"], each["password"]) for each in asked] == [
             ("a", None, "s"),

@@ -1,8 +1,9 @@
 """The Valkey/Redis store: many machines, one server, a primary with sentinels, or a cluster.
 
-Every verb is one script a shard (``*.lua``), carried with whatever else is to be sent (`courier`, `trips`).
-Keys come from `keys`, the shape of arguments and answers from `wire`. Processes tell each other what has
-changed by publish and subscribe (`subscriber`): a hint, waiting claims also look once a second.
+Every verb is one script a shard (``*.lua``). Each event loop that uses the store has one connection, over
+which its calls go together (`pipeline`). What only a cluster needs is in `cluster`. Keys come from `keys`,
+the shape of arguments and answers from `packing`. Processes tell each other what has changed by publish and
+subscribe (`subscription`): a hint, waiting claims also look once a second.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,7 +20,7 @@ from msgspec.structs import replace
 
 from raincheck import clock
 from raincheck.errors import StoreError, StoreUnavailable, StoreUnusable
-from raincheck.model import Change, Claim, Schedule, Stored, WorkerInfo
+from raincheck.model import Change, Claim, Key, Schedule, Stored, WorkerInfo
 from raincheck.store.base import (
     Candidates,
     Counts,
@@ -32,16 +33,16 @@ from raincheck.store.base import (
     Outcome,
 )
 from raincheck.store.signals import Signals
-from raincheck.store.valkey import listing, schedules, wire
+from raincheck.store.valkey import claims, listing, packing, schedules
 from raincheck.store.valkey.address import parse
 from raincheck.store.valkey.checks import check
-from raincheck.store.valkey.claims import Claims, Demand, sift
-from raincheck.store.valkey.courier import Courier
+from raincheck.store.valkey.claim_waiters import ClaimWaiters
+from raincheck.store.valkey.connection import PATIENCE, Command
+from raincheck.store.valkey.hints import Hints
 from raincheck.store.valkey.keys import Keys, ShardKeys, packed, unpacked
-from raincheck.store.valkey.parcels import PATIENCE, Call, Commit
-from raincheck.store.valkey.ready import Ready
-from raincheck.store.valkey.reservations import Reservations
-from raincheck.store.valkey.subscriber import Subscriber, message
+from raincheck.store.valkey.loops import Loops
+from raincheck.store.valkey.replies import sift
+from raincheck.store.valkey.scripts import scripts
 
 __all__ = ["ValkeyStore"]
 
@@ -74,31 +75,25 @@ class ValkeyStore:
     def __init__(self, url: str) -> None:
         self._address = parse(url)
         self._keys = Keys(self._address.namespace, self._address.shards)
-        self._origin = clock.new_id()
-        self._ready = Ready()
-        self._signals = Signals(attend=self._attend)
-        self._courier = Courier(self._address, self._keys, self._origin, self._signals, self._ready)
-        self._subscriber = Subscriber(
-            self._courier.nodes.client, self._keys.bell, self._origin, self._signals, self._ready
-        )
-        self._claims = Claims(self._keys, self._courier)
-        self.reservations = Reservations(self._keys, self._courier)
+        self._claim_waiters = ClaimWaiters()
+        self._signals = Signals(attend=self._subscribe)
+        self._hints = Hints(self._signals, self._claim_waiters, clock.new_id())
+        self._loops = Loops(self._address, self._keys, self._hints)
 
     def now(self) -> float:
-        return clock.now() + self._courier.offset
+        return self._loops.clock.now()
 
     async def open(self) -> None:
-        if self._courier.lane.running:
+        if self._loops.is_open:
             return
-        self._courier.start()
+        await asyncio.to_thread(scripts)
+        self._loops.open()
         try:
             await self._check()
             await self._begin()
         except BaseException:
-            await asyncio.to_thread(self._courier.close)
+            await self._loops.close()
             raise
-        if self._signals.wanted:
-            self._subscriber.start()
 
     async def _check(self) -> None:
         """See how every server that has a shard is set."""
@@ -110,9 +105,9 @@ class ValkeyStore:
 
     async def _settings(self, key: str) -> dict[str, Any]:
         """What the server of a key is set to, as far as it tells."""
-        settings: dict[str, Any] = dict(await self._send("INFO", key=key))
+        settings = packing.info(await self._send("INFO", key=key))
         with suppress(StoreError):  # many let nobody ask for their configuration
-            settings |= await self._send("CONFIG GET", "appendfsync", key=key)
+            settings |= packing.pairs(await self._send("CONFIG", "GET", "appendfsync", key=key))
         return settings
 
     async def _begin(self) -> None:
@@ -126,29 +121,21 @@ class ValkeyStore:
             raise StoreUnusable(f"the namespace has shards={has}: give that, or another namespace")
 
     async def close(self) -> None:
-        self._subscriber.end()
-        with suppress(StoreError):
-            await self._send("PUBLISH", self._subscriber.own, b"")  # by its answer, all before is answered
-        await asyncio.to_thread(self._stop)
+        await self._loops.close()
         self._signals.tell({})  # callers that wait look again, and find it closed
-        self._ready.tell(None)
-
-    def _stop(self) -> None:
-        self._courier.close()
-        self._subscriber.close()
-
-    def _attend(self) -> None:
-        if self._courier.lane.running:
-            self._subscriber.start()
+        self._claim_waiters.wake(None)
 
     async def _send(self, *words: Any, key: str | None = None) -> Any:
         """A plain command, sent to where ``key`` is."""
-        keys = () if key is None else (key,)
-        return await self._courier.lane.ask(Call(None, keys, lambda replay: words))
+        pipeline = self._loops.pipeline()
+        return await pipeline.send(Command(words, slot=pipeline.servers.slot(key or self._keys.config)))
 
-    async def _ask(self, name: str, shard: ShardKeys, *words: Any, keys: Sequence[str] = ()) -> Any:
-        """A script in a shard, which may be sent twice without harm."""
-        return await self._courier.lane.ask(Call(name, [*shard.fixed, *keys], lambda replay: words))
+    async def _ask(
+        self, name: str, shard: ShardKeys, *words: Any, keys: Sequence[str] = (), patience: float = PATIENCE
+    ) -> Any:
+        """A script in a shard."""
+        pipeline = self._loops.pipeline()
+        return await pipeline.send(pipeline.command(name, shard, words, keys, patience))
 
     async def _ask_all(self, name: str, *words: Any) -> list[Any]:
         """A script in all shards."""
@@ -158,73 +145,87 @@ class ValkeyStore:
         """A script in all shards, with ``first`` keys for the first; what the reachable ones answer."""
         shards = self._keys.shards
         patience = 0.0 if len(shards) > 1 else PATIENCE
-        keys = [[*shard.fixed, *(() if shard.number else first)] for shard in shards]
-        calls = [Call(name, each, lambda replay: words, patience=patience) for each in keys]
-        return sift(await asyncio.gather(*map(self._courier.lane.ask, calls), return_exceptions=True))
+        asked = [
+            self._ask(name, shard, *words, keys=() if shard.number else first, patience=patience)
+            for shard in shards
+        ]
+        return sift(await asyncio.gather(*asked, return_exceptions=True))
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
         if not changes:
             return []
         if len(self._keys.shards) > 1 and any(change.key for change in changes):
             return await self._reserve_and_commit(changes)
-        return await self._courier.lane.ask(Commit([wire.pack(change) for change in changes]))
+        return await self._loops.pipeline().commit([packing.pack(change) for change in changes])
 
     async def _reserve_and_commit(self, changes: Sequence[Change]) -> list[Outcome]:
         """Commit changes of which some have idempotency keys, perhaps of other shards than their jobs."""
-
-        async def write(change: Change) -> Outcome:
-            (outcome,) = await self.commit([replace(change, key=None)])
-            return outcome
-
         plain = [change for change in changes if change.key is None]
         outcomes = iter(await self.commit(plain))
-        keyed = (self.reservations.write(change, change.key, write) for change in changes if change.key)
+        keyed = (self.commit_once(change, change.key, self._commit_one) for change in changes if change.key)
         reserved = iter(await asyncio.gather(*keyed))
         return [next(reserved if change.key else outcomes) for change in changes]
+
+    async def commit_once(
+        self, change: Change, key: Key, write: Callable[[Change], Awaitable[Outcome]]
+    ) -> Outcome:
+        """``write`` a change if its idempotency key is free; key and job may be in different shards."""
+        from raincheck.store.valkey.cluster import idempotency
+
+        return await idempotency.write(self._keys, self._loops.pipeline(), change, key, write)
+
+    async def _commit_one(self, change: Change) -> Outcome:
+        (outcome,) = await self.commit([replace(change, key=None)])
+        return outcome
 
     async def claim(
         self, worker: str, functions: Sequence[str], limit: int, lease: float, wait: float = 0.0
     ) -> list[Claim]:
         until = clock.monotonic() + wait
-        demand = Demand(worker, tuple(dict.fromkeys(functions)), limit, lease)
-        if wait > 0:
-            self._attend()
-        with self._ready.waiter(functions) as waiter:
+        demand = claims.Demand(worker, tuple(dict.fromkeys(functions)), limit, lease)
+        with self._claim_waiters.waiter(functions) as waiter:
             while True:
-                claims, due = await self._claims.once(demand)
+                found, due = await self._claim(demand)
                 left = until - clock.monotonic()
-                if claims or left <= 0:
-                    return claims
+                if found or left <= 0:
+                    return found
                 await waiter.wait(min(left, LOOK, max(0.001, due - self.now())))
 
+    async def _claim(self, demand: claims.Demand) -> claims.Found:
+        """What there is now."""
+        pipeline = self._loops.pipeline()
+        if len(self._keys.shards) == 1:
+            return await claims.claim(self._keys, pipeline, demand)
+        from raincheck.store.valkey.cluster import claims as cluster_claims
+
+        return await cluster_claims.claim(self._keys, pipeline, demand)
+
     def heartbeat(self, worker: WorkerInfo, held: Sequence[Held], lease: float) -> list[int | None]:
-        calls = [self._register(worker, lease)]
-        parts = self._by_shard(held) if held else []
-        for shard, places in parts:
-            words = (lease, *(word for i in places for word in wire.lease_args(held[i])))
-            calls.append(self._put_threaded("heartbeat", shard.fixed, words))
-        until = clock.monotonic() + HEARTBEAT_TIMEOUT
-        try:
-            _, *revs = [call.future.result(max(0.0, until - clock.monotonic())) for call in calls]
-        except TimeoutError:
-            raise StoreUnavailable(f"the server was busy for {HEARTBEAT_TIMEOUT:g} s") from None
-        answers: list[int | None] = [None] * len(held)
-        for (_, places), part in zip(parts, revs, strict=True):
-            for i, rev in zip(places, part, strict=True):
-                answers[i] = None if rev < 0 else rev
-        return answers
+        return self._loops.block(lambda: self._heartbeat(worker, held, lease))
 
-    def _register(self, worker: WorkerInfo, lease: float) -> Call:
-        info = b"" if worker.state == "stopped" else _encode_worker(worker)
-        keys = [*self._keys.shards[0].fixed, *self._keys.workers]
-        return self._put_threaded("register", keys, (worker.id, info, lease))
-
-    def _put_threaded(self, script: str, keys: Sequence[str], words: tuple[Any, ...]) -> Call:
+    async def _heartbeat(self, worker: WorkerInfo, held: Sequence[Held], lease: float) -> list[int | None]:
         # the leases of others must not wait for a shard that is away; its worker asks again soon
         patience = HEARTBEAT_PATIENCE if len(self._keys.shards) > 1 else PATIENCE
-        call = Call(script, keys, lambda replay: words, threaded=True, patience=patience)
-        self._courier.lane.put(call)
-        return call
+        info = b"" if worker.state == "stopped" else _encode_worker(worker)
+        first, register = self._keys.shards[0], (worker.id, info, lease)
+        calls = [self._ask("register", first, *register, keys=self._keys.workers, patience=patience)]
+        parts = self._by_shard(held) if held else []
+        for shard, places in parts:
+            words = [word for i in places for word in packing.lease_args(held[i])]
+            calls.append(self._ask("heartbeat", shard, lease, *words, patience=patience))
+        try:
+            async with asyncio.timeout(HEARTBEAT_TIMEOUT):
+                answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
+        except TimeoutError:
+            raise StoreUnavailable(f"the server was busy for {HEARTBEAT_TIMEOUT:g} s") from None
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+        revs: list[int | None] = [None] * len(held)
+        for (_, places), part in zip(parts, answers[1:], strict=True):
+            for i, rev in zip(places, part, strict=True):
+                revs[i] = None if rev < 0 else rev
+        return revs
 
     def _by_shard(self, held: Sequence[Held]) -> list[tuple[ShardKeys, list[int]]]:
         """Leases by the shard of their jobs, as numbers; those of what is no job are left out."""
@@ -243,15 +244,13 @@ class ValkeyStore:
 
     async def release(self, held: Sequence[Held]) -> None:
         for shard, places in self._by_shard(held):
-            words = [word for i in places for word in wire.lease_args(held[i])]
-            functions = await self._ask(
-                "release", shard, self._keys.bell, shard.ready, *words, keys=[shard.nothing]
-            )
-            self._ready.tell([function.decode() for function in functions])
+            words = [word for i in places for word in packing.lease_args(held[i])]
+            functions = await claims.release(self._keys, self._loops.pipeline(), shard, words)
+            self._claim_waiters.wake(functions)
 
     async def report(self, held: Held, progress: bytes) -> bool:
         ((shard, places),) = self._by_shard([held])
-        leases = [word for _ in places for word in wire.lease_args(held)]
+        leases = [word for _ in places for word in packing.lease_args(held)]
         return bool(await self._ask("report", shard, progress, *leases))
 
     async def find(self, job_ids: Sequence[str]) -> list[Stored | Missing]:
@@ -262,14 +261,15 @@ class ValkeyStore:
         )
         for (_, places), answer in zip(parts, answers, strict=True):
             for i, each in zip(places, answer, strict=True):
-                found[i] = wire.stored(each) if isinstance(each, list) else Missing(gone=bool(each))
+                found[i] = packing.stored(each) if isinstance(each, list) else Missing(gone=bool(each))
         return found
 
     async def results(self, wanted: Sequence[tuple[str, int]]) -> list[bytes | None]:
         found: list[bytes | None] = [None] * len(wanted)
         parts = self._sorted([job_id for job_id, _ in wanted])
         calls = [
-            self._ask("results", shard, *(wire.field(*wanted[i]) for i in places)) for shard, places in parts
+            self._ask("results", shard, *(packing.field(*wanted[i]) for i in places))
+            for shard, places in parts
         ]
         for (_, places), answer in zip(parts, await asyncio.gather(*calls), strict=True):
             for i, value in zip(places, answer, strict=True):
@@ -279,15 +279,18 @@ class ValkeyStore:
     def listen(self, listener: Listener) -> Callable[[], None]:
         return self._signals.listen(listener)
 
+    def _subscribe(self) -> None:
+        self._loops.subscribe()
+
     async def page(self, which: Filter, limit: int, after: str | None = None) -> Candidates:
         return await listing.page(self._send, self._ask, self._keys, self.find, which, limit, after)
 
     async def due(self, limit: int) -> Due:
         answers = await self._ask_some("due", limit, first=self._keys.schedules)
-        lost, alarmed, ended, fired = (wire.overdue(lists, limit) for lists in zip(*answers, strict=True))
+        lost, alarmed, ended, fired = (packing.overdue(lists, limit) for lists in zip(*answers, strict=True))
         return Due(
-            wire.lost(lost),
-            [wire.stored(entry) for entry in alarmed],
+            packing.lost(lost),
+            [packing.stored(entry) for entry in alarmed],
             [Ended(unpacked(raw), rev) for raw, rev in ended],
             schedules.read(fired),
         )
@@ -296,8 +299,8 @@ class ValkeyStore:
         removed = [False] * len(jobs)
         parts = dict(self._sorted([job.job_id for job in jobs]))
         shards = self._keys.shards
-        calls = [self._removal(shard, [jobs[i] for i in parts.get(shard, ())], remember) for shard in shards]
-        answers = await asyncio.gather(*map(self._courier.lane.ask, calls), return_exceptions=True)
+        calls = [self._remove(shard, [jobs[i] for i in parts.get(shard, ())], remember) for shard in shards]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
         sift(answers)
         for shard, answer in zip(shards, answers, strict=True):
             places = parts.get(shard, [])
@@ -311,14 +314,14 @@ class ValkeyStore:
             self._signals.tell(dict.fromkeys(gone))
         return removed
 
-    def _removal(self, shard: ShardKeys, jobs: list[Ended], remember: float) -> Call:
-        """Removes jobs of a shard and its memories; one without jobs must not keep the others waiting."""
-        keys = [*shard.fixed, *(() if shard.number else self._keys.workers)]
-        head = (remember, SWEPT, WORKER_MEMORY, self._keys.bell)
-        word = message((), [job.job_id for job in jobs], self._origin)
+    async def _remove(self, shard: ShardKeys, jobs: list[Ended], remember: float) -> Any:
+        """Remove jobs of a shard and its memories; one without jobs must not keep the others waiting."""
+        hint = self._hints.message((), [job.job_id for job in jobs])
         words = [word for job in jobs for word in (packed(job.job_id), job.rev)]
+        head = (remember, SWEPT, WORKER_MEMORY, self._keys.bell, hint)
+        keys = () if shard.number else self._keys.workers
         patience = PATIENCE if jobs or len(self._keys.shards) == 1 else 0.0
-        return Call("remove", keys, lambda replay: (*head, word, int(replay), *words), patience=patience)
+        return await self._ask("remove", shard, *head, *words, keys=keys, patience=patience)
 
     async def workers(self) -> list[WorkerInfo]:
         known, answers = await asyncio.gather(
@@ -338,10 +341,8 @@ class ValkeyStore:
         return listing.total(await self._ask_all("counts"))
 
     async def put_schedule(self, schedule: Schedule) -> bool:
-        words = schedules.put_words(schedule)
-        keys = [*self._keys.shards[0].fixed, *self._keys.schedules]
-        call = Call("schedule", keys, lambda replay: (*words, int(replay)))
-        return bool(await self._courier.lane.ask(call))
+        first, words = self._keys.shards[0], schedules.put_words(schedule)
+        return bool(await self._ask("schedule", first, *words, keys=self._keys.schedules))
 
     async def schedules(self, name: str | None = None) -> list[Schedule]:
         words = () if name is None else (name,)

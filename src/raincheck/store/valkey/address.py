@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from msgspec import Struct
-from redis import Redis
+from redis.asyncio.connection import ConnectionPool, parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
-from redis.retry import Retry
-from redis.sentinel import Sentinel
 
 from raincheck.errors import StoreUnusable
 
@@ -30,7 +29,7 @@ SENTINEL_TIMEOUT = 0.5
 """The same for a sentinel: there are others to ask."""
 
 
-class Place(NamedTuple):
+class HostPort(NamedTuple):
     """Where a server listens."""
 
     host: str
@@ -50,7 +49,7 @@ class Address(Struct, frozen=True, kw_only=True):
     shards: int
     ack: str
     form: str
-    places: tuple[Place, ...]
+    places: tuple[HostPort, ...]
 
     @property
     def cluster(self) -> bool:
@@ -91,14 +90,14 @@ def parse(url: str) -> Address:
     )
 
 
-def _places(parts: SplitResult, port: int) -> tuple[Place, ...]:
+def _places(parts: SplitResult, port: int) -> tuple[HostPort, ...]:
     """``a:1,b,[::1]:2`` of a URL, each with its port."""
     scheme = parts.scheme.partition("+")[0]
     places = []
     for each in parts.netloc.rpartition("@")[2].split(","):
         try:
             one = urlsplit(f"{scheme}://{each}")
-            place = Place(one.hostname or "", one.port or port)
+            place = HostPort(one.hostname or "", one.port or port)
         except ValueError as error:
             raise StoreUnusable(f"{each!r} is no host:port: {error}") from error
         if not place.host:
@@ -107,27 +106,32 @@ def _places(parts: SplitResult, port: int) -> tuple[Place, ...]:
     return tuple(places)
 
 
-def connect(address: Address, place: Place | None = None) -> Redis:
-    """A client that sends nothing twice by itself: we know what may be repeated, and say that it is.
+def make_pool(address: Address, place: HostPort | None = None) -> ConnectionPool:
+    """What makes connections as the URL says, for one event loop; they send nothing twice by themselves.
 
-    ``place`` says which node of a cluster it is for.
+    ``place`` says which node of a cluster they are for. Raises `StoreUnusable` for options that mean nothing.
     """
     options: dict[str, Any] = {
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": TIMEOUT,
         "socket_connect_timeout": CONNECT_TIMEOUT,
-        "health_check_interval": 15,
+        "driver_info": None,  # to find out its version, redis-py would read files at each connection
     }
+    if not address.url.startswith("unix:"):
+        options["socket_keepalive"] = True
     try:
         if address.form == "sentinel":
-            return _sentinel(address, options)
-        url = address.url if place is None else _url_of(address, place)
-        return Redis.from_url(url, **options)
+            pool = _sentinel(address, options)
+        else:
+            url = address.url if place is None else _url_of(address, place)
+            pool = ConnectionPool.from_url(url, **options)
     except (ValueError, TypeError) as error:
         raise StoreUnusable(f"the URL of the store cannot be used: {error}") from error
+    pool.connection_kwargs["protocol"] = 2  # replies as lists and bytes, whatever the server speaks
+    return pool
 
 
-def _url_of(address: Address, place: Place) -> str:
+def _url_of(address: Address, place: HostPort) -> str:
     """The URL of one node of a cluster."""
     parts = urlsplit(address.url)
     user, at, _ = parts.netloc.rpartition("@")
@@ -136,7 +140,7 @@ def _url_of(address: Address, place: Place) -> str:
     return parts._replace(scheme=scheme, netloc=f"{user}{at}{host}:{place.port}", path="").geturl()
 
 
-def _sentinel(address: Address, options: dict[str, Any]) -> Redis:
+def _sentinel(address: Address, options: dict[str, Any]) -> ConnectionPool:
     """``redis+sentinel://a:26379,b:26379/service/0``: whoever the sentinels say is the primary.
 
     Options in the query are for all servers, user and password for the primary; sentinels have
@@ -157,7 +161,6 @@ def _sentinel(address: Address, options: dict[str, Any]) -> Redis:
     sentinel = make(address.places, sentinel_kwargs=options | asking | login)
     password = None if parts.password is None else unquote(parts.password)
     username = unquote(parts.username) if parts.username else None
-    client: Redis = sentinel.master_for(
-        service, db=int(db or 0), username=username, password=password, **options
-    )
-    return client
+    client = sentinel.master_for(service, db=int(db or 0), username=username, password=password, **options)
+    pool: ConnectionPool = client.connection_pool
+    return pool

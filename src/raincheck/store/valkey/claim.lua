@@ -1,13 +1,14 @@
 -- Moves ready places into leases of a worker: each function its share, the one served longest ago first.
--- KEYS after the fixed ones: what this worker got last, then ready and later of each function.
--- ARGV: worker, limit, lease seconds, shards, shard, nonce, replay (1: the same call may have been here), then of
--- each function its name and how many to take of it (-1: its share).
--- Returns {next due or ''}, or {'', {value, value, ...}, {number of the value, step, token, ...}, since, until}.
+-- KEYS after the fixed ones: the answer, then ready and later of each function.
+-- ARGV: token, worker, limit, lease seconds, shards, shard, until when anybody waits for the answer, then of each function
+-- its name and how many to take of it (-1: its share).
+-- Returns {next due or ''}, or {'', {value, value, ...}, {number of the value, step, token, ...}, since, until}, or {} if
+-- it came too late.
 local time = now()
-local worker, limit, seconds = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local shards, shard = tonumber(ARGV[4]), tonumber(ARGV[5])
-local LAST, FIRST, NAME = KEYS[FIXED + 1], FIXED + 2, 8
-local MEMORY, GIVEN = 60, '>c16I2I8'
+local worker, limit, seconds = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local shards, shard = tonumber(ARGV[5]), tonumber(ARGV[6])
+local FIRST, NAME = FIXED + 2, 8
+local GIVEN = '>c16I2I8'
 local got, waiting = {}, {}
 
 -- Gives an id its number among those of the answer: a job may have very many steps, and is answered once.
@@ -18,7 +19,7 @@ local function number(id, ids, numbers)
   end
 end
 
--- The answer to the first try, which may have been lost on its way: the leases that are still what they were.
+-- The answer to the first try, of which the leases are kept: those that are still what they were.
 local function again(given, since, till)
   local ids, numbers, rows, at = {}, {}, {}, 1
   while at <= #given do
@@ -33,11 +34,9 @@ local function again(given, since, till)
   return {'', read('HMGET', JOBS, ids), rows, since, till}
 end
 
-if ARGV[7] == '1' then
-  local last = call('GET', LAST)
-  last = last and cmsgpack.unpack(last)
-  if last and last[1] == ARGV[6] then return again(last[2], last[3], last[4]) end
-end
+if time > tonumber(ARGV[7]) then return {} end -- it lay in the socket of a server that hung
+local kept = kept_answer()
+if kept then return again(kept[1], kept[2], kept[3]) end
 
 local function next_due()
   local due = nil
@@ -103,5 +102,5 @@ local leased = {}
 for i, id in ipairs(ids) do push(leased, id, table.concat(leases[i])) end
 write('HSET', LEASES, leased)
 write('ZADD', UNTIL, expiries)
-call('SET', LAST, cmsgpack.pack({ARGV[6], table.concat(given), num(time), till}), 'EX', MEMORY)
+keep_answer({table.concat(given), num(time), till})
 return {'', read('HMGET', JOBS, ids), rows, num(time), till}

@@ -1,15 +1,18 @@
 -- Writes changes, each entirely or not at all.
--- ARGV: changes (msgpack), bell channel, bell message, replay (1: the same call may have been here), then of each
--- change its job's id, its tags, its record, the members of take, drop and put, and its large results: bytes that are
--- no text stay out of the msgpack, whose Lua reader knows no such type.
+-- KEYS after the fixed ones: the answer, then the queues. ARGV: token, changes (msgpack), bell channel, bell message,
+-- then of each change its job's id, its tags, its record, the members of take, drop and put, and its large results: bytes
+-- that are no text stay out of the msgpack, whose Lua reader knows no such type.
 -- A change: {rev, state, alarm|false, key|false, take, release, hold, drop, put, ended, results}; of the lists, those
--- with something in; results are the steps that the large results are of. `ended` says that its state is an ended one: such jobs wait in PRUNE, the others with an alarm in WAKE.
+-- with something in; results are the steps that the large results are of. `ended` says that its state is an ended one:
+-- such jobs wait in PRUNE, the others with an alarm in WAKE.
 -- A place: {step, ready key, later key, due, function}; a key is its number in KEYS.
 -- A lease guard: {step, token, expired}. An idempotency key: {name, fingerprint, until}.
 -- Returns for each change: 0 written, 1 conflict, {job id, fingerprint} if its key is taken.
+local again = kept_answer()
+if again then return again end
 local SIZE, FIRST, WORDS, NONE = 34, 5, 4, {}
-local time, replay = now(), ARGV[4] == '1'
-local changes = cmsgpack.unpack(ARGV[1])
+local time = now()
+local changes = cmsgpack.unpack(ARGV[2])
 local seen, keys, reports = {}, {}, call('EXISTS', PROGRESS) == 1
 
 -- What is to be written, gathered. What goes, goes first: it frees memory, so that a full server lets jobs end.
@@ -31,10 +34,10 @@ local function in_force(c, guard)
   return not guard[3] or tonumber(call('ZSCORE', UNTIL, field(c.id, guard[1]))) <= time
 end
 
-local function taken(key, id)
+local function taken(key)
   local packed = not keys[key[1]] and call('HGET', IDEM, key[1])
   local found = packed and cmsgpack.unpack(packed) or keys[key[1]]
-  if not found or found[3] <= time or (replay and found[1] == id) then return nil end
+  if not found or found[3] <= time then return nil end
   if packed then rewrite(IDEM, key[1], packed) end
   return {found[1], found[2]}
 end
@@ -113,13 +116,9 @@ end
 
 local function apply(c)
   if c.stored then c.was, c.before, c.woke = header(c.stored) end
-  if replay and c.stored and (c[1] == 1 or c.stored == c.value) then
-    rewrite(JOBS, c.id, c.stored)
-    return 0
-  end
   if seen[c.id] then return 1 end
   local key = c[4]
-  local other = key and taken(key, c.id)
+  local other = key and taken(key)
   if other then return other end
   if not holds(c) then return 1 end
   gather(c)
@@ -188,6 +187,7 @@ local answers = {}
 for i, c in ipairs(changes) do answers[i] = apply(c) end
 if next(seen) then
   write_all()
-  if ARGV[3] ~= '' then call('PUBLISH', ARGV[2], ARGV[3]) end
+  keep_answer(answers)
+  if ARGV[4] ~= '' then call('PUBLISH', ARGV[3], ARGV[4]) end
 end
 return answers

@@ -24,7 +24,21 @@ local function push(list, a, b)
   if b then list[n + 2] = b end
 end
 
--- Writes once more what is there: WAIT and WAITAOF answer only for what their own connection wrote.
+-- A script that writes and may be called twice (its reply may get lost) keeps its answer for a minute under KEYS[ANSWER],
+-- behind the token ARGV[1]; called again with this token it answers the same, and writes that once more, for WAIT and
+-- WAITAOF speak only of what their own connection wrote.
+local ANSWER, KEPT = FIXED + 1, 60
+
+local function kept_answer()
+  local kept = call('GET', KEYS[ANSWER])
+  if not kept or string.sub(kept, 1, 8) ~= ARGV[1] then return nil end
+  redis.pcall('SET', KEYS[ANSWER], kept, 'EX', KEPT)
+  return cmsgpack.unpack(string.sub(kept, 9))
+end
+
+local function keep_answer(answer) call('SET', KEYS[ANSWER], ARGV[1] .. cmsgpack.pack(answer), 'EX', KEPT) end
+
+-- Writes once more what is there, for the same reason.
 local function rewrite(hash, name, value) redis.pcall('HSET', hash, name, value) end
 
 -- One command for all of these words: a call for each would cost more than what it does.

@@ -76,9 +76,9 @@ class ShardKeys:
         """Where ready places of a function wait, and where those wait that are due later."""
         return self.ready + function, f"{self._prefix}later:{function}"
 
-    def claimed(self, worker: str) -> str:
-        """What a worker was given last; it expires by itself."""
-        return f"{self._prefix}claimed:{worker}"
+    def answer(self, caller: str) -> str:
+        """The last answer to a caller, should it ask again; it expires by itself."""
+        return f"{self._prefix}answer:{caller}"
 
     def state(self, state: State) -> str:
         """The ids of the jobs in this state at rest, each with its tags."""

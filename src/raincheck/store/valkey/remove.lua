@@ -1,11 +1,13 @@
 -- Removes ended jobs, and memories that have run out: ids of removed jobs, idempotency keys, turns of functions without
--- jobs, workers. KEYS after the fixed ones: workers, workers-until, in the shard that has them.
--- ARGV: remember seconds, memories of a kind to remove, seconds for which a silent worker is shown, bell channel, bell
--- message, replay (1: the same call may have been here), then of each job: id, revision.
+-- jobs, workers. KEYS after the fixed ones: the answer; workers, workers-until, in the shard that has them.
+-- ARGV: token, remember seconds, memories of a kind to remove, seconds for which a silent worker is shown, bell channel,
+-- bell message, then of each job: id, revision.
 -- Returns for each job 1, or 0: it is no longer at that revision, or not ended, and stays.
+local again = kept_answer()
+if again then return again end
 local time = now()
-local till, limit, replay = num(time + tonumber(ARGV[1])), tonumber(ARGV[2]), ARGV[6] == '1'
-local workers, workers_until = KEYS[FIXED + 1], KEYS[FIXED + 2]
+local till, limit = num(time + tonumber(ARGV[2])), tonumber(ARGV[3])
+local workers, workers_until = KEYS[FIXED + 2], KEYS[FIXED + 3]
 
 -- An entry among the jobs of a state is a job's id and its tags: the first one from the id on.
 local function unlist(state, id)
@@ -23,7 +25,7 @@ end
 
 local function remove(id, rev)
   local value = call('HGET', JOBS, id)
-  if not value then return replay and 1 or 0 end
+  if not value then return 0 end
   local was, state = header(value)
   if was ~= rev or not call('ZSCORE', PRUNE, id) then return 0 end -- ended jobs, and no others, wait there
   call('HDEL', JOBS, id)
@@ -45,9 +47,12 @@ local removed = {}
 for i = 7, #ARGV, 2 do push(removed, remove(ARGV[i], tonumber(ARGV[i + 1]))) end
 drain(GONE, num(-time), time) -- void ids have their time as a negative number
 drain(IDEM_UNTIL, '-inf', time, IDEM)
-if workers then drain(workers_until, '-inf', time - tonumber(ARGV[3]), workers) end
+if workers then drain(workers_until, '-inf', time - tonumber(ARGV[4]), workers) end
 for _, name in ipairs(call('HKEYS', SERVED)) do
   if call('HEXISTS', QUEUED, name) == 0 then call('HDEL', SERVED, name) end
 end
-if #removed > 0 then call('PUBLISH', ARGV[4], ARGV[5]) end
+if #removed > 0 then
+  keep_answer(removed)
+  call('PUBLISH', ARGV[5], ARGV[6])
+end
 return removed

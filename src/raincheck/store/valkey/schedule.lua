@@ -1,11 +1,13 @@
--- Writes a schedule, or removes it. KEYS after the fixed ones: schedules, schedules-due.
--- ARGV: name, what its value must begin with ('' for none there), value ('' to remove), due ('' for never), replay (1:
--- the same call may have been here). A value is an id (36 bytes), a revision (4 bytes) and the record.
+-- Writes a schedule, or removes it. KEYS after the fixed ones: the answer, schedules, schedules-due.
+-- ARGV: token, name, what its value must begin with ('' for none there), value ('' to remove), due ('' for never). A
+-- value is an id (36 bytes), a revision (4 bytes) and the record.
 -- Returns 1, or 0: what is there is something else.
-local schedules, schedules_due = KEYS[FIXED + 1], KEYS[FIXED + 2]
-local name, before, value, due, replay = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5] == '1'
+local again = kept_answer()
+if again then return again end
+local schedules, schedules_due = KEYS[FIXED + 2], KEYS[FIXED + 3]
+local name, before, value, due = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local found = call('HGET', schedules, name) or ''
-if found == value then return replay and 1 or 0 end
+if found == value then return 0 end
 if before == '' and found ~= '' or string.sub(found, 1, #before) ~= before then return 0 end
 if value == '' then
   call('HDEL', schedules, name)
@@ -13,4 +15,5 @@ else
   call('HSET', schedules, name, value)
 end
 if due == '' then call('ZREM', schedules_due, name) else call('ZADD', schedules_due, due, name) end
+keep_answer(1)
 return 1

@@ -29,6 +29,12 @@ class Packed(NamedTuple):
     record: bytes
     members: bytes
 
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in a call."""
+        results = sum(len(value) for _, value in self.change.results)
+        return len(self.record) + len(self.members) + results + 100
+
 
 def pack(change: Change) -> Packed:
     """Make a change ready. Raises `ValueError` for what cannot be stored."""
@@ -88,7 +94,7 @@ class Batch:
         number = self._numbers.get(key)
         if number is None:
             self.keys.append(key)
-            number = self._numbers[key] = len(self.keys)
+            number = self._numbers[key] = len(self.keys) + 1  # behind the key of the answer
         return number
 
     def _place(self, place: Place) -> tuple[int, int, int, float, str]:
@@ -167,3 +173,15 @@ def held_in(answer: Sequence[Any]) -> list[tuple[bytes, int, int]]:
     jobs, rows = _claimed(answer)
     ids = [packed(job.id) for job in jobs]
     return [(ids[number - 1], step, token) for number, step, token in rows]
+
+
+def info(reply: bytes) -> dict[str, Any]:
+    """What INFO says, numbers as numbers."""
+    rows = (line.partition(":") for line in reply.decode().splitlines() if ":" in line)
+    return {name: int(value) if value.isdigit() else value for name, _, value in rows}
+
+
+def pairs(reply: Sequence[bytes]) -> dict[str, str]:
+    """A list of names, each followed by its value."""
+    words = [word.decode() for word in reply]
+    return dict(zip(words[::2], words[1::2], strict=True))

@@ -1,0 +1,1 @@
+"""What only a cluster needs, or jobs that are spread over several shards."""
