@@ -119,7 +119,7 @@ def test_none_that_applies_is_illegal() -> None:
 
 
 def test_the_cost_grows_with_the_steps_not_with_their_square() -> None:
-    """Ten times the steps and triggers cost some ten times as much CPU, not a hundred times."""
+    """Ten times the steps and triggers cost some ten times as much work, not a hundred times."""
 
     def seconds(steps: int) -> float:
         job = lifecycle.submit(
