@@ -33,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(NOT_RUN)
 
 
+@pytest.hookimpl(optionalhook=True)  # of xdist, which may be switched off
 def pytest_xdist_auto_num_workers() -> int:
     """Two processes a core: half of the time a test waits."""
     return 2 * (os.cpu_count() or 1)

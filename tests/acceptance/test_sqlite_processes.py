@@ -17,6 +17,7 @@ import pytest
 
 from raincheck.model import Stored
 from raincheck.store import Store, make_store
+from raincheck.store.sqlite.connection import VERSION
 from tests.acceptance import sqlite_children
 from tests.acceptance.sqlite_children import submission
 from tests.contract.leaks import assert_no_leaks
@@ -246,7 +247,7 @@ class TestUnusableFiles:
         newer.execute("UPDATE meta SET version = 99")
         newer.close()
         assert self.refusal(path) == (
-            f"StoreUnusable {path} was written by a newer raincheck (format 99, this one knows 3): "
+            f"StoreUnusable {path} was written by a newer raincheck (format 99, this one knows {VERSION}): "
             "upgrade raincheck"
         )
 

@@ -398,7 +398,7 @@ def by_step(found: Stored | Missing) -> Stored | Missing:
 
 
 @pytest.mark.generated
-@pytest.mark.timeout(300)  # `make test-long` plays 200 histories on each driver
+@pytest.mark.timeout(600)  # `make test-long` plays 200 histories on each driver
 def test_a_store_does_what_a_dictionary_would(driver: str, new_url: Callable[[], str]) -> None:
     """Whatever is done in whatever order."""
 

@@ -49,7 +49,7 @@ fuzz = settings(
 
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 @pytest.mark.generated
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", list(GenerationMode))
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_request_ends_badly(tmp_path: Path, mode: GenerationMode, part: int) -> None:

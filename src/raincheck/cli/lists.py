@@ -103,7 +103,8 @@ def workers(*, connection: Connection = HERE) -> int:
         rows.add_row(
             plain(worker.id),
             Text(plain(worker.state), "green" if worker.state == "active" else "yellow"),
-            f"{worker.running} of {worker.concurrency}",
+            f"{worker.running} of {worker.concurrency}"
+            + (f", {worker.abandoned} abandoned" if worker.abandoned else ""),
             elapsed(worker.started_at, now),
             f"{elapsed(worker.seen_at, now)} ago",
             plain(worker.version),

@@ -124,11 +124,15 @@ def test_a_wait_ends_when_its_time_is_over(url: str) -> None:
 def test_a_watch_shows_each_change(url: str) -> None:
     """It ends with the job, and the handle knows what it saw."""
     with Client(url) as client:
-        job = client.submit("nap", [client.step("nap", 0.5)], delay=2)
-        states = [document.state for document in job.watch()]
-        assert (states[0], states[-1]) == ("scheduled", "done")
-        assert "doing" in states
-        assert job.result() == "slept"
+        gate = new_id()
+        job = client.submit("held", [client.step("hold", gate)], delay=2)
+        states = []
+        for document in job.watch():
+            states.append(document.state)
+            if document.state == "doing":
+                gates[gate].set()
+        assert (states[0], states[-2:]) == ("scheduled", ["doing", "done"])
+        assert job.result() == gate
         assert [seen.state for seen in client.watch(job.id)] == ["done"]
 
 
