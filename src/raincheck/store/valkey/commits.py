@@ -24,7 +24,7 @@ IN_FLIGHT = 4
 
 
 EARLY = 16
-"""Changes that go out during the turn if the server has no batch of the shard: it works while the loop does."""
+"""Changes that go out during the turn if the server has no batch of the shard: both then work at once."""
 
 
 class _Caller:
