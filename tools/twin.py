@@ -1,6 +1,6 @@
-"""Writes the blocking client, and its tests, from the async ones (docs/decisions/0012).
+"""Generates the blocking client and its tests from the async ones (docs/decisions/0012).
 
-With ``--check`` it writes nothing, and exits 1 if a file is not as it would be written.
+With ``--check`` it writes nothing, and exits with 1 if a generated file is out of date.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("src/raincheck/client", "tests/client")
-BY_HAND = ("__init__.py", "conftest.py", "seam.py")
-HEAD = "# Generated from {source} by tools/twin.py: do not edit.\n"
+HANDWRITTEN = ("__init__.py", "conftest.py", "compat.py")
+HEADER = "# Generated from {source} by tools/twin.py: do not edit.\n"
 
-WORDS = {
+REPLACEMENTS = {
     r"\basync (def|with|for)\b": r"\1",
     r"\bawait ": "",
     r"\bAsync(Client|JobHandle|Sender|Iterator)\b": r"\1",
@@ -26,31 +26,31 @@ WORDS = {
     r"\baclose\b": "close",
     r"\bclient\.asynchronous\b": "client.blocking",
 }
-"""What is said otherwise in blocking code, in code and in docstrings alike."""
+"""Patterns, and what replaces them in blocking code and its docstrings."""
 
-MEND = ("--select=I,F401,C416,SIM117", "--fix-only", "--unsafe-fixes", "--quiet")
-"""What is then left to put in order: imports, and what can be said more plainly without await."""
+RUFF_FIXES = ("--select=I,F401,C416,SIM117", "--fix-only", "--unsafe-fixes", "--quiet")
+"""Ruff then fixes the imports, and simplifies expressions that no longer contain an await."""
 
 
 def twins() -> Iterator[tuple[Path, str]]:
-    """The generated files, and what is to be in them."""
+    """Yield the path and the content of each generated file."""
     for folder in FOLDERS:
         for source in sorted((ROOT / folder / "asynchronous").glob("*.py")):
-            if source.name not in BY_HAND:
+            if source.name not in HANDWRITTEN:
                 path = ROOT / folder / "blocking" / source.name
-                yield path, blocking(source, path)
+                yield path, convert(source, path)
 
 
-def blocking(source: Path, path: Path) -> str:
-    """The blocking twin of a file."""
-    text = HEAD.format(source=source.relative_to(ROOT).as_posix()) + source.read_text("utf-8")
-    for pattern, replacement in WORDS.items():
+def convert(source: Path, path: Path) -> str:
+    """The blocking version of an async file."""
+    text = HEADER.format(source=source.relative_to(ROOT).as_posix()) + source.read_text("utf-8")
+    for pattern, replacement in REPLACEMENTS.items():
         text = re.sub(pattern, replacement, text)
-    return _ruff("format", path, _ruff("check", path, text, *MEND))
+    return _ruff("format", path, _ruff("check", path, text, *RUFF_FIXES))
 
 
 def _ruff(command: str, path: Path, text: str, *options: str) -> str:
-    """Text put in order, as the file that it will be."""
+    """The output of a ruff command on the text of the file ``path``."""
     return subprocess.run(
         [sys.executable, "-m", "ruff", command, *options, f"--stdin-filename={path}", "-"],
         input=text,
@@ -62,20 +62,22 @@ def _ruff(command: str, path: Path, text: str, *options: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write, or check; the exit code."""
-    wanted = dict(twins())
-    there = {path for folder in FOLDERS for path in (ROOT / folder / "blocking").glob("*.py")}
-    left = sorted(path for path in there - wanted.keys() if path.name not in BY_HAND)
+    """Write or check the generated files; returns the exit code."""
+    generated = dict(twins())
+    existing = {path for folder in FOLDERS for path in (ROOT / folder / "blocking").glob("*.py")}
+    obsolete = sorted(path for path in existing - generated.keys() if path.name not in HANDWRITTEN)
     if arguments == ["--check"]:
-        differ = [
-            path for path, text in wanted.items() if path not in there or path.read_text("utf-8") != text
+        outdated = [
+            path
+            for path, text in generated.items()
+            if path not in existing or path.read_text("utf-8") != text
         ]
-        for path in [*differ, *left]:
-            print(f"{path.relative_to(ROOT)} is not as its async twin: run make twin")
-        return int(bool(differ or left))
-    for path, text in wanted.items():
+        for path in [*outdated, *obsolete]:
+            print(f"{path.relative_to(ROOT)} differs from its async source: run make twin")
+        return int(bool(outdated or obsolete))
+    for path, text in generated.items():
         path.write_text(text, "utf-8")
-    for path in left:
+    for path in obsolete:
         path.unlink()
     return 0
 

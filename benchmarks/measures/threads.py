@@ -1,9 +1,9 @@
 """Threads: microseconds that it takes to run a sync no-op function in a thread, a hundred at a time.
 
-The worker's own `Crew` is given a hundred claimed runs and tells when the last has ended, again and again;
-no store is asked meanwhile. *to_thread*: a gather of a hundred `asyncio.to_thread`. Wall time, uvloop both.
-*Drain*: a full queue of jobs that run in threads, and one of async jobs, each done by one ``raincheck
-worker``.
+The worker's own `Executor` is given a hundred claimed attempts and gives those that have finished, again and
+again; no store is asked meanwhile. *to_thread*: a gather of a hundred `asyncio.to_thread`. Wall time, uvloop
+both. *Drain*: a full queue of jobs that run in threads, and one of async jobs, each done by one
+``raincheck worker``.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from benchmarks.bench import CONCURRENCY, Bench
 from benchmarks.drain import drain, fill
 from benchmarks.figures import Measure, Readings, Row, at_most, ratio_to
 from benchmarks.programs.functions import app, nothing, nothing_in_a_thread
-from raincheck.worker.crew import Crew
-from raincheck.worker.processes import Processes
-from raincheck.worker.run import Run
+from raincheck.worker.attempt import RunningAttempt
+from raincheck.worker.executor import Executor
+from raincheck.worker.inbox import Inbox
 
 
 def run(bench: Bench) -> Readings:
     """The threads alone, then as part of a worker."""
     calls, jobs = bench.size(50_000), bench.size(20_000)
     return {
-        "crew": bench.call(with_crew, url=bench.store(), calls=calls),
+        "executor": bench.call(with_executor, url=bench.store(), calls=calls),
         "to_thread": bench.call(with_to_thread, calls=calls // 5),
         "drain": _drain(bench, jobs, nothing_in_a_thread.name),
         "drain_async": _drain(bench, jobs, nothing.name),
@@ -40,31 +40,22 @@ def _drain(bench: Bench, jobs: int, function: str) -> float:
     return jobs / seconds
 
 
-async def with_crew(url: str, calls: int) -> float:
+async def with_executor(url: str, calls: int) -> float:
     """In a child: microseconds a run."""
     app.url = url
     await fill(url, CONCURRENCY, function=nothing_in_a_thread.name)
     async with app:
         claims = await app.engine.store.claim("bench", [nothing_in_a_thread.name], CONCURRENCY, 3600.0)
-        left, over = 0, asyncio.Event()
-
-        def ended(run: Run, result: Any, error: BaseException | None) -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                over.set()
-
-        crew = Crew(CONCURRENCY, Processes(1, lambda run, progress: None), ended)
+        executor, reports = Executor(CONCURRENCY, 1), Inbox[RunningAttempt]()
 
         async def burst() -> None:
-            nonlocal left
+            executor.start([RunningAttempt.of(claim, nothing_in_a_thread, reports) for claim in claims])
             left = len(claims)
-            crew.start([Run(claim, nothing_in_a_thread) for claim in claims])
-            await over.wait()
-            over.clear()
+            while left:
+                left -= len(await executor.finished())
 
         micros = await _time(burst, calls)
-        await crew.close()
+        await executor.close()
     return micros
 
 
@@ -89,7 +80,7 @@ MEASURE = Measure(
     "threads",
     "Sync functions, in threads",
     (
-        Row("crew", "the worker's threads, 100 at a time", "µs", (at_most(0.25, "to_thread"),)),
+        Row("executor", "the worker's threads, 100 at a time", "µs", (at_most(0.25, "to_thread"),)),
         Row("to_thread", "asyncio.to_thread, 100 at a time", "µs"),
         Row("drain", "drain of sync functions", "jobs/s", (ratio_to("drain_async"),)),
         Row("drain_async", "drain of async functions", "jobs/s"),

@@ -86,9 +86,9 @@ def advance(job: Job, triggers: Sequence[Trigger], now: float) -> Change:
     not_applied: list[int] = []
     refused: IllegalTransition | None = None
     for position, trigger in enumerate(triggers):
-        name = type(trigger).__name__.lower()
+        name = _NAMES[type(trigger)]
         try:
-            before, moment = _check(change, name, trigger)
+            before, allowed, moment = _check(change, name, trigger)
         except IllegalTransition as error:
             refused = refused or error
             not_applied.append(position)
@@ -96,7 +96,7 @@ def advance(job: Job, triggers: Sequence[Trigger], now: float) -> Change:
         change.settle(moment)
         _RULES[type(trigger)](change, trigger)
         after = change.resting_state()
-        if after not in TRANSITIONS[before, name]:
+        if after not in allowed:
             raise IllegalTransition(f"{name}: {before} must not become {after}")
         change.state = after
     if refused is not None and len(not_applied) == len(triggers):
@@ -117,7 +117,7 @@ def on_claim(job: Job, lease: Lease) -> Trigger | None:
 
 
 class LateFinish(Enum):
-    """What becomes of the end of an attempt that does not apply to the job as its worker knows it."""
+    """What becomes of the end of an attempt that did not apply to the job as its worker knew it."""
 
     DISCARD = auto()
     """Its lease was lost: its result is discarded."""
@@ -127,11 +127,17 @@ class LateFinish(Enum):
     """It does not fit the job, which has not changed: give the step back, to be run again."""
 
 
-def on_late_finish(attempt: Attempt, rev: int, found: Stored | None) -> LateFinish:
-    """What the end of an attempt means that did not apply to its job at ``rev``; ``found`` is the job now."""
-    if found is None or all(lease.token != attempt.token for lease in found.leases):
-        return LateFinish.DISCARD
-    return LateFinish.GIVE_BACK if found.job.rev == rev else LateFinish.ADVANCE
+def on_late_finish(attempts: Sequence[Attempt], rev: int, found: Stored | None) -> list[LateFinish]:
+    """What the ends of attempts mean that together did not apply to their job at ``rev``.
+
+    ``found`` is the job now; None: it is gone. Where one of the leases was lost, that is why none of the ends
+    applied, and the others are tried again.
+    """
+    in_force = frozenset(lease.token for lease in found.leases) if found is not None else frozenset[int]()
+    lost = [attempt.token not in in_force for attempt in attempts]
+    same = found is not None and found.job.rev == rev and not any(lost)
+    others = LateFinish.GIVE_BACK if same else LateFinish.ADVANCE
+    return [LateFinish.DISCARD if each else others for each in lost]
 
 
 def previous_results(job: Job, stage: int) -> bytes:
@@ -171,14 +177,15 @@ def attempt_of(lease: Lease) -> Attempt:
     return Attempt(lease.step, lease.token, lease.worker, lease.since, lease.progress)
 
 
-def _check(change: ChangeBuilder, name: str, trigger: Trigger) -> tuple[State, float]:
-    """The state that a trigger finds, and the moment by which due steps are pending for it.
+def _check(change: ChangeBuilder, name: str, trigger: Trigger) -> tuple[State, frozenset[State], float]:
+    """The state that a trigger finds, those it may lead to, and the moment by which due steps are pending.
 
     Raises `IllegalTransition` if the trigger may not be applied; the change is as it was.
     """
     attempts, moment = _attempts(trigger), change.now
     before = DOING if attempts and not change.state.ended else change.state
-    if (before, name) not in TRANSITIONS:
+    allowed = TRANSITIONS.get((before, name))
+    if allowed is None:
         raise IllegalTransition(f"{name}: not possible for a job that is {before}")
     for attempt in attempts:
         step = change.steps[attempt.step]
@@ -187,7 +194,7 @@ def _check(change: ChangeBuilder, name: str, trigger: Trigger) -> tuple[State, f
         moment = max(moment, attempt.started_at)  # the clock may have been set back
     if (needed := _NEEDS.get(type(trigger))) is not None and not needed[0](change):
         raise IllegalTransition(f"{name}: {needed[1]}")
-    return before, moment
+    return before, allowed, moment
 
 
 def _attempts(trigger: Trigger) -> tuple[Attempt, ...]:
@@ -437,6 +444,10 @@ _RULES: dict[type, Callable[[ChangeBuilder, Any], None]] = {
     Opened: _opened,
     Gathered: _gathered,
 }
+
+
+_NAMES = {kind: kind.__name__.lower() for kind in _RULES}
+"""The triggers as the table names them."""
 
 
 def _fail(change: ChangeBuilder, error: Problem, index: int | None = None) -> None:

@@ -9,6 +9,28 @@ import msgspec
 from raincheck.model import LONGEST, RetryOptions
 
 
+class Backoff:
+    """Pauses between tries that follow each other: each twice as long, at most ``longest`` seconds."""
+
+    def __init__(self, first: float = 0.1, longest: float = 5.0) -> None:
+        self._first = first
+        self._longest = longest
+        self._pause = first
+        self.is_on = False
+        """Whether there was a pause since the last success."""
+
+    def next(self, chance: float) -> float:
+        """Seconds to wait before the next try; ``chance`` in [0, 1) varies them by up to a half."""
+        self.is_on = True
+        pause, self._pause = self._pause, min(2 * self._pause, self._longest)
+        return pause * (0.5 + chance)
+
+    def reset(self) -> None:
+        """A try has succeeded."""
+        self._pause = self._first
+        self.is_on = False
+
+
 def pause(options: RetryOptions, attempts: int, chance: float, asked: float | None = None) -> float:
     """Seconds to wait after ``attempts`` failed attempts; ``chance`` in [0, 1) sets the jitter.
 

@@ -1,4 +1,4 @@
-"""What a user sees: the demo, a job live on a terminal, Ctrl-C, and how quickly it is there."""
+"""What a user sees: the demo, a job live on a terminal, Ctrl-C, and the time to start."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.folders import quick
 
 pytestmark = pytest.mark.acceptance
 
-pty = pytest.importorskip("pty", reason="a terminal is what this is about")
+pty = pytest.importorskip("pty", reason="needs a terminal")
 
 
 class Terminal:
-    """raincheck on a terminal of 100 columns."""
+    """raincheck on a terminal with 100 columns."""
 
     def __init__(self, *arguments: str, **environment: str) -> None:
         self._reader, terminal = pty.openpty()
@@ -39,7 +39,7 @@ class Terminal:
         self.shown = ""
 
     def until(self, words: str, then: str = "") -> str:
-        """Wait for these words, and then those; all that was shown, without the terminal's commands."""
+        """Wait for these texts, one after the other; returns all output so far, without control sequences."""
         while then not in self.shown.partition(words)[2] or words not in self.shown:
             read = self._read()
             assert read, self.shown
@@ -47,14 +47,14 @@ class Terminal:
         return self.shown
 
     def until_like(self, pattern: str) -> None:
-        """Wait for what looks like this."""
+        """Wait for output that matches the pattern."""
         while not re.search(pattern, self.shown):
             read = self._read()
             assert read, self.shown
             self.shown += read
 
     def rest(self) -> str:
-        """All that was shown when it has ended."""
+        """All output until raincheck has ended."""
         while read := self._read():
             self.shown += read
         os.close(self._reader)
@@ -69,7 +69,7 @@ class Terminal:
 
 
 def test_the_demo_shows_a_job_from_its_submission_to_its_end(tmp_path: Path) -> None:
-    """A parallel stage, a retry and progress; no file and no process stays behind."""
+    """With a parallel stage, a retry and progress; no file and no process remains."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("TMPDIR", str(tmp_path))
         ran = raincheck("demo")
@@ -87,7 +87,7 @@ def test_the_demo_shows_a_job_from_its_submission_to_its_end(tmp_path: Path) -> 
 
 
 def test_the_demo_on_a_terminal_is_live(tmp_path: Path) -> None:
-    """A bar for each function, drawn again and again."""
+    """With an animated progress bar for each step."""
     terminal = Terminal("demo", TMPDIR=str(tmp_path))
     shown = terminal.rest()
     assert terminal.process.wait() == 0
@@ -95,10 +95,10 @@ def test_the_demo_on_a_terminal_is_live(tmp_path: Path) -> None:
     assert len(re.findall(r"[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏]  /rain/stations", shown)) > 2
 
 
-def test_the_demo_that_is_interrupted_cleans_up(tmp_path: Path) -> None:
-    """Exit code 130, and no file stays behind."""
+def test_an_interrupted_demo_cleans_up(tmp_path: Path) -> None:
+    """The exit code is 130, and no file remains."""
     terminal = Terminal("demo", TMPDIR=str(tmp_path))
-    terminal.until("Following it")
+    terminal.until("Watching the job")
     terminal.process.send_signal(signal.SIGINT)
     terminal.rest()
     assert terminal.process.wait() == 130
@@ -106,7 +106,7 @@ def test_the_demo_that_is_interrupted_cleans_up(tmp_path: Path) -> None:
 
 
 def test_a_job_can_be_watched_on_a_terminal(tmp_path: Path) -> None:
-    """Until it ends; the last picture stays."""
+    """The last view of the job remains."""
     with quick() as folder, serving(tmp_path) as (_, url):
         gate = folder / "gate"
         job_id = raincheck("call", "gated", str(gate), "--no-wait", url=url).stdout.strip()
@@ -118,48 +118,48 @@ def test_a_job_can_be_watched_on_a_terminal(tmp_path: Path) -> None:
         assert re.search(r"gated\(.+\)  ━{12}  done", shown)
 
 
-def test_a_job_that_waits_for_a_worker_says_so(tmp_path: Path) -> None:
-    """And it goes on when one comes."""
+def test_watch_warns_if_a_job_waits_for_a_worker(tmp_path: Path) -> None:
+    """The watch continues when a worker starts."""
     store = store_in(tmp_path)
     with running("server", APP, "--port", "0", "--store", store) as server:
         url = server.line(LISTENING)
         job_id = raincheck("call", "work", "--no-wait", url=url).stdout.strip()
         with running("watch", job_id, "--url", url) as watch:
-            watch.line("Warning: no worker offers 'work' now")
+            watch.line("Warning: no worker offers 'work'.")
             with running("worker", APP, "--store", store):
                 watch.line("done after")
 
 
-def test_ctrl_c_leaves_a_watched_job_alone(tmp_path: Path) -> None:
-    """Exit code 130, and how to stop it."""
+def test_ctrl_c_does_not_cancel_a_watched_job(tmp_path: Path) -> None:
+    """The exit code is 130, and the output has the command that cancels it."""
     with serving(tmp_path, "--grace", "0.1") as (_, url):
         job_id = raincheck("call", "nap", "60", "--no-wait", url=url).stdout.strip()
         terminal = Terminal("watch", job_id, "--url", url)
         terminal.until("nap(60)")
         terminal.process.send_signal(signal.SIGINT)
-        assert f"The job goes on. To stop it: raincheck cancel {job_id} --url {url}" in " ".join(
+        assert f"The job continues. To cancel it: raincheck cancel {job_id} --url {url}" in " ".join(
             terminal.rest().split()
         )
         assert terminal.process.wait() == 130
         assert json.loads(raincheck("status", job_id, "--json", url=url).stdout)["state"] == "doing"
 
 
-def test_a_watch_outlives_a_server_that_is_restarted(tmp_path: Path) -> None:
-    """It says that the server is away, and goes on when it is back."""
+def test_a_watch_continues_after_a_restart_of_the_server(tmp_path: Path) -> None:
+    """It warns while the server is away."""
     with serving(tmp_path, "--lease", "1") as (server, url):
         job_id = raincheck("call", "hang", "--no-wait", url=url).stdout.strip()
         with running("watch", job_id, "--url", url) as watch:
             watch.line("hang()")
             server.signal(signal.SIGKILL)
-            watch.line("Warning: no server answers at")
+            watch.line("Warning: no response from")
             with serving(tmp_path, "--port", url.rpartition(":")[2]):
                 watch.line("done after")
                 assert watch.process.wait() == 0
 
 
 @pytest.mark.parametrize("arguments", [["version"], ["version", "--json"]])
-def test_nobody_needs_to_read_it_all(arguments: list[str]) -> None:
-    """A reader that has gone, as head goes, is no failure."""
+def test_a_closed_stdout_is_no_error(arguments: list[str]) -> None:
+    """A reader such as head can close it."""
     reader, writer = os.pipe()
     os.close(reader)
     ran = subprocess.run(
@@ -170,7 +170,7 @@ def test_nobody_needs_to_read_it_all(arguments: list[str]) -> None:
 
 
 def test_on_a_terminal_log_lines_are_short(tmp_path: Path) -> None:
-    """The time, the level and the message; what it quotes brings no escapes along."""
+    """Time, level and message, with control characters escaped."""
     terminal = Terminal("serve", APP, "--port", "0", "--store", store_in(tmp_path))
     url = terminal.until("Listening and serving HTTP on http://127.0.0.1:", "\n").split()[-1]
     assert raincheck("call", "fail-with-escapes", url=url).returncode == 1
@@ -179,21 +179,21 @@ def test_on_a_terminal_log_lines_are_short(tmp_path: Path) -> None:
         r"\n\d\d:\d\d:\d\d  warning job \S+, fail-with-escapes raised ValueError: \\x1b\[31m", shown
     )
     terminal.process.send_signal(signal.SIGINT)
-    assert "Stopping; what runs gets 30 s to end." in terminal.rest()
+    assert "Stopping. Running attempts have 30 s to finish." in terminal.rest()
     assert terminal.process.wait() == 0
 
 
 @pytest.mark.parametrize("code", ["import raincheck", "from raincheck import App"])
 def test_importing_is_quick(code: str, record_property: Callable[[str, object], None]) -> None:
-    """The time is told, not judged; that no web stack is loaded is judged."""
-    begun = time.perf_counter()
+    """The time is recorded, not asserted; the imported modules are asserted."""
+    started_at = time.perf_counter()
     modules = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"],
         capture_output=True,
         text=True,
         check=True,
     ).stdout.split()
-    record_property("milliseconds", round((time.perf_counter() - begun) * 1000))
+    record_property("milliseconds", round((time.perf_counter() - started_at) * 1000))
     assert not {"starlette", "uvicorn", "httpx2", "cyclopts", "rich", "raincheck.worker"} & set(modules)
     if code == "import raincheck":
         assert not {"asyncio", "msgspec", "apsw", "raincheck.app"} & set(modules)
@@ -206,8 +206,8 @@ def test_importing_is_quick(code: str, record_property: Callable[[str, object], 
         (["jobs"], {"apsw", "starlette", "uvicorn"}),
     ],
 )
-def test_a_command_loads_what_it_needs(arguments: list[str], unwanted: set[str]) -> None:
-    """Help loads no command, and a client no server."""
+def test_a_command_imports_only_what_it_needs(arguments: list[str], unwanted: set[str]) -> None:
+    """Help imports no command, and a client command no server."""
     code = (
         "import sys\nfrom raincheck.cli import main\n"
         f"main([*{arguments!r}, *{['--url', 'http://127.0.0.1:1'] if arguments == ['jobs'] else []!r}])\n"
@@ -217,13 +217,13 @@ def test_a_command_loads_what_it_needs(arguments: list[str], unwanted: set[str])
     assert not unwanted & set(ran.stderr.split())
 
 
-def test_how_quickly_it_is_there(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
-    """Told, not judged: machines differ."""
-    begun = time.perf_counter()
+def test_the_start_is_quick(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    """The times are recorded, not asserted, as machines differ."""
+    started_at = time.perf_counter()
     assert raincheck("--help").returncode == 0
-    record_property("help", round((time.perf_counter() - begun) * 1000))
-    begun = time.perf_counter()
+    record_property("help", round((time.perf_counter() - started_at) * 1000))
+    started_at = time.perf_counter()
     server: Running
     with serving(tmp_path) as (server, _):
-        record_property("server ready", round((time.perf_counter() - begun) * 1000))
+        record_property("server ready", round((time.perf_counter() - started_at) * 1000))
         assert server.process.poll() is None

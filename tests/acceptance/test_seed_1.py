@@ -51,7 +51,7 @@ def ended(url: str, job_id: str) -> dict[str, Any]:
 
 def test_the_server_says_what_it_has(server: tuple[Running, str]) -> None:
     """As in the document: how many functions, and which."""
-    told = "".join(server[0].seen)
+    told = "".join(server[0].lines)
     names = ("/v1/say-hello-world", "/v1/test-1", "/v1/test-2", "/v1/test-fail")
     assert told.startswith("Having 4 function(s):\n" + "".join(f"    - {name}\n" for name in names))
 

@@ -1,4 +1,4 @@
-"""Tokens made by hand, as those who attack make them, and cheap hashes: nothing here is raincheck's."""
+"""Makes tokens by hand, as an attacker does, and cheap password hashes, without code of raincheck."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ SECRET = "0123456789abcdef0123456789abcdef-a-secret-for-tests"
 
 
 def quick_hash(password: str) -> str:
-    """A password's hash that is checked in no time: for tests that only want to sign in."""
+    """A hash that is quick to check, for tests that only need to sign in."""
     return PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(password)
 
 
 def b64(data: bytes) -> str:
-    """Base64 as tokens have it."""
+    """Base64 as in tokens."""
     return urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    """Good claims, with changes; None takes one away."""
+    """Valid claims with changes; None removes a claim."""
     now = int(time.time())
     good = {
         "iss": "raincheck",
@@ -40,15 +40,15 @@ def claims(**changes: Any) -> dict[str, Any]:
 
 
 def header(**changes: Any) -> dict[str, Any]:
-    """A good header, with changes."""
+    """A valid header with changes."""
     good = {"alg": "HS256", "typ": "at+jwt"}
     return {name: value for name, value in (good | changes).items() if value is not None}
 
 
-def token(said: Any = None, head: Any = None, key: bytes | Ed25519PrivateKey | None = None) -> str:
-    """A token that says this, signed with HMAC or Ed25519 whatever its header says."""
+def token(payload: Any = None, head: Any = None, key: bytes | Ed25519PrivateKey | None = None) -> str:
+    """A token with these claims, signed with HMAC or Ed25519, whatever its header says."""
     key = SECRET.encode() if key is None else key
-    parts = [head or header(), said if said is not None else claims()]
+    parts = [head or header(), payload if payload is not None else claims()]
     text = ".".join(b64(part if isinstance(part, bytes) else json.dumps(part).encode()) for part in parts)
     if isinstance(key, bytes):
         signature = hmac.new(key, text.encode(), hashlib.sha256).digest()

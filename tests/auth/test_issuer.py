@@ -1,4 +1,4 @@
-"""Tokens of an issuer elsewhere, whose keys come from its own address."""
+"""Tokens of an external issuer, whose keys are fetched from a URL."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ ISSUER = "https://issuer.example/"
 
 
 class Published:
-    """What the issuer answers, and how often it was asked."""
+    """The response of the issuer, and how many requests it got."""
 
     def __init__(self) -> None:
         self.status = 200
         self.body = b'{"keys": []}'
-        self.asked = 0
+        self.requests = 0
         self.url = ""
 
     def keys(self, *keys: dict[str, Any]) -> None:
-        """Publish these."""
+        """Publish these keys."""
         self.body = json.dumps({"keys": keys}).encode()
 
 
 @pytest.fixture
 def published() -> Iterator[Published]:
-    """An issuer at work."""
-    made = Published()
+    """A running issuer."""
+    state = Published()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            made.asked += 1
-            self.send_response(made.status)
+            state.requests += 1
+            self.send_response(state.status)
             self.send_header("Location", "/elsewhere")
-            self.send_header("Content-Length", str(len(made.body)))
+            self.send_header("Content-Length", str(len(state.body)))
             self.end_headers()
-            self.wfile.write(made.body)
+            self.wfile.write(state.body)
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
@@ -56,8 +56,8 @@ def published() -> Iterator[Published]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        made.url = f"http://127.0.0.1:{server.server_port}/keys"
-        yield made
+        state.url = f"http://127.0.0.1:{server.server_port}/keys"
+        yield state
         server.shutdown()
         thread.join()
 
@@ -68,7 +68,7 @@ def private() -> rsa.RSAPrivateKey:
 
 
 def public(key: Any, kid: str = "one", **more: Any) -> dict[str, Any]:
-    """A key as its issuer publishes it."""
+    """A key as the issuer publishes it."""
     kinds = {
         rsa.RSAPrivateKey: RSAAlgorithm,
         ec.EllipticCurvePrivateKey: ECAlgorithm,
@@ -79,20 +79,22 @@ def public(key: Any, kid: str = "one", **more: Any) -> dict[str, Any]:
     return jwk | {"kid": kid} | more
 
 
-def signed(key: Any, algorithm: str = "RS256", kid: str | None = "one", typ: str = "JWT", **said: Any) -> str:
+def signed(
+    key: Any, algorithm: str = "RS256", kid: str | None = "one", typ: str = "JWT", **changes: Any
+) -> str:
     """A token of the issuer."""
     headers = {"typ": typ} if kid is None else {"kid": kid, "typ": typ}
-    return jwt.encode(claims(**{"iss": ISSUER, **said}), key, algorithm, headers)
+    return jwt.encode(claims(**{"iss": ISSUER, **changes}), key, algorithm, headers)
 
 
 def auth_of(published: Published, algorithm: str = "RS256") -> Auth:
-    """A server that takes the issuer's tokens."""
+    """Sign-in that accepts the issuer's tokens."""
     return Auth(jwks_url=published.url, issuer=ISSUER, algorithm=algorithm)
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "EdDSA"])
-async def test_its_tokens_hold(published: Published, private: rsa.RSAPrivateKey, algorithm: str) -> None:
-    """With any of the algorithms that publish no secret."""
+async def test_its_tokens_are_valid(published: Published, private: rsa.RSAPrivateKey, algorithm: str) -> None:
+    """With every algorithm that has a public key."""
     key: Any = {"ES256": ec.generate_private_key(ec.SECP256R1()), "EdDSA": Ed25519PrivateKey.generate()}.get(
         algorithm, private
     )
@@ -101,23 +103,23 @@ async def test_its_tokens_hold(published: Published, private: rsa.RSAPrivateKey,
     for typ in ("JWT", "at+jwt", "application/at+jwt"):
         assert (await auth.verify(signed(key, algorithm, typ=typ))).subject == "ann"
     assert (await auth.verify(signed(key, algorithm, kid=None))).subject == "ann"
-    assert published.asked == 1
+    assert published.requests == 1
 
 
-async def test_scopes_come_as_issuers_write_them(published: Published, private: rsa.RSAPrivateKey) -> None:
-    """A string or a list, and what is not ours is ignored."""
+async def test_scopes_can_be_a_string_or_a_list(published: Published, private: rsa.RSAPrivateKey) -> None:
+    """Unknown scopes are ignored."""
     published.keys(public(private))
     auth = auth_of(published)
-    for said in (
+    for changes in (
         {"scope": "openid job:read"},
         {"scope": None, "scp": ["job:read"]},
         {"scope": None, "scp": "job:read"},
     ):
-        assert (await auth.verify(signed(private, **said))).scopes == {"job:read"}
+        assert (await auth.verify(signed(private, **changes))).scopes == {"job:read"}
 
 
-async def test_others_do_not(published: Published, private: rsa.RSAPrivateKey) -> None:
-    """Neither with another algorithm, nor another type, nor from another issuer."""
+async def test_other_tokens_are_refused(published: Published, private: rsa.RSAPrivateKey) -> None:
+    """With another algorithm, type, issuer, audience or key."""
     published.keys(public(private))
     auth = auth_of(published)
     public_bytes = json.dumps(public(private)).encode()
@@ -143,8 +145,8 @@ def _confused(key: bytes) -> str:
     return token(claims(iss=ISSUER), header(kid="one", typ="JWT"), key)
 
 
-async def test_keys_for_other_uses_are_not_used(published: Published, private: rsa.RSAPrivateKey) -> None:
-    """Secrets, keys to encrypt with, for other algorithms, or broken."""
+async def test_unsuitable_keys_are_ignored(published: Published, private: rsa.RSAPrivateKey) -> None:
+    """Secrets, encryption keys, keys for other algorithms, invalid keys."""
     secret = {"kty": "oct", "k": b64(b"x" * 40), "kid": "secret"}
     published.keys(
         public(private, use="enc"), public(private, alg="RS512"), secret, {"kty": "RSA", "kid": "one"}, {}
@@ -159,7 +161,7 @@ async def test_a_new_key_is_fetched(
     published: Published, private: rsa.RSAPrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When a token names it."""
-    monkeypatch.setattr(issuer, "PAUSE", 0.0)
+    monkeypatch.setattr(issuer, "MIN_INTERVAL", 0.0)
     new = Ed25519PrivateKey.generate()
     published.keys(public(Ed25519PrivateKey.generate()))
     auth = auth_of(published, "EdDSA")
@@ -169,15 +171,17 @@ async def test_a_new_key_is_fetched(
     assert (await auth.verify(signed(new, "EdDSA", "two"))).subject == "ann"
 
 
-async def test_made_up_ids_do_not_make_it_ask(published: Published, private: rsa.RSAPrivateKey) -> None:
-    """It asks once in ten seconds at most, and keeps what it has."""
+async def test_unknown_key_ids_cause_no_more_fetches(
+    published: Published, private: rsa.RSAPrivateKey
+) -> None:
+    """The keys are fetched at most once in ten seconds, and kept."""
     published.keys(public(private))
     auth = auth_of(published)
     await auth.verify(signed(private))
-    tries = [auth.verify(signed(private, kid=f"made-up-{number}")) for number in range(100)]
-    ended = await asyncio.gather(*tries, return_exceptions=True)
+    attempts = [auth.verify(signed(private, kid=f"made-up-{number}")) for number in range(100)]
+    ended = await asyncio.gather(*attempts, return_exceptions=True)
     assert {type(each) for each in ended} == {NotSignedIn}
-    assert published.asked == 1
+    assert published.requests == 1
     assert (await auth.verify(signed(private))).subject == "ann"
 
 
@@ -185,51 +189,51 @@ async def test_made_up_ids_do_not_make_it_ask(published: Published, private: rsa
     ("status", "body"),
     [(500, b""), (302, b""), (200, b"no JSON"), (200, b'{"keys": 5}'), (200, b"x" * 300_000), (404, b"{}")],
 )
-async def test_what_cannot_be_fetched_changes_nothing(
+async def test_a_failed_fetch_keeps_the_keys(
     published: Published,
     private: rsa.RSAPrivateKey,
     status: int,
     body: bytes,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The keys of before hold; without any, the server is not to blame the caller."""
-    monkeypatch.setattr(issuer, "PAUSE", 0.0)
+    """Without any keys the server is unavailable."""
+    monkeypatch.setattr(issuer, "MIN_INTERVAL", 0.0)
     published.keys(public(private))
     auth, late = auth_of(published), auth_of(published)
-    mine = signed(private)
-    await auth.verify(mine)
+    bearer = signed(private)
+    await auth.verify(bearer)
     published.status, published.body = status, body
     with pytest.raises(NotSignedIn):
         await auth.verify(signed(private, kid="two"))
-    assert (await auth.verify(mine)).subject == "ann"
+    assert (await auth.verify(bearer)).subject == "ann"
     with pytest.raises(StoreUnavailable):
-        await late.verify(mine)
+        await late.verify(bearer)
 
 
-async def test_a_key_withdrawn_is_soon_unknown(
+async def test_a_removed_key_is_refused_soon(
     published: Published, private: rsa.RSAPrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though its tokens were verified before; nobody waits for the keys to be fetched again."""
+    """Even for cached tokens; no request waits for the fetch."""
     published.keys(public(private))
     auth = auth_of(published)
-    mine = f"Bearer {signed(private)}"
-    await auth.check(mine, "job:read")
+    bearer = f"Bearer {signed(private)}"
+    await auth.check(bearer, "job:read")
     published.keys(public(Ed25519PrivateKey.generate(), "two"), public(private, "three"))
-    monkeypatch.setattr(issuer, "FRESH", 0.0)
-    monkeypatch.setattr(issuer, "PAUSE", 0.0)
+    monkeypatch.setattr(issuer, "REFRESH_AFTER", 0.0)
+    monkeypatch.setattr(issuer, "MIN_INTERVAL", 0.0)
     auth._service._fresh_until = 0.0
     await auth.verify(signed(private))
     found = auth._service._issuer
     assert found is not None
     await found._fetching
     with pytest.raises(NotSignedIn, match="unknown key"):
-        await auth.check(mine, "job:read")
+        await auth.check(bearer, "job:read")
 
 
-async def test_nobody_signs_in_here(published: Published) -> None:
-    """There is neither a key to sign with nor a user."""
+async def test_tokens_cannot_be_issued(published: Published) -> None:
+    """There is no key to sign with."""
     auth = auth_of(published)
     published.keys(public(Ed25519PrivateKey.generate()))
     auth = auth_of(published, "EdDSA")
-    with pytest.raises(Exception, match="no key here can sign"):
+    with pytest.raises(Exception, match="no key that can sign"):
         await auth.issue("ann")

@@ -1,4 +1,4 @@
-"""Keys: which are safe, how they are changed, and where they come from."""
+"""Keys: which are accepted, how they change, and how they are configured."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ WEAK = {
 
 
 def private(path: Path, content: bytes | str) -> Path:
-    """A file that only its owner may read."""
+    """Write a file that only its owner can read."""
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     path.chmod(0o600)
     return path
 
 
 async def refreshed(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the time pass after which files are looked at again."""
-    monkeypatch.setattr(service, "LOOK_AGAIN", 0.0)
+    """Make the next request check the files for changes."""
+    monkeypatch.setattr(service, "CHECK_INTERVAL", 0.0)
     auth._service._fresh_until = 0.0
 
 
 @pytest.mark.parametrize("content", WEAK.values(), ids=WEAK)
-async def test_what_could_be_guessed_is_refused(tmp_path: Path, content: bytes) -> None:
-    """The error says which file, and does not show what is in it."""
+async def test_a_weak_or_invalid_key_is_refused(tmp_path: Path, content: bytes) -> None:
+    """The error names the file, and does not show its content."""
     file = private(tmp_path / "secret", content)
     with pytest.raises(ConfigError) as refused:
         await Auth(secret_file=file).open()
@@ -62,23 +62,23 @@ async def test_what_could_be_guessed_is_refused(tmp_path: Path, content: bytes) 
 
 
 @pytest.mark.parametrize("secret", ["short", "x" * 40])
-def test_a_weak_secret_is_refused_at_once(secret: str) -> None:
-    """It needs no file to be read."""
+def test_a_weak_secret_is_refused(secret: str) -> None:
+    """Without reading a file."""
     with pytest.raises(ConfigError, match="can be guessed"):
         Auth(secret=secret)
 
 
-async def test_a_file_must_be_there(tmp_path: Path) -> None:
-    """And be a file."""
+async def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    """As is a directory."""
     for path in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(ConfigError, match="cannot be read"):
+        with pytest.raises(ConfigError, match="cannot read"):
             await Auth(secret_file=path).open()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
-async def test_others_must_not_write_it(tmp_path: Path, mode: int) -> None:
-    """Whoever writes it may sign anything."""
+async def test_a_file_writable_by_others_is_refused(tmp_path: Path, mode: int) -> None:
+    """Its writers could sign any token."""
     file = private(tmp_path / "secret", SECRET)
     file.chmod(mode)
     with pytest.raises(ConfigError, match="chmod 600"):
@@ -87,19 +87,19 @@ async def test_others_must_not_write_it(tmp_path: Path, mode: int) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
 @pytest.mark.parametrize("mode", [0o644, 0o640])
-async def test_that_others_may_read_it_is_said(
+async def test_a_file_readable_by_others_is_a_warning(
     tmp_path: Path, mode: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Platforms that hand out secrets do it so, and it is no reason not to start."""
+    """Platforms that provide secrets do that, so it is not an error."""
     file = private(tmp_path / "secret", SECRET)
     file.chmod(mode)
     await Auth(secret_file=file).open()
-    assert f"others may read {file}" in caplog.text
+    assert f"{file} is readable by others" in caplog.text
     assert SECRET not in caplog.text
 
 
-async def test_the_newest_signs_and_all_verify(tmp_path: Path) -> None:
-    """So a secret can be changed while tokens of before still hold."""
+async def test_the_newest_secret_signs_and_all_verify(tmp_path: Path) -> None:
+    """Existing tokens stay valid after a change of the secret."""
     old = await Auth(secret=OTHER).issue("ann")
     both = Auth(secret_file=private(tmp_path / "secret", f"{SECRET}\n{OTHER}\n"))
     assert (await both.verify(old.access_token)).subject == "ann"
@@ -109,46 +109,46 @@ async def test_the_newest_signs_and_all_verify(tmp_path: Path) -> None:
         await Auth(secret=OTHER).verify(new.access_token)
 
 
-async def test_with_several_keys_a_token_must_say_which(tmp_path: Path) -> None:
-    """They are not tried one after the other."""
+async def test_with_several_keys_a_token_must_name_its_key(tmp_path: Path) -> None:
+    """The keys are not tried one after the other."""
     auth = Auth(secret_file=private(tmp_path / "secret", f"{SECRET}\n{OTHER}\n"))
     with pytest.raises(NotSignedIn, match="unknown key"):
         await auth.verify(token())
 
 
-async def test_a_key_removed_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To a server that runs, too, and though it had verified the token before."""
+async def test_a_removed_key_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a running server as well, even for cached tokens."""
     file = private(tmp_path / "secret", SECRET)
     auth = Auth(secret_file=file)
-    mine = f"Bearer {(await auth.issue('ann')).access_token}"
-    await auth.check(mine, "job:read")
+    bearer = f"Bearer {(await auth.issue('ann')).access_token}"
+    await auth.check(bearer, "job:read")
     private(tmp_path / "secret", OTHER)
     await refreshed(auth, monkeypatch)
     with pytest.raises(NotSignedIn, match="unknown key"):
-        await auth.check(mine, "job:read")
+        await auth.check(bearer, "job:read")
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"short", None])
-async def test_a_broken_change_changes_nothing(
+async def test_an_invalid_change_keeps_the_keys(
     tmp_path: Path, content: bytes | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The keys of before hold, and the log says what is wrong, once."""
+    """The error is logged once."""
     file = private(tmp_path / "secret", SECRET)
     auth = Auth(secret_file=file)
-    mine = f"Bearer {(await auth.issue('ann')).access_token}"
+    bearer = f"Bearer {(await auth.issue('ann')).access_token}"
     file.unlink()
     if content is not None:
         private(file, content)
     await refreshed(auth, monkeypatch)
     for _ in range(3):
-        assert (await auth.check(mine, "job:read")).subject == "ann"
+        assert (await auth.check(bearer, "job:read")).subject == "ann"
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert str(file) in caplog.text
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "EdDSA"])
-async def test_a_made_key_signs(tmp_path: Path, algorithm: str) -> None:
-    """Its file is for its owner alone, and its id is in the token."""
+async def test_a_generated_key_signs(tmp_path: Path, algorithm: str) -> None:
+    """Its file is private, and tokens have its id."""
     file = tmp_path / "keys.json"
     kid = await asyncio.to_thread(add_key, file, algorithm)
     auth = Auth(secret_file=file)
@@ -159,8 +159,8 @@ async def test_a_made_key_signs(tmp_path: Path, algorithm: str) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
 
 
-async def test_kinds_of_keys_may_change(tmp_path: Path) -> None:
-    """Each key keeps to its algorithm meanwhile."""
+async def test_the_algorithm_can_change(tmp_path: Path) -> None:
+    """Each key is only used with its own."""
     file = tmp_path / "keys.json"
     await asyncio.to_thread(add_key, file, "HS256")
     old = (await Auth(secret_file=file).issue("ann")).access_token
@@ -168,12 +168,12 @@ async def test_kinds_of_keys_may_change(tmp_path: Path) -> None:
     auth = Auth(secret_file=file)
     assert (await auth.verify(old)).subject == "ann"
     secret = b64(b"x" * 40)
-    with pytest.raises(NotSignedIn, match="another algorithm"):
+    with pytest.raises(NotSignedIn, match="not signed with the algorithm of its key"):
         await auth.verify(token(head=header(kid=kid), key=secret.encode()))
 
 
-def test_the_last_key_stays(tmp_path: Path) -> None:
-    """Without any, nobody could sign in."""
+def test_the_only_key_cannot_be_removed(tmp_path: Path) -> None:
+    """Without a key nobody could sign in."""
     file = tmp_path / "keys.json"
     kid = add_key(file, "HS256")
     with pytest.raises(ConfigError, match="only key"):
@@ -185,37 +185,37 @@ def test_the_last_key_stays(tmp_path: Path) -> None:
     assert [jwk["kid"] for jwk in read_keys(file)] == [new]
 
 
-def test_a_file_of_secrets_is_left_alone(tmp_path: Path) -> None:
-    """It is changed by hand, as it was made."""
+def test_a_file_of_secrets_is_not_changed(tmp_path: Path) -> None:
+    """It is edited by hand."""
     file = private(tmp_path / "secret", SECRET)
     with pytest.raises(ConfigError, match="by hand"):
         add_key(file, "HS256")
     assert file.read_text() == SECRET
 
 
-async def test_who_has_only_the_public_half_cannot_sign(tmp_path: Path) -> None:
-    """But can tell what the private half signed."""
+async def test_a_public_key_verifies_but_does_not_sign(tmp_path: Path) -> None:
+    """Issuing a token is an error."""
     key = Ed25519PrivateKey.generate()
     jwk = {"kty": "OKP", "crv": "Ed25519", "x": b64(key.public_key().public_bytes_raw())}
     auth = Auth(secret_file=private(tmp_path / "public.json", json.dumps(jwk)))
     assert (await auth.verify(token(head=header(alg="EdDSA"), key=key))).subject == "ann"
-    with pytest.raises(ConfigError, match="no key here can sign"):
+    with pytest.raises(ConfigError, match="no key that can sign"):
         await auth.issue("ann")
     users = Auth(secret_file=tmp_path / "public.json", users=tmp_path / "users.json")
-    with pytest.raises(NotFound, match="no key here can sign"):
+    with pytest.raises(NotFound, match="no key that can sign"):
         await users.sign_in("ann", "correct horse")
 
 
 class TestEnvironment:
-    """What variables say."""
+    """The RAINCHECK_ variables."""
 
-    def test_nothing_said_is_no_sign_in(self) -> None:
-        """An empty variable says nothing."""
+    def test_without_variables_there_is_no_sign_in(self) -> None:
+        """An empty variable counts as unset."""
         assert Auth.from_environment({}) is None
         assert Auth.from_environment({"RAINCHECK_SECRET": "", "RAINCHECK_AUDIENCE": "x"}) is None
 
-    def test_all_of_it(self, tmp_path: Path) -> None:
-        """Each has its variable."""
+    def test_all_variables(self, tmp_path: Path) -> None:
+        """Each sets one option."""
         auth = Auth.from_environment(
             {
                 "RAINCHECK_SECRET": SECRET,
@@ -231,29 +231,32 @@ class TestEnvironment:
         )  # fmt: skip
 
     @pytest.mark.parametrize(
-        ("said", "message"),
+        ("environment", "message"),
         [
             ({"RAINCHECK_USERS": "users.json"}, "no secret"),
             ({"RAINCHECK_SECRET": "short"}, "can be guessed"),
             ({"RAINCHECK_SECRET": SECRET, "RAINCHECK_SECRET_FILE": "x"}, "one of"),
-            ({"RAINCHECK_SECRET": SECRET, "RAINCHECK_TOKEN_LIFETIME": "1h"}, "number of seconds"),
+            ({"RAINCHECK_SECRET": SECRET, "RAINCHECK_TOKEN_LIFETIME": "1h"}, "a number of seconds"),
             ({"RAINCHECK_SECRET": SECRET, "RAINCHECK_TOKEN_LIFETIME": "0"}, "366 days"),
             ({"RAINCHECK_SECRET": SECRET, "RAINCHECK_TOKEN_LIFETIME": "nan"}, "366 days"),
-            ({"RAINCHECK_JWKS_URL": "https://issuer.example/keys"}, "issuer's name"),
+            ({"RAINCHECK_JWKS_URL": "https://issuer.example/keys"}, "needs an issuer"),
             ({"RAINCHECK_JWKS_URL": "http://issuer.example/keys", "RAINCHECK_ISSUER": "x"}, "https"),
             ({"RAINCHECK_JWKS_URL": "file:///etc/passwd", "RAINCHECK_ISSUER": "x"}, "https"),
-            ({"RAINCHECK_JWKS_URL": "https://a:b@c.example/", "RAINCHECK_ISSUER": "x"}, "no password"),
+            (
+                {"RAINCHECK_JWKS_URL": "https://a:b@c.example/", "RAINCHECK_ISSUER": "x"},
+                "must not contain a username or password",
+            ),
             (
                 {
                     "RAINCHECK_JWKS_URL": "https://issuer.example/keys",
                     "RAINCHECK_ISSUER": "x",
                     "RAINCHECK_JWT_ALGORITHM": "HS256",
                 },
-                "algorithm is one of",
+                "must be one of",
             ),
         ],
     )
-    def test_what_cannot_work_is_said(self, said: dict[str, str], message: str) -> None:
-        """And nothing is open by a slip."""
+    def test_invalid_combinations_are_errors(self, environment: dict[str, str], message: str) -> None:
+        """A mistake does not make the server open."""
         with pytest.raises(ConfigError, match=message):
-            Auth.from_environment(said)
+            Auth.from_environment(environment)

@@ -1,4 +1,4 @@
-"""Which tokens hold, and which do not, however they were made."""
+"""Which tokens are accepted and which are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from raincheck.auth import Auth, Scope
-from raincheck.auth.tokens import CACHED, Identity, Verified
+from raincheck.auth.tokens import MAX_CACHED, Identity, TokenCache
 from raincheck.errors import InvalidInput, NotAllowed, NotSignedIn
 from tests.auth.forging import SECRET, b64, claims, header, token
 
@@ -24,8 +24,8 @@ CLAIMS = {
     "iss in a list": claims(iss=["raincheck"]),
     "no aud": claims(aud=None),
     "another aud": claims(aud="other"),
-    "no aud of ours among many": claims(aud=["a", "b"]),
-    "aud that begins like ours": claims(aud="raincheck2"),
+    "no matching aud among many": claims(aud=["a", "b"]),
+    "aud with a matching prefix": claims(aud="raincheck2"),
     "no sub": claims(sub=None),
     "sub is a number": claims(sub=1),
     "no exp": claims(exp=None),
@@ -97,14 +97,14 @@ def auth() -> Auth:
     return Auth(secret=SECRET)
 
 
-async def test_a_good_one_holds(auth: Auth) -> None:
-    """It need not be made by raincheck; the secret will do."""
+async def test_a_valid_token_is_accepted(auth: Auth) -> None:
+    """Whoever has the secret can make one."""
     identity = await auth.verify(token())
     assert (identity.subject, identity.scopes) == ("ann", frozenset({Scope.READ, Scope.WRITE}))
 
 
-async def test_what_is_issued_holds(auth: Auth) -> None:
-    """For as long as it says, and with what it says."""
+async def test_an_issued_token_is_accepted(auth: Auth) -> None:
+    """With its subject, scopes and expiry."""
     issued = await auth.issue("ci", ["job:read"], lifetime=90)
     identity = await auth.verify(issued.access_token)
     assert (issued.token_type, issued.expires_in, issued.scope) == ("Bearer", 90, "job:read")
@@ -113,7 +113,7 @@ async def test_what_is_issued_holds(auth: Auth) -> None:
 
 
 @pytest.mark.parametrize(
-    "good",
+    "payload",
     [
         claims(aud=["other", "raincheck"]),
         claims(exp=NOW + 3600.5),
@@ -122,50 +122,50 @@ async def test_what_is_issued_holds(auth: Auth) -> None:
     ],
     ids=["several audiences", "a fraction", "nbf", "more claims"],
 )
-async def test_other_good_ones_hold(auth: Auth, good: dict[str, Any]) -> None:
-    """What a standard lets a token say, it may say."""
-    assert (await auth.verify(token(good))).subject == "ann"
+async def test_other_valid_claims_are_accepted(auth: Auth, payload: dict[str, Any]) -> None:
+    """Every form that the standard allows."""
+    assert (await auth.verify(token(payload))).subject == "ann"
 
 
-async def test_clocks_may_differ_a_little(auth: Auth) -> None:
-    """By less than half a minute, either way."""
+async def test_clocks_can_differ_by_the_leeway(auth: Auth) -> None:
+    """In both directions."""
     now = int(time.time())
-    for late_or_early in (claims(iat=now - 60, exp=now - 10), claims(iat=now + 20), claims(nbf=now + 20)):
-        assert (await auth.verify(token(late_or_early))).subject == "ann"
+    for payload in (claims(iat=now - 60, exp=now - 10), claims(iat=now + 20), claims(nbf=now + 20)):
+        assert (await auth.verify(token(payload))).subject == "ann"
 
 
 @pytest.mark.parametrize("bad", CLAIMS.values(), ids=CLAIMS)
 async def test_claims_are_checked(auth: Auth, bad: Any) -> None:
-    """A right signature is not enough."""
+    """Although the signature is valid."""
     with pytest.raises(NotSignedIn):
         await auth.verify(token(bad))
 
 
 @pytest.mark.parametrize("bad", HEADERS.values(), ids=HEADERS)
 async def test_headers_are_checked(auth: Auth, bad: Any) -> None:
-    """A header chooses neither algorithm nor key."""
+    """A header can choose neither the algorithm nor the key."""
     with pytest.raises(NotSignedIn):
         await auth.verify(token(head=bad))
 
 
 @pytest.mark.parametrize("bad", SHAPES.values(), ids=SHAPES)
-async def test_what_is_no_token_is_refused(auth: Auth, bad: str) -> None:
-    """As what it is, before anything of it is believed."""
+async def test_other_text_is_refused(auth: Auth, bad: str) -> None:
+    """Before its content is used."""
     with pytest.raises(NotSignedIn):
         await auth.verify(bad)
 
 
 async def test_a_key_in_the_header_is_not_used(auth: Auth) -> None:
-    """Whoever brings a key along brings nothing."""
-    mine = b"y" * 32
-    jwk = {"kty": "oct", "k": b64(mine)}
+    """Nor one at a URL in the header."""
+    attackers_key = b"y" * 32
+    jwk = {"kty": "oct", "k": b64(attackers_key)}
     for more in ({"jwk": jwk}, {"jku": "http://127.0.0.1:1/keys"}, {"x5u": "http://127.0.0.1:1/"}):
         with pytest.raises(NotSignedIn):
-            await auth.verify(token(head=header(**more), key=mine))
+            await auth.verify(token(head=header(**more), key=attackers_key))
 
 
-async def test_a_public_key_is_no_secret(tmp_path: Path) -> None:
-    """A token signed by HMAC with the public half of an Ed25519 key does not hold."""
+async def test_a_public_key_is_not_a_secret(tmp_path: Path) -> None:
+    """A token signed by HMAC with an Ed25519 public key is refused."""
     private = Ed25519PrivateKey.generate()
     raw = private.public_key().public_bytes_raw()
     pem = private.public_key().public_bytes(
@@ -182,16 +182,16 @@ async def test_a_public_key_is_no_secret(tmp_path: Path) -> None:
                 await auth.verify(token(head=header(alg=alg, kid="a"), key=key))
 
 
-async def test_unknown_scopes_give_nothing(auth: Auth) -> None:
-    """Nor do names that look like ours."""
+async def test_unknown_scopes_are_ignored(auth: Auth) -> None:
+    """Also names that resemble known ones."""
     identity = await auth.verify(token(claims(scope="Admin admin2 job:readx openid")))
     assert identity.scopes == frozenset()
     with pytest.raises(NotAllowed):
         await auth.check(f"Bearer {token(claims(scope='job:write'))}", "job:read")
 
 
-async def test_admin_may_do_everything(auth: Auth) -> None:
-    """And nothing else stands for another."""
+async def test_admin_includes_every_scope(auth: Auth) -> None:
+    """No other scope includes another one."""
     admin = f"Bearer {token(claims(scope='admin'))}"
     for scope in ("job:read", "job:write", "worker", "admin"):
         assert (await auth.check(admin, scope)).subject == "ann"
@@ -203,7 +203,7 @@ async def test_admin_may_do_everything(auth: Auth) -> None:
 
 @pytest.mark.parametrize("before", ["Bearer ", "bearer ", "BEARER ", "Bearer    "])
 async def test_the_case_of_the_scheme_does_not_matter(auth: Auth, before: str) -> None:
-    """Nor does how many blanks follow it (RFC 9110 §11.4)."""
+    """Nor does the number of spaces after it (RFC 9110 §11.4)."""
     assert (await auth.check(f"{before}{token()} ", "job:read")).subject == "ann"
 
 
@@ -215,40 +215,40 @@ async def test_the_case_of_the_scheme_does_not_matter(auth: Auth, before: str) -
         f"Bearer\x0b{token()}", f'Bearer "{token()}"', f"Bearer {token()}\n",
     ],
 )  # fmt: skip
-async def test_another_header_is_refused(auth: Auth, wrong: str | None) -> None:
-    """One Bearer and one token, or nobody is signed in."""
+async def test_an_invalid_header_is_refused(auth: Auth, wrong: str | None) -> None:
+    """It must be one Bearer scheme with one token."""
     with pytest.raises(NotSignedIn):
         await auth.check(wrong, "job:read")
 
 
-async def test_scopes_must_be_known_to_be_issued(auth: Auth) -> None:
-    """A slip of the pen is said."""
-    with pytest.raises(InvalidInput, match="no scope 'job:reed'"):
+async def test_an_unknown_scope_cannot_be_issued(auth: Auth) -> None:
+    """It is an error."""
+    with pytest.raises(InvalidInput, match="unknown scope 'job:reed'"):
         await auth.issue("ci", ["job:reed"])
 
 
-def test_what_is_remembered_ends_when_it_expires() -> None:
-    """Having been verified once does not make a token hold for longer."""
-    known = Verified()
+def test_a_cached_token_expires() -> None:
+    """The cache does not extend its lifetime."""
+    cache = TokenCache()
     identity = Identity(subject="ann", scopes=frozenset(), expires_at=100.0)
-    known.add(b"token", identity)
-    assert known.find(b"token", 129.0) == identity
-    assert known.find(b"token", 130.0) is None
-    assert known.find(b"token", 129.0) is None
+    cache.add(b"token", identity)
+    assert cache.find(b"token", 129.0) == identity
+    assert cache.find(b"token", 130.0) is None
+    assert cache.find(b"token", 129.0) is None
 
 
-def test_no_more_are_remembered_than_fit() -> None:
-    """What came first is forgotten first."""
-    known = Verified()
+def test_the_cache_has_a_maximum_size() -> None:
+    """The oldest token is dropped first."""
+    cache = TokenCache()
     identity = Identity(subject="ann", scopes=frozenset(), expires_at=100.0)
-    for number in range(CACHED + 1):
-        known.add(b"%d" % number, identity)
-    assert known.find(b"0", 50.0) is None
-    assert known.find(b"1", 50.0) == known.find(b"%d" % CACHED, 50.0) == identity
+    for number in range(MAX_CACHED + 1):
+        cache.add(b"%d" % number, identity)
+    assert cache.find(b"0", 50.0) is None
+    assert cache.find(b"1", 50.0) == cache.find(b"%d" % MAX_CACHED, 50.0) == identity
 
 
 async def test_nothing_shows_a_secret(auth: Auth) -> None:
-    """Neither what holds one, when it is printed, nor an error."""
+    """Neither by repr nor in errors."""
     issued = await auth.issue("ci")
     with pytest.raises(NotSignedIn) as refused:
         await auth.verify(token(key=b"x" * 32))

@@ -1,4 +1,4 @@
-"""The app that the commands are tried on."""
+"""The app that the commands are tested with."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ async def add(*numbers: float) -> float:
 
 @app.function
 def gathered(ctx: Context) -> Any:
-    """What the jobs of a group gave."""
+    """The results of a group's jobs, and the run's data."""
     return {"sums": ctx.previous, "data": ctx.data}
 
 
 @app.function
 def echo(*args: Any, **kwargs: Any) -> Any:
-    """What it was given."""
+    """Returns its arguments."""
     return [args, kwargs]
 
 
@@ -49,13 +49,13 @@ async def greet(name: str, greeting: str = "Hello") -> str:
 
 @app.function("team/fail", retry=RetryOptions(retry_limit=2, delay=0.0))
 async def fail(reason: str = "always") -> None:
-    """No result, ever."""
+    """Always fails."""
     raise ValueError(reason)
 
 
 @app.function(wait=0.0)
 async def work(ctx: Context, parts: int = 4) -> str:
-    """Something that tells how far it has come; calls of it do not wait."""
+    """Reports its progress. Calls of it do not wait."""
     for part in range(parts):
         ctx.progress(part, parts, f"part {part}")
         await asyncio.sleep(0.2)
@@ -64,7 +64,7 @@ async def work(ctx: Context, parts: int = 4) -> str:
 
 @app.function
 async def gated(ctx: Context, gate: str) -> str:
-    """Tells how far it has come until there is a file ``gate``."""
+    """Reports its progress until the file ``gate`` exists."""
     part = 0
     while not Path(gate).exists():  # noqa: ASYNC240 - a file in memory
         ctx.progress(part % 10, 10, f"part {part}")
@@ -75,7 +75,7 @@ async def gated(ctx: Context, gate: str) -> str:
 
 @app.function
 async def nap(ctx: Context, seconds: float) -> str:
-    """Takes its time, and says when it begins."""
+    """Logs a line, and sleeps."""
     ctx.log.info("napping")
     await asyncio.sleep(seconds)
     return "slept"
@@ -83,7 +83,7 @@ async def nap(ctx: Context, seconds: float) -> str:
 
 @app.function
 async def hang(ctx: Context) -> str:
-    """Hangs at the first attempt, until its worker is lost."""
+    """Sleeps in the first attempt, until its worker is lost."""
     if ctx.attempt == 1:
         await asyncio.sleep(60)
     return "went on"
@@ -91,25 +91,25 @@ async def hang(ctx: Context) -> str:
 
 @app.function
 async def block(ctx: Context, seconds: float) -> str:
-    """Holds the loop, as nobody should."""
+    """Blocks the event loop of its worker."""
     ctx.log.info("blocking")
-    time.sleep(seconds)  # noqa: ASYNC251 - the very point
+    time.sleep(seconds)  # noqa: ASYNC251 - blocks on purpose
     return "blocked"
 
 
 @app.function(process=True)
 def elsewhere() -> int:
-    """The process that it runs in."""
+    """The process that runs it."""
     return os.getpid()
 
 
 @app.function
 def escapes() -> str:
-    """What a terminal would obey."""
+    """Text with control characters."""
     return ESCAPES
 
 
 @app.function("fail-with-escapes")
 def fail_with_escapes() -> None:
-    """An error that a terminal would obey."""
+    """An error with control characters."""
     raise ValueError(ESCAPES)

@@ -1,4 +1,4 @@
-"""A server for each file of tests, and the commands run against it in this process."""
+"""A server for each test module, and a fixture that runs commands in this process."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from raincheck.engine.documents import JobDocument
 from tests.cli.processes import serving
 
 
-class Ran(NamedTuple):
-    """What became of a command."""
+class Outcome(NamedTuple):
+    """The outcome of a command."""
 
     code: int
     out: str
@@ -29,31 +29,31 @@ class Ran(NamedTuple):
 
     @property
     def job_id(self) -> str:
-        """The id in what it printed as JSON."""
+        """The id in the JSON that it printed."""
         return str(msgspec.json.decode(self.out)["id"])
 
 
-Run = Callable[..., Ran]
+Run = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a server listens."""
+    """The URL of a server."""
     with serving(tmp_path_factory.mktemp("server")) as (_, url):
         yield url
 
 
 @pytest.fixture
 def run(url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command against the server, with some stdin."""
+    """Runs a command against the server."""
     monkeypatch.setenv("RAINCHECK_URL", url)
 
-    def run_command(*arguments: str, stdin: str = "") -> Ran:
+    def run_command(*arguments: str, stdin: str = "") -> Outcome:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         try:
             code = main(arguments)
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 1
-        return Ran(code, *capsys.readouterr())
+        return Outcome(code, *capsys.readouterr())
 
     return run_command

@@ -1,4 +1,4 @@
-"""raincheck as a process: started, read line by line, stopped."""
+"""Runs raincheck as a process."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LISTENING = "Listening and serving HTTP on "
 
 
 class Running:
-    """A process whose output is read as it comes; stderr is mixed in."""
+    """A process. Its output is read line by line; stderr is mixed in."""
 
     def __init__(self, *arguments: str, cwd: Path | None = None) -> None:
-        self.seen: list[str] = []
+        self.lines: list[str] = []
         self.process = subprocess.Popen(
             [sys.executable, "-m", "raincheck", *arguments],
             stdin=subprocess.DEVNULL,
@@ -33,48 +33,48 @@ class Running:
             env={key: value for key, value in os.environ.items() if not key.startswith("RAINCHECK_")},
         )
 
-    def line(self, words: str) -> str:
-        """Wait for a line with these words; what follows them."""
+    def line(self, text: str) -> str:
+        """Wait for a line with this text; returns what follows the text."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.seen.append(line)
-            if words in line:
-                return line.partition(words)[2].strip()
-        raise AssertionError(f"it ended without {words!r}:\n{''.join(self.seen)}")
+            self.lines.append(line)
+            if text in line:
+                return line.partition(text)[2].strip()
+        raise AssertionError(f"the process ended without printing {text!r}:\n{''.join(self.lines)}")
 
     def rest(self) -> str:
-        """All that it prints until it, and whoever shares its output, has ended."""
+        """All output until the process, and every process that shares its output, has ended."""
         assert self.process.stdout is not None
         return self.process.stdout.read()
 
     def signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal to the process."""
         self.process.send_signal(number)
 
 
 @contextmanager
 def running(*arguments: str, cwd: Path | None = None) -> Iterator[Running]:
-    """raincheck with these arguments; it is gone at the end."""
-    made = Running(*arguments, cwd=cwd)
-    with made.process:
+    """Run raincheck with these arguments, and stop it at the end."""
+    process = Running(*arguments, cwd=cwd)
+    with process.process:
         try:
-            yield made
+            yield process
         finally:
-            made.process.terminate()
+            process.process.terminate()
             try:
-                made.process.wait(60)
+                process.process.wait(60)
             except subprocess.TimeoutExpired:
-                made.process.kill()
+                process.process.kill()
 
 
 @contextmanager
 def serving(folder: Path, *options: str, target: str = APP) -> Iterator[tuple[Running, str]]:
-    """A server on a free port, and workers that are there, their store in ``folder``; and its URL."""
+    """Run a server on a free port, its store in ``folder``, with its workers; yields it and its URL."""
     port = [] if "--port" in options else ["--port", "0"]
     with running("serve", target, "--store", store_in(folder), *port, *options) as server:
         url = server.line(LISTENING)
-        while (answer := httpx2.get(f"{url}/v1/worker")).status_code == 200 and not answer.json():
-            sleep(0.01)  # who has to sign in is told nothing of workers
+        while (response := httpx2.get(f"{url}/v1/worker")).status_code == 200 and not response.json():
+            sleep(0.01)  # without a token the server lists no workers
         yield server, url
 
 
@@ -84,7 +84,7 @@ def store_in(folder: Path) -> str:
 
 
 def raincheck(*arguments: str, stdin: str = "", url: str | None = None) -> subprocess.CompletedProcess[str]:
-    """A command that ends by itself, as a process."""
+    """Run a command to its end, as a process."""
     return subprocess.run(
         [sys.executable, "-m", "raincheck", *arguments],
         input=stdin,

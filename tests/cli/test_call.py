@@ -1,4 +1,4 @@
-"""raincheck call."""
+"""The command call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.cli.conftest import Run
 
 
 def test_it_prints_the_result(run: Run) -> None:
-    """The result alone is on stdout."""
+    """Only the result is on stdout."""
     assert run("call", "add", "1", "2.5") == (0, "3.5\n", "")
 
 
@@ -31,52 +31,52 @@ def test_it_prints_the_result(run: Run) -> None:
     ],
 )
 def test_an_argument_is_json_or_else_text(run: Run, argument: str, value: str) -> None:
-    """What cannot be JSON is taken as it stands."""
+    """An argument that is not JSON is a string."""
     ran = run("call", "echo", argument)
     assert msgspec.json.format(ran.out, indent=-1) == f"[[{value}],{{}}]"
 
 
-def test_arguments_may_begin_with_a_dash(run: Run) -> None:
-    """After --, nothing is an option."""
+def test_arguments_can_begin_with_a_dash(run: Run) -> None:
+    """After --, no argument is an option."""
     ran = run("call", "echo", "--", "--json", "-x", "--wait")
     assert msgspec.json.decode(ran.out) == [["--json", "-x", "--wait"], {}]
 
 
-def test_arguments_go_by_name(run: Run) -> None:
-    """--kw may be given again."""
+def test_arguments_by_name(run: Run) -> None:
+    """--kw can be repeated."""
     ran = run("call", "greet", "--kw", "name=Ann", "--kw", "greeting=Hi=")
     assert ran == (0, '"Hi=, Ann!"\n', "")
 
 
-def test_arguments_go_by_position_and_by_name_at_once(run: Run) -> None:
-    """A call over HTTP takes one or the other; a job takes both."""
+def test_arguments_by_position_and_by_name(run: Run) -> None:
+    """Such a call is sent as a job."""
     assert run("call", "greet", "Ann", "--kw", "greeting=Hi") == (0, '"Hi, Ann!"\n', "")
 
 
 @pytest.mark.parametrize("kw", ["name", "=x", ""])
 def test_a_name_without_a_value_is_refused(run: Run, kw: str) -> None:
-    """The message says what is wanted."""
+    """The message shows the format."""
     ran = run("call", "greet", "--kw", kw)
     assert ran.code == 2
     assert "name=value" in ran.err
 
 
-def test_with_json_it_prints_the_whole_answer(run: Run) -> None:
-    """The answer has the job's id, its state and the result."""
+def test_with_json_it_prints_the_response(run: Run) -> None:
+    """The response has the job's id, its state and the result."""
     ran = run("call", "add", "1", "2", "--json")
-    answer = msgspec.json.decode(ran.out)
-    assert (ran.code, answer["state"], answer["result"], ran.err) == (0, "done", 3, "")
+    response = msgspec.json.decode(ran.out)
+    assert (ran.code, response["state"], response["result"], ran.err) == (0, "done", 3, "")
 
 
-def test_a_failure_is_told_on_stderr(run: Run) -> None:
-    """The exit code is 1, and nothing is on stdout."""
+def test_a_failure_is_printed_on_stderr(run: Run) -> None:
+    """The exit code is 1, and stdout is empty."""
     ran = run("call", "team/fail", "because")
     assert (ran.code, ran.out) == (1, "")
     assert "team/fail raised ValueError: because" in ran.err
 
 
 def test_a_failure_as_json_is_the_failed_job(run: Run) -> None:
-    """A script finds the error where every job has it."""
+    """The error is in the same field as in every job."""
     ran = run("call", "team/fail", "--json")
     assert ran.code == 1
     assert ran.job.error is not None
@@ -84,71 +84,71 @@ def test_a_failure_as_json_is_the_failed_job(run: Run) -> None:
 
 
 def test_an_unknown_function_is_not_found(run: Run) -> None:
-    """Exit code 3."""
+    """The exit code is 3."""
     ran = run("call", "nowhere")
     assert (ran.code, ran.out) == (3, "")
     assert "no function is named 'nowhere'" in ran.err
 
 
-def test_wrong_arguments_are_shown_with_their_place(run: Run) -> None:
-    """The problem's pointers are shown."""
+def test_invalid_arguments_are_printed_with_their_pointers(run: Run) -> None:
+    """The exit code is 2."""
     ran = run("call", "greet", "1", "2", "3")
     assert (ran.code, ran.out) == (2, "")
     assert "/0" in ran.err
     assert "expected `str`, got `int`" in ran.err
 
 
-def test_a_call_that_is_not_waited_for_prints_the_id(run: Run) -> None:
-    """The id alone is on stdout, how to go on on stderr."""
+def test_no_wait_prints_the_id(run: Run) -> None:
+    """Only the id is on stdout; the command that watches it is on stderr."""
     ran = run("call", "nap", "0.01", "--no-wait")
     assert ran.code == 0
-    assert ran.err == f"To follow it: raincheck watch {ran.out}"
+    assert ran.err == f"To watch it: raincheck watch {ran.out}"
     assert run("watch", ran.out.strip()).code == 0
 
 
 def test_a_call_that_takes_longer_prints_the_id(run: Run) -> None:
-    """Exit code 5: the wait was over before the job was."""
+    """The exit code is 5."""
     ran = run("call", "nap", "60", "--wait", "0.1")
     assert ran.code == 5
     assert f"raincheck watch {ran.out.strip()}" in ran.err
     assert run("cancel", ran.out.strip()).code == 0
 
 
-def test_a_function_says_how_long_calls_wait(run: Run) -> None:
-    """Without --wait it is the function's own word that counts."""
+def test_the_function_sets_the_default_wait(run: Run) -> None:
+    """Without --wait."""
     ran = run("call", "work")
     assert ran.code == 5
     assert run("watch", ran.out.strip()).code == 0
 
 
 @pytest.mark.parametrize("wait", [["--wait"], ["--wait", "20"], ["--wait=20"]])
-def test_a_longer_wait_can_be_asked_for(run: Run, wait: list[str]) -> None:
-    """--wait with seconds, or without: to the end."""
+def test_wait_sets_the_wait(run: Run, wait: list[str]) -> None:
+    """Without a number, the command waits until the job has ended."""
     assert run("call", *wait, "work") == (0, '"worked"\n', "")
 
 
-def test_waiting_and_not_waiting_exclude_each_other(run: Run) -> None:
-    """It cannot be meant."""
+def test_wait_and_no_wait_exclude_each_other(run: Run) -> None:
+    """The exit code is 2."""
     assert run("call", "add", "--wait", "1", "--no-wait").code == 2
 
 
 def test_the_url_of_another_server_is_part_of_the_hint(
     run: Run, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command that is shown can be typed as it is."""
+    """The printed command can be run unchanged."""
     monkeypatch.delenv("RAINCHECK_URL")
     ran = run("call", "add", "--no-wait", "--url", url)
     assert ran.err.strip().endswith(f"--url {url}")
 
 
-def test_a_result_brings_no_escapes_to_the_terminal(run: Run) -> None:
-    """They are shown, not obeyed."""
+def test_control_characters_in_a_result_are_escaped(run: Run) -> None:
+    """In JSON notation."""
     ran = run("call", "escapes")
     assert ran.out == '"\\u001b[31mred\\u001b[0m \\u009b2J \\u202eleft"\n'
 
 
-def test_an_error_brings_no_escapes_to_the_terminal(run: Run) -> None:
-    """They are shown, not obeyed."""
+def test_control_characters_in_an_error_are_escaped(run: Run) -> None:
+    """In Python notation."""
     ran = run("call", "fail-with-escapes")
     assert "\\x1b[31mred\\x1b[0m \\x9b2J \\u202eleft" in ran.err
     assert not {"\x1b", "\x9b", "\u202e"} & set(ran.err)

@@ -1,4 +1,4 @@
-"""raincheck group, groups, check."""
+"""The commands group, groups and check."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from raincheck.engine.groups.documents import RunDocument
 from tests.cli.conftest import Run
 
-GOOD = """\
+VALID = """\
 groups:
   nightly:
     jobs:
@@ -20,7 +20,7 @@ groups:
         functions: [{name: add, args: [1, 2]}]
     then: [gathered]
 """
-BAD = """\
+INVALID = """\
 groups:
   good:
     jobs: [{name: one, functions: [add]}]
@@ -45,7 +45,7 @@ groups:
 
 
 def test_groups_are_listed(run: Run) -> None:
-    """With what is wrong with those that cannot be triggered."""
+    """With the errors of those that cannot be triggered."""
     lines = run("groups").out.splitlines()
     assert [line.split()[:3] for line in lines[1:]] == [
         ["sad", "2", "fail"],
@@ -56,31 +56,31 @@ def test_groups_are_listed(run: Run) -> None:
 
 
 def test_a_group_is_triggered(run: Run) -> None:
-    """Its run's id is printed, for scripts."""
+    """Only the id of its run is on stdout."""
     ran = run("group", "sums")
     assert (ran.code, len(ran.out.split())) == (0, 1)
-    assert "2 jobs. To follow the run: raincheck watch" in ran.err
+    assert "2 jobs. To watch the run: raincheck watch" in ran.err
     ran = run("watch", ran.out.strip(), "--json")
     assert (ran.code, msgspec.json.decode(ran.out.splitlines()[-1])["result"]["sums"]) == (0, [3, 40])
 
 
-def test_a_run_is_followed_to_its_end(run: Run) -> None:
-    """Its counts as they change, its state, its result."""
+def test_a_run_can_be_watched(run: Run) -> None:
+    """The output has its counts, its state and its result."""
     ran = run("group", "sums", "--watch", "--data", '{"a": 1}', "--args", '{"small": [5]}')
     lines, _, result = ran.out.partition("{")
     assert (ran.code, msgspec.json.decode("{" + result)) == (0, {"sums": [5, 40], "data": {"a": 1}})
     assert "  2 done\nsums done  " in lines
 
 
-def test_a_run_that_fails_says_why(run: Run) -> None:
-    """Exit code 1."""
+def test_a_failed_run_prints_its_error(run: Run) -> None:
+    """The exit code is 1."""
     ran = run("group", "sad", "--watch")
     assert ran.code == 1
     assert "sad failed" in ran.out
     assert "1 of 2 jobs failed, were cancelled or removed" in ran.err
 
 
-def test_as_json(run: Run) -> None:
+def test_json_output(run: Run) -> None:
     """The documents of the API."""
     ran = run("group", "sums", "--json", "--watch")
     assert msgspec.json.decode(ran.out.splitlines()[-1], type=RunDocument).state == "done"
@@ -96,31 +96,31 @@ def test_as_json(run: Run) -> None:
         (["sums", "--args", '{"other": []}'], 2, "no job of the group has this name"),
     ],
 )
-def test_what_cannot_be_triggered(run: Run, arguments: list[str], code: int, message: str) -> None:
-    """Says why."""
+def test_invalid_triggers_are_refused(run: Run, arguments: list[str], code: int, message: str) -> None:
+    """The message says what is wrong."""
     ran = run("group", *arguments)
     assert (ran.code, message in ran.err) == (code, True)
 
 
 def test_jobs_of_a_group_are_listed(run: Run) -> None:
-    """By its name."""
+    """Filtered by the name of the group."""
     run_id = run("group", "sad", "--json").job_id
     assert run_id in run("jobs", "--group", "sad").out
     assert run_id not in run("jobs", "--group", "sums").out
 
 
-def test_a_good_file_is_said_to_be_good(run: Run, tmp_path: Path) -> None:
-    """With how much there is in it."""
+def test_a_valid_file_is_summarized(run: Run, tmp_path: Path) -> None:
+    """With the number of its groups and jobs."""
     file = tmp_path / "raincheck.yaml"
-    file.write_text(GOOD)
-    assert run("check", str(file)) == (0, f"{file}: 1 group(s), 2 job(s), nothing wrong\n", "")
+    file.write_text(VALID)
+    assert run("check", str(file)) == (0, f"{file}: 1 group(s), 2 job(s), no errors\n", "")
 
 
-def test_every_fault_is_told_with_file_line_and_field(run: Run, tmp_path: Path) -> None:
-    """Arguments too, if the app is named."""
+def test_every_error_has_file_line_and_field(run: Run, tmp_path: Path) -> None:
+    """Arguments are checked too if the app is given."""
     file = tmp_path / "f"
-    file.write_text(BAD)
-    without = [
+    file.write_text(INVALID)
+    errors = [
         "5: /groups/bad/on_failure: Invalid enum value 'whatever'",
         "6: /groups/bad/after: Object contains unknown field `after`",
         "7: /groups/bad/jobs/0: Expected `object`, got `int`",
@@ -131,13 +131,13 @@ def test_every_fault_is_told_with_file_line_and_field(run: Run, tmp_path: Path) 
         "letters, digits and _ - . : @, at most 200, and the first no dot",
     ]
     ran = run("check", str(file))
-    assert (ran.code, ran.out.splitlines()) == (2, [f"{file}:{line}" for line in without])
+    assert (ran.code, ran.out.splitlines()) == (2, [f"{file}:{line}" for line in errors])
     ran = run("check", str(file), "tests/cli/app.py")
     assert f"{file}:20: /groups/no~1name/jobs/0/functions/0/args/0: argument 'numbers': " in ran.out
 
 
-def test_a_file_that_cannot_be_read_is_told_so(run: Run, tmp_path: Path) -> None:
-    """Exit code 2, as for what is wrong in it."""
+def test_an_unreadable_file_is_an_error(run: Run, tmp_path: Path) -> None:
+    """The exit code is 2, as for an invalid file."""
     assert run("check", str(tmp_path / "f"))[:2] == (
         2,
         f"{tmp_path}/f:1: cannot be read: No such file or directory\n",

@@ -1,4 +1,4 @@
-"""raincheck submit, status, watch, cancel, retry."""
+"""The commands submit, status, watch, cancel and retry."""
 
 from __future__ import annotations
 
@@ -27,42 +27,42 @@ NO_ID = "01890000-0000-7000-8000-000000000000"
 
 
 def submitted(run: Run, *functions: Any, wait: bool = True) -> str:
-    """The id of a job that was submitted, and has ended."""
+    """Submit a job; returns its id."""
     document = run("submit", "-", "--json", *(["--wait"] if wait else []), stdin=job(*functions)).job
     return document.id
 
 
 def test_submit_prints_the_id(run: Run) -> None:
-    """The id alone is on stdout, how to go on on stderr."""
+    """Only the id is on stdout; the command that watches it is on stderr."""
     ran = run("submit", "-", stdin=job(ADD))
     assert ran.code == 0
-    assert ran.err == f"To follow it: raincheck watch {ran.out}"
+    assert ran.err == f"To watch it: raincheck watch {ran.out}"
 
 
 def test_submit_reads_a_file(run: Run, tmp_path: Path) -> None:
-    """A file, or stdin."""
+    """Or stdin, for the name -."""
     file = tmp_path / "job.json"
     file.write_text(job(ADD), "utf-8")
     assert run("submit", str(file), "--wait", "--json").job.result == 3
 
 
-def test_submit_without_a_file_says_so(run: Run, tmp_path: Path) -> None:
-    """Exit code 2, and the reason."""
+def test_submit_of_a_missing_file_is_an_error(run: Run, tmp_path: Path) -> None:
+    """The exit code is 2, and the message has the reason."""
     ran = run("submit", str(tmp_path / "none.json"))
     assert (ran.code, ran.out) == (2, "")
     assert "No such file" in ran.err
 
 
-def test_submit_can_wait_to_the_end(run: Run) -> None:
-    """It prints the job as it ended."""
+def test_submit_can_wait(run: Run) -> None:
+    """It prints the ended job."""
     ran = run("submit", "-", "--wait", stdin=job(ADD))
     assert ran.code == 0
     assert "add(1, 2)" in ran.out
     assert "Result: 3" in ran.out
 
 
-def test_submit_that_waits_tells_of_failure(run: Run) -> None:
-    """Exit code 1."""
+def test_submit_that_waits_prints_a_failure(run: Run) -> None:
+    """The exit code is 1."""
     ran = run("submit", "-", "--wait", stdin=job(ADD, FAIL, ADD))
     assert ran.code == 1
     assert "try 2/2" in ran.out
@@ -70,8 +70,8 @@ def test_submit_that_waits_tells_of_failure(run: Run) -> None:
     assert "never ran" in ran.out
 
 
-def test_submit_that_waited_in_vain_says_so(run: Run) -> None:
-    """Exit code 5, and the job as it is."""
+def test_submit_that_waits_too_short_prints_the_job(run: Run) -> None:
+    """The exit code is 5."""
     ran = run("submit", "-", "--wait", "0", "--json", stdin=job(NAP))
     assert ran.code == 5
     assert ran.job.state in ("pending", "doing")
@@ -79,12 +79,12 @@ def test_submit_that_waited_in_vain_says_so(run: Run) -> None:
     run("cancel", ran.job.id)
 
 
-def test_submit_warns_of_what_no_worker_offers(run: Run) -> None:
-    """The job is accepted, for a worker may come."""
+def test_submit_warns_if_no_worker_offers_a_function(run: Run) -> None:
+    """The job is accepted, as a worker can start later."""
     ran = run("submit", "-", stdin=job(UNKNOWN))
     assert ran.code == 0
-    assert "Warning: no worker offers 'nobody-offers-this' now" in ran.err
-    assert "No worker offers nobody-offers-this now" in run("status", ran.out.strip()).out
+    assert "Warning: no worker offers 'nobody-offers-this'." in ran.err
+    assert "No worker offers nobody-offers-this." in run("status", ran.out.strip()).out
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_submit_warns_of_what_no_worker_offers(run: Run) -> None:
         (job(ADD, {"name": "greet"}), ["/functions/1", "'name' is missing"]),
     ],
 )
-def test_submit_shows_what_is_wrong_and_where(run: Run, document: str, messages: list[str]) -> None:
-    """Exit code 2, and each pointer of the problem."""
+def test_submit_prints_every_fault_with_its_pointer(run: Run, document: str, messages: list[str]) -> None:
+    """The exit code is 2."""
     ran = run("submit", "-", stdin=document)
     assert (ran.code, ran.out) == (2, "")
     for message in messages:
@@ -107,7 +107,7 @@ def test_submit_shows_what_is_wrong_and_where(run: Run, document: str, messages:
 
 
 def test_status_shows_a_job(run: Run) -> None:
-    """Its state, its functions, its result."""
+    """Its state, its steps and its result."""
     ran = run("status", submitted(run, [ADD, ADD], ADD))
     assert ran.code == 0
     assert "✓ test  done after" in ran.out
@@ -117,42 +117,42 @@ def test_status_shows_a_job(run: Run) -> None:
 
 
 def test_status_of_a_failed_job(run: Run) -> None:
-    """Exit code 1."""
+    """The exit code is 1."""
     assert run("status", submitted(run, FAIL)).code == 1
 
 
-def test_status_of_a_job_that_goes_on(run: Run) -> None:
-    """Exit code 0: nothing is wrong with it."""
+def test_status_of_an_unfinished_job(run: Run) -> None:
+    """The exit code is 0."""
     job_id = submitted(run, NAP, wait=False)
     assert run("status", job_id).code == 0
     run("cancel", job_id)
 
 
-def test_status_as_json_is_what_the_server_says(run: Run, url: str) -> None:
-    """Nothing is lost or added."""
+def test_status_as_json_is_the_response_of_the_server(run: Run, url: str) -> None:
+    """Unchanged."""
     job_id = submitted(run, ADD)
     assert json.loads(run("status", job_id, "--json").out) == httpx2.get(f"{url}/v1/job/{job_id}").json()
 
 
 @pytest.mark.parametrize("command", ["status", "watch", "cancel", "retry"])
 @pytest.mark.parametrize("job_id", [NO_ID, "no-id", "a/b", ""])
-def test_a_job_that_is_not_there(run: Run, command: str, job_id: str) -> None:
-    """Exit code 3, or what the server makes of such a path."""
+def test_an_unknown_job(run: Run, command: str, job_id: str) -> None:
+    """The exit code is 3, or that of the server's response to such a path."""
     ran = run(command, job_id)
     assert ran.code in ((3,) if job_id else (2, 3, 4))
     assert ran.out == ""
     assert ran.err.startswith("Error: ")
 
 
-def test_a_job_that_is_gone(run: Run, url: str) -> None:
-    """Exit code 3."""
+def test_a_deleted_job(run: Run, url: str) -> None:
+    """The exit code is 3."""
     job_id = submitted(run, ADD)
     assert httpx2.delete(f"{url}/v1/job/{job_id}").status_code == 204
     assert run("status", job_id).code == 3
 
 
 def test_watch_prints_a_line_for_each_change(run: Run) -> None:
-    """Where there is no terminal: one line a change, the end last."""
+    """If stdout is not a terminal; the heading and the error come last."""
     job_id = submitted(run, {"name": "work"}, FAIL, wait=False)
     ran = run("watch", job_id)
     lines = ran.out.splitlines()
@@ -163,8 +163,8 @@ def test_watch_prints_a_line_for_each_change(run: Run) -> None:
     assert "failed after" in lines[-2]
 
 
-def test_watch_as_json_is_a_line_for_each_change(run: Run) -> None:
-    """The last line is the job as it ended."""
+def test_watch_as_json_prints_a_line_for_each_change(run: Run) -> None:
+    """The last line is the ended job."""
     ran = run("watch", submitted(run, {"name": "work"}, wait=False), "--json")
     jobs = [msgspec.json.decode(line, type=JobDocument) for line in ran.out.splitlines()]
     assert ran.code == 0
@@ -173,14 +173,14 @@ def test_watch_as_json_is_a_line_for_each_change(run: Run) -> None:
 
 
 def test_status_of_a_scheduled_job(run: Run) -> None:
-    """It says when it is due."""
+    """It prints the time of the schedule."""
     ran = run("submit", "-", stdin=job(ADD, delay=86400))
     assert "scheduled for 20" in run("status", ran.out.strip()).out
     run("cancel", ran.out.strip())
 
 
 def test_cancel_and_retry(run: Run) -> None:
-    """A job is stopped, and goes on when it is wanted again."""
+    """A cancelled job can be resumed."""
     job_id = submitted(run, NAP, wait=False)
     assert run("cancel", job_id).code == 0
     assert run("watch", job_id).code == 1
@@ -190,16 +190,16 @@ def test_cancel_and_retry(run: Run) -> None:
 
 
 @pytest.mark.parametrize("command", ["cancel", "retry"])
-def test_an_ended_job_is_neither_cancelled_nor_retried(run: Run, command: str) -> None:
-    """Exit code 2: the state forbids it."""
+def test_a_done_job_can_be_neither_cancelled_nor_retried(run: Run, command: str) -> None:
+    """The exit code is 2."""
     ran = run(command, submitted(run, ADD))
     assert (ran.code, ran.out) == (2, "")
     assert "is done" in ran.err
 
 
 @pytest.mark.parametrize("command", [["status"], ["watch"], ["jobs"]])
-def test_a_job_brings_no_escapes_to_the_terminal(run: Run, command: list[str]) -> None:
-    """Neither its arguments, its data, its result nor its error."""
+def test_control_characters_in_a_job_are_escaped(run: Run, command: list[str]) -> None:
+    """In its arguments, its data, its result and its error."""
     functions = [{"name": "echo", "args": [ESCAPES]}, {"name": "fail-with-escapes"}]
     ran = run("submit", "-", "--wait", "--json", stdin=job(*functions, data={ESCAPES: ESCAPES}))
     arguments = [] if command == ["jobs"] else [ran.job.id]

@@ -1,4 +1,4 @@
-"""raincheck schedules, schedule, counts."""
+"""The commands schedules, schedule and counts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.cli.conftest import Run
 
 @pytest.fixture
 def nightly(url: str) -> str:
-    """The name of a schedule that is there."""
+    """The name of a schedule that exists."""
     body: dict[str, Any] = {
         "cron": "0 3 * * *",
         "zone": "Europe/Paris",
@@ -26,7 +26,7 @@ def nightly(url: str) -> str:
 
 
 def test_schedules_are_listed(run: Run, nightly: str) -> None:
-    """Each with when it fires and what it runs."""
+    """With their timing and their functions."""
     ran = run("schedules")
     assert ran.code == 0
     head, line = ran.out.splitlines()
@@ -44,14 +44,14 @@ def test_a_schedule_is_shown(run: Run, nightly: str) -> None:
 
 
 def test_a_schedule_is_paused_and_resumed(run: Run, nightly: str) -> None:
-    """It says so."""
+    """The output has the new state."""
     assert run("schedule", nightly, "pause").out.splitlines()[0].split()[1] == "paused"
     assert "paused" in run("schedules").out
     assert run("schedule", nightly, "resume").out.splitlines()[0].split()[1] == "active"
 
 
 def test_a_schedule_is_run(run: Run, nightly: str) -> None:
-    """What is printed is the id of its job, for a script to use."""
+    """Only the job's id is printed."""
     ran = run("schedule", nightly, "run")
     assert (ran.code, ran.err) == (0, "")
     job = json.loads(run("status", ran.out.strip(), "--json").out)
@@ -59,27 +59,27 @@ def test_a_schedule_is_run(run: Run, nightly: str) -> None:
 
 
 def test_a_schedule_as_json(run: Run, nightly: str) -> None:
-    """As the server tells of it, alone and in the list."""
+    """Alone and in the list."""
     shown = json.loads(run("schedule", nightly, "--json").out)
     assert (shown["name"], len(shown["next"])) == ("nightly", 5)
     assert [each["name"] for each in json.loads(run("schedules", "--json").out)] == ["nightly"]
 
 
 def test_a_schedule_is_deleted(run: Run, nightly: str) -> None:
-    """Then it is not found, with the exit code that says so."""
+    """Then the exit code for it is 3."""
     ran = run("schedule", nightly, "delete")
-    assert ran == (0, "", "nightly is deleted; its jobs stay.\n")
+    assert ran == (0, "", "Deleted the schedule nightly. Its jobs remain.\n")
     assert run("schedule", nightly).code == 3
-    assert run("schedules") == (0, "", "no schedules\n")
+    assert run("schedules") == (0, "", "No schedules\n")
 
 
-def test_another_action_is_refused(run: Run, nightly: str) -> None:
-    """Before anything is sent."""
+def test_an_unknown_action_is_refused(run: Run, nightly: str) -> None:
+    """Before any request."""
     assert run("schedule", nightly, "explode").code == 2
 
 
 def test_jobs_are_counted(run: Run) -> None:
-    """By state, and what waits by function."""
+    """By state, and queued steps by function."""
     run("call", "add", "1")
     lines = [line.split() for line in run("counts").out.splitlines()]
     assert lines[0] == ["STATE", "JOBS"]
@@ -91,11 +91,11 @@ def test_jobs_are_counted(run: Run) -> None:
     assert counted["running"] == 0
 
 
-def test_a_file_is_checked_for_its_schedules_too(run: Run, tmp_path: Path) -> None:
-    """Each mistake with its line; what is right is counted."""
+def test_check_validates_schedules(run: Run, tmp_path: Path) -> None:
+    """Each error has its line; the summary has the number of schedules."""
     file = tmp_path / "raincheck.yaml"
     file.write_text("schedules:\n  nightly:\n    cron: 0 3 * * *\n    functions: [add]\n")
-    assert run("check", str(file)) == (0, f"{file}: 0 group(s), 0 job(s), 1 schedule(s), nothing wrong\n", "")
+    assert run("check", str(file)) == (0, f"{file}: 0 group(s), 0 job(s), 1 schedule(s), no errors\n", "")
     file.write_text("schedules:\n  nightly:\n    cron: 0 25 * * *\n    functions: [add]\n")
     ran = run("check", str(file))
     assert (ran.code, ran.out) == (

@@ -1,4 +1,4 @@
-"""Signing in with commands: who runs a server, and who calls one."""
+"""Sign-in on the command line: login, logout, token, user and key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from raincheck.auth.scopes import Scope
 from raincheck.auth.users import add_user
 from raincheck.cli import login, main
 from tests.auth.forging import SECRET, quick_hash
-from tests.cli.conftest import Ran, Run
+from tests.cli.conftest import Outcome, Run
 from tests.cli.processes import APP, running, serving, store_in
 
 PASSWORD = "correct horse"
@@ -26,7 +26,7 @@ PASSWORD = "correct horse"
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a server listens that asks who calls."""
+    """The URL of a server with sign-in."""
     folder = tmp_path_factory.mktemp("server")
     add_key(folder / "keys.json", "EdDSA")
     hashed = quick_hash(PASSWORD)
@@ -39,7 +39,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home of one's own, where nobody has signed in yet."""
+    """An empty configuration folder."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("RAINCHECK_TOKEN", raising=False)
@@ -48,37 +48,37 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def signed_in(run: Run) -> Run:
-    """Commands of somebody who has signed in."""
+    """Runs commands after a sign-in."""
     assert run("login", "--username", "ann", stdin=f"{PASSWORD}\n").code == 0
     return run
 
 
 def offline(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str, stdin: str = ""
-) -> Ran:
-    """A command that needs no server."""
+) -> Outcome:
+    """Run a command that needs no server."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
     try:
         code = main(words)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
-    return Ran(code, *capsys.readouterr())
+    return Outcome(code, *capsys.readouterr())
 
 
 class TestCalling:
-    """Commands that ask a server."""
+    """Commands that call a server."""
 
     @pytest.mark.parametrize(
         "command", [["jobs"], ["call", "add", "1"], ["status", "x"], ["functions"], ["workers"]]
     )
-    def test_a_stranger_is_told_what_to_do(self, run: Run, url: str, command: list[str]) -> None:
-        """Exit code 2, and the command to use."""
+    def test_without_a_token_the_error_names_login(self, run: Run, url: str, command: list[str]) -> None:
+        """The exit code is 2."""
         ran = run(*command)
         assert (ran.code, ran.out) == (2, "")
         assert f"raincheck login --url {url}" in ran.err
 
-    def test_after_login_everything_works(self, signed_in: Run, tmp_path: Path) -> None:
-        """Submit, call, look, follow, cancel, list."""
+    def test_after_login_all_commands_work(self, signed_in: Run, tmp_path: Path) -> None:
+        """Submit, call, status, watch, cancel, list."""
         assert signed_in("call", "add", "1", "2") == (0, "3.0\n", "")
         file = tmp_path / "job.json"
         file.write_text(json.dumps({"name": "n", "functions": [{"name": "add", "args": [1]}]}))
@@ -88,46 +88,46 @@ class TestCalling:
         waiting = signed_in("call", "nap", "30", "--no-wait").out.strip()
         assert signed_in("cancel", waiting).code == 0
 
-    def test_a_wrong_password_signs_nobody_in(self, run: Run, home: Path) -> None:
-        """And nothing is stored."""
+    def test_a_wrong_password_is_refused(self, run: Run, home: Path) -> None:
+        """No token is stored."""
         ran = run("login", "--username", "ann", stdin="wrong password\n")
         assert (ran.code, home.exists()) == (2, False)
-        assert "the name or the password is wrong" in ran.err
+        assert "the username or the password is wrong" in ran.err
         assert "wrong password" not in ran.err
 
-    def test_a_scope_too_few_is_told(self, run: Run) -> None:
-        """Signing in again would not help."""
+    def test_a_missing_scope_is_named(self, run: Run) -> None:
+        """The error does not suggest to sign in."""
         assert run("login", "--username", "ann", "--scope", "job:read", stdin=PASSWORD).code == 0
         assert run("jobs").code == 0
         ran = run("call", "add", "1")
         assert ran.code == 2
-        assert "needs the scope job:write" in ran.err
+        assert "does not have the scope job:write" in ran.err
         assert "raincheck login" not in ran.err
 
-    def test_the_token_is_kept_for_its_owner(self, signed_in: Run, home: Path, url: str) -> None:
-        """And for the server that gave it."""
+    def test_the_token_file_is_private(self, signed_in: Run, home: Path, url: str) -> None:
+        """The token is stored for the URL of its server."""
         assert home.stat().st_mode & 0o777 == 0o600
         assert home.parent.stat().st_mode & 0o777 == 0o700
         assert list(json.loads(home.read_text())) == [url]
         assert PASSWORD not in home.read_text()
 
-    def test_another_server_does_not_get_it(self, signed_in: Run, url: str) -> None:
-        """Nor does the same one by another name."""
+    def test_the_token_is_not_sent_to_another_server(self, signed_in: Run, url: str) -> None:
+        """Not even to the same server under another name."""
         ran = signed_in("jobs", "--url", url.replace("127.0.0.1", "localhost"))
         assert ran.code == 2
-        assert "there is no token" in ran.err
+        assert "the request has no token" in ran.err
 
-    def test_logout_forgets(self, signed_in: Run, home: Path) -> None:
-        """Once is enough."""
+    def test_logout_deletes_the_token(self, signed_in: Run, home: Path) -> None:
+        """A second logout says that there is none."""
         assert signed_in("logout").code == 0
         assert json.loads(home.read_text()) == {}
         assert signed_in("jobs").code == 2
         assert "not signed in" in signed_in("logout").err
 
-    def test_a_token_may_come_by_other_ways(
+    def test_other_sources_of_the_token(
         self, signed_in: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """From a file, or else from the environment, or else from who signed in."""
+        """A file, else the environment, else the login."""
         token = signed_in("token").out.strip()
         file = tmp_path / "token"
         file.write_text(f"{token}\n")
@@ -141,31 +141,31 @@ class TestCalling:
         assert signed_in("jobs").code == 0
 
     @pytest.mark.parametrize("content", ["", "two words", "line\nline", "ünï", "a\r\nX-Evil: 1"])
-    def test_what_is_no_token_is_not_sent(
+    def test_an_invalid_token_is_not_sent(
         self, run: Run, tmp_path: Path, content: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It could be anything else that is a secret."""
+        """It could be another secret."""
         file = tmp_path / "token"
         file.write_text(content, encoding="utf-8")
         file.chmod(0o600)
         ran = run("jobs", "--token-file", str(file))
         assert (ran.code, ran.err) == (
             2,
-            f"Error: {file} holds no token: one is printed by raincheck token\n",
+            f"Error: {file} does not contain a token. raincheck token prints one.\n",
         )
         if content:
             monkeypatch.setenv("RAINCHECK_TOKEN", content)
-            assert "RAINCHECK_TOKEN holds no token" in run("jobs").err
+            assert "RAINCHECK_TOKEN does not contain a token" in run("jobs").err
 
-    def test_without_a_token_there_is_none_to_print(self, run: Run) -> None:
-        """Nothing is on stdout, where curl would take it."""
+    def test_token_without_a_login_is_an_error(self, run: Run) -> None:
+        """stdout is empty, as curl reads it."""
         ran = run("token")
         assert (ran.code, ran.out) == (2, "")
         assert "raincheck login" in ran.err
 
     @pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}'])
-    def test_a_broken_store_is_said(self, run: Run, home: Path, content: str) -> None:
-        """With what to do about it."""
+    def test_an_invalid_token_file_is_an_error(self, run: Run, home: Path, content: str) -> None:
+        """The message says what to do."""
         home.parent.mkdir()
         home.write_text(content)
         home.chmod(0o600)
@@ -173,12 +173,12 @@ class TestCalling:
         assert ran.code == 2
         assert "sign in again" in ran.err
 
-    def test_a_password_is_asked_for_on_a_terminal(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        """And not shown."""
-        asked = list[str]()
+    def test_a_terminal_prompts_for_the_password(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without showing it."""
+        prompts = list[str]()
 
         def getpass(prompt: str) -> str:
-            asked.append(prompt)
+            prompts.append(prompt)
             return PASSWORD
 
         main_end, terminal = os.openpty()
@@ -187,13 +187,13 @@ class TestCalling:
             monkeypatch.setattr(login, "getpass", getpass)
             assert main(["login", "--username", "ann", "--url", url]) == 0
             assert main(["user", "add", "bob"]) == 0
-        assert asked == ["Password of ann: ", "Password for bob: ", "Again: "]
+        assert prompts == ["Password of ann: ", "Password for bob: ", "Repeat the password: "]
 
-    def test_no_password_is_no_sign_in(self, run: Run) -> None:
-        """An empty stdin is said to be one."""
+    def test_an_empty_stdin_is_an_error(self, run: Run) -> None:
+        """The message says that the password is missing."""
         ran = run("login", "--username", "ann")
         assert ran.code == 2
-        assert "no password came by stdin" in ran.err
+        assert "stdin has no password" in ran.err
 
     @pytest.mark.parametrize(
         "words",
@@ -203,27 +203,27 @@ class TestCalling:
             ["serve", "a.py", "--secret", "x"],
         ],
     )
-    def test_no_secret_goes_by_an_argument(
+    def test_no_option_takes_a_secret(
         self, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Where every user of the machine could read it."""
+        """Every user of the machine can read command lines."""
         ran = offline(monkeypatch, capsys, *words)
         assert ran.code == 2
         assert "Unknown option" in ran.err
 
 
-class TestRunning:
-    """Commands of who runs a server."""
+class TestManaging:
+    """Commands that manage users, keys and servers."""
 
-    def test_users_come_and_go(
+    def test_users_are_added_listed_and_removed(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """The password is nowhere to be seen."""
+        """No output has the password."""
         assert offline(monkeypatch, capsys, "user", "add", "ann", stdin=PASSWORD).code == 0
         bob = offline(monkeypatch, capsys, "user", "add", "bob", "--scope", "admin", "--generate")
         assert len(bob.out.strip()) == 32
         again = offline(monkeypatch, capsys, "user", "add", "ann", stdin=PASSWORD)
-        assert (again.code, "already" in again.err) == (2, True)
+        assert (again.code, "exists already" in again.err) == (2, True)
         listed = json.loads(offline(monkeypatch, capsys, "user", "list", "--json").out)
         assert [(user["name"], user["scopes"]) for user in listed] == [
             ("ann", ["job:read", "job:write"]),
@@ -240,12 +240,12 @@ class TestRunning:
         [
             (["a b"], PASSWORD, "/name"),
             (["ann"], "short", "/password"),
-            (["ann", "--scope", "all"], PASSWORD, "there is no scope 'all'"),
+            (["ann", "--scope", "all"], PASSWORD, "unknown scope 'all'"),
             (["ann"], "", "no password"),
-            (["ann", "--users", "/nowhere/users.json"], PASSWORD, "cannot be written"),
+            (["ann", "--users", "/nowhere/users.json"], PASSWORD, "cannot write"),
         ],
     )
-    def test_bad_users_are_refused(
+    def test_invalid_users_are_refused(
         self,
         words: list[str],
         stdin: str,
@@ -254,16 +254,16 @@ class TestRunning:
         monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str],
     ) -> None:
-        """And no file is made of them."""
+        """No file is created."""
         ran = offline(monkeypatch, capsys, "user", "add", *words, stdin=stdin)
         assert ran.code == 2
         assert message in ran.err
         assert not (tmp_path / "raincheck-users.json").exists()
 
-    def test_keys_come_and_go(
+    def test_keys_are_added_listed_and_removed(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Their ids are shown, and nothing else of them."""
+        """The output has only their ids."""
         old = offline(monkeypatch, capsys, "key", "add", "keys.json").out.strip()
         new = offline(monkeypatch, capsys, "key", "add", "keys.json", "--algorithm", "EdDSA").out.strip()
         shown = offline(monkeypatch, capsys, "key", "list", "keys.json").out
@@ -272,38 +272,38 @@ class TestRunning:
         assert offline(monkeypatch, capsys, "key", "remove", "keys.json", old).code == 3
         assert offline(monkeypatch, capsys, "key", "remove", "keys.json", new).code == 2
 
-    def test_an_open_server_says_so_once(self, tmp_path: Path) -> None:
-        """On this machine only."""
+    def test_a_server_without_sign_in_says_so_once(self, tmp_path: Path) -> None:
+        """On a loopback address."""
         with serving(tmp_path) as (server, _):
-            assert "".join(server.seen).count("no sign-in is configured") == 1
+            assert "".join(server.lines).count("no sign-in is configured") == 1
 
-    def test_a_guarded_server_says_how_to_sign_in(self, tmp_path: Path) -> None:
-        """And that passwords need cover on the way from elsewhere."""
+    def test_a_server_with_sign_in_names_login(self, tmp_path: Path) -> None:
+        """On another address it also warns about missing TLS."""
         add_key(tmp_path / "keys.json", "HS256")
         options = ("--secret-file", str(tmp_path / "keys.json"), "--host", "0.0.0.0")
         with serving(tmp_path, *options) as (server, _):
-            told = "".join(server.seen)
-        assert "Callers have to sign in" in told
-        assert "TLS" in told
+            printed = "".join(server.lines)
+        assert "Callers must sign in" in printed
+        assert "TLS" in printed
 
     @pytest.mark.parametrize(
         ("options", "message"),
         [
             (["--host", "0.0.0.0"], "no sign-in is configured"),
-            (["--secret-file", "nowhere"], "cannot be read"),
+            (["--secret-file", "nowhere"], "cannot read"),
             (["--users", "users.json"], "no secret"),
             (["--users", "users.json", "--insecure"], "no secret"),
         ],
     )
-    def test_what_is_not_safe_does_not_start(self, tmp_path: Path, options: list[str], message: str) -> None:
-        """It says what to do instead."""
+    def test_an_unsafe_server_does_not_start(self, tmp_path: Path, options: list[str], message: str) -> None:
+        """The error says what to do instead."""
         store = ("--store", store_in(tmp_path), "--port", "0")
         with running("server", APP, *store, *options, cwd=tmp_path) as server:
             assert message in server.rest()
             assert server.process.wait(60) == 2
 
     def test_the_demo_needs_no_sign_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Whatever the environment says."""
+        """It ignores the environment."""
         environment = os.environ | {"RAINCHECK_SECRET": SECRET, "RAINCHECK_TOKEN": "garbage"}
         done = subprocess.run(
             [sys.executable, "-m", "raincheck", "demo"],
@@ -317,8 +317,8 @@ class TestRunning:
     @pytest.mark.parametrize(
         "command", [["user", "add", "ann"], ["key", "add", "keys.json"], ["server", APP]]
     )
-    def test_what_is_not_installed_is_named(self, tmp_path: Path, command: list[str]) -> None:
-        """With how to install it."""
+    def test_a_missing_package_is_named(self, tmp_path: Path, command: list[str]) -> None:
+        """With the command that installs it."""
         blocked = "import sys; sys.modules['jwt'] = sys.modules['argon2'] = None; import raincheck.cli as cli"
         program = f"{blocked}; sys.exit(cli.main({command!r}))"
         environment = os.environ | {"RAINCHECK_SECRET": SECRET}

@@ -1,4 +1,4 @@
-"""TARGET: from a word on the command line to an app."""
+"""Loading the app that TARGET names."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def add(*numbers: int) -> int:
 
 
 @pytest.fixture(autouse=True)
-def untouched_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A folder of its own for each test, and no trace in the interpreter after it."""
+def isolated_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run each test in its own folder, and remove its modules afterwards."""
     before = set(sys.modules)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.chdir(tmp_path)
@@ -48,40 +48,40 @@ def write(path: str, text: str = APP, title: str = "mine") -> Path:
 
 @pytest.mark.parametrize("target", ["shop.py:app", "shop.py", "shop:app", "shop"])
 def test_an_app_is_found_by_its_file_or_its_module(target: str) -> None:
-    """The app's name may be left out if there is only one."""
+    """The app's name is optional if the module has only one App."""
     write("shop.py")
     app = load(target)
     assert app.title == "mine"
     assert app.functions.names == ("add",)
 
 
-def test_a_file_is_found_by_its_whole_path(tmp_path: Path) -> None:
-    """The path may be absolute, and have spaces and dots."""
+def test_a_file_is_found_by_its_absolute_path(tmp_path: Path) -> None:
+    """The path can have spaces and dots."""
     file = write("some folder/v1.2/shop.py")
     assert load(f"{file.resolve()}:app").title == "mine"
 
 
-def test_an_app_may_be_an_attribute_of_something() -> None:
-    """The part behind the colon may have dots."""
+def test_an_app_can_be_an_attribute() -> None:
+    """The part after the colon can have dots."""
     write("shop.py", "import raincheck\n\nclass State:\n    app = raincheck.App(title='inner')\n")
     assert load("shop:State.app").title == "inner"
 
 
-def test_the_neighbours_of_a_file_can_be_imported() -> None:
-    """The folder of a file is where it imports from, as if it were run as a script."""
+def test_modules_beside_a_file_can_be_imported() -> None:
+    """As if the file were run as a script."""
     write("shop/prices.py", "PRICE = 'ten'\n")
     write("shop/app.py", "import prices\nimport raincheck\n\napp = raincheck.App(title=prices.PRICE)\n")
     assert load("shop/app.py").title == "ten"
 
 
-def test_a_neighbour_that_imports_the_file_gets_the_same_app() -> None:
-    """There are not two Apps when a module beside the target registers functions with it."""
+def test_a_module_that_imports_the_file_gets_the_same_app() -> None:
+    """A module that registers functions does not create a second App."""
     write("shop/tasks.py", "from shelf import app\n\n@app.function\ndef put() -> None: ...\n")
     write("shop/shelf.py", "import raincheck\n\napp = raincheck.App()\n\nimport tasks\n")
     assert load("shop/shelf.py:app").functions.names == ("put",)
 
 
-def test_a_file_in_a_package_knows_its_package() -> None:
+def test_a_file_in_a_package_can_import_from_it() -> None:
     """Relative imports work."""
     write("store/__init__.py", "")
     write("store/prices.py", "PRICE = 'ten'\n")
@@ -93,14 +93,14 @@ def test_a_file_in_a_package_knows_its_package() -> None:
     assert sys.modules["store.main"].app is app
 
 
-def test_files_of_one_name_do_not_meet() -> None:
-    """Each file is a module of its own, whatever else has its name."""
+def test_files_with_the_same_name_are_different_modules() -> None:
+    """In different folders."""
     first, second = write("one/shop.py", title="one"), write("two/shop.py", title="two")
     assert [load(str(first)).title, load(str(second)).title] == ["one", "two"]
 
 
-def test_a_file_may_be_named_like_a_module_of_python() -> None:
-    """The standard library stays what it was."""
+def test_a_file_can_have_the_name_of_a_standard_module() -> None:
+    """The standard library does not change."""
     file = write("queue.py")
     app = load(str(file))
     assert app.title == "mine"
@@ -108,14 +108,14 @@ def test_a_file_may_be_named_like_a_module_of_python() -> None:
 
 
 def test_a_file_is_loaded_once() -> None:
-    """Asking again gives the same app."""
+    """The second load returns the same app."""
     first, second = write("one/shop.py"), write("two/shop.py")
     assert load(str(first)) is load(str(first))
     assert load(str(second)) is load(str(second))
 
 
-def test_a_function_can_be_found_again_in_another_process() -> None:
-    """What a spawned child is told, a module's name and file, leads it to the function."""
+def test_another_process_finds_the_function() -> None:
+    """By the name and the file of its module."""
     write("one/shop.py")
     load("one/shop.py")
     function = load(str(write("two/shop.py"))).functions.get("add")
@@ -139,19 +139,19 @@ def test_a_function_can_be_found_again_in_another_process() -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("nowhere.py:app", "there is no file"),
+        ("nowhere.py:app", "does not exist"),
         ("nowhere:app", "there is no module 'nowhere'"),
-        ("no-module:app", "names no module"),
-        (":app", "names no module"),
-        ("", "names no module"),
-        ("shop:nothing", "has no 'nothing'; its apps: app"),
-        ("shop.py:other", "is no raincheck.App but str; its apps: app"),
-        ("two", "say which app of"),
-        ("none", "it has no App at its top level"),
+        ("no-module:app", "is not the name of a module"),
+        (":app", "is not the name of a module"),
+        ("", "is not the name of a module"),
+        ("shop:nothing", "has no 'nothing'. Its apps: app."),
+        ("shop.py:other", "is not a raincheck.App (got str). Its apps: app."),
+        ("two", "has more than one App. Append :NAME. Its apps: one, two."),
+        ("none", "has no App. Define one at its top level: app = raincheck.App()"),
     ],
 )
-def test_a_target_that_leads_nowhere_says_why(target: str, message: str) -> None:
-    """The message names what is missing, and what there is."""
+def test_an_invalid_target_is_an_error(target: str, message: str) -> None:
+    """The message says what is missing, and which apps exist."""
     write("shop.py")
     write("two.py", "import raincheck\n\none, two = raincheck.App(), raincheck.App()\n")
     write("none.py", "")
@@ -177,8 +177,10 @@ def test_a_target_that_leads_nowhere_says_why(target: str, message: str) -> None
         ),
     ],
 )
-def test_what_a_module_raises_is_shown_with_its_line(target: str, source: str, messages: list[str]) -> None:
-    """The line is the module's own, not that of raincheck or of a library."""
+def test_an_exception_in_a_module_is_shown_with_its_line(
+    target: str, source: str, messages: list[str]
+) -> None:
+    """The line is in the user's module, not in raincheck or a library."""
     write("bad.py", source)
     with pytest.raises(TargetError) as raised:
         load(target)
@@ -186,12 +188,12 @@ def test_what_a_module_raises_is_shown_with_its_line(target: str, source: str, m
         assert message in str(raised.value)
 
 
-def test_a_file_that_failed_can_be_loaded_when_it_is_mended() -> None:
-    """No half of a module stays behind."""
+def test_a_file_that_failed_can_be_loaded_after_a_fix() -> None:
+    """No partly loaded module remains."""
     write("one/shop.py")
     load("one/shop.py")
     file = write("two/shop.py", "raise ValueError('boom')\n")
     with pytest.raises(TargetError):
         load(str(file))
-    write("two/shop.py", title="mended, and longer")
-    assert load(str(file)).title == "mended, and longer"
+    write("two/shop.py", title="fixed, and longer")
+    assert load(str(file)).title == "fixed, and longer"

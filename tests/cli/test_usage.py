@@ -1,4 +1,4 @@
-"""What every command has: help, ways to say no, exit codes."""
+"""What all commands have in common: help, usage errors, exit codes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from raincheck import cli
 from raincheck.cli import main
-from raincheck.cli.exits import Exit, code_of
+from raincheck.cli.exit_codes import Exit, code_of
 from raincheck.errors import NotFound, StoreUnavailable, TargetError
 from raincheck.version import VERSION
 
@@ -45,15 +45,15 @@ CLIENTS = [
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     """And every exit code."""
     assert main(["--help"]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     for command in [*COMMANDS, *FAMILIES]:
-        assert f"│ {command} " in told
-    codes = {int(line.split()[0]) for line in told.partition("Exit codes")[2].splitlines() if line.strip()}
+        assert f"│ {command} " in output
+    codes = {int(line.split()[0]) for line in output.partition("Exit codes")[2].splitlines() if line.strip()}
     assert codes == set(Exit)
 
 
 def command_of(words: list[str]) -> cyclopts.App:
-    """The command that one or two words lead to."""
+    """The command with this name of one or two words."""
     found = cli.cli
     for word in words:
         found = found[word]
@@ -62,27 +62,27 @@ def command_of(words: list[str]) -> cyclopts.App:
 
 @pytest.mark.parametrize("words", WORDS, ids=" ".join)
 def test_every_command_has_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """It begins with what the list of commands says, and so does the docstring."""
+    """It begins with the text in the list of commands, as does the docstring."""
     assert main([*words, "--help"]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     app = command_of(words)
-    assert f"Usage: raincheck {' '.join(words)}" in told
-    assert app.help in told
+    assert f"Usage: raincheck {' '.join(words)}" in output
+    assert app.help in output
     assert app.default_command is not None
     assert (getdoc(app.default_command) or "").splitlines()[0] == app.help
 
 
 @pytest.mark.parametrize("words", WORDS, ids=" ".join)
-def test_every_parameter_is_explained(words: list[str]) -> None:
-    """No parameter is without a word on it."""
+def test_every_parameter_has_help(words: list[str]) -> None:
+    """Except hidden ones."""
     collection = command_of(words).assemble_argument_collection(parse_docstring=True)
-    unexplained = [each.name for each in collection if not each.parameter.help and each.show]
-    assert unexplained == []
+    undocumented = [each.name for each in collection if not each.parameter.help and each.show]
+    assert undocumented == []
 
 
 @pytest.mark.parametrize("arguments", [["version", "--json"], ["--version"], ["version"]])
 def test_version(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """The version, in three ways."""
+    """Printed in three ways."""
     assert main(arguments) == 0
     assert VERSION in capsys.readouterr().out
 
@@ -98,38 +98,38 @@ def test_version(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> No
         (["serve", "app.py", "--port", "65536"], "Must be <= 65535"),
         (["serve", "app.py", "--workers", "0"], "Must be >= 1"),
         (["serve", "app.py", "--log-level", "loud"], "Choose from"),
-        (["jobs", "--url", "ftp://example.org"], "is no server's URL"),
-        (["jobs", "--url", "http://"], "is no server's URL"),
-        (["jobs", "--url", "http://[::1"], "is no server's URL"),
-        (["serve", "nowhere.py"], "there is no file"),
-        (["group", "g", "--data", "[1]"], "--data takes a JSON object"),
+        (["jobs", "--url", "ftp://example.org"], "is not the URL of a server"),
+        (["jobs", "--url", "http://"], "is not the URL of a server"),
+        (["jobs", "--url", "http://[::1"], "is not the URL of a server"),
+        (["serve", "nowhere.py"], "does not exist"),
+        (["group", "g", "--data", "[1]"], "--data requires a JSON object"),
     ],
 )
-def test_bad_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 2, and on stderr what is wrong."""
+def test_invalid_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code is 2, and stderr says what is wrong."""
     try:
         code = main(arguments)
     except SystemExit as end:
         code = int(str(end.code))
-    told = capsys.readouterr()
-    assert (code, told.out) == (2, "")
-    assert told.err.startswith("Error: ")
-    assert message in " ".join(told.err.split())
+    output = capsys.readouterr()
+    assert (code, output.out) == (2, "")
+    assert output.err.startswith("Error: ")
+    assert message in " ".join(output.err.split())
 
 
 @pytest.mark.parametrize("arguments", CLIENTS)
 def test_without_a_server(
     arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 4, and where it was looked for."""
+    """The exit code is 4, and stderr has the URL."""
     monkeypatch.setattr(sys, "stdin", io.StringIO("a password"))
     assert main([*arguments, "--url", "http://127.0.0.1:1", "--json"]) == 4
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert "no server answers at http://127.0.0.1:1: Connection refused" in told.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "no response from http://127.0.0.1:1: Connection refused" in output.err
 
 
-ANSWERS = {
+RESPONSES = {
     "/503": (503, "application/problem+json", b'{"title": "The store is away", "status": 503}', 4),
     "/429": (429, "application/problem+json", b'{"title": "Too many", "status": 429}', 4),
     "/410": (410, "application/problem+json", b'{"title": "Gone", "status": 410}', 3),
@@ -142,11 +142,11 @@ ANSWERS = {
 }
 
 
-class Stranger(BaseHTTPRequestHandler):
-    """A server that is not raincheck's, or not well."""
+class OtherServer(BaseHTTPRequestHandler):
+    """A server that is not raincheck, or is unavailable."""
 
     def do_GET(self) -> None:
-        status, kind, body, _ = ANSWERS[f"/{self.path.split('/')[1]}"]
+        status, kind, body, _ = RESPONSES[f"/{self.path.split('/')[1]}"]
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -158,8 +158,8 @@ class Stranger(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def stranger() -> Iterator[str]:
-    with HTTPServer(("127.0.0.1", 0), Stranger) as server:
+def other_server() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), OtherServer) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -167,22 +167,22 @@ def stranger() -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize("path", ANSWERS)
-def test_a_server_that_is_a_stranger_or_not_well(
-    path: str, stranger: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("path", RESPONSES)
+def test_responses_of_another_or_unavailable_server(
+    path: str, other_server: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The exit code follows from the answer, and nothing is on stdout."""
-    assert main(["jobs", "--url", stranger + path]) == ANSWERS[path][3]
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("Error: ")
+    """The exit code follows from the response, and stdout is empty."""
+    assert main(["jobs", "--url", other_server + path]) == RESPONSES[path][3]
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("Error: ")
 
 
 @pytest.mark.parametrize(
     ("error", "code"), [(NotFound("x"), 3), (TargetError("x"), 2), (StoreUnavailable("x"), 4)]
 )
 def test_errors_have_exit_codes(error: NotFound, code: int) -> None:
-    """Each kind of error has one."""
+    """Each class of exception has one."""
     assert code_of(error) == code
 
 
@@ -200,5 +200,5 @@ def test_errors_have_exit_codes(error: NotFound, code: int) -> None:
     ],
 )
 def test_a_wait_needs_no_number(words: list[str], expected: list[str]) -> None:
-    """Without one it is to the end."""
-    assert list(cli._with_waits(words)) == expected
+    """Without a number, the wait has no limit."""
+    assert list(cli._fill_in_waits(words)) == expected

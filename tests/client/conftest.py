@@ -1,4 +1,4 @@
-"""A server for each file of tests, and what may stand before it."""
+"""A server for each test module, and gateways and proxies in front of it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import pytest
 from raincheck.auth import Auth, Scope
 from raincheck.auth.users import add_user
 from tests.auth.forging import quick_hash
-from tests.client.places import Gateway, Proxy, gateway, in_thread, proxy, server
+from tests.client.servers import Gateway, Proxy, gateway, in_thread, proxy, server
 
 PASSWORD = 'love"lace'
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a server listens."""
+    """The URL of a server."""
     with in_thread(server(tmp_path_factory.mktemp("server"))) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a server listens that wants callers to sign in; tokens hold for a second."""
+    """The URL of a server with sign-in, whose tokens expire after a second."""
     folder = tmp_path_factory.mktemp("secured")
     hashed = quick_hash(PASSWORD)
     add_user(folder / "users.json", "ada", hashed, [Scope.READ, Scope.WRITE])
@@ -35,20 +35,20 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def front(url: str) -> Iterator[Gateway]:
-    """A gateway before the server."""
-    with gateway(url) as made:
-        yield made
+    """A gateway in front of the server."""
+    with gateway(url) as running:
+        yield running
 
 
 @pytest.fixture
 def guarded(url: str) -> Iterator[Gateway]:
-    """A gateway that wants callers to sign in."""
-    with gateway(url, {"ada": PASSWORD}) as made:
-        yield made
+    """A gateway that requires a token."""
+    with gateway(url, {"ada": PASSWORD}) as running:
+        yield running
 
 
 @pytest.fixture
 def wire(url: str) -> Iterator[Proxy]:
-    """A proxy before the server."""
-    with proxy(url) as made:
-        yield made
+    """A proxy in front of the server."""
+    with proxy(url) as running:
+        yield running

@@ -1,4 +1,4 @@
-"""The app that the clients are tried on."""
+"""The app that the clients are tested with."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from raincheck import App, Context, Limits
 
 WAIT = 1.0
-"""Seconds that one request may wait here."""
+"""The longest wait of one request to this app, in seconds."""
 
 gates: dict[str, Event] = {}
-"""By name: what lets a `hold` end."""
+"""By name: the event that ends a `hold`."""
 
 
 def make_app(folder: Path) -> App:
-    """An app with its store in a folder."""
+    """An app whose store is in this folder."""
     app = App(f"sqlite:///{folder / 'jobs.db'}", limits=Limits(wait=WAIT))
     for function in (add, greet, echo, fail, nap, hold):
         app.function(function)
@@ -35,26 +35,26 @@ async def greet(name: str, greeting: str = "Hello") -> str:
 
 
 async def echo(value: Any = None, timeout: Any = None) -> Any:
-    """What it was given."""
+    """Returns its arguments."""
     return value if timeout is None else [value, timeout]
 
 
 async def fail(ctx: Context, reason: str, runs: int = 9) -> int:
-    """No result, until the job has been retried so often."""
+    """Fails until the job has been retried ``runs`` times."""
     if ctx.job.run > runs:
         return ctx.job.run
     raise ValueError(reason)
 
 
 async def nap(ctx: Context, seconds: float) -> str:
-    """Takes its time."""
+    """Reports its progress, and sleeps."""
     ctx.progress(1, 2, "napping")
     await asyncio.sleep(seconds)
     return "slept"
 
 
 async def hold(gate: str) -> str:
-    """Ends when its gate is opened."""
+    """Runs until its gate is opened."""
     while not gates.setdefault(gate, Event()).is_set():  # noqa: ASYNC110 - opened from another thread
         await asyncio.sleep(0.01)
     return gate

@@ -16,7 +16,7 @@ from starlette.routing import Mount
 
 from raincheck import App, Limits
 from raincheck.auth import Auth, Scope
-from raincheck.auth.throttle import FAILURES
+from raincheck.auth.throttle import FAILURES_PER_USER
 from raincheck.auth.users import add_user
 from raincheck.errors import ConfigError
 from raincheck.server import ROUTES, Server, create_server, guard, serve
@@ -274,7 +274,7 @@ class TestToken:
 
     async def test_guessing_is_slowed_down(self, http: httpx2.AsyncClient) -> None:
         """And it is said for how long."""
-        for _ in range(FAILURES):
+        for _ in range(FAILURES_PER_USER):
             await http.post("/v1/token", json={"username": "ann", "password": "wrong"})
         answer = await http.post("/v1/token", json={"username": "ann", "password": PASSWORD})
         assert (answer.status_code, answer.json()["type"]) == (429, "too-many-attempts")
@@ -342,7 +342,7 @@ class TestWithoutUsers:
         ("auth", "said"),
         [
             (None, "no sign-in is configured"),
-            ({"secret": SECRET}, "no users here"),
+            ({"secret": SECRET}, "has no file of users"),
             (
                 {"jwks_url": "https://issuer.example/keys", "issuer": "https://issuer.example"},
                 "https://issuer.example",

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -55,3 +56,14 @@ def logged(text: str, name: str = "raincheck") -> Iterator[asyncio.Event]:
         yield event
     finally:
         logger.removeHandler(handler)
+
+
+@contextmanager
+def no_room_on_disk(app: App) -> Iterator[None]:
+    """Let every write to a file of this process fail beyond some bytes, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

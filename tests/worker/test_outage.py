@@ -1,28 +1,14 @@
 """The store goes away for a while: nothing is lost, and the worker goes on by itself."""
 
 import asyncio
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import apsw
 import pytest
 
 from raincheck import App, Context, StoreError, Worker
-from tests.worker.helpers import begun, entry, logged
+from tests.worker.helpers import begun, entry, logged, no_room_on_disk
 
 LEASE = 0.6
-
-
-@contextmanager
-def no_room_on_disk(app: App) -> Iterator[None]:
-    """Let every write to a file of this process fail beyond some bytes, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_the_outage_is_one(app: App) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from raincheck import App, Context, JobDocument, RetryOptions, Worker
 from tests.worker import functions
-from tests.worker.helpers import entry
+from tests.worker.helpers import entry, known
 
 
 def timed_out(job: JobDocument) -> bool:
@@ -67,6 +67,22 @@ async def test_a_thread_is_given_up(app: App) -> None:
         assert await app.status(job.id) == ended
         await asyncio.to_thread(threads[0].join, 5)  # another has taken its place
         assert not threads[0].is_alive()
+
+
+async def test_threads_that_were_abandoned_are_counted(app: App) -> None:
+    """A worker tells how many threads still run attempts that it gave up."""
+    go = threading.Event()
+
+    @app.function(timeout=0.1)
+    def slow() -> None:
+        go.wait(20)
+
+    async with app, Worker(app, concurrency=2) as worker:
+        jobs = [await app.submit("slow", [slow.step()]) for _ in range(3)]
+        assert all([timed_out(await app.wait(job.id)) for job in jobs])
+        await known(app, lambda workers: [(w.id, w.abandoned) for w in workers] == [(worker.id, 3)])
+        go.set()
+        await known(app, lambda workers: [w.abandoned for w in workers] == [0])
 
 
 async def test_a_process_is_killed(app: App) -> None:

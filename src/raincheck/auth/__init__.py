@@ -1,7 +1,7 @@
-"""Sign-in: who may call, and what they may do (docs/decisions/0011).
+"""Sign-in: who can call a server, and what each caller is allowed to do (docs/decisions/0011).
 
-Nothing here needs the web stack: the commands that look after keys and users use it too. What signs
-and hashes is the extra ``raincheck[auth]``, loaded when it is first needed.
+It does not import the web stack, as commands use it too. Signing and hashing need the extra
+``raincheck[auth]``, which is imported at the first use.
 """
 
 from __future__ import annotations
@@ -14,26 +14,33 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from raincheck.auth.scopes import USUAL, Scope, allows, scopes_of
+from raincheck.auth.scopes import DEFAULT_SCOPES, Scope, allows, parse_scopes
 from raincheck.errors import ConfigError
 
 if TYPE_CHECKING:
     from raincheck.auth.service import Service
     from raincheck.auth.tokens import Identity
 
-__all__ = ["DEFAULT_USERS", "USUAL", "Auth", "Scope", "Token", "allows", "installed", "scopes_of"]
+__all__ = [
+    "DEFAULT_SCOPES",
+    "DEFAULT_USERS",
+    "Auth",
+    "Scope",
+    "Token",
+    "allows",
+    "parse_scopes",
+    "require_auth_extra",
+]
 
 DEFAULT_USERS = "raincheck-users.json"
-"""The file of users unless it is said."""
-
-MISSING = "sign-in needs more than was installed: pip install 'raincheck[auth]'"
+"""The default file of users."""
 
 
 class Token(Struct, frozen=True, kw_only=True):
-    """What a caller who signed in is given; ``expires_in`` is in seconds, ``scope`` divided by blanks."""
+    """The token of a caller. ``expires_in`` is in seconds; ``scope`` is a list separated by spaces."""
 
     access_token: str
-    token_type: str = "Bearer"  # noqa: S105 - no secret but the name of a scheme
+    token_type: str = "Bearer"  # noqa: S105 - the name of a scheme
     expires_in: int
     scope: str
 
@@ -42,13 +49,13 @@ class Token(Struct, frozen=True, kw_only=True):
 
 
 class Auth:
-    """Who may call: the keys that tokens are signed with, and the users who may ask for one.
+    """The sign-in of a server: the keys that sign tokens, and the users who can get one.
 
-    ``secret`` is a secret of 32 bytes or more, or several, the newest first; ``secret_file`` a file of
-    secrets, one a line, or of a JWK set with HS256 or Ed25519 keys. ``users`` is a file made by
-    ``raincheck user add``. Instead, tokens of an issuer elsewhere are taken: ``jwks_url`` is where it
-    publishes its keys, ``algorithm`` what it signs with. ``issuer`` and ``audience`` are what a token
-    must name, ``lifetime`` how many seconds one of ours holds. Raises `ConfigError`.
+    ``secret`` is a secret of at least 32 bytes, or several, newest first. ``secret_file`` is a file
+    with secrets, one per line, or with a JWK set of HS256 or Ed25519 keys. ``users`` is a file that
+    ``raincheck user add`` writes. To accept the tokens of an external issuer instead, pass the
+    ``jwks_url`` of its keys and the ``algorithm`` that it signs with. Tokens must name this
+    ``issuer`` and ``audience``. New tokens are valid for ``lifetime`` seconds. Raises `ConfigError`.
     """
 
     def __init__(
@@ -72,85 +79,92 @@ class Auth:
         self.audience = audience
         self.lifetime = lifetime
         if sum(map(bool, (self.secrets, secret_file, jwks_url))) != 1:
-            raise ConfigError("sign-in needs one of a secret, a file of secrets or keys, and an issuer's URL")
+            raise ConfigError("sign-in needs exactly one of a secret, a secret file and a JWKS URL")
         if jwks_url and (issuer is None or users is not None):
-            raise ConfigError("an issuer's URL needs the issuer's name, and no users: they sign in there")
+            raise ConfigError("a JWKS URL needs an issuer. Leave out users: they sign in at the issuer.")
         if not 0 < lifetime <= 366 * 86400:
-            raise ConfigError("a token holds for more than 0 seconds, and for 366 days at most")
-        self._service = self._make()
+            raise ConfigError(
+                f"the lifetime of a token must be more than 0 s and at most 366 days (got {lifetime:g} s)"
+            )
+        self._service = self._make_service()
 
     def __repr__(self) -> str:
         return f"Auth(issuer={self.issuer!r}, audience={self.audience!r})"
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Auth | None:
-        """What the ``RAINCHECK_`` variables say; None if none of them names a secret, file or issuer."""
-        said = {
+        """Read the ``RAINCHECK_`` variables. None if they set no secret, secret file or JWKS URL."""
+        values = {
             name[10:]: value for name, value in environment.items() if name.startswith("RAINCHECK_") and value
         }
-        if not said.keys() & {"SECRET", "SECRET_FILE", "JWKS_URL"}:
-            if "USERS" in said:
-                raise ConfigError("RAINCHECK_USERS is set, but no secret to sign their tokens with is")
+        if not values.keys() & {"SECRET", "SECRET_FILE", "JWKS_URL"}:
+            if "USERS" in values:
+                raise ConfigError(
+                    "there are users, but no secret for tokens. Set --secret-file or RAINCHECK_SECRET_FILE."
+                )
             return None
-        lifetime = said.get("TOKEN_LIFETIME", "3600")
+        lifetime = values.get("TOKEN_LIFETIME", "3600")
         try:
             seconds = float(lifetime)
         except ValueError:
-            raise ConfigError(f"RAINCHECK_TOKEN_LIFETIME is a number of seconds, not {lifetime!r}") from None
+            raise ConfigError(
+                f"RAINCHECK_TOKEN_LIFETIME must be a number of seconds (got {lifetime!r})"
+            ) from None
         return cls(
-            secret=said.get("SECRET", ()),
-            secret_file=said.get("SECRET_FILE"),
-            users=said.get("USERS", None if "JWKS_URL" in said else DEFAULT_USERS),
-            jwks_url=said.get("JWKS_URL"),
-            algorithm=said.get("JWT_ALGORITHM", "RS256"),
-            issuer=said.get("ISSUER"),
-            audience=said.get("AUDIENCE", "raincheck"),
+            secret=values.get("SECRET", ()),
+            secret_file=values.get("SECRET_FILE"),
+            users=values.get("USERS", None if "JWKS_URL" in values else DEFAULT_USERS),
+            jwks_url=values.get("JWKS_URL"),
+            algorithm=values.get("JWT_ALGORITHM", "RS256"),
+            issuer=values.get("ISSUER"),
+            audience=values.get("AUDIENCE", "raincheck"),
             lifetime=seconds,
         )
 
     async def open(self) -> None:
-        """Read the files, so that what is wrong with them is said now. Raises `ConfigError`."""
+        """Read and validate the files. Raises `ConfigError`."""
         await self._service.open()
 
     async def sign_in(
         self, username: str, password: str, scope: str | None = None, *, address: str = ""
     ) -> Token:
-        """A token for a user, with all scopes that are theirs or those named in ``scope``.
+        """Issue a token to a user, with the scopes in ``scope``, or by default all scopes of the user.
 
-        ``address`` is where the user asks from; who sends wrong passwords has to wait. Raises
-        `NotSignedIn`, `TooManyAttempts`, `InvalidInput` for a scope that is not theirs, or `NotFound` if
-        nobody can sign in here.
+        Failed attempts are limited by user and by ``address``, the caller's IP address. Raises
+        `NotSignedIn`, `TooManyAttempts`, `InvalidInput` for a scope that the user does not have, or
+        `NotFound` if this server has no users.
         """
         return await self._service.sign_in(username, password, scope, address)
 
     async def issue(
-        self, subject: str, scopes: Collection[str] = USUAL, lifetime: float | None = None
+        self, subject: str, scopes: Collection[str] = DEFAULT_SCOPES, lifetime: float | None = None
     ) -> Token:
-        """A token without a password: who calls this has the key. Raises `ConfigError` if nobody here has."""
-        return await self._service.issue(subject, scopes_of(scopes), lifetime)
+        """Issue a token without a password. Raises `ConfigError` if there is no key to sign it with."""
+        return await self._service.issue(subject, parse_scopes(scopes), lifetime)
 
     async def verify(self, token: str | bytes) -> Identity:
-        """Who a token is of. Raises `NotSignedIn` if it does not hold."""
+        """The identity in a token. Raises `NotSignedIn` if the token is not valid."""
         return await self._service.verify(token.encode() if isinstance(token, str) else token)
 
     async def check(self, authorization: str | bytes | None, scope: str) -> Identity:
-        """Who sends this ``Authorization`` header, if they may do what needs the scope.
+        """The identity in an ``Authorization`` header, checked for a scope.
 
         Raises `NotSignedIn`, or `NotAllowed` if the token has neither the scope nor ``admin``.
         """
         header = authorization.encode() if isinstance(authorization, str) else authorization
         return await self._service.check(header, Scope(scope))
 
-    def _make(self) -> Service:
-        with installed():
+    def _make_service(self) -> Service:
+        with require_auth_extra():
             from raincheck.auth.service import Service
         return Service(self)
 
 
 @contextmanager
-def installed() -> Iterator[None]:
-    """Say what to install, as a `ConfigError`, if what signs and hashes cannot be imported."""
+def require_auth_extra() -> Iterator[None]:
+    """Raise `ConfigError` with the package to install if an import in this context fails."""
     try:
         yield
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{MISSING} ({error.name} is missing)") from None
+        message = f"sign-in needs the package {error.name}. Install it: pip install 'raincheck[auth]'"
+        raise ConfigError(message) from None

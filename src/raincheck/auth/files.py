@@ -1,4 +1,4 @@
-"""Files that hold secrets: read with care, written for their owner alone, read again when they change."""
+"""Files with secrets: permissions are checked, writes are atomic, and changes are noticed."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ logger = logging.getLogger("raincheck.auth")
 
 T = TypeVar("T")
 
-LARGEST = 4 * 1024 * 1024
-"""Bytes of the largest file that is read."""
+MAX_BYTES = 4 * 1024 * 1024
+"""Maximum size of a file."""
 
 Version = tuple[int, ...]
 
 
 def read_private(path: Path) -> bytes:
-    """What a file holds. Raises `ConfigError` if it cannot be read, or others may write it.
+    """Read a file. Refuses a file writable by others; warns if it is readable by others.
 
-    That others may read it is only warned of: container platforms hand out secrets so.
+    Container platforms make secrets readable by others, so this is not an error. Raises `ConfigError`.
     """
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            content = file.read(LARGEST + 1)
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     if os.name == "posix" and mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ConfigError(f"others may write {path}: chmod 600 {path}")
+        raise ConfigError(f"{path} is writable by others. Run: chmod 600 {path}")
     if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
-        logger.warning("others may read %s: chmod 600 %s", path, path)
-    if len(content) > LARGEST:
-        raise ConfigError(f"{path} is larger than {LARGEST} bytes: it is no such file")
+        logger.warning("%s is readable by others. Run: chmod 600 %s", path, path)
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{path} is larger than {MAX_BYTES} bytes. Is it the right file?")
     return content
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Put a file with this content in the place of ``path``, at once, for its owner alone.
+    """Write a file atomically, readable and writable by its owner only.
 
-    Raises `ConfigError`, and then what was there is still there.
+    Raises `ConfigError`; the previous content remains then.
     """
-    path = path.resolve()  # a link stays a link
+    path = path.resolve()  # write through a symbolic link
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -62,14 +62,14 @@ def write_private(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 Path(name).unlink()
             raise
-        _sync(path.parent)
+        _sync_folder(path.parent)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Keep others who change this file waiting, where the platform can: two changes must not lose one."""
+def locked(path: Path) -> Iterator[None]:
+    """Lock a file against changes by other processes, on platforms that can: no change gets lost."""
     try:
         import fcntl
     except ImportError:
@@ -79,7 +79,7 @@ def alone(path: Path) -> Iterator[None]:
     try:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
@@ -87,7 +87,7 @@ def alone(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _sync(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -96,11 +96,11 @@ def _sync(folder: Path) -> None:
             os.close(handle)
 
 
-class Watched(Generic[T]):
-    """What a file says, as of the last time it was looked at.
+class WatchedFile(Generic[T]):
+    """The parsed content of a file, updated by `refresh`.
 
-    ``parse`` makes it of the content; ``absent`` is what a file that is not there says. A file that
-    changed into one that cannot be used leaves all as it was, and is complained of in the log.
+    ``parse`` parses the content; ``absent`` makes the value if the file does not exist. If a changed
+    file is not valid, the previous value remains, and an error is logged.
     """
 
     def __init__(
@@ -113,24 +113,24 @@ class Watched(Generic[T]):
         self.value: T
 
     async def load(self) -> None:
-        """Read it for the first time. Raises `ConfigError`."""
+        """Read the file for the first time. Raises `ConfigError`."""
         self.value, self._version = await asyncio.to_thread(self._read)
 
     async def refresh(self) -> bool:
-        """Look at it; whether it says something else now."""
+        """Read the file if it has changed; returns whether the value is new."""
         version = await asyncio.to_thread(_version, self.path)
         if version == self._version:
             return False
         try:
             self.value, self._version = await asyncio.to_thread(self._read)
         except ConfigError as error:
-            self._version = version  # complain once
-            logger.error("%s; what it said before still holds", error)
+            self._version = version  # log the error only once
+            logger.error("%s (the previous content of the file remains in use)", error)
             return False
         return True
 
     def _read(self) -> tuple[T, Version | None]:
-        version = _version(self.path)  # before reading: a change between the two is seen next time
+        version = _version(self.path)  # taken first: the next refresh sees a change during the read
         if version is None and self._absent is not None:
             return self._absent(), None
         content = read_private(self.path)
@@ -141,9 +141,9 @@ class Watched(Generic[T]):
 
 
 def _version(path: Path) -> Version | None:
-    """Changes when the file does; None if there is none."""
+    """A value that changes with the file; None if the file does not exist."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,4 +1,4 @@
-"""The keys that an issuer elsewhere publishes, as a JWK set at a URL."""
+"""The keys of an external issuer, published as a JWK set at a URL."""
 
 from __future__ import annotations
 
@@ -10,64 +10,67 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from raincheck.auth.keys import Keys, from_issuer
+from raincheck.auth.keys import Keys, keys_from_issuer
 from raincheck.clock import monotonic
 from raincheck.errors import ConfigError, StoreUnavailable
 
 logger = logging.getLogger("raincheck.auth")
 
-FRESH = 60.0
-"""Seconds after which the keys are fetched again, so that a revoked one is soon unknown."""
+REFRESH_AFTER = 60.0
+"""Seconds after which the keys are fetched again: a revoked key is refused soon."""
 
-PAUSE = 10.0
-"""Seconds between two fetches at least, whatever ids tokens name."""
+MIN_INTERVAL = 10.0
+"""Minimum seconds between two fetches, even if tokens name unknown keys."""
 
-PATIENCE = 5.0
-LARGEST = 256 * 1024
+TIMEOUT = 5.0
+"""Seconds that a fetch can take."""
+
+MAX_BYTES = 256 * 1024
+"""Maximum size of the JWK set."""
 
 
 class Issuer:
-    """The keys behind a URL: fetched when needed, kept when they cannot be; ``changed`` is told of others."""
+    """Fetches the keys at a URL, and keeps them if a later fetch fails. Calls ``changed`` for new keys."""
 
     def __init__(self, url: str, algorithm: str, changed: Callable[[], None]) -> None:
-        _check(url)
+        _check_url(url)
         self.keys = Keys()
         self._changed = changed
         self._content = b""
         self._url = url
         self._algorithm = algorithm
-        self._fetched = -FRESH
-        self._tried = -PAUSE
+        self._fetched_at = -REFRESH_AFTER
+        self._tried_at = -MIN_INTERVAL
         self._lock = asyncio.Lock()
 
     async def refresh(self) -> None:
-        """Have the keys fetched if they are old; who has some need not wait for others."""
+        """Fetch the keys if they are old: in the background, unless there are none yet."""
         if not len(self.keys):
             await self.fetch()
-        elif monotonic() - self._fetched >= FRESH:
+        elif monotonic() - self._fetched_at >= REFRESH_AFTER:
             self._fetching = asyncio.create_task(self.fetch())
 
     async def fetch(self) -> None:
-        """Fetch the keys, unless that was tried just now.
+        """Fetch the keys, unless the last attempt was less than `MIN_INTERVAL` seconds ago.
 
-        Raises `StoreUnavailable` if there are none at all.
+        Raises `StoreUnavailable` if there are no keys at all.
         """
         async with self._lock:
-            if monotonic() - self._tried >= PAUSE:
+            if monotonic() - self._tried_at >= MIN_INTERVAL:
                 await self._fetch()
         if not len(self.keys):
-            raise StoreUnavailable("the issuer's keys cannot be fetched")
+            raise StoreUnavailable("cannot fetch the issuer's keys. The server's log has the reason.")
 
     async def _fetch(self) -> None:
-        self._tried = monotonic()
+        self._tried_at = monotonic()
         try:
             content = await _get(self._url)
-            keys = from_issuer(content, self._algorithm)
+            keys = keys_from_issuer(content, self._algorithm)
         except (httpx2.HTTPError, TimeoutError, ConfigError) as error:
             reason = str(error) or type(error).__name__
-            logger.warning("the keys at %s cannot be fetched: %s", self._url, reason)
+            logger.warning("cannot fetch the keys at %s: %s", self._url, reason)
             return
-        self._fetched = self._tried
+        self._fetched_at = self._tried_at
         if content != self._content:
             self._content, self.keys = content, keys
             self._changed()
@@ -75,31 +78,31 @@ class Issuer:
 
 async def _get(url: str) -> bytes:
     content = b""
-    made = await asyncio.to_thread(httpx2.AsyncClient, follow_redirects=False)  # it reads certificates
+    http = await asyncio.to_thread(httpx2.AsyncClient, follow_redirects=False)  # reads certificates
     async with (
-        asyncio.timeout(PATIENCE),
-        made as client,
-        client.stream("GET", url, headers={"Accept": "application/json"}) as answer,
+        asyncio.timeout(TIMEOUT),
+        http as client,
+        client.stream("GET", url, headers={"Accept": "application/json"}) as response,
     ):
-        if answer.status_code != 200:
-            raise ConfigError(f"the answer is {answer.status_code}")
-        async for chunk in answer.aiter_bytes():
+        if response.status_code != 200:
+            raise ConfigError(f"the response is {response.status_code}, not 200")
+        async for chunk in response.aiter_bytes():
             content += chunk
-            if len(content) > LARGEST:
-                raise ConfigError(f"the answer has more than {LARGEST} bytes")
+            if len(content) > MAX_BYTES:
+                raise ConfigError(f"the response is larger than {MAX_BYTES} bytes")
     return content
 
 
-def _check(url: str) -> None:
+def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
     except ValueError:
-        raise ConfigError("the URL of the issuer's keys is no URL") from None
+        raise ConfigError("the JWKS URL is not valid") from None
     if parts.username or parts.password:
-        raise ConfigError("the URL of the issuer's keys must hold no password")
+        raise ConfigError("the JWKS URL must not contain a username or password")
     if not host or not (parts.scheme == "https" or (parts.scheme == "http" and _is_local(host))):
-        raise ConfigError(f"the issuer's keys must come by https, not from {url}")
+        raise ConfigError(f"the JWKS URL must begin with https:// (got {url})")
 
 
 def _is_local(host: str) -> bool:

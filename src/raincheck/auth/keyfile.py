@@ -1,4 +1,4 @@
-"""A file of keys, as ``raincheck key`` looks after it: a JWK set, the newest key first."""
+"""The file of signing keys that ``raincheck key`` manages: a JWK set, newest key first."""
 
 from __future__ import annotations
 
@@ -7,48 +7,53 @@ from pathlib import Path
 
 import msgspec
 
-from raincheck.auth.files import alone, read_private, write_private
-from raincheck.auth.keys import JWK, from_file, jwks_of, new_jwk
+from raincheck.auth.files import locked, read_private, write_private
+from raincheck.auth.keys import JWK, keys_from_file, new_jwk, parse_jwks
 from raincheck.errors import ConfigError, NotFound
 
 
 def read_keys(path: Path) -> list[JWK]:
-    """The keys in a file, none if there is no file. Raises `ConfigError`."""
+    """The keys in a file; empty if the file does not exist. Raises `ConfigError`."""
     if not path.exists():
         return []
     content = read_private(path)
     if content.lstrip()[:1] != b"{":
-        raise ConfigError(f"{path} holds secrets, one a line, and no keys: put a new one above them by hand")
+        raise ConfigError(
+            f"{path} has secrets, one per line, not keys. Add a new secret as its first line by hand."
+        )
     try:
-        from_file(content)
+        keys_from_file(content)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return jwks_of(content)
+    return parse_jwks(content)
 
 
 def add_key(path: Path, algorithm: str) -> str:
-    """Put a new key before the others, so that it signs from now on; its id."""
-    made = new_jwk(algorithm)
-    _change(path, lambda keys: keys.insert(0, made))
-    return str(made["kid"])
+    """Add a key that signs all new tokens; returns its id."""
+    jwk = new_jwk(algorithm)
+    _change(path, lambda keys: keys.insert(0, jwk))
+    return str(jwk["kid"])
 
 
 def remove_key(path: Path, kid: str) -> None:
-    """Take a key out: what it signed no longer holds. Raises `NotFound`."""
+    """Remove a key and invalidate the tokens signed with it.
 
-    def take(keys: list[JWK]) -> None:
-        kept = [key for key in keys if key.get("kid") != kid]
-        if len(kept) == len(keys):
-            raise NotFound(f"there is no key {kid[:100]!r} in {path}")
-        if not kept:
-            raise ConfigError(f"{kid} is the only key in {path}: add another first")
-        keys[:] = kept
+    Raises `NotFound`, or `ConfigError` if it is the only key.
+    """
 
-    _change(path, take)
+    def remove(keys: list[JWK]) -> None:
+        remaining = [key for key in keys if key.get("kid") != kid]
+        if len(remaining) == len(keys):
+            raise NotFound(f"the key {kid[:100]!r} does not exist in {path}")
+        if not remaining:
+            raise ConfigError(f"{kid} is the only key in {path}. Add another key first.")
+        keys[:] = remaining
+
+    _change(path, remove)
 
 
 def _change(path: Path, change: Callable[[list[JWK]], None]) -> None:
-    with alone(path):
+    with locked(path):
         keys = read_keys(path)
         change(keys)
         write_private(path, msgspec.json.format(msgspec.json.encode({"keys": keys}), indent=2) + b"\n")

@@ -1,4 +1,4 @@
-"""Keys that sign tokens and tell true ones: each is for one algorithm, and found by its ``kid``."""
+"""Keys that sign and verify tokens. Each is for one algorithm and has an id, its ``kid``."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from jwt.algorithms import OKPAlgorithm
 
 from raincheck.errors import ConfigError
 
-SHORTEST = 32
-"""Bytes of the shortest secret: as many as HS256 yields (RFC 7518 §3.2)."""
+MIN_SECRET_BYTES = 32
+"""Minimum length of a secret, the output size of HS256 (RFC 7518 §3.2)."""
 
-_DISTINCT = 8
-"""Different bytes that a secret has at least; one that was drawn has more, a sample like ``xxxx`` fewer."""
+_MIN_DISTINCT_BYTES = 8
+"""Minimum number of different bytes in a secret: random ones have more, examples like ``xxxx`` fewer."""
 
-_TYPES = {"oct": "HS256", "OKP": "EdDSA", "RSA": "RS256", "EC": "ES256"}
-"""The algorithm that a type of key is for, unless another is configured."""
+_ALGORITHMS = {"oct": "HS256", "OKP": "EdDSA", "RSA": "RS256", "EC": "ES256"}
+"""The default algorithm for each key type."""
 
-_FITTING = {"HS256": "oct", "EdDSA": "OKP", "RS256": "RSA", "PS256": "RSA", "ES256": "EC"}
+_KEY_TYPES = {"HS256": "oct", "EdDSA": "OKP", "RS256": "RSA", "PS256": "RSA", "ES256": "EC"}
 
-OWN = frozenset(("HS256", "EdDSA"))
-"""The algorithms of keys that this server signs with."""
+OWN_ALGORITHMS = frozenset(("HS256", "EdDSA"))
+"""The algorithms that a server can sign with."""
 
-FOREIGN = frozenset(_FITTING) - {"HS256"}
-"""The algorithms that an issuer elsewhere may use: a secret is not published."""
+ISSUER_ALGORITHMS = frozenset(_KEY_TYPES) - {"HS256"}
+"""The algorithms of external issuers. HS256 is not one, as its key is secret."""
 
 JWK = dict[str, Any]
 
 
 class Key(NamedTuple):
-    """One key: its id, and the only algorithm it is used with."""
+    """A key with its id, for one algorithm."""
 
     kid: str
     jwk: PyJWK
@@ -44,7 +44,7 @@ class Key(NamedTuple):
 
     @property
     def algorithm(self) -> str:
-        """The algorithm."""
+        """The only algorithm that the key is used with."""
         return self.jwk.algorithm_name
 
     def __repr__(self) -> str:
@@ -52,13 +52,13 @@ class Key(NamedTuple):
 
 
 class Keys:
-    """A set of keys. The first that can sign does; all of them verify."""
+    """A set of keys. All of them verify tokens; the first one that can sign signs."""
 
     def __init__(self, keys: Iterable[Key] = ()) -> None:
         self._keys: dict[str, Key] = {}
         for key in keys:
             if key.kid in self._keys:
-                raise ConfigError(f"two keys have the id {key.kid!r}: remove one")
+                raise ConfigError(f"two keys have the id {key.kid!r}. Remove one of them.")
             self._keys[key.kid] = key
 
     def __len__(self) -> int:
@@ -66,101 +66,105 @@ class Keys:
 
     @property
     def signing(self) -> Key | None:
-        """The key that signs: the first that can."""
+        """The key that signs; None if no key can sign."""
         return next((key for key in self._keys.values() if key.private), None)
 
     def find(self, kid: str | None) -> Key | None:
-        """The key of this id; without an id the only key, if there is just one."""
+        """The key with this id. Without an id, the only key if there is exactly one."""
         if kid is None:
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None
         return self._keys.get(kid)
 
 
-def from_secrets(found: Sequence[bytes]) -> Keys:
-    """Keys of secrets, the newest first. Raises `ConfigError` for one that could be guessed."""
-    return Keys(_secret(secret) for secret in found)
+def keys_from_secrets(values: Sequence[bytes]) -> Keys:
+    """Keys for secrets, newest first. Raises `ConfigError` for a secret that can be guessed."""
+    return Keys(_secret_key(secret) for secret in values)
 
 
-def from_file(content: bytes) -> Keys:
-    """The keys in a file: a JWK set, a JWK, or secrets, one a line, newest first. Raises `ConfigError`."""
+def keys_from_file(content: bytes) -> Keys:
+    """Parse a file with a JWK set, a JWK, or secrets, one per line, newest first. Raises `ConfigError`."""
     if not content.strip():
-        raise ConfigError("the file of the secret is empty: write one with raincheck key add")
+        raise ConfigError("the secret file is empty. Add a key with raincheck key add.")
     if content.lstrip()[:1] == b"{":
-        return Keys(_own(jwk) for jwk in jwks_of(content))
-    return from_secrets([line.strip() for line in content.splitlines() if line.strip()])
+        return Keys(_own_key(jwk) for jwk in parse_jwks(content))
+    return keys_from_secrets([line.strip() for line in content.splitlines() if line.strip()])
 
 
-def from_issuer(content: bytes, algorithm: str) -> Keys:
-    """The keys that an issuer publishes which fit the algorithm; others are for other uses."""
+def keys_from_issuer(content: bytes, algorithm: str) -> Keys:
+    """The keys of an issuer's JWK set that are for this algorithm. Others are ignored."""
     keys: dict[str, Key] = {}
-    for jwk in jwks_of(content):
-        if jwk.get("kty") != _FITTING[algorithm] or jwk.get("alg", algorithm) != algorithm:
+    for jwk in parse_jwks(content):
+        if jwk.get("kty") != _KEY_TYPES[algorithm] or jwk.get("alg", algorithm) != algorithm:
             continue
-        if jwk.get("use", "sig") == "sig" and (key := _key(jwk, algorithm)) is not None:
+        if jwk.get("use", "sig") == "sig" and (key := _parse_key(jwk, algorithm)) is not None:
             keys.setdefault(key.kid, key)
     return Keys(keys.values())
 
 
-def jwks_of(content: bytes) -> list[JWK]:
-    """The JWKs in a JWK set, or the single one. Raises `ConfigError` if it is neither."""
+def parse_jwks(content: bytes) -> list[JWK]:
+    """Parse a JWK set or a single JWK. Raises `ConfigError`."""
     try:
-        found = msgspec.json.decode(content, type=dict[str, Any])
-        return msgspec.convert(found["keys"], list[JWK]) if "keys" in found else [found]
+        document = msgspec.json.decode(content, type=dict[str, Any])
+        return msgspec.convert(document["keys"], list[JWK]) if "keys" in document else [document]
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-        raise ConfigError('this is no JWK set: one is {"keys": [...]} in JSON') from None
+        raise ConfigError('this is not a JWK set, which is JSON in the form {"keys": [...]}') from None
 
 
 def new_jwk(algorithm: str) -> JWK:
-    """A new key for HS256 or EdDSA, with an id of its own."""
+    """Generate a key for HS256 or EdDSA, with a random id."""
     jwk: JWK
     if algorithm == "HS256":
-        secret = base64.urlsafe_b64encode(secrets.token_bytes(SHORTEST)).rstrip(b"=").decode()
+        secret = base64.urlsafe_b64encode(secrets.token_bytes(MIN_SECRET_BYTES)).rstrip(b"=").decode()
         jwk = {"kty": "oct", "k": secret}
     else:
         jwk = OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate(), as_dict=True)
     return {**jwk, "kid": secrets.token_hex(6), "alg": algorithm, "use": "sig"}
 
 
-def _secret(secret: bytes) -> Key:
+def _secret_key(secret: bytes) -> Key:
     if secret.startswith((b"-----BEGIN", b"ssh-")):
         raise ConfigError(
-            "the secret is a key file's content, which may be public: raincheck key add makes one"
+            "the secret looks like a PEM or SSH key, which can be public. Make a key with raincheck key add."
         )
-    _check(secret)
+    _check_strength(secret)
     kid = hashlib.blake2b(secret, digest_size=6, person=b"raincheck kid").hexdigest()
     return Key(kid, PyJWK({"kty": "oct", "k": base64.urlsafe_b64encode(secret).decode()}, "HS256"), True)
 
 
-def _check(secret: bytes) -> None:
-    how = "one drawn by chance is safe: raincheck key add FILE, or openssl rand -base64 32"
-    if len(secret) < SHORTEST:
-        raise ConfigError(f"a secret of {len(secret)} bytes can be guessed, {SHORTEST} are needed; {how}")
-    if len(set(secret)) < _DISTINCT:
-        raise ConfigError(f"a secret of {len(set(secret))} different bytes can be guessed; {how}")
+def _check_strength(secret: bytes) -> None:
+    advice = "Make a random one: raincheck key add FILE, or openssl rand -base64 32"
+    if len(secret) < MIN_SECRET_BYTES:
+        raise ConfigError(
+            f"a secret of {len(secret)} bytes can be guessed: it needs {MIN_SECRET_BYTES}. {advice}"
+        )
+    if len(set(secret)) < _MIN_DISTINCT_BYTES:
+        raise ConfigError(f"a secret with only {len(set(secret))} different bytes can be guessed. {advice}")
 
 
-def _own(jwk: JWK) -> Key:
-    """A key of ours. Raises `ConfigError`, which must not show it."""
-    algorithm = _TYPES.get(jwk.get("kty", ""), "")
-    if algorithm not in OWN or jwk.get("alg", algorithm) != algorithm:
-        raise ConfigError("a key must be an oct key for HS256 or an Ed25519 key for EdDSA")
-    key = _key(jwk, algorithm)
+def _own_key(jwk: JWK) -> Key:
+    """A key that can sign here. Raises `ConfigError`, which does not show the key."""
+    algorithm = _ALGORITHMS.get(jwk.get("kty", ""), "")
+    if algorithm not in OWN_ALGORITHMS or jwk.get("alg", algorithm) != algorithm:
+        raise ConfigError(
+            "a key must be an oct key for HS256 or an Ed25519 key for EdDSA. Make one with raincheck key add"
+        )
+    key = _parse_key(jwk, algorithm)
     if key is None:
         raise ConfigError(
-            f"the key {str(jwk.get('kid', ''))[:50]!r} cannot be used: raincheck key add makes one"
+            f"the key {str(jwk.get('kid', ''))[:50]!r} is not valid. Make one with raincheck key add."
         )
     if algorithm == "HS256":
-        _check(key.jwk.key)
+        _check_strength(key.jwk.key)
     return key
 
 
-def _key(jwk: JWK, algorithm: str) -> Key | None:
-    """A JWK as a key; None if it is broken."""
+def _parse_key(jwk: JWK, algorithm: str) -> Key | None:
+    """Parse a JWK; None if it is not valid."""
     try:
-        made = PyJWK(jwk, algorithm)
+        parsed = PyJWK(jwk, algorithm)
     except (PyJWTError, ValueError, TypeError, KeyError, AttributeError):
         return None
     kid = jwk.get("kid")
     if not isinstance(kid, str):
         kid = hashlib.blake2b(repr(sorted(jwk.items())).encode(), digest_size=6).hexdigest()
-    return Key(kid, made, "d" in jwk or algorithm == "HS256")
+    return Key(kid, parsed, "d" in jwk or algorithm == "HS256")

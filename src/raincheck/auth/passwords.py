@@ -1,4 +1,4 @@
-"""Passwords: hashed and checked with argon2, a few at a time, in threads."""
+"""Hashes and checks passwords with argon2, in a small pool of threads."""
 
 from __future__ import annotations
 
@@ -11,55 +11,57 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from raincheck.errors import Fault, InvalidInput, TooManyAttempts
 
-AT_ONCE = 2
-"""Checks at a time: each takes 64 MiB and a good part of a second of a core."""
+MAX_CONCURRENT = 2
+"""Checks that run at the same time. Each takes 64 MiB and a large part of a second of CPU."""
 
-WAITING = 20
-"""Checks that may wait for their turn."""
+MAX_PENDING = 20
+"""Checks that run or wait for a thread."""
 
-SHORTEST, LONGEST = 8, 1024
-"""Characters of a password."""
+MIN_LENGTH, MAX_LENGTH = 8, 1024
+"""Limits of the length of a password, in characters."""
 
 
 def hash_password(password: str) -> str:
-    """The hash to keep of a password. Raises `InvalidInput` if it is too short or too long."""
-    if not SHORTEST <= len(password) <= LONGEST:
-        raise InvalidInput(Fault(f"a password has {SHORTEST} to {LONGEST} characters", "/password"))
+    """Hash a password. Raises `InvalidInput` if it is too short or too long."""
+    if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
+        raise InvalidInput(
+            Fault(f"a password must have {MIN_LENGTH} to {MAX_LENGTH} characters", "/password")
+        )
     return PasswordHasher().hash(password)
 
 
 class Passwords:
-    """Checks passwords against hashes, off the loop."""
+    """Checks passwords against hashes, without blocking the event loop."""
 
     def __init__(self) -> None:
         self._hasher = PasswordHasher()
-        self._nobodys = _of_nobody(self._hasher)
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="raincheck-argon2")
-        self._waiting = 0
+        self._dummy_hash = _make_dummy_hash(self._hasher)
+        self._pool = ThreadPoolExecutor(MAX_CONCURRENT, thread_name_prefix="raincheck-argon2")
+        self._pending = 0
 
     async def check(self, password: str, hashed: str | None) -> bool:
-        """Whether it is the one of this hash; without a hash, for nobody, it takes as long to say no.
+        """Whether the password has this hash. Without a hash the result is False, after the same time.
 
-        Raises `TooManyAttempts` if too many others wait.
+        Raises `TooManyAttempts` if too many checks are pending.
         """
-        if self._waiting >= WAITING:
-            raise TooManyAttempts("many others are signing in", retry_after=2)
-        self._waiting += 1
+        if self._pending >= MAX_PENDING:
+            raise TooManyAttempts("too many sign-ins at the same time. Try again in 2 s.", retry_after=2)
+        self._pending += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._check, password, hashed)
         finally:
-            self._waiting -= 1
+            self._pending -= 1
 
     def _check(self, password: str, hashed: str | None) -> bool:
         try:
-            self._hasher.verify(hashed or self._nobodys, password)
+            self._hasher.verify(hashed or self._dummy_hash, password)
         except (VerificationError, InvalidHashError, UnicodeEncodeError):
             return False
         return hashed is not None
 
 
-def _of_nobody(hasher: PasswordHasher) -> str:
-    """A hash that no password has, and that takes as long to check as those that are made now."""
+def _make_dummy_hash(hasher: PasswordHasher) -> str:
+    """A hash that no password has. It costs as much to check as a current one."""
     cost = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
     return f"$argon2id$v=19${cost}${_zeros(hasher.salt_len)}${_zeros(hasher.hash_len)}"
 

@@ -1,4 +1,4 @@
-"""What a caller may do."""
+"""Scopes: what a token allows."""
 
 from __future__ import annotations
 
@@ -9,34 +9,32 @@ from raincheck.errors import Fault, InvalidInput
 
 
 class Scope(StrEnum):
-    """One thing that a token can allow."""
+    """A permission of a token."""
 
     READ = "job:read"
-    """See jobs, functions and workers."""
+    """Read jobs, functions and workers."""
     WRITE = "job:write"
-    """Submit, call, cancel, retry and forget."""
+    """Submit, call, cancel, retry and forget jobs."""
     WORKER = "worker"
-    """Be a worker, by HTTP."""
+    """Reserved for workers that connect over HTTP."""
     ADMIN = "admin"
     """Everything."""
 
 
-USUAL = (Scope.READ, Scope.WRITE)
-"""What a user may do unless it is said."""
+DEFAULT_SCOPES = (Scope.READ, Scope.WRITE)
+"""The scopes of a user who is added without a scope."""
 
 
 def allows(granted: Collection[str], needed: Scope) -> bool:
-    """Whether these scopes are enough: they hold the very one, or ``admin``."""
+    """Whether the granted scopes include the needed one or ``admin``."""
     return needed in granted or Scope.ADMIN in granted
 
 
-def scopes_of(names: Iterable[str], pointer: str = "/scope") -> frozenset[Scope]:
-    """Scopes by their names. Raises `InvalidInput` for a name that is none."""
-    found = set()
+def parse_scopes(names: Iterable[str], pointer: str = "/scope") -> frozenset[Scope]:
+    """Parse the names of scopes. Raises `InvalidInput` for an unknown one."""
+    scopes = set()
     for name in names:
         if name not in list(Scope):
-            raise InvalidInput(
-                Fault(f"there is no scope {name[:50]!r}; scopes are {', '.join(Scope)}", pointer)
-            )
-        found.add(Scope(name))
-    return frozenset(found)
+            raise InvalidInput(Fault(f"unknown scope {name[:50]!r}. Use one of {', '.join(Scope)}", pointer))
+        scopes.add(Scope(name))
+    return frozenset(scopes)

@@ -1,4 +1,4 @@
-"""What an `Auth` does, with keys and users that may change while it does."""
+"""The implementation of `Auth`: issues and verifies tokens with keys and users that can change."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from raincheck.auth import Token
-from raincheck.auth.files import Watched
+from raincheck.auth.files import WatchedFile
 from raincheck.auth.issuer import Issuer
-from raincheck.auth.keys import FOREIGN, from_file, from_secrets
+from raincheck.auth.keys import ISSUER_ALGORITHMS, keys_from_file, keys_from_secrets
 from raincheck.auth.passwords import Passwords
-from raincheck.auth.scopes import Scope, allows, scopes_of
+from raincheck.auth.scopes import Scope, allows, parse_scopes
 from raincheck.auth.throttle import Throttle
-from raincheck.auth.tokens import Identity, Rules, Verified, issue, key_id, verify
-from raincheck.auth.users import User, Users, users_in
+from raincheck.auth.tokens import Identity, Rules, TokenCache, issue, key_id, verify
+from raincheck.auth.users import User, Users, parse_users
 from raincheck.clock import monotonic, now
 from raincheck.errors import ConfigError, Fault, InvalidInput, NotAllowed, NotFound, NotSignedIn
 
@@ -23,25 +23,27 @@ if TYPE_CHECKING:
 _BEARER: Final = re.compile(rb"bearer +([A-Za-z0-9._~+/=-]+) *", re.IGNORECASE)
 """RFC 6750 §2.1; the scheme's case does not matter (RFC 9110 §11.1)."""
 
-LOOK_AGAIN = 1.0
-"""Seconds after which files are looked at again: as late takes effect what was changed in them."""
+CHECK_INTERVAL = 1.0
+"""Seconds between two checks of the files for changes."""
 
-WRONG = "the name or the password is wrong"
-NOBODY = "there are no users yet: add one with raincheck user add NAME"
+WRONG_LOGIN = "the username or the password is wrong"
+NO_USERS = "this server has no users yet. Add one with raincheck user add NAME."
 
 
 class Service:
     """Issues tokens and verifies them."""
 
     def __init__(self, auth: Auth) -> None:
-        if auth.jwks_url and auth.algorithm not in FOREIGN:
-            raise ConfigError(f"an issuer's algorithm is one of {', '.join(sorted(FOREIGN))}")
+        if auth.jwks_url and auth.algorithm not in ISSUER_ALGORITHMS:
+            raise ConfigError(
+                f"the algorithm of an issuer must be one of {', '.join(sorted(ISSUER_ALGORITHMS))}"
+            )
         self._auth = auth
         self._rules = Rules(issuer=auth.issuer, audience=auth.audience, typed=auth.jwks_url is None)
-        self._keys = from_secrets([secret.encode() for secret in auth.secrets])
-        self._key_file = Watched(auth.secret_file, from_file) if auth.secret_file else None
-        self._users = Watched(auth.users, users_in, Users) if auth.users else None
-        self._verified = Verified()
+        self._keys = keys_from_secrets([secret.encode() for secret in auth.secrets])
+        self._key_file = WatchedFile(auth.secret_file, keys_from_file) if auth.secret_file else None
+        self._users = WatchedFile(auth.users, parse_users, Users) if auth.users else None
+        self._verified = TokenCache()
         self._issuer = Issuer(auth.jwks_url, auth.algorithm, self._verified.clear) if auth.jwks_url else None
         self._passwords = Passwords()
         self._throttle = Throttle()
@@ -58,50 +60,56 @@ class Service:
         self._opened = True
 
     async def sign_in(self, username: str, password: str, scope: str | None, address: str) -> Token:
-        """What `Auth.sign_in` does."""
+        """See `Auth.sign_in`."""
         if self._issuer is not None:
-            raise NotFound(f"tokens for this server come from {self._auth.issuer}: sign in there")
+            raise NotFound(f"this server accepts tokens of {self._auth.issuer}. Sign in there.")
         if self._users is None:
-            raise NotFound("there are no users here: configure a file of users, made by raincheck user add")
-        await self._refresh(at_once=True)  # who was added a moment ago is let in
+            raise NotFound(
+                "this server has no file of users. Make one with raincheck user add, and configure it."
+            )
+        await self._refresh(force=True)  # a user who was added a moment ago can sign in
         if self._keys.signing is None:
-            raise NotFound("no key here can sign a token: sign in where there is one")
+            raise NotFound("this server has no key that can sign a token. Sign in at a server that has one.")
         self._throttle.attempt(username, address)
         user = self._users.value.find(username)
         hashed = None if user is None else user.password
         if not await self._passwords.check(password, hashed) or user is None:
-            raise NotSignedIn(WRONG if len(self._users.value) else NOBODY)
+            raise NotSignedIn(WRONG_LOGIN if len(self._users.value) else NO_USERS)
         self._throttle.succeeded(username, address)
-        return self._token(user.name, _wanted(user, scope), self._auth.lifetime, user.stamp)
+        return self._token(user.name, _requested_scopes(user, scope), self._auth.lifetime, user.stamp)
 
     async def issue(self, subject: str, scopes: frozenset[Scope], lifetime: float | None) -> Token:
-        """What `Auth.issue` does."""
+        """See `Auth.issue`."""
         await self._refresh()
         return self._token(subject, scopes, lifetime or self._auth.lifetime, "")
 
-    def known(self, authorization: bytes | None) -> Identity | None:
-        """Who sends this header, if that is known without looking again at anything."""
+    def cached_identity(self, authorization: bytes | None) -> Identity | None:
+        """The identity in a header that was verified before; None if it must be verified again."""
         if authorization is None or monotonic() >= self._fresh_until:
             return None
         return self._verified.find(authorization, now())
 
     async def check(self, authorization: bytes | None, scope: Scope) -> Identity:
-        """What `Auth.check` does."""
-        identity = self.known(authorization)
+        """See `Auth.check`."""
+        identity = self.cached_identity(authorization)
         if identity is None:
             if authorization is None:
-                raise NotSignedIn("there is no token: send Authorization: Bearer and one of POST /v1/token")
+                raise NotSignedIn(
+                    "the request has no token. Send Authorization: Bearer TOKEN, with one of POST /v1/token."
+                )
             match = _BEARER.fullmatch(authorization)
             if match is None:
-                raise NotSignedIn("send one Authorization header: Bearer, a blank and the token")
+                raise NotSignedIn("the Authorization header is not valid. Send Authorization: Bearer TOKEN.")
             identity = await self.verify(match[1])
             self._verified.add(authorization, identity)
         if not allows(identity.scopes, scope):
-            raise NotAllowed(f"the token does not allow this: it needs the scope {scope}", scope=scope)
+            raise NotAllowed(
+                f"the token does not have the scope {scope}. Sign in with that scope.", scope=scope
+            )
         return identity
 
     async def verify(self, token: bytes) -> Identity:
-        """What `Auth.verify` does."""
+        """See `Auth.verify`."""
         await self._refresh()
         keys = self._keys
         if self._issuer is not None:
@@ -109,14 +117,14 @@ class Service:
                 await self._issuer.fetch()
             keys = self._issuer.keys
         identity = verify(token, keys, self._rules, now())
-        return self._still(identity) if identity.stamp and self._users is not None else identity
+        return self._current_identity(identity) if identity.stamp and self._users is not None else identity
 
-    def _still(self, identity: Identity) -> Identity:
-        """A user's identity as far as the file of users still says so."""
-        assert self._users is not None  # noqa: S101 - asked before
+    def _current_identity(self, identity: Identity) -> Identity:
+        """The identity with the scopes that the user still has. Raises `NotSignedIn` without the user."""
+        assert self._users is not None  # noqa: S101 - the caller checks it
         user = self._users.value.find(identity.subject)
         if user is None or user.stamp != identity.stamp:
-            raise NotSignedIn("the user is gone, or has another password: sign in again")
+            raise NotSignedIn("the user was removed or has a new password. Sign in again.")
         return Identity(
             subject=identity.subject,
             scopes=frozenset(scope for scope in identity.scopes if allows(user.scopes, scope)),
@@ -127,7 +135,7 @@ class Service:
     def _token(self, subject: str, scopes: frozenset[Scope], lifetime: float, stamp: str) -> Token:
         key = self._keys.signing
         if key is None:
-            raise ConfigError("no key here can sign a token")
+            raise ConfigError("there is no key that can sign a token. Add one with raincheck key add.")
         issued_at = now()
         identity = Identity(subject=subject, scopes=scopes, expires_at=issued_at + lifetime, stamp=stamp)
         return Token(
@@ -136,13 +144,13 @@ class Service:
             scope=" ".join(sorted(scopes)),
         )
 
-    async def _refresh(self, *, at_once: bool = False) -> None:
-        """Know what has changed since a second ago; of what was verified before, nothing is sure then."""
+    async def _refresh(self, *, force: bool = False) -> None:
+        """Read changed files, at most once per `CHECK_INTERVAL`. A change clears the cache of tokens."""
         if not self._opened:
             await self.open()
-        if monotonic() < self._fresh_until and not at_once:
+        if monotonic() < self._fresh_until and not force:
             return
-        self._fresh_until = monotonic() + LOOK_AGAIN
+        self._fresh_until = monotonic() + CHECK_INTERVAL
         if self._issuer is not None:
             await self._issuer.refresh()
         changed = [await file.refresh() for file in (self._key_file, self._users) if file is not None]
@@ -151,12 +159,12 @@ class Service:
             self._verified.clear()
 
 
-def _wanted(user: User, scope: str | None) -> frozenset[Scope]:
-    """The scopes a user asks for, all of theirs if none. Raises `InvalidInput` for others'."""
-    theirs = frozenset(user.scopes)
+def _requested_scopes(user: User, scope: str | None) -> frozenset[Scope]:
+    """The scopes in ``scope``, or all scopes of the user. Raises `InvalidInput` for other scopes."""
+    granted = frozenset(user.scopes)
     if not scope:
-        return theirs
-    wanted = scopes_of(scope.split())
-    if missing := [name for name in sorted(wanted) if not allows(theirs, name)]:
-        raise InvalidInput(Fault(f"you have no scope {', '.join(missing)}", "/scope"))
-    return wanted
+        return granted
+    requested = parse_scopes(scope.split())
+    if missing := [name for name in sorted(requested) if not allows(granted, name)]:
+        raise InvalidInput(Fault(f"the user does not have the scope {', '.join(missing)}", "/scope"))
+    return requested

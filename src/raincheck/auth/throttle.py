@@ -1,4 +1,4 @@
-"""Slows down who guesses passwords."""
+"""Limits failed sign-ins, to make guessing passwords impractical."""
 
 from __future__ import annotations
 
@@ -10,61 +10,62 @@ from raincheck.clock import monotonic
 from raincheck.errors import TooManyAttempts
 
 MINUTE = 60.0
-FAILURES = 5
-"""Wrong passwords that one address may send for one user, at once; then as many a minute."""
+FAILURES_PER_USER = 5
+"""Failed attempts of one address for one user: this many at once, then this many per minute."""
 
-OF_ADDRESS = 50
-"""Those that it may send for all users together."""
+FAILURES_PER_ADDRESS = 50
+"""Failed attempts of one address for all users together."""
 
-KNOWN = 10_000
-"""How many users and addresses are remembered."""
+MAX_BUCKETS = 10_000
+"""Buckets that are kept in memory."""
 
 
 class Throttle:
-    """Counts failed attempts, that are forgotten in time: full buckets that leak."""
+    """Counts failed attempts in leaky buckets, by user and address and by address alone."""
 
     def __init__(self) -> None:
         self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
 
     def attempt(self, username: str, address: str) -> None:
-        """Count an attempt as failed until it is known better. Raises `TooManyAttempts`.
+        """Count an attempt as failed, before its password is checked. Raises `TooManyAttempts`.
 
-        It is counted before the password is looked at, so that many at once gain nothing.
+        Counting first keeps concurrent attempts within the limit. `succeeded` takes the count back.
         """
-        now, host = monotonic(), _network(address)
-        for key, most in (((host, username), FAILURES), ((host, ""), OF_ADDRESS)):
-            level = self._level(key, most, now)
-            if level > most - 1:
-                wait = math.ceil((level - most + 1) * MINUTE / most)
-                raise TooManyAttempts(f"too many wrong passwords: try again in {wait} s", retry_after=wait)
-        for key, most in (((host, username), FAILURES), ((host, ""), OF_ADDRESS)):
-            self._put(key, self._level(key, most, now) + 1, now)
+        now, network = monotonic(), _network(address)
+        limits = (((network, username), FAILURES_PER_USER), ((network, ""), FAILURES_PER_ADDRESS))
+        for key, limit in limits:
+            level = self._level(key, limit, now)
+            if level > limit - 1:
+                wait = math.ceil((level - limit + 1) * MINUTE / limit)
+                raise TooManyAttempts(f"too many wrong passwords. Try again in {wait} s.", retry_after=wait)
+        for key, limit in limits:
+            self._put(key, self._level(key, limit, now) + 1, now)
 
     def succeeded(self, username: str, address: str) -> None:
-        """The attempt was no failure: forget those that came before it."""
-        host = _network(address)
-        self._buckets.pop((host, username), None)
-        if (host, "") in self._buckets:
-            level, at = self._buckets[host, ""]
-            self._buckets[host, ""] = max(0.0, level - 1), at
+        """Take back the last attempt, and clear the failures of the user."""
+        network = _network(address)
+        self._buckets.pop((network, username), None)
+        if (network, "") in self._buckets:
+            level, at = self._buckets[network, ""]
+            self._buckets[network, ""] = max(0.0, level - 1), at
 
-    def _level(self, key: tuple[str, str], most: int, now: float) -> float:
+    def _level(self, key: tuple[str, str], limit: int, now: float) -> float:
         level, at = self._buckets.get(key, (0.0, now))
-        return max(0.0, level - (now - at) * most / MINUTE)
+        return max(0.0, level - (now - at) * limit / MINUTE)
 
     def _put(self, key: tuple[str, str], level: float, now: float) -> None:
         self._buckets[key] = level, now
         self._buckets.move_to_end(key)
-        if len(self._buckets) > KNOWN:
+        if len(self._buckets) > MAX_BUCKETS:
             self._buckets.popitem(last=False)
 
 
 def _network(address: str) -> str:
-    """An address, or of IPv6 the network that a single household has."""
+    """The address, or for IPv6 its /64 network: one caller can have all addresses in it."""
     try:
-        known = ip_address(address)
+        parsed = ip_address(address)
     except ValueError:
         return address
-    if isinstance(known, IPv6Address) and known.ipv4_mapped is None:
-        return str(ip_network(f"{known}/64", strict=False))
-    return str(known)
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return str(ip_network(f"{parsed}/64", strict=False))
+    return str(parsed)

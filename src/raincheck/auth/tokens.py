@@ -1,4 +1,4 @@
-"""Tokens: JWTs (RFC 7519, RFC 9068), issued and verified."""
+"""Issues and verifies tokens: JWTs (RFC 7519, RFC 9068)."""
 
 from __future__ import annotations
 
@@ -16,24 +16,27 @@ from raincheck.auth.scopes import Scope
 from raincheck.clock import new_id
 from raincheck.errors import NotSignedIn
 
-LONGEST = 8 * 1024
-"""Bytes of a token; a longer one is not even decoded."""
+MAX_TOKEN_BYTES = 8 * 1024
+"""Maximum length of a token; a longer one is not decoded."""
 
 LEEWAY = 30.0
-"""Seconds that clocks may differ."""
+"""Seconds by which the clocks of two machines can differ."""
 
-LONGEST_LIFETIME = 366 * 86400.0
-"""Seconds that a token may hold; one that is to hold for longer is a mistake, or made up."""
+MAX_LIFETIME = 366 * 86400.0
+"""Maximum lifetime of a token in seconds; a longer one is a mistake or a forgery."""
 
-CACHED = 4096
-"""Tokens that are remembered as verified."""
+MAX_CACHED = 4096
+"""Maximum number of tokens in the cache."""
 
 _TYPE = "at+jwt"
-_KNOWN = frozenset(Scope)
+_SCOPES = frozenset(Scope)
 
 
 class Identity(Struct, frozen=True, kw_only=True):
-    """Who calls: ``subject`` is a user's name or the issuer's; until ``expires_at`` (seconds since 1970)."""
+    """A verified caller. ``subject`` is the username; ``expires_at`` is in seconds since 1970.
+
+    ``stamp`` is `User.stamp` at the time of the sign-in; it is empty for other tokens.
+    """
 
     subject: str
     scopes: frozenset[Scope]
@@ -64,20 +67,20 @@ class _Claims(Struct, frozen=True):
 _decode_header = msgspec.json.Decoder(_Header).decode
 _decode_claims = msgspec.json.Decoder(_Claims).decode
 _jws = {name: PyJWS([name]) for name in ("HS256", "EdDSA", "RS256", "PS256", "ES256")}
-"""For each algorithm one that knows no other: a token cannot choose (RFC 8725 §3.1)."""
+"""A verifier for each algorithm, as a token must not choose its algorithm (RFC 8725 §3.1)."""
 
 
 class Rules(Struct, frozen=True, kw_only=True):
-    """What a token must say, besides being signed."""
+    """The claims that a token must have, besides its signature."""
 
     issuer: str
     audience: str
     typed: bool
-    """Whether it must call itself an access token, as ours do; other issuers seldom say it."""
+    """Whether its type must be ``at+jwt``. raincheck sets it; many issuers do not."""
 
 
 def issue(key: Key, rules: Rules, identity: Identity, issued_at: float) -> str:
-    """A token that says who somebody is and what they may do."""
+    """Sign a token for an identity."""
     claims = {
         "iss": rules.issuer,
         "aud": rules.audience,
@@ -93,29 +96,29 @@ def issue(key: Key, rules: Rules, identity: Identity, issued_at: float) -> str:
 
 
 def key_id(token: bytes) -> str | None:
-    """The id of the key that a token says it is signed with. Raises `NotSignedIn`."""
-    return _header(token).kid
+    """The id of the key in the header of a token; not verified. Raises `NotSignedIn`."""
+    return _parse_header(token).kid
 
 
 def verify(token: bytes, keys: Keys, rules: Rules, now: float) -> Identity:
-    """Who sent the token. Raises `NotSignedIn` if there is anything wrong with it."""
-    header = _header(token)
+    """The identity in a token. Raises `NotSignedIn` if the token is not valid."""
+    header = _parse_header(token)
     key = keys.find(header.kid)
     if key is None:
         raise NotSignedIn("the token is signed with an unknown key")
     if header.alg != key.algorithm:
-        raise NotSignedIn("the token is signed with another algorithm than its key is for")
+        raise NotSignedIn("the token is not signed with the algorithm of its key")
     if header.typ is not None or rules.typed:
         _check_type((header.typ or "").lower(), rules)
     try:
-        found = _jws[key.algorithm].decode_complete(
+        decoded = _jws[key.algorithm].decode_complete(
             token, key.jwk, [key.algorithm], {"verify_signature": True, "enforce_minimum_key_length": True}
         )
-        claims = _decode_claims(found["payload"])
+        claims = _decode_claims(decoded["payload"])
     except jwt.PyJWTError:
-        raise NotSignedIn("the token's signature is not right") from None
+        raise NotSignedIn("the signature of the token is not valid") from None
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-        raise NotSignedIn("the token lacks a claim, or has one of the wrong type") from None
+        raise NotSignedIn("a claim of the token is missing or has the wrong type") from None
     _check_claims(claims, rules, now)
     return Identity(
         subject=claims.sub,
@@ -125,25 +128,25 @@ def verify(token: bytes, keys: Keys, rules: Rules, now: float) -> Identity:
     )
 
 
-def _header(token: bytes) -> _Header:
-    if len(token) > LONGEST:
-        raise NotSignedIn(f"the token is longer than {LONGEST} bytes")
+def _parse_header(token: bytes) -> _Header:
+    if len(token) > MAX_TOKEN_BYTES:
+        raise NotSignedIn(f"the token is longer than {MAX_TOKEN_BYTES} bytes")
     parts = token.split(b".")
     if len(parts) != 3:
-        raise NotSignedIn("the token is no signed JWT")
+        raise NotSignedIn("the token is not a signed JWT")
     try:
         header = _decode_header(base64.urlsafe_b64decode(parts[0] + b"=="))
     except (ValueError, msgspec.DecodeError):  # a ValidationError is both
-        raise NotSignedIn("the token is no signed JWT") from None
+        raise NotSignedIn("the token is not a signed JWT") from None
     if header.crit is not None or header.b64 is not None:
-        raise NotSignedIn("the token demands an extension that is not known here")
+        raise NotSignedIn("the token requires an extension that is not supported")
     return header
 
 
 def _check_type(name: str, rules: Rules) -> None:
     name = name.removeprefix("application/")
     if name != _TYPE and (rules.typed or name != "jwt"):
-        raise NotSignedIn("the token is no access token")
+        raise NotSignedIn("the token is not an access token")
 
 
 def _check_claims(claims: _Claims, rules: Rules, now: float) -> None:
@@ -154,41 +157,41 @@ def _check_claims(claims: _Claims, rules: Rules, now: float) -> None:
     if not now - LEEWAY < claims.exp:
         raise NotSignedIn("the token has expired")
     if not (claims.iat <= now + LEEWAY and claims.nbf <= now + LEEWAY):
-        raise NotSignedIn("the token is not valid yet: is a clock wrong?")
-    if not claims.exp - claims.iat <= LONGEST_LIFETIME:
-        raise NotSignedIn("the token holds for longer than a token may")
+        raise NotSignedIn("the token is not valid yet. Is the clock of this machine correct?")
+    if not claims.exp - claims.iat <= MAX_LIFETIME:
+        raise NotSignedIn("the lifetime of the token is more than 366 days")
 
 
 def _scopes(claims: _Claims) -> frozenset[Scope]:
-    found = claims.scope or claims.scp
-    names = found.split() if isinstance(found, str) else found
-    return frozenset(Scope(name) for name in names if name in _KNOWN)
+    scope = claims.scope or claims.scp
+    names = scope.split() if isinstance(scope, str) else scope
+    return frozenset(Scope(name) for name in names if name in _SCOPES)
 
 
-class Verified:
-    """Tokens that were verified, by their hash, until they expire."""
+class TokenCache:
+    """The identities of verified tokens, by the hash of the token, until they expire."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Identity] = {}
+        self._identities: dict[bytes, Identity] = {}
 
     def find(self, token: bytes, now: float) -> Identity | None:
-        """Who sent the token, if it was verified and still holds."""
+        """The identity of a token; None if it is not in the cache or has expired."""
         digest = _digest(token)
-        found = self._known.get(digest)
-        if found is not None and found.expires_at <= now - LEEWAY:
-            del self._known[digest]
+        identity = self._identities.get(digest)
+        if identity is not None and identity.expires_at <= now - LEEWAY:
+            del self._identities[digest]
             return None
-        return found
+        return identity
 
     def add(self, token: bytes, identity: Identity) -> None:
-        """Remember a token; if there are too many, the one that came first is forgotten."""
-        if len(self._known) >= CACHED:
-            del self._known[next(iter(self._known))]
-        self._known[_digest(token)] = identity
+        """Add a verified token. A full cache drops its oldest token."""
+        if len(self._identities) >= MAX_CACHED:
+            del self._identities[next(iter(self._identities))]
+        self._identities[_digest(token)] = identity
 
     def clear(self) -> None:
-        """Forget all: keys or users have changed."""
-        self._known.clear()
+        """Remove all tokens, after a change of keys or users."""
+        self._identities.clear()
 
 
 def _digest(token: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Users: a file of names, hashes of passwords, and what each may do."""
+"""Users: a file with the name, password hash and scopes of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from raincheck.auth.files import alone, read_private, write_private
+from raincheck.auth.files import locked, read_private, write_private
 from raincheck.auth.scopes import Scope
 from raincheck.clock import now, to_datetime
 from raincheck.errors import ConfigError, Fault, InvalidInput, NotFound
@@ -22,7 +22,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
 
 
 class User(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A user: ``password`` is a hash."""
+    """A user. ``password`` is an argon2 hash; ``created_at`` is an ISO date."""
 
     name: str
     password: str
@@ -34,7 +34,7 @@ class User(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def stamp(self) -> str:
-        """Changes when the password does, so that tokens of before can be told."""
+        """A value that changes with the password. Tokens contain it, so a new password invalidates them."""
         return hashlib.blake2b(self.password.encode(), digest_size=6, person=b"raincheck user").hexdigest()
 
 
@@ -55,62 +55,69 @@ class Users:
         return iter(sorted(self._users.values(), key=lambda user: user.name))
 
     def find(self, name: str) -> User | None:
-        """The user of this name."""
+        """The user with this name."""
         return self._users.get(name)
 
 
-def users_in(content: bytes) -> Users:
-    """The users that a file holds. Raises `ConfigError` if it is no file of users."""
+def parse_users(content: bytes) -> Users:
+    """Parse the content of a file of users. Raises `ConfigError`."""
     try:
         return Users(msgspec.json.decode(content, type=_File).users)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise ConfigError(f"this is no file of users: {error}") from None
+        raise ConfigError(
+            f"this is not a file of users: {error}. Make one with raincheck user add."
+        ) from None
 
 
 def read_users(path: Path) -> Users:
-    """The users in a file, none if there is no file. Raises `ConfigError`."""
-    return users_in(read_private(path)) if path.exists() else Users()
+    """The users in a file; empty if the file does not exist. Raises `ConfigError`."""
+    return parse_users(read_private(path)) if path.exists() else Users()
 
 
 def check_name(name: str) -> None:
-    """Raise `InvalidInput` unless a user can be called so."""
+    """Raise `InvalidInput` if this is not a valid name for a user."""
     if not NAME.fullmatch(name):
-        raise InvalidInput(Fault("a name has 1 to 100 letters, digits and . _ @ + -, no sign first", "/name"))
+        raise InvalidInput(
+            Fault(
+                "use 1 to 100 letters, digits and . _ @ + -, beginning with a letter or a digit",
+                "/name",
+            )
+        )
 
 
 def add_user(path: Path, name: str, hashed: str, scopes: Collection[Scope], *, replace: bool = False) -> None:
-    """Put a user into the file, which is made if it is not there.
+    """Add a user to the file, which is created if it does not exist.
 
-    Raises `InvalidInput`: the name cannot be one, or is taken and ``replace`` is not said.
+    Raises `InvalidInput` if the name is not valid, or exists and ``replace`` is false.
     """
     check_name(name)
-    made = User(
+    user = User(
         name=name,
         password=hashed,
         scopes=tuple(sorted(scopes)),
         created_at=to_datetime(now()).isoformat(timespec="seconds"),
     )
 
-    def put(users: dict[str, User]) -> None:
+    def add(users: dict[str, User]) -> None:
         if name in users and not replace:
-            raise InvalidInput(Fault(f"there is a user {name} already: say --replace to change it", "/name"))
-        users[name] = made
+            raise InvalidInput(Fault(f"the user {name} exists already. Use --replace to change it.", "/name"))
+        users[name] = user
 
-    _change(path, put)
+    _change(path, add)
 
 
 def remove_user(path: Path, name: str) -> None:
-    """Take a user out of the file. Raises `NotFound`."""
+    """Remove a user from the file. Raises `NotFound`."""
 
-    def take(users: dict[str, User]) -> None:
+    def remove(users: dict[str, User]) -> None:
         if users.pop(name, None) is None:
-            raise NotFound(f"there is no user {name[:100]!r} in {path}")
+            raise NotFound(f"the user {name[:100]!r} does not exist in {path}")
 
-    _change(path, take)
+    _change(path, remove)
 
 
 def _change(path: Path, change: Callable[[dict[str, User]], None]) -> None:
-    with alone(path):
+    with locked(path):
         users = {user.name: user for user in read_users(path)}
         change(users)
         content = msgspec.json.encode(_File([users[name] for name in sorted(users)]))

@@ -1,6 +1,6 @@
-"""The command line: a command parses, calls the HTTP API or runs an app, and prints.
+"""The command line. A command runs an app, or calls the HTTP API of a server.
 
-Commands are named here and loaded when they run, so that ``raincheck --help`` is quick.
+This module only names the commands; each is imported when it runs, to keep the start quick.
 """
 
 from __future__ import annotations
@@ -24,67 +24,67 @@ __all__ = ["main"]
 
 _EXIT_CODES = """
 [dim]Exit codes[/]
-   0  done
+   0  success
    1  the job failed or was cancelled
-   2  bad usage or bad input: a 4xx answer
-   3  no such job, function or group, or it is gone
-   4  no server, or one that cannot do it now: a 5xx answer, or 429
-   5  the wait was over before the job was
+   2  invalid usage or input: a 4xx response
+   3  job, function or group not found
+   4  no response, or the server is unavailable: a 5xx response, or 429
+   5  the wait ended before the job
  130  Ctrl-C
 """
 
 _NUMBER = re.compile(r"-?[\d.]+")
 
-_RUN, _ASK, _LOOK, _SIGN_IN, _MORE = (
-    Group.create_ordered(name) for name in ("Run", "Ask", "Look", "Sign in", "More")
+_RUN, _CONTROL, _INSPECT, _SIGN_IN, _OTHER = (
+    Group.create_ordered(name) for name in ("Run", "Control", "Inspect", "Sign in", "Other")
 )
 
 _COMMANDS = {
-    "serve": ("serve", _RUN, "Serve an app: the HTTP API and its workers."),
-    "server": ("serve", _RUN, "Serve the HTTP API of an app; workers run elsewhere."),
-    "worker": ("serve", _RUN, "Run the functions of an app, without the HTTP API."),
-    "demo": ("demo", _RUN, "Show raincheck at work: a server, two workers, a job."),
-    "call": ("submit", _ASK, "Call a function, and print its result."),
-    "submit": ("submit", _ASK, "Submit a job, and print its id."),
-    "group": ("groups", _ASK, "Trigger a group, and print the id of its run."),
-    "cancel": ("jobs", _ASK, "Stop a job."),
-    "retry": ("jobs", _ASK, "Let a failed or cancelled job go on where it ended."),
-    "status": ("jobs", _LOOK, "Show a job as it is now."),
-    "watch": ("jobs", _LOOK, "Follow a job live until it ends."),
-    "jobs": ("lists", _LOOK, "List jobs, newest first."),
-    "functions": ("lists", _LOOK, "List the functions that can be called."),
-    "groups": ("groups", _LOOK, "List the groups."),
-    "workers": ("lists", _LOOK, "List the workers."),
-    "login": ("login", _SIGN_IN, "Sign in to a server, for the commands that follow."),
-    "logout": ("login", _SIGN_IN, "Forget the token for a server."),
-    "token": ("login", _SIGN_IN, "Print the token that commands send, for other programs."),
-    "counts": ("lists", _LOOK, "Count the jobs by state, and what waits by function."),
-    "schedules": ("schedules", _LOOK, "List the schedules."),
-    "schedule": ("schedules", _LOOK, "Show a schedule, or pause, resume, run or delete it."),
-    "check": ("groups", _MORE, "Check a configuration file, and print what is wrong with it."),
-    "version": ("about", _MORE, "Print the version of raincheck and of what it stands on."),
-    "install-completion": ("about", _MORE, "Let the shell complete commands and options."),
+    "serve": ("serve", _RUN, "Run the HTTP server and the workers of an app."),
+    "server": ("serve", _RUN, "Run the HTTP server of an app, without workers."),
+    "worker": ("serve", _RUN, "Run a worker of an app, without the HTTP server."),
+    "demo": ("demo", _RUN, "Run a demo: a server, two workers and a job."),
+    "call": ("submit", _CONTROL, "Call a function and print its result."),
+    "submit": ("submit", _CONTROL, "Submit a job and print its id."),
+    "group": ("groups", _CONTROL, "Trigger a group and print the id of its run."),
+    "cancel": ("jobs", _CONTROL, "Cancel a job."),
+    "retry": ("jobs", _CONTROL, "Resume a failed or cancelled job at the step where it stopped."),
+    "status": ("jobs", _INSPECT, "Show a job."),
+    "watch": ("jobs", _INSPECT, "Watch a job until it ends."),
+    "jobs": ("listings", _INSPECT, "List jobs, newest first."),
+    "functions": ("listings", _INSPECT, "List functions."),
+    "groups": ("groups", _INSPECT, "List groups."),
+    "workers": ("listings", _INSPECT, "List workers."),
+    "login": ("login", _SIGN_IN, "Sign in to a server."),
+    "logout": ("login", _SIGN_IN, "Delete the stored token of a server."),
+    "token": ("login", _SIGN_IN, "Print the token that commands send to a server."),
+    "counts": ("listings", _INSPECT, "Count jobs by state, and queued steps by function."),
+    "schedules": ("schedules", _INSPECT, "List schedules."),
+    "schedule": ("schedules", _INSPECT, "Show, pause, resume, run or delete a schedule."),
+    "check": ("groups", _OTHER, "Check a configuration file and print its errors."),
+    "version": ("installation", _OTHER, "Print the versions of raincheck, Python and SQLite."),
+    "install-completion": ("installation", _OTHER, "Install shell completion for commands and options."),
 }
 
 _FAMILIES = {
     "user": (
-        "Look after the users of a server.",
+        "Manage the users of a server.",
         {
             "add": ("users:add", "Add a user."),
-            "list": ("users:list_users", "List the users."),
-            "remove": ("users:remove", "Remove a user, whose tokens are refused from now on."),
+            "list": ("users:list_users", "List users."),
+            "remove": ("users:remove", "Remove a user and invalidate their tokens."),
         },
     ),
     "key": (
-        "Look after the keys that a server signs tokens with.",
+        "Manage the keys that a server signs tokens with.",
         {
-            "add": ("keys:add", "Add a key, that signs from now on; what older ones signed still holds."),
-            "list": ("keys:list_keys", "List the keys; the first one signs."),
-            "remove": ("keys:remove", "Remove a key: what it signed no longer holds."),
+            "add": ("keys:add", "Add a key that signs all new tokens. Existing tokens stay valid."),
+            "list": ("keys:list_keys", "List keys. The first one signs new tokens."),
+            "remove": ("keys:remove", "Remove a key and invalidate the tokens signed with it."),
         },
     ),
 }
-"""Commands that belong together, and are reached by two words."""
+"""Commands with two words."""
 
 cli = App(
     "raincheck",
@@ -93,7 +93,7 @@ cli = App(
     help_format="rich",
     help_epilogue=_EXIT_CODES,
     default_parameter=Parameter(negative=""),
-    group_commands=_MORE,
+    group_commands=_OTHER,
     result_action="return_value",
 )
 
@@ -111,49 +111,49 @@ for _name, (_help, _members) in _FAMILIES.items():
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; its exit code."""
+    """Run a command; returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # scripts wait for lines; no encoding shall end a command
+        if isinstance(stream, TextIOWrapper):  # scripts read lines at once; no character ends a command
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
-    words = list(_with_waits(sys.argv[1:] if arguments is None else arguments))
+    words = list(_fill_in_waits(sys.argv[1:] if arguments is None else arguments))
     try:
-        return int(cli(words, error_formatter=_complaint) or 0)
+        return int(cli(words, error_formatter=_format_usage_error) or 0)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # who read it has seen enough
+    except BrokenPipeError:  # the reader of stdout has closed it, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        code = _explain(error)
+        code = _print_error(error)
         if code is None:
             raise
         return code
 
 
-def _explain(error: BaseException) -> int | None:
-    """Say on stderr what went wrong; the exit code for it, or None if it is no error of ours."""
-    from raincheck.cli.exits import code_of
-    from raincheck.cli.terminal import complain
+def _print_error(error: BaseException) -> int | None:
+    """Print an error of raincheck on stderr; returns its exit code, or None for any other error."""
+    from raincheck.cli.exit_codes import code_of
+    from raincheck.cli.terminal import print_error
     from raincheck.errors import RaincheckError
 
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     if not isinstance(error, RaincheckError):
         return None
-    complain(error)
+    print_error(error)
     return code_of(error)
 
 
-def _with_waits(words: Sequence[str]) -> Iterator[str]:
-    """Give ``--wait`` that no number follows the value that the parser wants: to the end."""
+def _fill_in_waits(words: Sequence[str]) -> Iterator[str]:
+    """Replace a ``--wait`` without a number by ``--wait=inf``: the parser requires a value."""
     options = True
     for word, following in zip_longest(words, words[1:], fillvalue=""):
         options = options and word != "--"
         yield "--wait=inf" if options and word == "--wait" and not _NUMBER.fullmatch(following) else word
 
 
-def _complaint(error: CycloptsError) -> Text:
-    """Bad usage, in the form of all other errors."""
+def _format_usage_error(error: CycloptsError) -> Text:
+    """A usage error in the format of all other errors."""
     from rich.text import Text
 
     command = " ".join(["raincheck", *(error.command_chain or ())])

@@ -1,4 +1,4 @@
-"""Commands about groups: group, groups, check."""
+"""Commands for groups: group, groups, check."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from msgspec import Raw
 from rich.text import Text
 
 from raincheck import config
-from raincheck.cli.exits import Exit, UsageError, code_of_job
-from raincheck.cli.follow import here_and_now, pause
+from raincheck.cli.exit_codes import Exit, UsageError, code_of_job
+from raincheck.cli.job_view import STYLES, format_problem, local_now
 from raincheck.cli.jobs import command
-from raincheck.cli.lists import print_table
-from raincheck.cli.options import HERE, Connection
+from raincheck.cli.listings import print_table
+from raincheck.cli.options import DEFAULT_CONNECTION, Connection
 from raincheck.cli.target import load
 from raincheck.cli.terminal import cut, json_text, new_table, note, out, plain, print_json, print_json_line
-from raincheck.cli.views import STYLES, blame
 from raincheck.client import Client, Reply
+from raincheck.client.blocking.compat import sleep
 from raincheck.clock import new_id, now
 from raincheck.engine.groups.declared import in_file
 from raincheck.engine.groups.definition import Group
@@ -33,28 +33,31 @@ from raincheck.functions import Functions
 from raincheck.limits import Limits
 from raincheck.model import Schedule
 
-_STILL = 1.0
-"""Seconds that the server is asked to wait for the end of a run, between two looks."""
+_WAIT = 1.0
+"""Seconds that a request waits for the end of a run."""
+
+_POLL_INTERVAL = 0.15
+"""Seconds between two requests for a run that is watched."""
 
 
-def groups(*, connection: Connection = HERE) -> int:
-    """List the groups."""
+def groups(*, connection: Connection = DEFAULT_CONNECTION) -> int:
+    """List groups."""
     with connection.client() as client:
         reply = client.request("GET", "/v1/group")
     if connection.json:
         print_json(reply.body)
         return Exit.OK
-    rows = new_table("NAME", "JOBS", "THEN", "ON FAILURE", "WRONG")
+    rows = new_table("NAME", "JOBS", "THEN", "ON FAILURE", "ERRORS")
     for each in reply.read(list[GroupSummary]):
-        wrong = "" if each.error is None else f"{len(each.error.errors)}: {each.error.errors[0].detail}"
+        errors = "" if each.error is None else f"{len(each.error.errors)}: {each.error.errors[0].detail}"
         rows.add_row(
             plain(each.name),
             str(each.jobs),
             cut(" ".join(each.then), 60),
             each.on_failure or "",
-            Text(cut(wrong, 100), "red"),
+            Text(cut(errors, 100), "red"),
         )
-    print_table(rows, "no groups")
+    print_table(rows, "No groups")
     return Exit.OK
 
 
@@ -65,55 +68,57 @@ def group(
     data: Annotated[str | None, Parameter(metavar="JSON")] = None,
     args: Annotated[str | None, Parameter(metavar="JSON")] = None,
     watch: Annotated[bool, Parameter(show_default=False)] = False,
-    connection: Connection = HERE,
+    connection: Connection = DEFAULT_CONNECTION,
 ) -> int:
-    """Trigger a group, and print the id of its run.
+    """Trigger a group and print the id of its run.
 
     Parameters
     ----------
     name
-        The group's name.
+        Name of the group.
     data
-        An object that goes over the data of every job, and of what follows them.
+        JSON object merged over every job's data.
     args
-        An object: by the names of jobs, other arguments for their first function.
+        JSON object that maps names of jobs to new arguments for their first function.
     watch
-        Follow the run until it ends.
+        Watch the run until it ends.
     """
-    given = {key: _object(key, text) for key, text in (("data", data), ("args", args)) if text is not None}
+    body = {
+        key: _parse_object(key, text) for key, text in (("data", data), ("args", args)) if text is not None
+    }
     with connection.client() as client:
         path = f"/v1/group/{quote(name, safe='')}"
-        reply = client.request("POST", path, msgspec.json.encode(given), idempotency_key=new_id())
+        reply = client.request("POST", path, msgspec.json.encode(body), idempotency_key=new_id())
         run = reply.read(RunDocument)
         if watch:
-            return _watch(client, run, connection)
+            return _watch_run(client, run, connection)
     if connection.json:
         print_json(reply.body)
         return Exit.OK
     out.print(run.id, soft_wrap=True)
-    note(f"{sum(run.counts.values())} jobs. To follow the run: {command('watch', run.id, connection)}")
+    note(f"{sum(run.counts.values())} jobs. To watch the run: {command('watch', run.id, connection)}")
     return Exit.OK
 
 
 def check(file: Path, target: str | None = None, /) -> int:
-    """Check a configuration file, and print what is wrong with it.
+    """Check a configuration file and print its errors.
 
     Parameters
     ----------
     file
-        The file, raincheck.yaml.
+        The configuration file, for example raincheck.yaml.
     target
-        The app that it is for, as module:app: arguments are then checked against its functions.
+        The app that uses the file, as module:app; arguments are then checked against its functions.
     """
     app = None if target is None else load(target)
     validator = app.engine.validator if app else Validator(Functions(), Limits())
-    found: list[Group] = []
+    groups: list[Group] = []
     schedules: list[Schedule] = []
     faults: list[FileFault] = []
     try:
         document = config.read(file)
-        found = list(in_file(document, validator))
-        faults = [document.locate(fault) for each in found for fault in each.faults]
+        groups = list(in_file(document, validator))
+        faults = [document.locate(fault) for each in groups for fault in each.faults]
         schedules = schedules_in(document, validator, now())
     except InvalidFile as error:
         faults += error.faults
@@ -121,53 +126,55 @@ def check(file: Path, target: str | None = None, /) -> int:
         out.print(plain(str(fault)), soft_wrap=True)
     if faults:
         return Exit.USAGE
-    jobs = sum(len(each.members) for each in found)
-    what = f"{len(found)} group(s), {jobs} job(s)" + (f", {len(schedules)} schedule(s)" if schedules else "")
-    out.print(f"{plain(str(file))}: {what}, nothing wrong", soft_wrap=True)
+    jobs = sum(len(each.members) for each in groups)
+    summary = f"{len(groups)} group(s), {jobs} job(s)" + (
+        f", {len(schedules)} schedule(s)" if schedules else ""
+    )
+    out.print(f"{plain(str(file))}: {summary}, no errors", soft_wrap=True)
     return Exit.OK
 
 
-def _object(name: str, text: str) -> Raw:
+def _parse_object(name: str, text: str) -> Raw:
     try:
         msgspec.json.decode(text, type=dict[str, Raw])
     except (msgspec.DecodeError, UnicodeError):
-        raise UsageError(f"--{name} takes a JSON object, got {text[:100]!r}") from None
+        raise UsageError(f"--{name} requires a JSON object (got {text[:100]!r})") from None
     return Raw(text.encode())
 
 
-def _watch(client: Client, run: RunDocument, connection: Connection) -> int:
-    """Follow a run until it ends: a line whenever the counts are others."""
-    seen = ""
+def _watch_run(client: Client, run: RunDocument, connection: Connection) -> int:
+    """Watch a run until it ends, with a line for each change of its counts; returns the exit code."""
+    printed = ""
     try:
-        for reply in _looks(client, run):
+        for reply in _poll(client, run):
             if connection.json:
                 print_json_line(reply.body)
             run = reply.read(RunDocument)
             line = ", ".join(f"{count} {state}" for state, count in sorted(run.counts.items()))
-            if line != seen and not connection.json:
-                out.print(Text.assemble((f"{here_and_now():%H:%M:%S}  ", "dim"), line), soft_wrap=True)
-            seen = line
+            if line != printed and not connection.json:
+                out.print(Text.assemble((f"{local_now():%H:%M:%S}  ", "dim"), line), soft_wrap=True)
+            printed = line
     except KeyboardInterrupt:
-        note(f"The run goes on. To follow it: {command('watch', run.id, connection)}")
+        note(f"The run continues. To watch it: {command('watch', run.id, connection)}")
         return Exit.INTERRUPTED
     if not connection.json:
         out.print(
             Text.assemble(plain(run.group), " ", (str(run.state), STYLES[run.state]), (f"  {run.id}", "dim"))
         )
         if run.error is not None:
-            note(blame(run.error), "Error", "red")
+            note(format_problem(run.error), "Error", "red")
         elif run.result is not None:
             out.print(json_text(msgspec.json.encode(run.result)), soft_wrap=True)
     return code_of_job(run.state)
 
 
-def _looks(client: Client, run: RunDocument) -> Iterator[Reply]:
-    """The run now, and again until it has ended."""
+def _poll(client: Client, run: RunDocument) -> Iterator[Reply]:
+    """Yield the response for a run again and again, until it has ended."""
     path, wait = f"/v1/group/{quote(run.group, safe='')}/{run.id}", 0.0
     while True:
         reply = client.request("GET", path, wait=wait)
         yield reply
         if reply.read(RunDocument).state.ended:
             return
-        pause()
-        wait = _STILL
+        sleep(_POLL_INTERVAL)
+        wait = _WAIT

@@ -1,4 +1,4 @@
-"""Commands of who runs a server: the file of keys that tokens are signed with."""
+"""Commands that manage the file of signing keys: key add, list, remove."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from raincheck.auth import installed
-from raincheck.cli.exits import Exit
+from raincheck.auth import require_auth_extra
+from raincheck.cli.exit_codes import Exit
 from raincheck.cli.terminal import new_table, note, out, plain, show
 
 File = Annotated[Path, Parameter(env_var="RAINCHECK_SECRET_FILE", metavar="FILE")]
 
 
 def add(file: File, /, *, algorithm: Literal["HS256", "EdDSA"] = "HS256") -> int:
-    """Add a key, that signs from now on; what older ones signed still holds.
+    """Add a key that signs all new tokens. Existing tokens stay valid.
 
     Parameters
     ----------
     file
-        The file of keys.
+        File with the keys.
     algorithm
-        HS256: one secret signs and verifies. EdDSA: a private key signs, its public half verifies.
+        Signing algorithm: HS256 uses a shared secret, EdDSA a private and a public key.
     """
-    with installed():
+    with require_auth_extra():
         from raincheck.auth.keyfile import add_key
     kid = add_key(file, algorithm)
-    note(f"{file} has a new key, which signs from now on:")
+    note(f"Added a key to {file}. It signs all new tokens. Its id:")
     out.print(kid)
     return Exit.OK
 
 
 def list_keys(file: File, /) -> int:
-    """List the keys; the first one signs.
+    """List keys. The first one signs new tokens.
 
     Parameters
     ----------
     file
-        The file of keys.
+        File with the keys.
     """
-    with installed():
+    with require_auth_extra():
         from raincheck.auth.keyfile import read_keys
     rows = new_table("KEY", "ALGORITHM")
     for jwk in read_keys(file):
@@ -50,17 +50,17 @@ def list_keys(file: File, /) -> int:
 
 
 def remove(file: File, kid: str, /) -> int:
-    """Remove a key: what it signed no longer holds.
+    """Remove a key and invalidate the tokens signed with it.
 
     Parameters
     ----------
     file
-        The file of keys.
+        File with the keys.
     kid
-        The key's id.
+        Id of the key.
     """
-    with installed():
+    with require_auth_extra():
         from raincheck.auth.keyfile import remove_key
     remove_key(file, kid)
-    note(f"tokens signed with {kid} no longer hold")
+    note(f"Removed the key {kid}. Tokens signed with it are no longer valid.")
     return Exit.OK

@@ -1,4 +1,4 @@
-"""Commands of who calls a server that asks who calls: login, logout, token."""
+"""Commands that sign in to a server: login, logout, token."""
 
 from __future__ import annotations
 
@@ -11,31 +11,33 @@ import msgspec
 from raincheck.auth import Token
 from raincheck.cli import credentials
 from raincheck.cli.credentials import Credential
-from raincheck.cli.exits import Exit, UsageError
-from raincheck.cli.options import HERE, Connection
+from raincheck.cli.exit_codes import Exit, UsageError
+from raincheck.cli.options import DEFAULT_CONNECTION, Connection
 from raincheck.cli.terminal import note, out, plain, print_json, warn
 from raincheck.client import Client
 from raincheck.client.requests import is_local
 from raincheck.clock import now
 
 
-def login(*, username: str | None = None, scope: str | None = None, connection: Connection = HERE) -> int:
-    """Sign in to a server, for the commands that follow.
+def login(
+    *, username: str | None = None, scope: str | None = None, connection: Connection = DEFAULT_CONNECTION
+) -> int:
+    """Sign in to a server.
 
     Parameters
     ----------
     username
-        Who you are; the name you have here, if it is not said. The password is asked for, or read from stdin.
+        Name of the user (default: your login name on this machine); a prompt or stdin supplies the password.
     scope
-        Ask for no more than these scopes, divided by blanks.
+        Scopes of the token, separated by spaces (default: all scopes of the user).
     """
-    name = username or _name()
+    name = username or _login_name()
     if urlsplit(connection.url).scheme == "http" and not is_local(connection.url):
-        warn("whoever is on the way to this server can read the password: https is safe")
+        warn("the connection is not encrypted: others can read the password. Use an https URL.")
     body = {"username": name, "password": read_password(f"Password of {name}: ")}
-    asked = msgspec.json.encode(body | ({"scope": scope} if scope else {}))
+    request = msgspec.json.encode(body | ({"scope": scope} if scope else {}))
     with Client(connection.url, patience=0.0) as client:
-        reply = client.request("POST", "/v1/token", asked)
+        reply = client.request("POST", "/v1/token", request)
     token = reply.read(Token)
     path = credentials.store(connection.url, Credential(name, token.access_token, now() + token.expires_in))
     if connection.json:
@@ -43,55 +45,58 @@ def login(*, username: str | None = None, scope: str | None = None, connection: 
             msgspec.json.encode({"username": name, "expires_in": token.expires_in, "scope": token.scope})
         )
     else:
-        until = _period(token.expires_in)
-        note(f"Signed in to {connection.url} as {name} for {until}, with {token.scope}; kept in {path}")
+        duration = _format_duration(token.expires_in)
+        note(f"Signed in to {connection.url} as {name} for {duration}.")
+        note(f"Scopes: {token.scope}. Token file: {path}")
     return Exit.OK
 
 
-def logout(*, connection: Connection = HERE) -> int:
-    """Forget the token for a server.
+def logout(*, connection: Connection = DEFAULT_CONNECTION) -> int:
+    """Delete the stored token of a server.
 
-    It holds until it expires nevertheless, for whoever has a copy.
+    Copies of the token stay valid until it expires.
     """
-    found = credentials.forget(connection.url)
-    note(f"Signed out of {connection.url}" if found else f"You were not signed in to {connection.url}")
+    deleted = credentials.delete(connection.url)
+    note(f"Signed out of {connection.url}" if deleted else f"You are not signed in to {connection.url}")
     return Exit.OK
 
 
-def token(*, connection: Connection = HERE) -> int:
-    """Print the token that commands send, for other programs.
+def token(*, connection: Connection = DEFAULT_CONNECTION) -> int:
+    """Print the token that commands send to a server.
 
-    Such as curl -H "Authorization: Bearer $(raincheck token)".
+    For example: curl -H "Authorization: Bearer $(raincheck token)".
     """
-    found = credentials.token_for(connection.url, connection.token_file)
-    if found is None:
-        raise UsageError(f"you are not signed in to {connection.url}: raincheck login")
+    value = credentials.token_for(connection.url, connection.token_file)
+    if value is None:
+        raise UsageError(f"you are not signed in to {connection.url}. Run: raincheck login")
     if connection.json:
-        print_json(msgspec.json.encode({"access_token": found}))
+        print_json(msgspec.json.encode({"access_token": value}))
     else:
-        out.print(plain(found), soft_wrap=True)
+        out.print(plain(value), soft_wrap=True)
     return Exit.OK
 
 
 def read_password(prompt: str, *, twice: bool = False) -> str:
-    """A password: asked for on a terminal, else the first line of stdin. Raises `UsageError`."""
+    """Read a password from a prompt on a terminal, else the first line of stdin. Raises `UsageError`."""
     if not sys.stdin.isatty():
         line = sys.stdin.readline().rstrip("\r\n")
         if not line:
-            raise UsageError("no password came by stdin: it is read from there, or asked for on a terminal")
+            raise UsageError(
+                "stdin has no password. Write the password to stdin, or run the command on a terminal."
+            )
         return line
     password = getpass(prompt)
-    if twice and getpass("Again: ") != password:
-        raise UsageError("the two are not the same")
+    if twice and getpass("Repeat the password: ") != password:
+        raise UsageError("the two passwords differ")
     return password
 
 
-def _name() -> str:
+def _login_name() -> str:
     try:
         return getuser()
     except (OSError, KeyError):
-        raise UsageError("say who you are, with --username") from None
+        raise UsageError("cannot find your login name. Use --username NAME.") from None
 
 
-def _period(seconds: int) -> str:
+def _format_duration(seconds: int) -> str:
     return f"{seconds // 3600} h" if seconds >= 7200 else f"{max(1, seconds // 60)} min"

@@ -1,4 +1,4 @@
-"""Log lines on stderr: coloured on a terminal, plain elsewhere."""
+"""Logging to stderr: short and coloured on a terminal, complete and plain elsewhere."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _STYLES = {"DEBUG": "dim", "INFO": "green", "WARNING": "yellow", "ERROR": "red",
 
 
 class TerminalHandler(logging.Handler):
-    """Prints records; what they quote from users brings no escapes along."""
+    """Prints records on a terminal. Control characters are escaped."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one record. Never raises: a line that cannot be printed stops nothing."""
+        """Print one record. Never raises."""
         try:
             line = Text.assemble(
                 (f"{self.formatter.formatTime(record, '%H:%M:%S')}  ", "dim"),  # type: ignore[union-attr]
@@ -32,15 +32,15 @@ class TerminalHandler(logging.Handler):
 
 
 class PlainFormatter(logging.Formatter):
-    """The same for files and pipes, with the date."""
+    """Formats records for files and pipes."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as text without escapes."""
+        """The record as text, with control characters escaped."""
         return plain(super().format(record))
 
 
 def set_up_logging(level: Level) -> None:
-    """Show log records of ``level`` and above on stderr."""
+    """Log records of ``level`` and above to stderr."""
     handler: logging.Handler
     if err.is_terminal:
         handler = TerminalHandler()

@@ -1,4 +1,4 @@
-"""Options that commands share."""
+"""Options of all commands that call a server."""
 
 from __future__ import annotations
 
@@ -21,22 +21,19 @@ Level = Literal["debug", "info", "warning", "error"]
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Connection:
-    """Where the server is, and how its answers are shown."""
+    """The server to call, and the output format."""
 
     url: Annotated[str, Parameter(env_var="RAINCHECK_URL", metavar="URL")] = DEFAULT_URL
-    """Where the server is."""
+    """URL of the server."""
     token_file: Annotated[Path | None, Parameter(metavar="FILE")] = None
-    """A file with the token to send, instead of RAINCHECK_TOKEN or what raincheck login has stored."""
+    """File with the token to send (default: RAINCHECK_TOKEN, else the token of raincheck login)."""
     json: Annotated[bool, Parameter(show_default=False)] = False
-    """Print JSON, and nothing else, to stdout."""
+    """Print the response as JSON."""
 
     @contextmanager
     def client(self) -> Iterator[Client]:
-        """A client of the server, signed in as ``raincheck login`` left it.
-
-        What fails is told at once, and not tried again.
-        """
-        from raincheck.cli.credentials import token_for  # only commands that ask a server load all this
+        """A client of the server that sends the stored token. It sends no request twice."""
+        from raincheck.cli.credentials import token_for  # imported here to keep --help quick
         from raincheck.client import Client
         from raincheck.errors import NotSignedIn
 
@@ -48,5 +45,4 @@ class Connection:
                 raise
 
 
-HERE = Connection()
-"""What holds unless options say otherwise."""
+DEFAULT_CONNECTION = Connection()

@@ -1,4 +1,4 @@
-"""Commands that run things: serve, server, worker."""
+"""Commands that run an app: serve, server, worker."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rich.text import Text
 
 from raincheck.app import App
 from raincheck.auth import Auth
-from raincheck.cli.children import Children, first_line, when_the_parent_stops
+from raincheck.cli.event_loop import Main, in_thread, run, settle
 from raincheck.cli.logs import set_up_logging
 from raincheck.cli.options import Level
-from raincheck.cli.running import Main, in_thread, run, settle
 from raincheck.cli.target import load
 from raincheck.cli.terminal import out, plain, warn
+from raincheck.cli.worker_processes import Children, call_when_parent_stops, first_line
 from raincheck.store import mask
 
 AtLeastOne = Annotated[int, Parameter(validator=Number(gte=1))]
@@ -33,55 +33,55 @@ Flag = Annotated[bool, Parameter(show_default=False)]
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Listening:
-    """Where the server listens."""
+    """Options of the HTTP server."""
 
     host: Annotated[str, Parameter(env_var="RAINCHECK_HOST")] = "127.0.0.1"
-    """The address to listen on."""
+    """Address to listen on."""
     port: Annotated[int, Parameter(env_var="RAINCHECK_PORT", validator=Number(gte=0, lte=65535))] = 8000
-    """The port to listen on; 0 takes a free one."""
+    """Port to listen on; 0 selects a free one."""
     insecure: Flag = False
-    """Listen on an address that others can reach, though no sign-in is configured."""
+    """Listen on an address that other machines can reach, without sign-in."""
     secret_file: Annotated[Path | None, Parameter(metavar="FILE")] = None
-    """Have callers sign in: the secret or keys in this file sign tokens, instead of RAINCHECK_SECRET_FILE."""
+    """Require sign-in; file with the secrets or keys that sign tokens (default: RAINCHECK_SECRET_FILE)."""
     users: Annotated[Path | None, Parameter(metavar="FILE")] = None
-    """The users who may sign in, instead of those in RAINCHECK_USERS."""
+    """File with the users (default: RAINCHECK_USERS, else raincheck-users.json)."""
 
     @property
     def auth(self) -> Auth | None:
-        """The sign-in that options and the environment ask for."""
-        said = {"RAINCHECK_SECRET_FILE": self.secret_file, "RAINCHECK_USERS": self.users}
-        options = {name: str(path) for name, path in said.items() if path is not None}
-        return Auth.from_environment(os.environ | options)
+        """The sign-in that the options and the environment configure; None if they do not."""
+        options = {"RAINCHECK_SECRET_FILE": self.secret_file, "RAINCHECK_USERS": self.users}
+        given = {name: str(path) for name, path in options.items() if path is not None}
+        return Auth.from_environment(os.environ | given)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Working:
-    """How the workers work."""
+    """Options of a worker."""
 
     concurrency: AtLeastOne = 100
-    """How many attempts a worker runs at once."""
+    """Attempts that a worker runs at the same time."""
     processes: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
-    """How many of them in processes of their own, for functions that want one; one a core if not said."""
+    """Child processes for process=True functions (default: CPU count)."""
     lease: Annotated[float, Parameter(validator=Number(gte=1), metavar="SECONDS")] = 15.0
-    """After how long others take over what a worker ran that died."""
+    """Seconds before a dead worker's jobs are taken over."""
     grace: Annotated[float, Parameter(validator=Number(gte=0), metavar="SECONDS")] = 30.0
-    """How long running attempts get to end when it is told to stop."""
+    """Seconds that running attempts have to finish when the worker stops."""
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Common:
-    """What all that runs an app can be told."""
+    """Options of all commands that run an app."""
 
     store: Annotated[str | None, Parameter(metavar="URL")] = None
-    """The URL of the store, instead of the app's own."""
+    """URL of the store (default: that of the app)."""
     config: Annotated[str | None, Parameter(metavar="FILE")] = None
-    """The file that declares groups, instead of the app's own (RAINCHECK_CONFIG, else raincheck.yaml)."""
+    """Configuration file (default: that of the app, RAINCHECK_CONFIG or raincheck.yaml)."""
     log_level: Level = "info"
-    """How much to log, on stderr."""
+    """Lowest level to log, on stderr."""
     child: Annotated[bool, Parameter(show=False)] = False
-    """The store's URL comes by stdin, whose end says to stop (`raincheck.cli.children`)."""
+    """Read the store's URL from stdin, and stop at its end (`raincheck.cli.worker_processes`)."""
 
 
 def serve(
@@ -93,14 +93,14 @@ def serve(
     working: Working = Working(),
     common: Common = Common(),
 ) -> int:
-    """Serve an app: the HTTP API and its workers.
+    """Run the HTTP server and the workers of an app.
 
     Parameters
     ----------
     target
         The app, as module:app or path/to/file.py:app.
     workers
-        How many worker processes; a single one is a thread of this process.
+        Number of workers; one runs in this process, several run in processes of their own.
     """
     app = _set_up(target, common)
     _introduce(app)
@@ -121,7 +121,7 @@ def serve(
 
 
 def server(target: str, /, *, listening: Listening = Listening(), common: Common = Common()) -> int:
-    """Serve the HTTP API of an app; workers run elsewhere.
+    """Run the HTTP server of an app, without workers.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def server(target: str, /, *, listening: Listening = Listening(), common: Common
 
 
 def worker(target: str, /, *, working: Working = Working(), common: Common = Common()) -> int:
-    """Run the functions of an app, without the HTTP API.
+    """Run a worker of an app, without the HTTP server.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def _set_up(target: str, common: Common) -> App:
 def _run(main: Main, common: Common, grace: float, at_once: Callable[[], None] = lambda: None) -> int:
     async def child(stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
-        when_the_parent_stops(lambda: loop.call_soon_threadsafe(stop.set))
+        call_when_parent_stops(lambda: loop.call_soon_threadsafe(stop.set))
         await main(stop)
 
     return run(child if common.child else main, grace=grace, at_once=at_once)
@@ -192,11 +192,11 @@ async def _listen(app: App, listening: Listening, stop: asyncio.Event) -> None:
 
     def started(url: str) -> None:
         if app.auth is not None:
-            out.print("Callers have to sign in: raincheck login.")
+            out.print("Callers must sign in: raincheck login.")
             if not ip_address(urlsplit(url).hostname or "").is_loopback:
-                warn("passwords and tokens can be read on the way: put something in front that speaks TLS")
+                warn("connections are not encrypted. Put a reverse proxy with TLS in front of the server.")
         elif listening.insecure:
-            warn("open to everybody who can reach it: no sign-in is configured")
+            warn("open to everyone who can reach this address: no sign-in is configured")
         else:
             out.print("Open to all users of this machine: no sign-in is configured.")
         out.print(Text.assemble("Listening and serving HTTP on ", (url, "bold")), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""TARGET: where an app is, as ``module:app`` or ``path/to/file.py:app``, and how to get it."""
+"""Loads the app that TARGET names: ``module:app`` or ``path/to/file.py:app``."""
 
 from __future__ import annotations
 
@@ -20,51 +20,51 @@ from raincheck.errors import TargetError
 __all__ = ["load"]
 
 _FILE = re.compile(r"(?P<file>.+\.py)(:(?P<name>[^:]*))?")
-_OURS = Path(__file__).parents[1]
+_RAINCHECK = Path(__file__).parents[1]
 
 
 def load(target: str) -> App:
-    """The app that ``target`` names; ``:app`` may be left out if its module has one App only.
+    """Load the app that ``target`` names. ``:app`` is optional if the module has only one App.
 
-    Raises `TargetError`: there is no such module or file, it fails, or what it names is no App.
+    Raises `TargetError` if the module or file does not exist or fails, or the name is not an App.
     """
     if match := _FILE.fullmatch(target):
-        module, name = _from_file(Path(match["file"])), match["name"]
+        module, name = _import_file(Path(match["file"])), match["name"]
     else:
-        place, _, name = target.partition(":")
-        module = _from_name(place)
-    return _named(module, name) if name else _only(module)
+        module_name, _, name = target.partition(":")
+        module = _import_module(module_name)
+    return _get_app(module, name) if name else _get_only_app(module)
 
 
-def _from_file(path: Path) -> ModuleType:
-    """The module in a file, by the name that its neighbours know it by, if that is free.
+def _import_file(path: Path) -> ModuleType:
+    """Import a file under the name that modules beside it use, if no other module has that name.
 
-    So ``import app`` beside ``app.py`` finds this very module, not a second App; and another process
-    (`raincheck.worker.child`) finds it again by its name, or else by its file.
+    This way ``import app`` beside ``app.py`` gets the same module, not a second App, and another
+    process (`raincheck.worker.child`) finds the module again, by its name or by its file.
     """
     path = path.resolve()
     if not path.is_file():
-        raise TargetError(f"there is no file {path}")
-    root, name = _place(path)
+        raise TargetError(f"the file {path} does not exist")
+    root, name = _root_and_name(path)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    with _blaming(root):
-        if _leads_to(path, name):
+    with _as_target_error(root):
+        if _is_module_of(path, name):
             return importlib.import_module(name)
         digest = hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()
         return _execute(path, f"{path.stem}_{digest}")
 
 
-def _place(path: Path) -> tuple[Path, str]:
-    """The folder to import a file from, and its name there: both are above the packages it is in."""
+def _root_and_name(path: Path) -> tuple[Path, str]:
+    """The folder above the packages that contain a file, and the name of its module from there."""
     root, parts = path.parent, [path.stem]
     while (root / "__init__.py").is_file():
         root, parts = root.parent, [root.name, *parts]
     return root, ".".join(parts)
 
 
-def _leads_to(path: Path, name: str) -> bool:
-    """Whether importing ``name`` gives the file: no other module is known by it."""
+def _is_module_of(path: Path, name: str) -> bool:
+    """Whether importing ``name`` imports this file, and not another one."""
     if not all(part.isidentifier() for part in name.split(".")):
         return False
     if name in sys.modules:
@@ -81,7 +81,7 @@ def _execute(path: Path, name: str) -> ModuleType:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise TargetError(f"{path} cannot be loaded")
+        raise TargetError(f"cannot load {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -92,66 +92,75 @@ def _execute(path: Path, name: str) -> ModuleType:
     return module
 
 
-def _from_name(name: str) -> ModuleType:
+def _import_module(name: str) -> ModuleType:
     here = Path.cwd()
     if not all(part.isidentifier() for part in name.split(".")):
-        raise TargetError(f"{name!r} names no module; give module:app or path/to/file.py:app")
+        raise TargetError(f"{name!r} is not the name of a module. Use module:app or path/to/file.py:app.")
     if str(here) not in sys.path:
         sys.path.insert(0, str(here))
-    with _blaming(here):
+    with _as_target_error(here):
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name and f"{name}.".startswith(f"{error.name}."):
-                raise TargetError(f"there is no module {error.name!r}, here or installed") from None
+                raise TargetError(
+                    f"there is no module {error.name!r}, neither in this directory nor installed"
+                ) from None
             raise
 
 
 @contextmanager
-def _blaming(root: Path) -> Iterator[None]:
-    """Make what a module raises a `TargetError` that says where, below ``root`` if that can be told."""
+def _as_target_error(root: Path) -> Iterator[None]:
+    """Turn an exception of a module into a `TargetError` with its last line of code below ``root``."""
     try:
         yield
     except TargetError:
         raise
     except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise TargetError(f"it cannot be loaded: {_where(error, root)}{what}") from error
+        message = f"{type(error).__name__}: {error}"
+        raise TargetError(f"the app cannot be loaded: {_location(error, root)}{message}") from error
 
 
-def _where(error: BaseException, root: Path) -> str:
+def _location(error: BaseException, root: Path) -> str:
     if isinstance(error, SyntaxError):
-        return ""  # it says where itself
-    places = [(Path(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
-    theirs = [place for place in places if _is_theirs(place[0], root)]
-    if not theirs:
+        return ""  # its message has the location
+    lines = [(Path(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
+    user_lines = [(path, line) for path, line in lines if _is_user_code(path, root)]
+    if not user_lines:
         return ""
-    path, line = theirs[-1]
+    path, line = user_lines[-1]
     source = linecache.getline(str(path), line).strip()
     return f"{path}, line {line}:\n    {source}\n"
 
 
-def _is_theirs(path: Path, root: Path) -> bool:
-    return path.is_relative_to(root) and not path.is_relative_to(_OURS) and "site-packages" not in path.parts
+def _is_user_code(path: Path, root: Path) -> bool:
+    return (
+        path.is_relative_to(root)
+        and not path.is_relative_to(_RAINCHECK)
+        and "site-packages" not in path.parts
+    )
 
 
-def _named(module: ModuleType, name: str) -> App:
-    found: object = module
+def _get_app(module: ModuleType, name: str) -> App:
+    value: object = module
     for part in name.split("."):
-        if not hasattr(found, part):
-            raise TargetError(f"{_label(module)} has no {name!r}; {_offer(module)}")
-        found = getattr(found, part)
-    if not isinstance(found, App):
+        if not hasattr(value, part):
+            raise TargetError(f"{_label(module)} has no {name!r}. {_suggestion(module)}")
+        value = getattr(value, part)
+    if not isinstance(value, App):
+        kind = type(value).__name__
         raise TargetError(
-            f"{name!r} in {_label(module)} is no raincheck.App but {type(found).__name__}; {_offer(module)}"
+            f"{name!r} in {_label(module)} is not a raincheck.App (got {kind}). {_suggestion(module)}"
         )
-    return found
+    return value
 
 
-def _only(module: ModuleType) -> App:
+def _get_only_app(module: ModuleType) -> App:
     apps = _apps(module)
-    if len(set(map(id, apps.values()))) != 1:
-        raise TargetError(f"say which app of {_label(module)} is meant; {_offer(module)}")
+    if not apps:
+        raise TargetError(f"{_label(module)} has no App. {_suggestion(module)}")
+    if len(set(map(id, apps.values()))) > 1:
+        raise TargetError(f"{_label(module)} has more than one App. Append :NAME. {_suggestion(module)}")
     return next(iter(apps.values()))
 
 
@@ -159,9 +168,9 @@ def _apps(module: ModuleType) -> dict[str, App]:
     return {name: value for name, value in vars(module).items() if isinstance(value, App)}
 
 
-def _offer(module: ModuleType) -> str:
+def _suggestion(module: ModuleType) -> str:
     apps = _apps(module)
-    return f"its apps: {', '.join(apps)}" if apps else "it has no App at its top level: app = raincheck.App()"
+    return f"Its apps: {', '.join(apps)}." if apps else "Define one at its top level: app = raincheck.App()"
 
 
 def _label(module: ModuleType) -> str:

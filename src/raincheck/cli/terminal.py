@@ -1,4 +1,4 @@
-"""What reaches the terminal: two consoles, and the rule that user data never brings escapes to it."""
+"""Output to the terminal: two consoles, and functions that escape control characters in user data."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from raincheck.errors import InvalidInput, RaincheckError
 from raincheck.model import ErrorDetail, Problem
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_WIDE = 1000
-"""Columns of what is no terminal: nothing is cut or wrapped for a program that reads it."""
+_PIPE_WIDTH = 1000
+"""Columns if the output is not a terminal: lines are neither cut nor wrapped."""
 
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Let `raincheck.cli.main` decide what it means that nobody reads any more."""
+        """Raise the error again: `raincheck.cli.main` handles it."""
         raise BrokenPipeError
 
 
 def _console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _WIDE
+    width = None if stream.isatty() else _PIPE_WIDTH
     return _Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
 
@@ -37,23 +37,23 @@ err = _console(stderr=True)
 
 
 def plain(text: str) -> str:
-    """Text whose control characters, and those that turn its direction, are shown instead of obeyed."""
+    """Text with control characters, and those that change the text direction, escaped."""
     return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def one_line(value: object, limit: int = 200) -> str:
-    """A value as JSON on one line, cut if it is long."""
+    """A value as JSON on one line of at most ``limit`` characters."""
     return cut(msgspec.json.encode(value).decode(), limit)
 
 
 def cut(text: str, limit: int = 200) -> str:
-    """Text on one line, no longer than ``limit``."""
+    """Text on one line of at most ``limit`` characters."""
     line = plain(" ".join(text.split()))
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def show(*renderables: RenderableType) -> None:
-    """Print what may be a table; elsewhere than on a terminal, without the blanks that fill its lines."""
+    """Print on stdout. If that is not a terminal, trailing spaces of table rows are removed."""
     if out.is_terminal:
         out.print(*renderables, sep="\n")
         return
@@ -64,7 +64,7 @@ def show(*renderables: RenderableType) -> None:
 
 
 def new_table(*columns: str) -> Table:
-    """A table without lines; the first column is never wrapped."""
+    """A table without borders; the first column is never wrapped."""
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     for i, column in enumerate(columns):
         table.add_column(column, no_wrap=i == 0)
@@ -72,7 +72,7 @@ def new_table(*columns: str) -> Table:
 
 
 def json_text(document: bytes) -> Text:
-    """JSON as it came, indented and coloured: a number keeps its digits, a control character its escape."""
+    """JSON indented and coloured. Numbers keep their digits, and control characters are escaped."""
     return JSONHighlighter()(Text(_formatted(document, 2)))
 
 
@@ -82,7 +82,7 @@ def print_json(document: bytes) -> None:
 
 
 def print_json_line(document: bytes) -> None:
-    """Print JSON as one line of many."""
+    """Print a JSON document on stdout, on one line."""
     out.file.write(f"{_formatted(document, -1)}\n")
     out.file.flush()
 
@@ -93,18 +93,18 @@ def _formatted(document: bytes, indent: int) -> str:
 
 
 def note(message: str, label: str = "", style: str = "dim") -> None:
-    """Say something beside the data, on stderr."""
+    """Print a message on stderr."""
     head = (f"{label}: ", f"bold {style}") if label else ""
     err.print(Text.assemble(head, (plain(message), "" if label else style)), soft_wrap=True)
 
 
 def warn(message: str) -> None:
-    """Say that something may not be as it should be."""
+    """Print a warning on stderr."""
     note(message, "Warning", "yellow")
 
 
-def complain(error: RaincheckError) -> None:
-    """Show an error: what it is, and each fault with where it lies."""
+def print_error(error: RaincheckError) -> None:
+    """Print an error on stderr, with each fault and its pointer."""
     if isinstance(problem := error.problem, Problem):
         note(problem.title, "Error", "red")
         if problem.detail and not problem.errors:

@@ -1,4 +1,4 @@
-"""Commands of who runs a server: the file of users."""
+"""Commands that manage the file of users: user add, list, remove."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from raincheck.auth import DEFAULT_USERS, USUAL, installed, scopes_of
+from raincheck.auth import DEFAULT_SCOPES, DEFAULT_USERS, parse_scopes, require_auth_extra
 from raincheck.auth import users as file
-from raincheck.cli.exits import Exit
+from raincheck.cli.exit_codes import Exit
 from raincheck.cli.login import read_password
 from raincheck.cli.terminal import new_table, note, out, plain, print_json, show
 
@@ -33,23 +33,23 @@ def add(
     Parameters
     ----------
     name
-        The user's name. The password is asked for, or read from stdin.
+        Name of the user; a prompt or stdin supplies the password.
     scope
-        What the user may do: job:read, job:write, worker or admin; again for another. Else the first two.
+        Scope of the user, which can be repeated: job:read, job:write, worker, admin (default: the first two).
     generate
-        Make a password up, and print it: for programs.
+        Generate the password and print it.
     replace
-        Change a user that is there.
+        Replace an existing user.
     users
-        The file of users.
+        File with the users.
     """
-    with installed():
+    with require_auth_extra():
         from raincheck.auth.passwords import hash_password
-    scopes = scopes_of(scope or USUAL)
+    scopes = parse_scopes(scope or DEFAULT_SCOPES)
     file.check_name(name)
     password = secrets.token_urlsafe(24) if generate else read_password(f"Password for {name}: ", twice=True)
     file.add_user(users, name, hash_password(password), scopes, replace=replace)
-    note(f"{name} may now sign in, with {' '.join(sorted(scopes))}; in {users}")
+    note(f"{name} may now sign in. Scopes: {' '.join(sorted(scopes))}. File: {users}")
     if generate:
         out.print(password)
     return Exit.OK
@@ -58,37 +58,39 @@ def add(
 def list_users(
     *, users: Users = Path(DEFAULT_USERS), json: Annotated[bool, Parameter(show_default=False)] = False
 ) -> int:
-    """List the users.
+    """List users.
 
     Parameters
     ----------
     users
-        The file of users.
+        File with the users.
     json
-        Print JSON.
+        Print the users as JSON.
     """
-    found = list(file.read_users(users))
+    listed = list(file.read_users(users))
     if json:
-        shown = [{"name": user.name, "scopes": user.scopes, "created_at": user.created_at} for user in found]
-        print_json(msgspec.json.encode(shown))
+        documents = [
+            {"name": user.name, "scopes": user.scopes, "created_at": user.created_at} for user in listed
+        ]
+        print_json(msgspec.json.encode(documents))
         return Exit.OK
     rows = new_table("NAME", "SCOPES", "CREATED")
-    for user in found:
+    for user in listed:
         rows.add_row(plain(user.name), " ".join(user.scopes), plain(user.created_at))
     show(rows)
     return Exit.OK
 
 
 def remove(name: str, /, *, users: Users = Path(DEFAULT_USERS)) -> int:
-    """Remove a user, whose tokens are refused from now on.
+    """Remove a user and invalidate their tokens.
 
     Parameters
     ----------
     name
-        The user's name.
+        Name of the user.
     users
-        The file of users.
+        File with the users.
     """
     file.remove_user(users, name)
-    note(f"{name} may no longer sign in")
+    note(f"Removed the user {name}. Their tokens are no longer valid.")
     return Exit.OK

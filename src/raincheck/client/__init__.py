@@ -1,9 +1,9 @@
-"""The clients: a server's jobs from other programs, over HTTP alone."""
+"""HTTP clients of a raincheck server: `AsyncClient` for async code, `Client` for blocking code."""
 
 from __future__ import annotations
 
-from raincheck.client.answers import Reply
 from raincheck.client.asynchronous.client import AsyncClient, AsyncJobHandle
 from raincheck.client.blocking.client import Client, JobHandle
+from raincheck.client.responses import Reply
 
 __all__ = ["AsyncClient", "AsyncJobHandle", "Client", "JobHandle", "Reply"]

@@ -1,4 +1,4 @@
-"""Tokens: what a client signs in with, and how long what it got may be used."""
+"""Tokens of a client, and how long each is used."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from msgspec import Struct
 from raincheck.clock import monotonic
 from raincheck.errors import ConfigError
 
-MARGIN = 30.0
-"""Seconds before its end at which a token is renewed; a tenth of its life, if that is less."""
-
+RENEW_BEFORE = 30.0
+"""A token is renewed this many seconds before it expires, or a tenth of its lifetime if that is less."""
 
 _TOKEN = re.compile(r"[!-~]+")
 
 
 class Login(NamedTuple):
-    """A name and a password."""
+    """A username and a password."""
 
     username: str
     password: str
@@ -28,41 +27,41 @@ class Login(NamedTuple):
         return f"Login({self.username!r})"
 
 
-class Issued(Struct, frozen=True):
-    """The answer of ``POST /v1/token``."""
+class TokenResponse(Struct, frozen=True):
+    """The response of ``POST /v1/token``; ``expires_in`` is in seconds."""
 
     access_token: str
     expires_in: float | None = None
 
     def __repr__(self) -> str:
-        return f"Issued(expires_in={self.expires_in})"
+        return f"TokenResponse(expires_in={self.expires_in})"
 
 
 class Token(NamedTuple):
-    """A token, and until when it is used."""
+    """A token, and the time (monotonic) at which it must be renewed."""
 
     value: str
-    until: float = math.inf
+    renew_at: float = math.inf
 
     def __repr__(self) -> str:
-        return f"Token(until={self.until})"
+        return f"Token(renew_at={self.renew_at})"
 
     @property
-    def fresh(self) -> bool:
-        """Whether it is still used."""
-        return monotonic() < self.until
+    def is_fresh(self) -> bool:
+        """Whether it can be used without a renewal."""
+        return monotonic() < self.renew_at
 
 
-def given(value: str) -> Token:
-    """A token that somebody gave. Raises `ConfigError` for what can be none, and does not show it."""
+def parse_token(value: str) -> Token:
+    """A token that the caller supplies. Raises `ConfigError`, which does not show the value."""
     if not _TOKEN.fullmatch(value):
-        raise ConfigError("a token is made of visible ASCII characters, without blanks")
+        raise ConfigError("a token has only visible ASCII characters and no spaces")
     return Token(value)
 
 
-def token_of(issued: Issued, asked_at: float) -> Token:
-    """A token that was asked for at a moment (monotonic)."""
-    if issued.expires_in is None:
-        return Token(issued.access_token)
-    life = max(issued.expires_in, 0.0)
-    return Token(issued.access_token, asked_at + life - min(MARGIN, life / 10))
+def token_from(response: TokenResponse, requested_at: float) -> Token:
+    """The token of a response to a request that was sent at ``requested_at`` (monotonic)."""
+    if response.expires_in is None:
+        return Token(response.access_token)
+    lifetime = max(response.expires_in, 0.0)
+    return Token(response.access_token, requested_at + lifetime - min(RENEW_BEFORE, lifetime / 10))

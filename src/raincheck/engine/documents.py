@@ -132,6 +132,7 @@ class WorkerDocument(Struct, frozen=True, kw_only=True):
     functions: list[str]
     concurrency: int
     running: int
+    abandoned: int
     started_at: Moment
     seen_at: Moment
 
@@ -262,6 +263,7 @@ def worker_document(worker: WorkerInfo) -> WorkerDocument:
         functions=[function.name for function in worker.functions],
         concurrency=worker.concurrency,
         running=worker.running,
+        abandoned=worker.abandoned,
         started_at=to_datetime(worker.started_at),
         seen_at=to_datetime(worker.seen_at),
     )

@@ -28,7 +28,7 @@ from raincheck.errors import DoNotRetry, InvalidArguments, NotJSON
 from raincheck.functions import Function
 from raincheck.retry import names_of
 from raincheck.signature import Signature
-from raincheck.worker.run import asked_pause, words_of
+from raincheck.worker.attempt import asked_pause, words_of
 
 
 class Order(msgspec.Struct, array_like=True):

@@ -18,9 +18,8 @@ from raincheck.codec import encode_job
 from raincheck.lifecycle import INLINE_RESULT
 from raincheck.model import Job
 from raincheck.worker import child
-from raincheck.worker.attempt import Encoded
+from raincheck.worker.attempt import ChildError, Encoded, RunningAttempt
 from raincheck.worker.child import Order, Reply
-from raincheck.worker.run import ChildError, Run
 
 T = TypeVar("T")
 
@@ -37,20 +36,21 @@ class Child:
         self.process = context.Process(target=child.main, args=(theirs,), name="raincheck-child", daemon=True)
         self.process.start()
         theirs.close()
-        with self._mourned("did not begin"):
+        with self._child_errors("did not begin"):
             self.pipe.recv_bytes()
 
-    def run(self, order: Order, progress: Callable[[bytes], None]) -> Reply:
-        """Have it run a function, blocking until it is done. Raises `ChildError` if it dies."""
-        with self._mourned("died"):
-            self.pipe.send_bytes(_encode(order))
+    def run(self, attempt: RunningAttempt) -> Reply:
+        """Run an attempt and note its progress, blocking until it is done. Raises `ChildError` if it dies."""
+        with self._child_errors("died"):
+            self.pipe.send_bytes(_encode(_order(attempt)))
             while (reply := _decode(self.pipe.recv_bytes())).kind == "progress":
-                if reply.token == order.token:
-                    progress(reply.value)
+                if reply.token == attempt.token:
+                    attempt.report(reply.value)
+        attempt.returned()
         return reply
 
     @contextmanager
-    def _mourned(self, what: str) -> Iterator[None]:
+    def _child_errors(self, what: str) -> Iterator[None]:
         try:
             yield
         except (EOFError, OSError):
@@ -60,7 +60,7 @@ class Child:
             raise ChildError(("ProcessDied",), f"the process that was to run it {what}: {how}") from None
 
     def kill(self) -> None:
-        """Have it end now, without waiting for that."""
+        """Kill it, without waiting for its end."""
         with suppress(OSError):
             self.process.kill()
 
@@ -71,48 +71,46 @@ class Child:
 
 
 class Processes:
-    """At most ``size`` children at work at once."""
+    """Children for up to ``size`` attempts at once."""
 
-    def __init__(self, size: int, report: Callable[[Run, bytes], None]) -> None:
+    def __init__(self, size: int) -> None:
         self.size = size
-        self._report = report
         self._idle: list[Child] = []
         self._closed = False
-        # twice as many: those that wait for a child, and those that see one off
+        # twice as many: those that wait for a child's reply, and those that wait for the end of one
         self._threads = ThreadPoolExecutor(2 * size, thread_name_prefix="raincheck-process")
 
-    async def run(self, run: Run, started: Callable[[], None]) -> Encoded:
-        """The result of a run; ``started`` is called when it really begins.
+    async def run(self, child: Child, attempt: RunningAttempt) -> Encoded:
+        """The result of an attempt in a child, which goes back to the idle ones.
 
         Raises `ChildError` with what the function raised. Cancelling it kills the child.
         """
-        worker = await self._child()
-        started()
-        pending = self._call(worker.run, _order(run), lambda value: self._report(run, value))
+        pending = self._call(child.run, attempt)
         try:
             reply = await asyncio.shield(pending)
         except BaseException:
-            worker.kill()
-            pending.add_done_callback(asyncio.Future.exception)  # that it was killed is no news
+            child.kill()
+            pending.add_done_callback(asyncio.Future.exception)  # its error is known: it was killed
             raise
-        self._idle.append(worker)
+        self._idle.append(child)
         if reply.kind == "failed":
             raise ChildError(reply.names, reply.message, fatal=reply.fatal, retry_after=reply.retry_after)
         return Encoded(reply.value, reply.data)
 
-    async def _child(self) -> Child:
+    async def child(self) -> Child:
+        """An idle child, or a new one. Raises `ChildError` if it does not start."""
         while self._idle:
-            worker = self._idle.pop()
-            if worker.process.is_alive():
-                return worker
+            child = self._idle.pop()
+            if child.process.is_alive():
+                return child
         starting = self._call(Child)
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
-            starting.add_done_callback(self._put_aside)
+            starting.add_done_callback(self._keep)
             raise
 
-    def _put_aside(self, starting: asyncio.Future[Child]) -> None:
+    def _keep(self, starting: asyncio.Future[Child]) -> None:
         """Keep a child that nobody waited for."""
         if not starting.cancelled() and starting.exception() is None:
             self._idle.append(starting.result())
@@ -125,24 +123,24 @@ class Processes:
     async def close(self) -> None:
         """End the children; none of them is at work any more."""
         self._closed = True
-        for worker in self._idle:
-            worker.kill()
-        await asyncio.gather(*(self._call(worker.end) for worker in self._idle))
+        for idle in self._idle:
+            idle.kill()
+        await asyncio.gather(*(self._call(idle.end) for idle in self._idle))
         self._idle.clear()
         self._threads.shutdown(wait=False)
 
 
-def _order(run: Run) -> Order:
-    claim, function = run.claim, run.function.function
+def _order(attempt: RunningAttempt) -> Order:
+    claim, function = attempt.claim, attempt.function.function
     module = sys.modules.get(function.__module__)
     return Order(
-        run.token,
+        attempt.token,
         function.__module__,
         getattr(module, "__file__", None),
         function.__qualname__,
         encode_job(_slim(claim.job)),
         claim.lease.step,
-        run.previous,
+        attempt.previous,
     )
 
 

@@ -1,4 +1,4 @@
-"""Problems of the server come back as the errors that they were."""
+"""Problem documents become the exceptions that the server raised."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pytest
 
 from raincheck import AsyncClient, InvalidInput, NotFound
 from raincheck.errors import ConfigError, Fault, IdempotencyMismatch, NotJSON, Refused, TooLarge, Unreachable
-from tests.client.places import Gateway, refusing, saying
+from tests.client.servers import Gateway, plain_response, problem_response
 
 NOWHERE = "01977f3c-0000-7000-8000-000000000000"
 
 
-async def test_bad_input_names_the_fields(url: str) -> None:
-    """Each fault has its pointer; the problem document is there too."""
+async def test_invalid_input_names_the_fields(url: str) -> None:
+    """Each fault has a pointer, and the exception has the problem document."""
     async with AsyncClient(url) as client:
         with pytest.raises(InvalidInput) as raised:
             await client.submit("", ["add", client.step("no name!")])
@@ -21,7 +21,7 @@ async def test_bad_input_names_the_fields(url: str) -> None:
         assert raised.value.problem.status == 422
 
 
-async def test_arguments_that_do_not_fit_are_bad_input(url: str) -> None:
+async def test_arguments_that_do_not_fit_are_invalid_input(url: str) -> None:
     """As in the process that has the function."""
     async with AsyncClient(url) as client:
         with pytest.raises(InvalidInput) as raised:
@@ -29,8 +29,8 @@ async def test_arguments_that_do_not_fit_are_bad_input(url: str) -> None:
         assert raised.value.faults == (Fault("argument 'name': expected `str`, got `int`", "/0"),)
 
 
-async def test_what_is_not_there_is_not_found(url: str) -> None:
-    """A job, a function, and what is no id at all."""
+async def test_unknown_jobs_and_functions_are_not_found(url: str) -> None:
+    """Also an id that is not a job id at all."""
     async with AsyncClient(url) as client:
         for job_id in (NOWHERE, "no/id?"):
             with pytest.raises(NotFound):
@@ -41,8 +41,8 @@ async def test_what_is_not_there_is_not_found(url: str) -> None:
             await client.call("absent")
 
 
-async def test_a_key_that_was_used_otherwise_is_refused(url: str) -> None:
-    """A key may hold quotes and blanks."""
+async def test_a_key_of_another_request_is_refused(url: str) -> None:
+    """A key can contain quotes and spaces."""
     key = 'order "17" \\ of 20'
     async with AsyncClient(url) as client:
         job = await client.submit("keyed", ["add"], idempotency_key=key)
@@ -53,57 +53,57 @@ async def test_a_key_that_was_used_otherwise_is_refused(url: str) -> None:
             await client.submit("keyed", ["add"], idempotency_key="no\nkey")
 
 
-async def test_what_is_too_large_says_so(url: str) -> None:
+async def test_too_large_a_request_is_refused(url: str) -> None:
     """Nothing is stored."""
     async with AsyncClient(url) as client:
         with pytest.raises(TooLarge):
             await client.call("echo", "x" * 2_000_000)
 
 
-async def test_what_is_not_json_never_leaves(front: Gateway) -> None:
-    """It is told where it arises."""
+async def test_a_value_that_is_not_json_is_not_sent(front: Gateway) -> None:
+    """The exception is raised before any request."""
     async with AsyncClient(front.url) as client:
         with pytest.raises(NotJSON):
             await client.submit("bad", ["add"], data={"what": {1j}})
         with pytest.raises(NotJSON):
             await client.call("echo", float("nan"))
-    assert front.seen == []
+    assert front.requests == []
 
 
-async def test_other_problems_come_as_they_are(front: Gateway) -> None:
-    """Their document says what they are."""
+async def test_other_problems_are_refusals(front: Gateway) -> None:
+    """The exception has the problem document."""
     async with AsyncClient(front.url) as client:
-        front.answers.append(refusing(418, "teapot"))
+        front.handlers.append(problem_response(418, "teapot"))
         with pytest.raises(Refused, match="this is teapot") as raised:
             await client.workers()
         assert raised.value.problem.type == "teapot"
 
 
-async def test_what_is_no_raincheck_server_is_told_from_one(front: Gateway) -> None:
-    """By an answer that is none of its."""
+async def test_a_response_of_another_server_is_unreachable(front: Gateway) -> None:
+    """The exception says what the response was."""
     async with AsyncClient(front.url) as client:
-        front.answers += [saying(404), saying(307, location="/"), saying(200)]
-        front.answers.append(saying(500, content_type="application/problem+json"))
-        for said in ("404 Not Found, which", "307 Temporary Redirect", "not understood", "500 Internal"):
-            with pytest.raises(Unreachable, match=said):
+        front.handlers += [plain_response(404), plain_response(307, location="/"), plain_response(200)]
+        front.handlers.append(plain_response(500, content_type="application/problem+json"))
+        for message in ("404 Not Found, and", "307 Temporary Redirect", "cannot read", "500 Internal"):
+            with pytest.raises(Unreachable, match=message):
                 await client.status(NOWHERE)
 
 
 @pytest.mark.parametrize("url", ["example.com", "ftp://example.com", "http://", "http://[", "http://a:b"])
-async def test_what_is_no_url_is_refused_at_once(url: str) -> None:
-    """Before anything is sent."""
-    with pytest.raises(ConfigError, match="no server's URL"):
+async def test_an_invalid_url_is_refused(url: str) -> None:
+    """Before any request."""
+    with pytest.raises(ConfigError, match="not the URL of a server"):
         AsyncClient(url)
 
 
-async def test_a_url_holds_no_password() -> None:
-    """It would be seen in every message."""
+async def test_a_url_with_a_password_is_refused() -> None:
+    """It would appear in messages."""
     with pytest.raises(ConfigError) as raised:
         AsyncClient("http://ada:lovelace@localhost:8000")
     assert "lovelace" not in str(raised.value)
 
 
-async def test_without_a_url_it_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_default_url_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """As for the commands."""
     monkeypatch.delenv("RAINCHECK_URL", raising=False)
     assert AsyncClient().url == "http://127.0.0.1:8000"

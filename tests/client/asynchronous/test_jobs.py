@@ -1,8 +1,9 @@
-"""What a client can ask: submit, call, wait, watch, cancel, retry, forget, list."""
+"""The methods of a client: submit, call, wait, watch, cancel, retry, forget, list."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from threading import Event
 
 import pytest
 
@@ -10,11 +11,11 @@ from raincheck import AsyncClient, JobCancelled, JobFailed, RetryOptions, State,
 from raincheck.clock import new_id
 from raincheck.errors import Gone, NotFound, WrongState
 from tests.client.functions import gates
-from tests.client.places import Gateway
+from tests.client.servers import Gateway
 
 
 async def test_a_submitted_job_is_a_handle(url: str) -> None:
-    """It knows the job's id, state and document."""
+    """The handle has the job's id, state and document."""
     async with AsyncClient(url) as client:
         job = await client.submit("sums", ["add", [client.step("add", 1, 2), client.step("add", 3)]])
         assert repr(job) == f"<AsyncJobHandle {job.id} {job.state}>"
@@ -24,7 +25,7 @@ async def test_a_submitted_job_is_a_handle(url: str) -> None:
 
 
 async def test_a_submission_has_all_options(url: str) -> None:
-    """They arrive as they were given."""
+    """The server receives them unchanged."""
     soon = datetime.now(UTC) + timedelta(hours=1)
     step = AsyncClient.step("greet", "Ada", greeting="Hi").options(
         retry=RetryOptions(retry_limit=3), timeout=9
@@ -49,8 +50,8 @@ async def test_a_submission_has_all_options(url: str) -> None:
         assert (await client.submit("soon", ["add"], delay=60)).state == "scheduled"
 
 
-async def test_a_submission_may_wait(url: str) -> None:
-    """It is a result, or else a handle: both are the same thing."""
+async def test_a_submission_can_wait(url: str) -> None:
+    """It returns a handle, whether the job has ended or not."""
     async with AsyncClient(url) as client:
         assert (await client.submit("sum", [client.step("add", 1)], wait=10)).result() == 1
         assert (await client.submit("nap", [client.step("nap", 1.5)], wait=10)).result() == "slept"
@@ -66,24 +67,24 @@ async def test_a_call_returns_the_result(url: str) -> None:
         assert await client.call(client.step("echo", 1, timeout=2), timeout=10) == [1, 2]
 
 
-async def test_a_call_waits_longer_than_one_request_may(front: Gateway) -> None:
-    """It asks again whenever the server has waited as long as it does, and not more often."""
+async def test_a_call_waits_longer_than_one_request_can(front: Gateway) -> None:
+    """It sends the next request when the server has waited, and not more often."""
     async with AsyncClient(front.url) as client:
         assert await client.call("nap", 2.2) == "slept"
-    assert 2 <= len(front.seen) <= 4
+    assert 2 <= len(front.requests) <= 4
 
 
-async def test_a_server_that_does_not_want_to_wait_is_not_pestered(front: Gateway) -> None:
-    """It says when to look again."""
+async def test_a_server_that_does_not_wait_is_polled_slowly(front: Gateway) -> None:
+    """Its ``Retry-After`` says when."""
     async with AsyncClient(front.url) as client:
         job = await client.submit("later", ["add"], delay=60)
-        front.answers += [front.hurry] * 100
+        front.handlers += [front.forward_without_wait] * 100
         assert not (await job.wait(timeout=1.5)).ended
-    assert len(front.heads(f"/v1/job/{job.id}")) <= 3
+    assert len(front.headers_of(f"/v1/job/{job.id}")) <= 3
 
 
-async def test_a_call_that_takes_too_long_leaves_the_handle(url: str) -> None:
-    """The job goes on, and can be waited for."""
+async def test_a_call_that_times_out_raises_with_the_handle(url: str) -> None:
+    """The job keeps running, and can be awaited."""
     gate = new_id()
     async with AsyncClient(url) as client:
         with pytest.raises(Unfinished) as raised:
@@ -93,8 +94,8 @@ async def test_a_call_that_takes_too_long_leaves_the_handle(url: str) -> None:
         assert job.result() == gate
 
 
-async def test_a_call_whose_job_fails_says_why(url: str) -> None:
-    """So does its handle."""
+async def test_a_call_of_a_failing_function_raises_its_error(url: str) -> None:
+    """The handle raises the same one."""
     async with AsyncClient(url) as client:
         with pytest.raises(JobFailed, match="always") as raised:
             await client.call("fail", "always")
@@ -109,8 +110,8 @@ async def test_a_call_whose_job_fails_says_why(url: str) -> None:
             await client.call("fail", "both ways", runs=9)
 
 
-async def test_a_wait_ends_when_its_time_is_over(url: str) -> None:
-    """The handle is what it was."""
+async def test_a_wait_ends_at_its_timeout(url: str) -> None:
+    """The job has not ended."""
     gate = new_id()
     async with AsyncClient(url) as client:
         job = await client.submit("hold", [client.step("hold", gate)])
@@ -122,23 +123,25 @@ async def test_a_wait_ends_when_its_time_is_over(url: str) -> None:
         assert (await job.wait(timeout=10)).result() == gate
 
 
-async def test_a_watch_shows_each_change(url: str) -> None:
-    """It ends with the job, and the handle knows what it saw."""
+async def test_a_watch_yields_each_change(url: str) -> None:
+    """It ends with the job. The handle has the last state."""
+    gate = new_id()
+    gates[gate] = Event()
     async with AsyncClient(url) as client:
-        gate = new_id()
-        job = await client.submit("held", [client.step("hold", gate)], delay=2)
+        job = await client.submit("hold", [client.step("hold", gate)], delay=2)
         states = []
         async for document in job.watch():
             states.append(document.state)
-            if document.state == "doing":
+            if document.state is State.DOING:
                 gates[gate].set()
-        assert (states[0], states[-2:]) == ("scheduled", ["doing", "done"])
+        assert (states[0], states[-1]) == ("scheduled", "done")
+        assert "doing" in states
         assert job.result() == gate
-        assert [seen.state async for seen in client.watch(job.id)] == ["done"]
+        assert [job.state async for job in client.watch(job.id)] == ["done"]
 
 
 async def test_a_job_can_be_cancelled(url: str) -> None:
-    """Again too; a job that ended otherwise cannot."""
+    """More than once; but a job that is done cannot."""
     async with AsyncClient(url) as client:
         job = await client.submit("later", ["add"], delay=60)
         assert (await job.cancel()).state == "cancelled"
@@ -150,8 +153,8 @@ async def test_a_job_can_be_cancelled(url: str) -> None:
             await done.cancel()
 
 
-async def test_a_call_that_is_cancelled_says_so(url: str) -> None:
-    """It is told from one that failed."""
+async def test_a_cancelled_call_raises_job_cancelled(url: str) -> None:
+    """It differs from a failed one."""
     gate, key = new_id(), new_id()
     async with AsyncClient(url) as client:
         with pytest.raises(Unfinished) as raised:
@@ -165,7 +168,7 @@ async def test_a_call_that_is_cancelled_says_so(url: str) -> None:
 
 
 async def test_a_failed_job_can_be_retried(url: str) -> None:
-    """It goes on where it ended."""
+    """It resumes where it failed."""
     async with AsyncClient(url) as client:
         job = await client.submit("fail", [client.step("fail", "once", runs=1)], wait=10)
         assert job.state == "failed"
@@ -176,7 +179,7 @@ async def test_a_failed_job_can_be_retried(url: str) -> None:
 
 
 async def test_an_ended_job_can_be_forgotten(url: str) -> None:
-    """Then it is gone; to forget it again is no error."""
+    """To forget it twice is not an error."""
     async with AsyncClient(url) as client:
         job = await client.submit("sum", ["add"], wait=10)
         await job.forget()
@@ -185,19 +188,19 @@ async def test_an_ended_job_can_be_forgotten(url: str) -> None:
             await job.refresh()
 
 
-async def test_a_listing_goes_on_over_its_pages(front: Gateway) -> None:
-    """Newest first; a page is asked for when it is needed."""
+async def test_a_listing_reads_page_by_page(front: Gateway) -> None:
+    """Newest first; a page is requested when it is needed."""
     async with AsyncClient(front.url) as client:
-        made = [(await client.submit("listed", ["add"], delay=60)).id for _ in range(5)]
-        front.seen.clear()
+        submitted = [(await client.submit("listed", ["add"], delay=60)).id for _ in range(5)]
+        front.requests.clear()
         found = [job.id async for job in client.jobs(name="listed", state="scheduled", page=2)]
-        assert found == made[::-1]
-        assert len(front.seen) == 3
+        assert found == submitted[::-1]
+        assert len(front.requests) == 3
         assert [job async for job in client.jobs(name="listed", state=State.DONE)] == []
-        assert {job.id async for job in client.jobs(function="add")} >= set(made)
+        assert {job.id async for job in client.jobs(function="add")} >= set(submitted)
 
 
-async def test_functions_and_workers_can_be_looked_up(url: str) -> None:
+async def test_functions_and_workers_are_listed(url: str) -> None:
     """As documents."""
     async with AsyncClient(url) as client:
         assert "add" in [function.name for function in await client.functions()]
@@ -209,7 +212,7 @@ async def test_functions_and_workers_can_be_looked_up(url: str) -> None:
 
 
 async def test_other_requests_can_be_sent(url: str) -> None:
-    """The answer is what came."""
+    """The method returns the response."""
     async with AsyncClient(url) as client:
         reply = await client.request("GET", "/healthz")
         assert (reply.status, reply.read(dict)) == (200, {"status": "ok"})

@@ -1,4 +1,4 @@
-"""Results as the type that is asked for."""
+"""Results are converted to the requested type."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class City(Struct):
     country: str = "fr"
 
 
-async def test_a_call_gives_the_type_that_it_is_asked_for(url: str) -> None:
-    """A type checker knows it too."""
+async def test_a_call_returns_the_requested_type(url: str) -> None:
+    """Type checkers infer it."""
     async with AsyncClient(url) as client:
         assert_type(await client.call("add", 1, 2, returns=float), float)
         assert_type(await client.call("add", 1, 2), Any)
@@ -32,8 +32,8 @@ async def test_a_call_gives_the_type_that_it_is_asked_for(url: str) -> None:
         assert await client.call("echo", None, returns=City | None) is None
 
 
-async def test_a_handle_gives_the_type_that_it_is_asked_for(url: str) -> None:
-    """The result itself stays what it was."""
+async def test_a_handle_returns_the_requested_type(url: str) -> None:
+    """The stored result does not change."""
     async with AsyncClient(url) as client:
         job = await client.submit("city", [client.step("echo", {"name": "Paris"})], wait=10)
         city = job.result(City)
@@ -43,8 +43,8 @@ async def test_a_handle_gives_the_type_that_it_is_asked_for(url: str) -> None:
         assert job.result() == {"name": "Paris"}
 
 
-async def test_a_result_of_another_type_is_refused(url: str) -> None:
-    """The error says which, and what was expected."""
+async def test_a_result_of_another_type_is_an_error(url: str) -> None:
+    """The message names the expected type."""
     async with AsyncClient(url) as client:
         with pytest.raises(UnexpectedResult, match="Expected `int`, got `str`"):
             await client.call("echo", "one", returns=int)

@@ -1,4 +1,4 @@
-"""Tokens: given, asked for, renewed."""
+"""Tokens: given, requested, renewed."""
 
 from __future__ import annotations
 
@@ -8,54 +8,54 @@ import pytest
 
 from raincheck import AsyncClient
 from raincheck.errors import ConfigError, NotSignedIn
-from tests.client.asynchronous.seam import together
-from tests.client.places import Gateway, gateway
+from tests.client.asynchronous.compat import together
+from tests.client.servers import Gateway, gateway
 
 PASSWORD = 'love"lace'
 
 
 def sign_ins(gate: Gateway) -> int:
-    """How often somebody signed in."""
-    return len(gate.heads("/v1/token"))
+    """How many tokens were requested."""
+    return len(gate.headers_of("/v1/token"))
 
 
 async def test_a_token_is_sent(guarded: Gateway) -> None:
-    """With every request; one that does not hold is told."""
-    guarded.tokens.add("mine")
-    async with AsyncClient(guarded.url, token="mine") as client:
+    """With every request. An invalid token is an error."""
+    guarded.tokens.add("valid")
+    async with AsyncClient(guarded.url, token="valid") as client:
         assert await client.call("add", 1) == 1
         guarded.revoke()
         with pytest.raises(NotSignedIn, match="not-signed-in"):
             await client.call("add", 1)
 
 
-async def test_a_token_may_come_from_a_function(guarded: Gateway) -> None:
-    """It is asked again when its token is refused, and only then."""
-    given: list[str] = []
+async def test_a_function_can_supply_the_token(guarded: Gateway) -> None:
+    """It is called again only when the token is refused."""
+    tokens: list[str] = []
 
     async def token() -> str:
-        given.append(f"mine-{len(given)}")
-        guarded.tokens.add(given[-1])
-        return given[-1]
+        tokens.append(f"valid-{len(tokens)}")
+        guarded.tokens.add(tokens[-1])
+        return tokens[-1]
 
     async with AsyncClient(guarded.url, token=token) as client:
         await client.workers()
         await client.workers()
         guarded.revoke()
         await client.workers()
-    assert given == ["mine-0", "mine-1"]
+    assert tokens == ["valid-0", "valid-1"]
 
 
-async def test_a_name_and_a_password_get_a_token(guarded: Gateway) -> None:
-    """Once, for all requests."""
+async def test_a_username_and_a_password_get_a_token(guarded: Gateway) -> None:
+    """Once for all requests."""
     async with AsyncClient(guarded.url, username="ada", password=PASSWORD) as client:
         assert await client.call("add", 1) == 1
         await client.workers()
     assert sign_ins(guarded) == 1
 
 
-async def test_many_requests_sign_in_once(guarded: Gateway) -> None:
-    """At first, and again when the token is refused to all of them."""
+async def test_concurrent_requests_sign_in_once(guarded: Gateway) -> None:
+    """At the start, and when all of them are refused."""
     async with AsyncClient(guarded.url, username="ada", password=PASSWORD) as client:
         await together(*[client.workers] * 8)
         assert sign_ins(guarded) == 1
@@ -64,38 +64,38 @@ async def test_many_requests_sign_in_once(guarded: Gateway) -> None:
         assert sign_ins(guarded) == 2
 
 
-async def test_a_token_is_renewed_before_it_ends(url: str) -> None:
-    """The server never sees one that ended."""
+async def test_a_token_is_renewed_before_it_expires(url: str) -> None:
+    """The server never receives an expired one."""
     with gateway(url, {"ada": PASSWORD}, expires_in=0.0) as gate:
         async with AsyncClient(gate.url, username="ada", password=PASSWORD) as client:
             await client.workers()
             await client.workers()
         assert sign_ins(gate) == 2
-        assert [head["authorization"] for head in gate.heads("/v1/worker")] == [
+        assert [head["authorization"] for head in gate.headers_of("/v1/worker")] == [
             "Bearer token-1",
             "Bearer token-2",
         ]
 
 
-async def test_a_wrong_password_is_tried_once(guarded: Gateway) -> None:
-    """More tries would lock the user out."""
+async def test_a_wrong_password_is_sent_once(guarded: Gateway) -> None:
+    """More attempts would lock the user out."""
     async with AsyncClient(guarded.url, username="ada", password="wrong") as client:
         with pytest.raises(NotSignedIn):
             await client.workers()
     assert sign_ins(guarded) == 1
 
 
-async def test_who_is_refused_with_a_new_token_gives_up(guarded: Gateway) -> None:
-    """One new token is tried, not one after another."""
+async def test_a_refused_new_token_is_an_error(guarded: Gateway) -> None:
+    """The client gets one new token, not one after another."""
 
     async with AsyncClient(guarded.url, token=lambda: "never-good") as client:
         with pytest.raises(NotSignedIn):
             await client.workers()
-    assert len(guarded.heads("/v1/worker")) == 2
+    assert len(guarded.headers_of("/v1/worker")) == 2
 
 
-async def test_signing_in_is_tried_again_too(guarded: Gateway) -> None:
-    """A submission in need of a token is still one job."""
+async def test_a_submission_that_renews_its_token_is_one_job(guarded: Gateway) -> None:
+    """The first attempt was refused."""
     async with AsyncClient(guarded.url, username="ada", password=PASSWORD) as client:
         job = await client.submit("signed", ["add"])
         guarded.revoke()
@@ -104,7 +104,7 @@ async def test_signing_in_is_tried_again_too(guarded: Gateway) -> None:
 
 
 async def test_a_secret_is_never_shown(guarded: Gateway, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither in what is printed, nor in logs, nor in errors."""
+    """Neither by repr, nor in logs, nor in exceptions."""
     caplog.set_level(logging.DEBUG)
     async with AsyncClient(guarded.url, username="ada", password="my-secret") as client:
         with pytest.raises(NotSignedIn) as raised:
@@ -116,8 +116,8 @@ async def test_a_secret_is_never_shown(guarded: Gateway, caplog: pytest.LogCaptu
 
 
 @pytest.mark.parametrize("token", ["", "two words", "a\nb", "d\u00e9j\u00e0"])
-async def test_what_can_be_no_token_is_refused_unseen(token: str) -> None:
-    """Whether it is given or asked for."""
+async def test_an_invalid_token_is_refused_without_showing_it(token: str) -> None:
+    """Whether it is given or comes from a function."""
     with pytest.raises(ConfigError, match="visible ASCII") as raised:
         AsyncClient(token=token)
     assert not token or token not in str(raised.value)
@@ -127,8 +127,8 @@ async def test_what_can_be_no_token_is_refused_unseen(token: str) -> None:
 
 
 def test_half_a_login_is_refused() -> None:
-    """And a login beside a token."""
-    with pytest.raises(ConfigError, match="needs a password"):
+    """A login beside a token is refused as well."""
+    with pytest.raises(ConfigError, match="needs a username"):
         AsyncClient(username="ada")
     with pytest.raises(ConfigError, match="not both"):
         AsyncClient(username="ada", password="x", token="y")

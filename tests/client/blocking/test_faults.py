@@ -1,5 +1,5 @@
 # Generated from tests/client/asynchronous/test_faults.py by tools/twin.py: do not edit.
-"""What a client does when the server, or what is between, fails."""
+"""A client when the server, or the network in between, fails."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ import httpx2
 import pytest
 
 from raincheck import Client, StoreError, Unreachable
-from tests.client.blocking.seam import together
-from tests.client.places import Gateway, Proxy, in_thread, refusing, saying, server
+from tests.client.blocking.compat import together
+from tests.client.servers import Gateway, Proxy, in_thread, plain_response, problem_response, server
 from tests.servers import free_port
 
 
-def names(client: Client, name: str) -> list[str]:
+def job_ids(client: Client, name: str) -> list[str]:
     """The ids of all jobs of a name."""
     return [job.id for job in client.jobs(name=name)]
 
 
-def test_a_submission_whose_answer_was_cut_off_is_one_job(wire: Proxy) -> None:
-    """Its key leads to the job that the first try made."""
+def test_a_submission_whose_response_is_cut_off_makes_one_job(wire: Proxy) -> None:
+    """The next attempt has the same key, and finds the job of the first."""
     with Client(wire.url) as client:
         wire.cuts = 3
         job = client.submit("cut", ["add"])
         assert wire.cuts == 0
-        assert names(client, "cut") == [job.id]
+        assert job_ids(client, "cut") == [job.id]
 
 
-def test_a_call_whose_answer_was_cut_off_is_one_job(wire: Proxy) -> None:
-    """It returns the result that it had."""
+def test_a_call_whose_response_is_cut_off_makes_one_job(wire: Proxy) -> None:
+    """It returns that job's result."""
     with Client(wire.url) as client:
         wire.cuts = 2
         assert client.call("echo", "cut call") == "cut call"
@@ -38,87 +38,87 @@ def test_a_call_whose_answer_was_cut_off_is_one_job(wire: Proxy) -> None:
         assert len(jobs) == 1
 
 
-def test_without_its_key_it_would_be_two(wire: Proxy) -> None:
-    """So it is the key that prevents it."""
+def test_without_a_key_two_jobs_are_made(wire: Proxy) -> None:
+    """This shows that the key prevents it."""
     with Client(wire.url) as client:
         wire.cuts = 1
         client.request("POST", "/v1/job", b'{"name": "keyless", "functions": [{"name": "add"}]}')
-        assert len(names(client, "keyless")) == 2
+        assert len(job_ids(client, "keyless")) == 2
 
 
-def test_every_try_has_the_same_key(front: Gateway) -> None:
-    """And every submission another."""
+def test_every_attempt_has_the_same_key(front: Gateway) -> None:
+    """Every submission has another one."""
     with Client(front.url) as client:
-        front.answers += [saying(502), saying(504), saying(503)]
+        front.handlers += [plain_response(502), plain_response(504), plain_response(503)]
         client.submit("keys", ["add"])
         client.submit("keys", ["add"])
-        keys = [headers["idempotency-key"] for headers in front.heads("/v1/job")]
+        keys = [headers["idempotency-key"] for headers in front.headers_of("/v1/job")]
         assert len(keys) == 5
         assert keys[:4] == keys[:1] * 4
         assert keys[4] != keys[0]
         client.call("add", idempotency_key="mine")
-        assert front.heads("/v1/function/add")[0]["idempotency-key"] == '"mine"'
+        assert front.headers_of("/v1/function/add")[0]["idempotency-key"] == '"mine"'
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_server_says_when_to_try_again(front: Gateway, status: int) -> None:
-    """And is not asked sooner."""
+def test_retry_after_is_respected(front: Gateway, status: int) -> None:
+    """The request is not sent earlier."""
     with Client(front.url) as client:
-        front.answers.append(saying(status, retry_after="1"))
-        begun = monotonic()
+        front.handlers.append(plain_response(status, retry_after="1"))
+        started_at = monotonic()
         assert client.call("add", 1) == 1
-        assert monotonic() - begun >= 1
+        assert monotonic() - started_at >= 1
 
 
-def test_a_server_that_wants_more_patience_than_there_is_is_not_waited_for(front: Gateway) -> None:
-    """What it said is told at once."""
+def test_a_retry_after_longer_than_the_patience_is_an_error_at_once(front: Gateway) -> None:
+    """The exception is that of the response."""
 
     with Client(front.url) as client:
-        front.answers.append(refusing(503, "store-unavailable", retry_after="3600"))
+        front.handlers.append(problem_response(503, "store-unavailable", retry_after="3600"))
         with pytest.raises(StoreError, match="this is store-unavailable"):
             client.workers()
-    assert len(front.seen) == 1
+    assert len(front.requests) == 1
 
 
-def test_patience_has_an_end(front: Gateway) -> None:
-    """Then the last failure is told."""
+def test_attempts_end_after_the_patience(front: Gateway) -> None:
+    """The exception is that of the last attempt."""
     with Client(front.url, patience=0.5) as client:
-        front.answers += [saying(502)] * 100
+        front.handlers += [plain_response(502)] * 100
         with pytest.raises(Unreachable, match="502 Bad Gateway"):
             client.workers()
-    assert 2 <= len(front.seen) < 50
+    assert 2 <= len(front.requests) < 50
 
 
-def test_a_slow_answer_is_asked_for_again(front: Gateway) -> None:
-    """The job that it told of is not made twice."""
+def test_a_request_that_times_out_is_sent_again(front: Gateway) -> None:
+    """No second job is made."""
 
     with Client(front.url, timeout=0.5) as client:
-        front.answers.append(front.stall)
+        front.handlers.append(front.stall_response)
         job = client.submit("slow", ["add"])
-        assert names(client, "slow") == [job.id]
+        assert job_ids(client, "slow") == [job.id]
 
 
-def test_what_must_not_be_done_twice_is_not_repeated(front: Gateway) -> None:
-    """The job may have been retried, and failed anew: another retry would be one too many."""
+def test_a_retry_whose_response_is_lost_is_not_sent_again(front: Gateway) -> None:
+    """The job may have failed again, and would be retried once too often."""
     with Client(front.url) as client:
         job = client.submit("fail", [client.step("fail", "again")], wait=10)
-        front.answers.append(front.lose)
+        front.handlers.append(front.lose_response)
         with pytest.raises(Unreachable, match="504 Gateway Timeout"):
             job.retry()
         job.wait()
         assert (job.state, job.document.run) == ("failed", 2)
 
 
-def test_what_was_not_taken_is_repeated_whatever_it_was(front: Gateway) -> None:
-    """429 says that nothing was done."""
+def test_any_request_that_did_not_run_is_sent_again(front: Gateway) -> None:
+    """429 means that nothing was done."""
     with Client(front.url) as client:
         job = client.submit("fail", [client.step("fail", "later", runs=1)], wait=10)
-        front.answers.append(saying(429))
+        front.handlers.append(plain_response(429))
         job.retry()
         assert (job.wait()).result() == 2
 
 
-def test_a_cancel_whose_answer_was_lost_is_repeated(wire: Proxy) -> None:
+def test_a_cancel_whose_response_is_lost_is_sent_again(wire: Proxy) -> None:
     """A job can be cancelled more than once."""
     with Client(wire.url) as client:
         job = client.submit("later", ["add"], delay=60)
@@ -129,11 +129,11 @@ def test_a_cancel_whose_answer_was_lost_is_repeated(wire: Proxy) -> None:
         assert wire.cuts == 0
 
 
-def test_no_server_is_told_as_such() -> None:
-    """With its URL, and the job that was waited for."""
+def test_without_a_server_it_is_unreachable() -> None:
+    """The exception has the URL, and the id of the job that was awaited."""
     url = f"http://127.0.0.1:{free_port()}"
     with Client(url, patience=0.3) as client:
-        with pytest.raises(Unreachable, match=f"no server answers at {url}: ") as raised:
+        with pytest.raises(Unreachable, match=f"no response from {url}: ") as raised:
             client.submit("nowhere", ["add"])
         assert raised.value.job_id is None
         with pytest.raises(Unreachable) as raised:
@@ -141,19 +141,19 @@ def test_no_server_is_told_as_such() -> None:
         assert raised.value.job_id == "01977f3c-0000-7000-8000-000000000000"
 
 
-def test_a_timeout_ends_the_patience_too() -> None:
-    """Whoever gave a call a second does not wait for half a minute."""
+def test_a_timeout_limits_the_patience() -> None:
+    """A call with a timeout of a second does not take half a minute."""
     with Client(f"http://127.0.0.1:{free_port()}") as client:
-        begun = monotonic()
+        started_at = monotonic()
         with pytest.raises(Unreachable):
             client.call("add", 1, timeout=0.5)
         with pytest.raises(Unreachable):
             client.wait("01977f3c-0000-7000-8000-000000000000", timeout=0.5)
-        assert monotonic() - begun < 25
+        assert monotonic() - started_at < 25
 
 
-def test_a_wait_goes_on_when_the_server_is_back(tmp_path: Path) -> None:
-    """It was told to end while it waited, and begins anew on the same store."""
+def test_a_wait_continues_after_a_restart_of_the_server(tmp_path: Path) -> None:
+    """The new server has the same store."""
     port = free_port()
     with Client(f"http://127.0.0.1:{port}") as client:
         with in_thread(server(tmp_path, port)):
@@ -162,14 +162,14 @@ def test_a_wait_goes_on_when_the_server_is_back(tmp_path: Path) -> None:
             assert (job.wait()).result() == "slept"
 
 
-def test_many_requests_go_at_once(front: Gateway) -> None:
-    """One client serves them all."""
+def test_requests_can_be_concurrent(front: Gateway) -> None:
+    """One client sends them all."""
     with Client(front.url) as client:
         results = together(*(lambda n=n: client.call("add", n, 1) for n in range(20)))
     assert results == [n + 1 for n in range(20)]
 
 
-def test_the_connections_may_be_of_ones_own(url: str) -> None:
+def test_the_caller_can_supply_the_connections(url: str) -> None:
     """They stay open."""
     with httpx2.Client(headers={"x-mine": "1"}) as http:
         with Client(url, http=http) as client:

@@ -1,5 +1,5 @@
 # Generated from tests/client/asynchronous/test_results.py by tools/twin.py: do not edit.
-"""Results as the type that is asked for."""
+"""Results are converted to the requested type."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class City(Struct):
     country: str = "fr"
 
 
-def test_a_call_gives_the_type_that_it_is_asked_for(url: str) -> None:
-    """A type checker knows it too."""
+def test_a_call_returns_the_requested_type(url: str) -> None:
+    """Type checkers infer it."""
     with Client(url) as client:
         assert_type(client.call("add", 1, 2, returns=float), float)
         assert_type(client.call("add", 1, 2), Any)
@@ -33,8 +33,8 @@ def test_a_call_gives_the_type_that_it_is_asked_for(url: str) -> None:
         assert client.call("echo", None, returns=City | None) is None
 
 
-def test_a_handle_gives_the_type_that_it_is_asked_for(url: str) -> None:
-    """The result itself stays what it was."""
+def test_a_handle_returns_the_requested_type(url: str) -> None:
+    """The stored result does not change."""
     with Client(url) as client:
         job = client.submit("city", [client.step("echo", {"name": "Paris"})], wait=10)
         city = job.result(City)
@@ -44,8 +44,8 @@ def test_a_handle_gives_the_type_that_it_is_asked_for(url: str) -> None:
         assert job.result() == {"name": "Paris"}
 
 
-def test_a_result_of_another_type_is_refused(url: str) -> None:
-    """The error says which, and what was expected."""
+def test_a_result_of_another_type_is_an_error(url: str) -> None:
+    """The message names the expected type."""
     with Client(url) as client:
         with pytest.raises(UnexpectedResult, match="Expected `int`, got `str`"):
             client.call("echo", "one", returns=int)

@@ -1,5 +1,5 @@
 # Generated from tests/client/asynchronous/test_secured.py by tools/twin.py: do not edit.
-"""A client of a server that wants callers to sign in."""
+"""A client of a server with sign-in."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from raincheck import Client, NotAllowed, NotSignedIn, TooManyAttempts
 from tests.client.conftest import PASSWORD
 
 
-def test_who_signs_in_may_call(secured: str) -> None:
-    """Also when the first token has long ended."""
+def test_a_signed_in_client_can_call(secured: str) -> None:
+    """Also after the first token has expired."""
     with Client(secured, username="ada", password=PASSWORD) as client:
         assert client.call("nap", 1.2) == "slept"
         assert client.call("add", 1, 2) == 3
         assert [job.state for job in client.jobs(name="add")] == ["done"]
 
 
-def test_who_does_not_may_not(secured: str) -> None:
-    """Without a token, and with one that is none."""
+def test_a_client_without_a_valid_token_cannot_call(secured: str) -> None:
+    """Neither without a token nor with an invalid one."""
     for token in (None, "garbage"):
         with Client(secured, token=token) as client, pytest.raises(NotSignedIn):
             client.workers()
 
 
-def test_who_may_only_read_may_not_write(secured: str) -> None:
-    """The error names the scope that is lacking."""
+def test_a_read_only_user_cannot_submit(secured: str) -> None:
+    """The exception names the missing scope."""
     with Client(secured, username="ben", password=PASSWORD) as client:
         assert len(client.workers()) == 1
         with pytest.raises(NotAllowed) as raised:
@@ -33,8 +33,8 @@ def test_who_may_only_read_may_not_write(secured: str) -> None:
         assert raised.value.scope == "job:write"
 
 
-def test_who_guesses_has_to_wait(secured: str) -> None:
-    """The error says how long."""
+def test_wrong_passwords_are_throttled(secured: str) -> None:
+    """The exception says how long to wait."""
     with Client(secured, username="eve", password="wrong", patience=0) as client:
         for _ in range(5):
             with pytest.raises(NotSignedIn):

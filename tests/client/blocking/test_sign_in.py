@@ -1,5 +1,5 @@
 # Generated from tests/client/asynchronous/test_sign_in.py by tools/twin.py: do not edit.
-"""Tokens: given, asked for, renewed."""
+"""Tokens: given, requested, renewed."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ import pytest
 
 from raincheck import Client
 from raincheck.errors import ConfigError, NotSignedIn
-from tests.client.blocking.seam import together
-from tests.client.places import Gateway, gateway
+from tests.client.blocking.compat import together
+from tests.client.servers import Gateway, gateway
 
 PASSWORD = 'love"lace'
 
 
 def sign_ins(gate: Gateway) -> int:
-    """How often somebody signed in."""
-    return len(gate.heads("/v1/token"))
+    """How many tokens were requested."""
+    return len(gate.headers_of("/v1/token"))
 
 
 def test_a_token_is_sent(guarded: Gateway) -> None:
-    """With every request; one that does not hold is told."""
-    guarded.tokens.add("mine")
-    with Client(guarded.url, token="mine") as client:
+    """With every request. An invalid token is an error."""
+    guarded.tokens.add("valid")
+    with Client(guarded.url, token="valid") as client:
         assert client.call("add", 1) == 1
         guarded.revoke()
         with pytest.raises(NotSignedIn, match="not-signed-in"):
             client.call("add", 1)
 
 
-def test_a_token_may_come_from_a_function(guarded: Gateway) -> None:
-    """It is asked again when its token is refused, and only then."""
-    given: list[str] = []
+def test_a_function_can_supply_the_token(guarded: Gateway) -> None:
+    """It is called again only when the token is refused."""
+    tokens: list[str] = []
 
     def token() -> str:
-        given.append(f"mine-{len(given)}")
-        guarded.tokens.add(given[-1])
-        return given[-1]
+        tokens.append(f"valid-{len(tokens)}")
+        guarded.tokens.add(tokens[-1])
+        return tokens[-1]
 
     with Client(guarded.url, token=token) as client:
         client.workers()
         client.workers()
         guarded.revoke()
         client.workers()
-    assert given == ["mine-0", "mine-1"]
+    assert tokens == ["valid-0", "valid-1"]
 
 
-def test_a_name_and_a_password_get_a_token(guarded: Gateway) -> None:
-    """Once, for all requests."""
+def test_a_username_and_a_password_get_a_token(guarded: Gateway) -> None:
+    """Once for all requests."""
     with Client(guarded.url, username="ada", password=PASSWORD) as client:
         assert client.call("add", 1) == 1
         client.workers()
     assert sign_ins(guarded) == 1
 
 
-def test_many_requests_sign_in_once(guarded: Gateway) -> None:
-    """At first, and again when the token is refused to all of them."""
+def test_concurrent_requests_sign_in_once(guarded: Gateway) -> None:
+    """At the start, and when all of them are refused."""
     with Client(guarded.url, username="ada", password=PASSWORD) as client:
         together(*[client.workers] * 8)
         assert sign_ins(guarded) == 1
@@ -65,36 +65,36 @@ def test_many_requests_sign_in_once(guarded: Gateway) -> None:
         assert sign_ins(guarded) == 2
 
 
-def test_a_token_is_renewed_before_it_ends(url: str) -> None:
-    """The server never sees one that ended."""
+def test_a_token_is_renewed_before_it_expires(url: str) -> None:
+    """The server never receives an expired one."""
     with gateway(url, {"ada": PASSWORD}, expires_in=0.0) as gate:
         with Client(gate.url, username="ada", password=PASSWORD) as client:
             client.workers()
             client.workers()
         assert sign_ins(gate) == 2
-        assert [head["authorization"] for head in gate.heads("/v1/worker")] == [
+        assert [head["authorization"] for head in gate.headers_of("/v1/worker")] == [
             "Bearer token-1",
             "Bearer token-2",
         ]
 
 
-def test_a_wrong_password_is_tried_once(guarded: Gateway) -> None:
-    """More tries would lock the user out."""
+def test_a_wrong_password_is_sent_once(guarded: Gateway) -> None:
+    """More attempts would lock the user out."""
     with Client(guarded.url, username="ada", password="wrong") as client, pytest.raises(NotSignedIn):
         client.workers()
     assert sign_ins(guarded) == 1
 
 
-def test_who_is_refused_with_a_new_token_gives_up(guarded: Gateway) -> None:
-    """One new token is tried, not one after another."""
+def test_a_refused_new_token_is_an_error(guarded: Gateway) -> None:
+    """The client gets one new token, not one after another."""
 
     with Client(guarded.url, token=lambda: "never-good") as client, pytest.raises(NotSignedIn):
         client.workers()
-    assert len(guarded.heads("/v1/worker")) == 2
+    assert len(guarded.headers_of("/v1/worker")) == 2
 
 
-def test_signing_in_is_tried_again_too(guarded: Gateway) -> None:
-    """A submission in need of a token is still one job."""
+def test_a_submission_that_renews_its_token_is_one_job(guarded: Gateway) -> None:
+    """The first attempt was refused."""
     with Client(guarded.url, username="ada", password=PASSWORD) as client:
         job = client.submit("signed", ["add"])
         guarded.revoke()
@@ -103,7 +103,7 @@ def test_signing_in_is_tried_again_too(guarded: Gateway) -> None:
 
 
 def test_a_secret_is_never_shown(guarded: Gateway, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither in what is printed, nor in logs, nor in errors."""
+    """Neither by repr, nor in logs, nor in exceptions."""
     caplog.set_level(logging.DEBUG)
     with Client(guarded.url, username="ada", password="my-secret") as client:
         with pytest.raises(NotSignedIn) as raised:
@@ -115,8 +115,8 @@ def test_a_secret_is_never_shown(guarded: Gateway, caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.parametrize("token", ["", "two words", "a\nb", "d\u00e9j\u00e0"])
-def test_what_can_be_no_token_is_refused_unseen(token: str) -> None:
-    """Whether it is given or asked for."""
+def test_an_invalid_token_is_refused_without_showing_it(token: str) -> None:
+    """Whether it is given or comes from a function."""
     with pytest.raises(ConfigError, match="visible ASCII") as raised:
         Client(token=token)
     assert not token or token not in str(raised.value)
@@ -125,8 +125,8 @@ def test_what_can_be_no_token_is_refused_unseen(token: str) -> None:
 
 
 def test_half_a_login_is_refused() -> None:
-    """And a login beside a token."""
-    with pytest.raises(ConfigError, match="needs a password"):
+    """A login beside a token is refused as well."""
+    with pytest.raises(ConfigError, match="needs a username"):
         Client(username="ada")
     with pytest.raises(ConfigError, match="not both"):
         Client(username="ada", password="x", token="y")

@@ -1,4 +1,4 @@
-"""The demo: a server and two workers as processes, one job through HTTP, from submit to result."""
+"""The demo: starts a server with two worker processes, and runs one job over HTTP."""
 
 from __future__ import annotations
 
@@ -9,56 +9,56 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event
 from typing import Any
 
 import msgspec
 from rich.highlighter import JSONHighlighter
 from rich.text import Text
 
-from raincheck.cli.children import out_of_reach
 from raincheck.cli.demo.app import JOB
-from raincheck.cli.exits import code_of_job
-from raincheck.cli.follow import follow, looks
+from raincheck.cli.exit_codes import code_of_job
 from raincheck.cli.terminal import one_line, out
+from raincheck.cli.watching import show_changes, watch
+from raincheck.cli.worker_processes import ignore_ctrl_c
 from raincheck.client import Client, JobHandle
+from raincheck.client.blocking.compat import sleep
 from raincheck.client.requests import job_path
 from raincheck.clock import monotonic
 from raincheck.engine.documents import FunctionDocument, JobDocument
 from raincheck.errors import Unreachable
 
 _LISTENING = "Listening and serving HTTP on "
-_STOP_AFTER = 10.0
-"""Seconds in which the processes end, or are ended."""
+_KILL_AFTER = 10.0
+"""Seconds after which a server that does not stop is killed."""
 
 
 def demo() -> int:
-    """Show raincheck at work: a server, two workers, a job."""
-    begun = monotonic()
+    """Run a demo: a server, two workers and a job."""
+    started_at = monotonic()
     with TemporaryDirectory(prefix="raincheck-", ignore_cleanup_errors=True) as folder:
-        _say("Starting a server and two workers, a process each, on a fresh SQLite file")
+        _print_title("Starting a server and two workers, each in its own process, with a new SQLite file")
         with _server(Path(folder)) as url, Client(url) as client:
             _await_workers(client)
-            _say(f"Submitting a job: POST {url}/v1/job")
+            _print_title(f"Submitting a job: POST {url}/v1/job")
             _print(_chain())
             job_id = JobHandle(client, client.request("POST", "/v1/job", msgspec.json.encode(JOB)).body).id
-            _say("Following it")
-            job = follow(looks(client, job_id))
-            _say(f"The job as it ended, in short: GET {job_path(job_id)}")
-            _print(_in_short(job))
-    _say(f"All stopped and cleaned up, after {monotonic() - begun:.1f} s")
-    _print(Text("Next: raincheck serve app.py, with functions of your own", "dim"))
+            _print_title("Watching the job")
+            job = show_changes(watch(client, job_id))
+            _print_title(f"The ended job, shortened: GET {job_path(job_id)}")
+            _print(_short_json(job))
+    _print_title(f"Stopped and cleaned up after {monotonic() - started_at:.1f} s")
+    _print(Text("Next: write your own functions in app.py, then run: raincheck serve app.py", "dim"))
     return code_of_job(job.state)
 
 
 @contextmanager
 def _server(folder: Path) -> Iterator[str]:
-    """A server with two workers, as processes that end with this one; its URL."""
+    """Run a server with two workers, as processes that stop with this one; yields its URL."""
     app = f"{__name__}.app:app"
     options = ["--child", "--port=0", "--workers=2", "--grace=2", "--log-level=error"]
     log = folder / "log"
     with log.open("wb") as errors:
-        process = subprocess.Popen(  # noqa: S603 - this very program
+        process = subprocess.Popen(  # noqa: S603 - runs raincheck itself
             [sys.executable, "-m", "raincheck", "serve", app, *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -66,12 +66,12 @@ def _server(folder: Path) -> Iterator[str]:
             text=True,
             encoding="utf-8",
             env={name: value for name, value in os.environ.items() if not name.startswith("RAINCHECK_")},
-            **out_of_reach(),
+            **ignore_ctrl_c(),
         )
     with process:
         stdin, stdout = process.stdin, process.stdout
-        assert stdin is not None  # noqa: S101 - it was asked for
-        assert stdout is not None  # noqa: S101 - this too
+        assert stdin is not None  # noqa: S101 - it is a pipe
+        assert stdout is not None  # noqa: S101 - it is a pipe
         try:
             stdin.write(f"sqlite:///{(folder / 'demo.db').as_posix()}\n")
             stdin.flush()
@@ -83,32 +83,32 @@ def _server(folder: Path) -> Iterator[str]:
         finally:
             stdin.close()
             try:
-                process.wait(_STOP_AFTER)
+                process.wait(_KILL_AFTER)
             except subprocess.TimeoutExpired:
                 process.kill()
 
 
 def _await_workers(client: Client) -> None:
-    """Wait until both have come, for a while: a job would wait for them, and say so."""
+    """Wait up to 5 s for both workers, to avoid the warning that a job waits for a worker."""
     for _ in range(100):
         if len(client.workers()) == 2:
             return
-        Event().wait(0.05)
+        sleep(0.05)
 
 
 def _chain() -> Text:
-    """The job's functions: a line a stage."""
+    """The functions of the job, a line for each stage."""
     stages = (stage if isinstance(stage, list) else [stage] for stage in JOB["functions"])
-    return Text("\n→ ").join(Text(" + ").join(map(_called, stage)) for stage in stages)
+    return Text("\n→ ").join(Text(" + ").join(map(_format_call, stage)) for stage in stages)
 
 
-def _called(function: dict[str, Any]) -> Text:
+def _format_call(function: dict[str, Any]) -> Text:
     arguments = ", ".join(map(one_line, function.get("args", [])))
     return Text.assemble((function["name"], "bold"), f"({arguments})")
 
 
-def _in_short(job: JobDocument) -> Text:
-    """The job as JSON, a function a line, without what says little here."""
+def _short_json(job: JobDocument) -> Text:
+    """The job as JSON with its main fields, a line for each function."""
     functions = ",\n    ".join(
         "[\n      " + ",\n      ".join(map(_fields, stage)) + "\n    ]"
         if isinstance(stage, list)
@@ -125,8 +125,8 @@ def _fields(function: FunctionDocument) -> str:
     return one_line(shown)
 
 
-def _say(what: str) -> None:
-    out.print(Text.assemble(("\n● ", "green"), (what, "bold")), soft_wrap=True)
+def _print_title(title: str) -> None:
+    out.print(Text.assemble(("\n● ", "green"), (title, "bold")), soft_wrap=True)
 
 
 def _print(text: Text) -> None:

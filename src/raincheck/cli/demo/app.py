@@ -1,4 +1,4 @@
-"""How much rain fell on Bergen today? Three functions, and a job that chains them."""
+"""The app of the demo: three functions, and a job that chains them to measure the rain in Bergen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ app = App(title="raincheck demo")
 
 @app.function("/rain/stations", retry=RetryOptions(retry_limit=3, delay=0.6))
 async def stations(ctx: Context, city: str) -> list[str]:
-    """The weather stations of a city. The first try fails, as registers do; the second does not."""
+    """The weather stations of a city. The first attempt fails, to show a retry."""
     ctx.progress(0.3, message=f"asking for {city}")
     await asyncio.sleep(0.4)
     if ctx.attempt == 1:
@@ -22,7 +22,7 @@ async def stations(ctx: Context, city: str) -> list[str]:
 
 @app.function("/rain/measure")
 async def measure(ctx: Context, station: str) -> float:
-    """The rain of a day at one station, in millimetres, hour by hour."""
+    """The rain of a day at one station, in millimetres."""
     total = 0.0
     for hour in range(24):
         await asyncio.sleep(0.05 + len(station) * 0.004)
@@ -33,7 +33,7 @@ async def measure(ctx: Context, station: str) -> float:
 
 @app.function("/rain/report")
 def report(ctx: Context) -> dict[str, Any]:
-    """What to tell people, of the results of the stage before."""
+    """The mean of the measurements, and some advice."""
     mean = sum(ctx.previous) / len(ctx.previous)
     return {"millimetres": round(mean, 1), "advice": "take a rain check" if mean > 5 else "go out"}
 
@@ -50,4 +50,4 @@ JOB: dict[str, Any] = {
         {"name": "/rain/report"},
     ],
 }
-"""The stations first, then a measurement at each of them at the same time, then the report."""
+"""Three stages: the stations, a measurement at each station in parallel, the report."""

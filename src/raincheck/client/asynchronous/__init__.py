@@ -1,5 +1,5 @@
-"""The client for async code: what is written by hand, and what its blocking twin is generated from.
+"""The client for async code, and the source of the blocking client.
 
-Only `seam` is written twice. Everything else is turned into `raincheck.client.blocking` by
-``tools/twin.py`` (docs/decisions/0012); ``make twin`` does it.
+``tools/twin.py`` generates `raincheck.client.blocking` from it (``make twin``; docs/decisions/0012).
+Only `compat` is written by hand in both packages.
 """

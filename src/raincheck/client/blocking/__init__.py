@@ -1,4 +1,4 @@
-"""The client for code that is not async, generated from `raincheck.client.asynchronous`.
+"""The client for blocking code, generated from `raincheck.client.asynchronous`.
 
-Only `seam` is written by hand.
+Only `compat` is written by hand.
 """

@@ -1,5 +1,5 @@
 # Generated from src/raincheck/client/asynchronous/client.py by tools/twin.py: do not edit.
-"""The client, and the handles to jobs that it gives."""
+"""The client, with a method for each request that a server handles, and the handles of jobs."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 import msgspec
 
-from raincheck.client.answers import Called, Page, Reply
-from raincheck.client.blocking.seam import TokenSource, sleep
+from raincheck.client.blocking.compat import TokenSource, sleep
 from raincheck.client.blocking.sender import Sender
 from raincheck.client.requests import (
     DEFAULT_URL,
-    SLICE,
+    LONGEST_WAIT,
     Request,
-    calling,
+    call_request,
     function_path,
     job_path,
-    listing,
-    looking,
-    submission,
+    list_request,
+    status_request,
+    submit_request,
 )
-from raincheck.client.results import result_of, typed
+from raincheck.client.responses import CallResponse, RawJobPage, Reply, unreadable_response
+from raincheck.client.results import convert_result, result_of
 from raincheck.client.token import Login
 from raincheck.clock import monotonic, new_id
 from raincheck.engine.documents import FunctionSummary, JobDocument, WorkerDocument
@@ -40,24 +40,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_HASTY = 1.0
-"""Seconds. A server that answers a wait sooner, with a job that has not ended, does not want to wait now."""
+_SHORTEST_WAIT = 1.0
+"""Seconds. A server that responds sooner though the job has not ended does not wait: poll it slowly."""
 
-_LOOK = 0.15
-"""Seconds between two looks at a job that is watched."""
+_POLL_INTERVAL = 0.15
+"""Seconds between two requests for a job that is watched."""
 
-_QUICK_LOOKS = 12
-"""Looks that find nothing new before the server is rather asked to wait for the end."""
+_QUICK_POLLS = 12
+"""Requests without a change, after which each further request waits a second for the end of the job."""
 
 
 class Client:
-    """A server, by its URL; without one ``RAINCHECK_URL``, else ``http://127.0.0.1:8000``.
+    """A client of the server at ``url`` (default: ``RAINCHECK_URL``, or ``http://127.0.0.1:8000``).
 
-    ``token`` is a token, or a function that gives one; or ``username`` and ``password`` get one from the
-    server. Either is asked again when the token has been refused or comes to its end. A request that
-    failed is sent again, where that cannot do it twice, for up to ``patience`` seconds. ``timeout`` is how
-    many seconds a server may say nothing, beside those that it was asked to wait. ``http`` is an
-    `httpx2.Client` of your own, for certificates and proxies; you close it. Raises `ConfigError`.
+    ``token`` is a token, or a function that returns one. Alternatively, ``username`` and ``password``
+    get a token from the server. Either way, the client gets a new token when the server refuses the
+    current one; a token from the server is also renewed before it expires. A failed request is sent
+    again for up to ``patience`` seconds, unless it could run twice. ``timeout`` is how many
+    seconds the server may take to respond, in addition to the wait of the request. ``http`` is your
+    own `httpx2.Client`, for certificates and proxies; you close it. Raises `ConfigError`.
     """
 
     def __init__(
@@ -72,9 +73,9 @@ class Client:
         http: httpx2.Client | None = None,
     ) -> None:
         if (username is None) != (password is None):
-            raise ConfigError("a username needs a password, and a password a username")
+            raise ConfigError("username needs a password, and password needs a username. Pass both.")
         if token is not None and username is not None:
-            raise ConfigError("give a token, or a username and a password, not both")
+            raise ConfigError("pass either token, or username and password, not both")
         login = None if username is None or password is None else Login(username, password)
         self._sender = Sender(
             url or os.environ.get("RAINCHECK_URL") or DEFAULT_URL,
@@ -101,7 +102,7 @@ class Client:
 
     @staticmethod
     def step(name: str, /, *args: Any, **kwargs: Any) -> Step:
-        """A step that calls the function ``name``. Raises `NotJSON`."""
+        """A step that calls the function ``name`` with these arguments. Raises `NotJSON`."""
         return make_step(name, *args, **kwargs)
 
     def submit(
@@ -113,14 +114,14 @@ class Client:
         wait: float = 0.0,
         **options: Unpack[JobKeywords],
     ) -> JobHandle:
-        """Submit a job: its functions in order, a list among them being a parallel stage.
+        """Submit a job that runs ``functions`` in order; a list among them is a parallel stage.
 
-        Durable when this returns. A function without arguments may be given by its name. Options are those
-        of `App.submit`. With ``wait`` it returns once the job has ended, or after as many seconds. Raises
-        `InvalidInput` or `NotJSON`, and then nothing was stored.
+        The job is stored durably when this returns. A function without arguments can be given by its
+        name. The options are those of `App.submit`. With ``wait``, returns when the job has ended, or
+        after that many seconds. Raises `InvalidInput` or `NotJSON`; nothing is stored then.
         """
         until, key = monotonic() + wait, idempotency_key or new_id()
-        request = submission(name, functions, key, min(wait, SLICE), job_options(options))
+        request = submit_request(name, functions, key, min(wait, LONGEST_WAIT), job_options(options))
         job = self._handle(self._sender.send(request))
         if not job.ended and monotonic() < until:
             job.wait(until - monotonic())
@@ -158,75 +159,76 @@ class Client:
         idempotency_key: str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Call a function, and return its result, as the type ``returns``.
+        """Call a function, and return its result, converted to the type ``returns``.
 
-        Waits until there is one, or for ``timeout`` seconds: then it raises `Unfinished`, whose ``job``
-        is the handle to go on with. A step may be given in place of name and arguments. Raises
-        `JobFailed`, `JobCancelled`, `NotFound`, `InvalidInput`, `UnexpectedResult`.
+        Waits for the result, by default without a limit. After ``timeout`` seconds it raises
+        `Unfinished`; the job keeps running, and the exception's ``job`` is its handle. A step can
+        replace the name and the arguments. Raises `JobFailed`, `JobCancelled`, `NotFound`,
+        `InvalidInput` or `UnexpectedResult`.
         """
-        made = make_step(function, *args, **kwargs) if isinstance(function, str) else function
+        step = make_step(function, *args, **kwargs) if isinstance(function, str) else function
         until = monotonic() + (inf if timeout is None else timeout)
-        request = calling(made, idempotency_key or new_id(), min(until - monotonic(), SLICE))
+        request = call_request(step, idempotency_key or new_id(), min(until - monotonic(), LONGEST_WAIT))
         reply = self._sender.send(request, timeout)
-        called = reply.read(Called)
-        if called.state is State.DONE:
-            return typed(called.result, returns, called.id)
+        response = reply.read(CallResponse)
+        if response.state is State.DONE:
+            return convert_result(response.result, returns, response.id)
         job = self._handle(reply)
         if not job.ended:
             job.wait(max(until - monotonic(), 0.0))
         if not job.ended:
-            raise Unfinished(f"job {job.id} has not ended within {timeout:g} s; it goes on", job=job)
+            raise Unfinished(f"job {job.id} has not ended within {timeout:g} s. It keeps running.", job=job)
         return job.result(returns)
 
     def status(self, job_id: str) -> JobHandle:
-        """The job as it is now. Raises `NotFound` or `Gone`."""
-        return self._handle(self._sender.send(looking(job_id)))
+        """The job in its current state. Raises `NotFound` or `Gone`."""
+        return self._handle(self._sender.send(status_request(job_id)))
 
     def wait(self, job_id: str, timeout: float | None = None) -> JobHandle:
-        """The job once it has ended, or as it is after ``timeout`` seconds.
+        """Wait until the job has ended, or for ``timeout`` seconds, and return the job.
 
-        A server counts in whole seconds: the last one may be exceeded. Raises `NotFound` or `Gone`.
+        Servers wait in whole seconds: the wait can be up to a second longer. Raises `NotFound` or `Gone`.
         """
         until = monotonic() + (inf if timeout is None else timeout)
         while True:
-            begun = monotonic()
-            left = max(until - begun, 0.0)
-            reply = self._look(job_id, min(left, SLICE), left)
+            started_at = monotonic()
+            left = max(until - started_at, 0.0)
+            reply = self._get_job(job_id, min(left, LONGEST_WAIT), left)
             job = self._handle(reply)
             if job.ended or monotonic() >= until:
                 return job
-            if monotonic() - begun < _HASTY:
-                sleep(min(reply.retry_after or _HASTY, until - monotonic()))
+            if monotonic() - started_at < _SHORTEST_WAIT:
+                sleep(min(reply.retry_after or _SHORTEST_WAIT, until - monotonic()))
 
     def watch(self, job_id: str) -> Iterator[JobHandle]:
-        """The job now, and again whenever it has changed or come further, until it has ended."""
+        """Yield the job now and after every change or progress, until it has ended."""
         seen, idle = b"", 0
         while True:
-            reply = self._look(job_id, 0.0 if idle < _QUICK_LOOKS else 1.0)
+            reply = self._get_job(job_id, 0.0 if idle < _QUICK_POLLS else 1.0)
             idle = idle + 1 if reply.body == seen else 0
             if not idle:
                 seen = reply.body
                 yield (job := self._handle(reply))
                 if job.ended:
                     return
-            sleep(_LOOK)
+            sleep(_POLL_INTERVAL)
 
     def cancel(self, job_id: str) -> JobHandle:
-        """Stop a job; one being run is stopped soon. Raises `NotFound` or `WrongState`."""
+        """Cancel a job. A running job stops soon after. Raises `NotFound` or `WrongState`."""
         return self._handle(self.request("POST", job_path(job_id, "/cancel")))
 
     def retry(self, job_id: str) -> JobHandle:
-        """Let a failed or cancelled job go on where it ended. Raises `NotFound` or `WrongState`.
+        """Resume a failed or cancelled job at the step where it stopped. Raises `NotFound` or `WrongState`.
 
-        It is not sent again if its answer got lost, for the job may have failed anew by then.
+        The request is not sent again if its response is lost: the job may have failed again meanwhile.
         """
         return self._handle(self.request("POST", job_path(job_id, "/retry"), repeatable=False))
 
     def forget(self, job_id: str) -> None:
-        """Remove an ended job now, if it is still there. Raises `NotFound` or `WrongState`."""
+        """Delete an ended job now, if it still exists. Raises `NotFound` or `WrongState`."""
         try:
             self.request("DELETE", job_path(job_id))
-        except Gone:  # as it shall be, perhaps by a request whose answer got lost
+        except Gone:  # deleted earlier, perhaps by a request whose response was lost
             return
 
     def jobs(
@@ -237,26 +239,26 @@ class Client:
         function: str | None = None,
         page: int | None = None,
     ) -> Iterator[JobHandle]:
-        """The jobs that match all that is given, newest first, read ``page`` by page as you go on."""
+        """Yield the jobs that match all given filters, newest first. One request reads ``page`` jobs."""
         cursor = None
         while True:
-            request = listing(cursor, page, state=state, name=name, function=function)
-            found = (self._sender.send(request)).read(Page)
-            for raw in found.jobs:
+            request = list_request(cursor, page, state=state, name=name, function=function)
+            listed = (self._sender.send(request)).read(RawJobPage)
+            for raw in listed.jobs:
                 yield JobHandle(self, bytes(raw))
-            if (cursor := found.cursor) is None:
+            if (cursor := listed.cursor) is None:
                 return
 
     def functions(self) -> list[FunctionSummary]:
-        """The functions that can be called."""
+        """List the functions."""
         return (self.request("GET", "/v1/function")).read(list[FunctionSummary])
 
     def function(self, name: str) -> FunctionSummary:
-        """A function. Raises `NotFound`."""
+        """Get the function ``name``. Raises `NotFound`."""
         return (self.request("GET", function_path(name))).read(FunctionSummary)
 
     def workers(self) -> list[WorkerDocument]:
-        """The workers."""
+        """List the workers."""
         return (self.request("GET", "/v1/worker")).read(list[WorkerDocument])
 
     def request(
@@ -270,10 +272,10 @@ class Client:
         idempotency_key: str | None = None,
         repeatable: bool = True,
     ) -> Reply:
-        """Send any other request, such as none of the methods sends; ``body`` is JSON.
+        """Send any request, for what has no method of its own. ``body`` is JSON.
 
-        ``wait`` is how many seconds the server may wait for the end of a job, at most 25; None leaves it
-        to the server. Say if it is not ``repeatable``: if to do it twice is not as good as once.
+        ``wait`` is how many seconds the server waits for the end of a job, at most 25; with None the
+        server decides. Pass ``repeatable=False`` if the request must not run twice.
         """
         request = Request(
             method=method,
@@ -286,11 +288,11 @@ class Client:
         )
         return self._sender.send(request)
 
-    def _look(self, job_id: str, wait: float, patience: float = inf) -> Reply:
+    def _get_job(self, job_id: str, wait: float, patience: float = inf) -> Reply:
         try:
-            return self._sender.send(looking(job_id, wait), patience)
+            return self._sender.send(status_request(job_id, wait), patience)
         except Unreachable as error:
-            error.job_id = job_id  # it goes on, and whoever waits should know which it was
+            error.job_id = job_id  # the job keeps running: tell the caller which one
             raise
 
     def _handle(self, reply: Reply) -> JobHandle:
@@ -298,18 +300,18 @@ class Client:
 
 
 class JobHandle:
-    """A job as it was when the server last told of it; what is asked through the handle renews that."""
+    """A job as the server last described it. Every request through the handle updates it."""
 
     def __init__(self, client: Client, raw: bytes) -> None:
         self._client = client
-        self._take(raw)
+        self._set(raw)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.state}>"
 
     @property
     def raw(self) -> bytes:
-        """The document as it came: JSON."""
+        """The document as the JSON that the server sent."""
         return self._raw
 
     @property
@@ -329,7 +331,7 @@ class JobHandle:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will happen any more, unless somebody retries the job."""
+        """Whether the job is done, failed or cancelled."""
         return self.state.ended
 
     @overload
@@ -337,46 +339,48 @@ class JobHandle:
     @overload
     def result(self, returns: Any = Any) -> Any: ...
     def result(self, returns: Any = Any) -> Any:
-        """The job's result, as the type ``returns``.
+        """The job's result, converted to the type ``returns``.
 
-        Raises `JobFailed` or `JobCancelled` if it has none, `Unfinished` if it has not ended, and
-        `UnexpectedResult` if the result is of another type.
+        Raises `JobFailed` or `JobCancelled` if the job has no result, `Unfinished` if it has not
+        ended, and `UnexpectedResult` if the result has another type.
         """
         if not self.ended:
-            raise Unfinished(f"job {self.id} has not ended, it is {self.state}", job=self)
+            raise Unfinished(
+                f"job {self.id} has no result yet: it is {self.state}. Wait for it first.", job=self
+            )
         return result_of(self._document, self._raw, returns)
 
     def refresh(self) -> Self:
-        """Look at the job, as it is now. Raises `NotFound` or `Gone`."""
-        return self._as(self._client.status(self.id))
+        """Get the job's current state. Raises `NotFound` or `Gone`."""
+        return self._update(self._client.status(self.id))
 
     def wait(self, timeout: float | None = None) -> Self:
-        """Wait until the job has ended, or for ``timeout`` seconds: look at `ended`."""
-        return self._as(self._client.wait(self.id, timeout))
+        """Wait until the job has ended, or for ``timeout`` seconds; `ended` says which."""
+        return self._update(self._client.wait(self.id, timeout))
 
     def watch(self) -> Iterator[JobDocument]:
-        """The job now, and again whenever it has changed or come further, until it has ended."""
+        """Yield the job's document now and after every change or progress, until the job has ended."""
         for job in self._client.watch(self.id):
-            yield self._as(job).document
+            yield self._update(job).document
 
     def cancel(self) -> Self:
-        """Stop the job; one being run is stopped soon. Raises `WrongState` if it ended otherwise."""
-        return self._as(self._client.cancel(self.id))
+        """Cancel the job. A running job stops soon after. Raises `WrongState` if it is done or failed."""
+        return self._update(self._client.cancel(self.id))
 
     def retry(self) -> Self:
-        """Let a failed or cancelled job go on where it ended. Raises `WrongState`."""
-        return self._as(self._client.retry(self.id))
+        """Resume a failed or cancelled job at the step where it stopped. Raises `WrongState`."""
+        return self._update(self._client.retry(self.id))
 
     def forget(self) -> None:
-        """Remove the ended job now. Raises `WrongState` if it has not ended."""
+        """Delete the ended job now. Raises `WrongState` if it has not ended."""
         self._client.forget(self.id)
 
-    def _as(self, other: JobHandle) -> Self:
+    def _update(self, other: JobHandle) -> Self:
         self._raw, self._document = other.raw, other.document
         return self
 
-    def _take(self, raw: bytes) -> None:
+    def _set(self, raw: bytes) -> None:
         try:
             self._raw, self._document = raw, msgspec.json.decode(raw, type=JobDocument)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise Unreachable(f"the server's answer is not understood: {error}") from None
+            raise unreadable_response(error) from None

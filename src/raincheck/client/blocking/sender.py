@@ -1,5 +1,5 @@
 # Generated from src/raincheck/client/asynchronous/sender.py by tools/twin.py: do not edit.
-"""Sending a request until it is answered: signed in, and again where that may help."""
+"""Sends requests over HTTP: signs them in, and sends them again where that is safe."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from math import inf
 
 import httpx2
 
-from raincheck.client.answers import Reply, error_of
-from raincheck.client.blocking.seam import Lock, TokenSource, apart, sleep
+from raincheck.client.backoff import Backoff, NoResponse
+from raincheck.client.blocking.compat import Lock, TokenSource, run_in_thread, sleep
 from raincheck.client.blocking.signin import SignIn
-from raincheck.client.patience import Lost, Patience
 from raincheck.client.requests import Request, is_local
+from raincheck.client.responses import Reply, error_from
 from raincheck.client.token import Login
 from raincheck.clock import monotonic
 from raincheck.errors import Unreachable
 
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout)
-_HOPELESS = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
+_INVALID = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
+"""Errors of the request itself: it would fail again."""
+
 _UNAUTHORIZED = 401
 
 _LIMITS = httpx2.Limits(max_connections=500, max_keepalive_connections=100)
-"""Each request that waits has a connection of its own; those over the limit wait for one."""
+"""Each waiting request has its own connection; requests over the limit wait for a free one."""
 
 
 class Sender:
@@ -43,83 +45,85 @@ class Sender:
         self.url = url.rstrip("/")
         self._patience = patience
         self._timeout = timeout
-        self._ours = http is None
-        self._local = is_local(url)
+        self._owns_http = http is None
+        self._is_local = is_local(url)
         self._http = http
         self._lock = Lock()
-        given, source = (token, None) if token is None or isinstance(token, str) else (None, token)
-        self._sign_in = SignIn(self._send_unsigned, login, source, given)
+        fixed, source = (token, None) if token is None or isinstance(token, str) else (None, token)
+        self._sign_in = SignIn(self._send_unsigned, login, source, fixed)
 
     def close(self) -> None:
-        """Close the connections, unless whoever made them looks after them."""
-        if self._ours and self._http is not None:
+        """Close the connections, unless the caller supplied them."""
+        if self._owns_http and self._http is not None:
             self._http.close()
             self._http = None
 
     def send(self, request: Request, patience: float | None = None) -> Reply:
-        """The answer to a request. Raises the error that it is, or `Unreachable` if there is none.
+        """Send a request, and return its successful response.
 
-        It is sent again where that is safe and may help, until the client's patience is at its end, or
-        that of so many seconds.
+        A request is sent again where that is safe, for up to the client's ``patience`` or the given
+        one, whichever is shorter (seconds). Raises the exception for an error response, or
+        `Unreachable` if there is no response.
         """
         return self._send(request, True, inf if patience is None else patience)
 
     def _send_unsigned(self, request: Request) -> Reply:
         return self._send(request, False, inf)
 
-    def _send(self, request: Request, signed: bool, seconds: float) -> Reply:
-        patience = Patience(min(self._patience, seconds))
+    def _send(self, request: Request, signed: bool, patience: float) -> Reply:
+        backoff = Backoff(min(self._patience, patience))
         while True:
-            begun = monotonic()
-            outcome = self._signed(request) if signed else self._once(request, None)
+            started_at = monotonic()
+            outcome = self._send_signed(request) if signed else self._send_once(request, None)
             if isinstance(outcome, Reply) and outcome.ok:
                 return outcome
-            took = monotonic() - begun
-            pause = patience.pause(request, outcome, took)
-            if pause is None:
-                raise outcome.error if isinstance(outcome, Lost) else error_of(outcome, self.url)
-            sleep(pause)
-            request = request.after(took + pause)
+            took = monotonic() - started_at
+            delay = backoff.next_delay(request, outcome, took)
+            if delay is None:
+                raise outcome.error if isinstance(outcome, NoResponse) else error_from(outcome, self.url)
+            sleep(delay)
+            request = request.after(took + delay)
 
-    def _signed(self, request: Request) -> Reply | Lost:
+    def _send_signed(self, request: Request) -> Reply | NoResponse:
         token = self._sign_in.token()
-        outcome = self._once(request, token)
-        if isinstance(outcome, Lost) or outcome.status != _UNAUTHORIZED or not self._sign_in.renewable:
+        outcome = self._send_once(request, token)
+        refused = isinstance(outcome, Reply) and outcome.status == _UNAUTHORIZED
+        if not refused or not self._sign_in.is_renewable:
             return outcome
-        return self._once(request, self._sign_in.token(refused=token))
+        return self._send_once(request, self._sign_in.token(refused=token))
 
-    def _once(self, request: Request, token: str | None) -> Reply | Lost:
-        http = self._connected()
+    def _send_once(self, request: Request, token: str | None) -> Reply | NoResponse:
+        http = self._connections()
         try:
-            answer = http.request(
+            response = http.request(
                 request.method,
                 f"{self.url}{request.path}",
                 params=request.params or None,
                 content=request.body,
-                headers=request.headers if token is None else _signed_headers(request, token),
+                headers=request.headers if token is None else _with_token(request.headers, token),
                 timeout=httpx2.Timeout(self._timeout, read=self._timeout + request.seconds, pool=None),
             )
         except httpx2.TransportError as error:
             reason = _ERRNO.sub("", str(error)) or type(error).__name__
-            failure = Unreachable(f"no server answers at {self.url}: {reason}")
-            if isinstance(error, _HOPELESS):
+            failure = Unreachable(f"no response from {self.url}: {reason}. Is the server running?")
+            if isinstance(error, _INVALID):
                 raise failure from None
-            return Lost(failure, not isinstance(error, _NOT_SENT))
-        return Reply(answer.status_code, answer.headers, answer.content)
+            return NoResponse(failure, not isinstance(error, _NOT_SENT))
+        return Reply(response.status_code, response.headers, response.content)
 
-    def _connected(self) -> httpx2.Client:
+    def _connections(self) -> httpx2.Client:
         with self._lock:
             if self._http is None:
-                self._http = apart(self._connect)
+                self._http = run_in_thread(self._make_connections)
             return self._http
 
-    def _connect(self) -> httpx2.Client:
-        """Connections to be; for https it reads all the certificates that the machine trusts."""
-        plain = self._local and self.url.startswith("http:")
-        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain else True
-        proxies = not self._local  # a proxy cannot know what is local here
-        return httpx2.Client(verify=trust, trust_env=proxies, limits=_LIMITS)
+    def _make_connections(self) -> httpx2.Client:
+        """Make the connection pool. For https this reads all certificates that the machine trusts."""
+        is_plain = self._is_local and self.url.startswith("http:")
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else True
+        use_proxies = not self._is_local  # a proxy cannot reach a local server
+        return httpx2.Client(verify=verify, trust_env=use_proxies, limits=_LIMITS)
 
 
-def _signed_headers(request: Request, token: str) -> dict[str, str]:
-    return {**request.headers, "Authorization": f"Bearer {token}"}
+def _with_token(headers: dict[str, str], token: str) -> dict[str, str]:
+    return {**headers, "Authorization": f"Bearer {token}"}

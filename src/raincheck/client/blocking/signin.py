@@ -1,21 +1,21 @@
 # Generated from src/raincheck/client/asynchronous/signin.py by tools/twin.py: do not edit.
-"""Being signed in: one token for all requests, renewed before it ends and when it is refused."""
+"""Signs the client in: one token for all requests, renewed before it expires or when it is refused."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from raincheck.client.answers import Reply
-from raincheck.client.blocking.seam import Lock, TokenSource, ask
-from raincheck.client.requests import Request, signing_in
-from raincheck.client.token import Issued, Login, Token, given, token_of
+from raincheck.client.blocking.compat import Lock, TokenSource, fetch_token
+from raincheck.client.requests import Request, token_request
+from raincheck.client.responses import Reply
+from raincheck.client.token import Login, Token, TokenResponse, parse_token, token_from
 from raincheck.clock import monotonic
 
 Send = Callable[[Request], Reply]
 
 
 class SignIn:
-    """Knows the token to send, and how to get another: by ``login``, or from ``source``."""
+    """Holds the token to send. It gets a new one with ``login`` or from ``source``."""
 
     def __init__(
         self, send: Send, login: Login | None, source: TokenSource | None, token: str | None
@@ -23,30 +23,30 @@ class SignIn:
         self._send = send
         self._login = login
         self._source = source
-        self._token = None if token is None else given(token)
+        self._token = None if token is None else parse_token(token)
         self._lock = Lock()
 
     @property
-    def renewable(self) -> bool:
-        """Whether there may be another token than the one that was given."""
+    def is_renewable(self) -> bool:
+        """Whether it can get a new token."""
         return self._login is not None or self._source is not None
 
     def token(self, refused: str | None = None) -> str | None:
-        """The token to send; another than the one that was ``refused``, if there can be one.
+        """The token to send. If the current one is ``refused``, it is renewed first where possible.
 
-        However many requests ask at once, one of them gets the new token, for all of them.
+        If several requests need a new token at the same time, only one is fetched.
         """
-        if not self.renewable:
+        if not self.is_renewable:
             return None if self._token is None else self._token.value
         with self._lock:
-            if self._token is None or not self._token.fresh or self._token.value == refused:
-                self._token = self._renewed()
+            if self._token is None or not self._token.is_fresh or self._token.value == refused:
+                self._token = self._fetch()
             return self._token.value
 
-    def _renewed(self) -> Token:
+    def _fetch(self) -> Token:
         if self._source is not None:
-            return given(ask(self._source))
-        assert self._login is not None  # noqa: S101 - or there would be nothing to renew
-        asked_at = monotonic()
-        reply = self._send(signing_in(*self._login))
-        return token_of(reply.read(Issued), asked_at)
+            return parse_token(fetch_token(self._source))
+        assert self._login is not None  # noqa: S101 - `is_renewable` says so
+        requested_at = monotonic()
+        reply = self._send(token_request(*self._login))
+        return token_from(reply.read(TokenResponse), requested_at)

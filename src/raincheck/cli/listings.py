@@ -9,11 +9,10 @@ from cyclopts.validators import Number
 from rich.table import Table
 from rich.text import Text
 
-from raincheck.cli.exits import Exit
-from raincheck.cli.follow import here_and_now
-from raincheck.cli.options import HERE, Connection
+from raincheck.cli.exit_codes import Exit
+from raincheck.cli.job_view import STYLES, elapsed, flatten_steps, format_state, local_now
+from raincheck.cli.options import DEFAULT_CONNECTION, Connection
 from raincheck.cli.terminal import cut, new_table, note, plain, print_json, show
-from raincheck.cli.views import STYLES, elapsed, state_of, steps_of
 from raincheck.engine.documents import CountDocument, FunctionSummary, JobPage, WorkerDocument
 from raincheck.model import State
 
@@ -26,52 +25,52 @@ def jobs(
     group: str | None = None,
     limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
     cursor: str | None = None,
-    connection: Connection = HERE,
+    connection: Connection = DEFAULT_CONNECTION,
 ) -> int:
     """List jobs, newest first.
 
     Parameters
     ----------
     state
-        Only jobs in this state.
+        List only jobs in this state.
     name
-        Only jobs of this name.
+        List only jobs with this name.
     function
-        Only jobs with this function.
+        List only jobs that contain this function.
     group
-        Only runs of this group, and their jobs.
+        List only runs of this group, and their jobs.
     limit
-        How many at most.
+        Maximum number of jobs.
     cursor
-        Go on where a listing ended, which printed this.
+        Continue a listing at the cursor that it printed.
     """
-    which = {"state": state, "name": name, "function": function, "group": group}
-    asked = {**which, "limit": limit, "cursor": cursor}
+    filters = {"state": state, "name": name, "function": function, "group": group}
+    params = {**filters, "limit": limit, "cursor": cursor}
     with connection.client() as client:
         reply = client.request(
-            "GET", "/v1/job", params={key: value for key, value in asked.items() if value is not None}
+            "GET", "/v1/job", params={key: value for key, value in params.items() if value is not None}
         )
     if connection.json:
         print_json(reply.body)
         return Exit.OK
-    page, now = reply.read(JobPage), here_and_now()
+    page, now = reply.read(JobPage), local_now()
     rows = new_table("ID", "NAME", "STATE", "AGE", "FUNCTIONS")
     for job in page.jobs:
         rows.add_row(
             plain(job.id),
             cut(job.name, 40),
-            Text(state_of(job), STYLES[job.state]),
+            Text(format_state(job), STYLES[job.state]),
             elapsed(job.created_at, now),
-            cut(" ".join(step.name for step in steps_of(job)), 80),
+            cut(" ".join(step.name for step in flatten_steps(job)), 80),
         )
-    print_table(rows, "no jobs")
+    print_table(rows, "No jobs")
     if page.cursor is not None:
-        note(f"There are more: --cursor {page.cursor}")
+        note(f"For the next page: --cursor {page.cursor}")
     return Exit.OK
 
 
-def functions(*, connection: Connection = HERE) -> int:
-    """List the functions that can be called."""
+def functions(*, connection: Connection = DEFAULT_CONNECTION) -> int:
+    """List functions."""
     with connection.client() as client:
         reply = client.request("GET", "/v1/function")
     if connection.json:
@@ -86,63 +85,64 @@ def functions(*, connection: Connection = HERE) -> int:
             str(summary.queued),
             cut(summary.doc.split("\n\n")[0], 100),
         )
-    print_table(rows, "no functions")
+    print_table(rows, "No functions")
     return Exit.OK
 
 
-def workers(*, connection: Connection = HERE) -> int:
-    """List the workers."""
+def workers(*, connection: Connection = DEFAULT_CONNECTION) -> int:
+    """List workers."""
     with connection.client() as client:
         reply = client.request("GET", "/v1/worker")
     if connection.json:
         print_json(reply.body)
         return Exit.OK
-    now = here_and_now()
+    now = local_now()
     rows = new_table("ID", "STATE", "RUNNING", "SINCE", "SEEN", "VERSION", "FUNCTIONS")
     for worker in reply.read(list[WorkerDocument]):
         rows.add_row(
             plain(worker.id),
             Text(plain(worker.state), "green" if worker.state == "active" else "yellow"),
-            f"{worker.running} of {worker.concurrency}",
+            f"{worker.running} of {worker.concurrency}"
+            + (f", {worker.abandoned} abandoned" if worker.abandoned else ""),
             elapsed(worker.started_at, now),
             f"{elapsed(worker.seen_at, now)} ago",
             plain(worker.version),
             cut(" ".join(worker.functions), 80),
         )
-    print_table(rows, "no workers")
+    print_table(rows, "No workers")
     return Exit.OK
 
 
-def counts(*, connection: Connection = HERE) -> int:
-    """Count the jobs by state, and what waits by function."""
+def counts(*, connection: Connection = DEFAULT_CONNECTION) -> int:
+    """Count jobs by state, and queued steps by function."""
     with connection.client() as client:
         reply = client.request("GET", "/v1/count")
     if connection.json:
         print_json(reply.body)
         return Exit.OK
-    counted = reply.read(CountDocument)
+    document = reply.read(CountDocument)
     states = new_table("STATE", "JOBS")
-    for state, jobs in counted.jobs.items():
+    for state, jobs in document.jobs.items():
         states.add_row(Text(state, STYLES[state]), str(jobs))
     show(states)
-    if counted.queued:
+    if document.queued:
         queued = new_table("FUNCTION", "QUEUED")
-        for name, steps in counted.queued.items():
+        for name, steps in document.queued.items():
             queued.add_row(plain(name), str(steps))
         show(Text(), queued)
     return Exit.OK
 
 
 def _signature(summary: FunctionSummary) -> str:
-    """The arguments of a function: those that may be left out in brackets."""
+    """The parameters of a function; optional ones are in brackets."""
     required = summary.parameters.get("required", [])
     properties: dict[str, Any] = summary.parameters.get("properties", {})
     return " ".join(name if name in required else f"[{name}]" for name in properties)
 
 
-def print_table(rows: Table, nothing: str) -> None:
-    """Print a table; if it is empty, say so beside stdout."""
+def print_table(rows: Table, if_empty: str) -> None:
+    """Print a table on stdout. If it has no rows, print the message ``if_empty`` on stderr."""
     if rows.row_count:
         show(rows)
     else:
-        note(nothing)
+        note(if_empty)

@@ -1,4 +1,4 @@
-"""What is not the same word for word in async and in blocking tests."""
+"""Helpers that async and blocking tests need in different versions: the blocking one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ T = TypeVar("T")
 
 
 def together(*calls: Callable[[], T]) -> list[T]:
-    """What the calls return, made at the same time."""
+    """Make the calls at the same time; returns their results."""
     with ThreadPoolExecutor(len(calls)) as pool:
         return [future.result() for future in [pool.submit(call) for call in calls]]

@@ -1,4 +1,4 @@
-"""What is not the same word for word in async and in blocking tests."""
+"""Helpers that async and blocking tests need in different versions: the async one."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ T = TypeVar("T")
 
 
 async def together(*calls: Callable[[], Awaitable[T]]) -> list[T]:
-    """What the calls return, made at the same time."""
+    """Make the calls at the same time; returns their results."""
     return list(await asyncio.gather(*(call() for call in calls)))

@@ -1,4 +1,4 @@
-"""Commands about raincheck itself."""
+"""Commands about the installation: version, install-completion."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from cyclopts import Parameter
 
-from raincheck.cli.exits import Exit
+from raincheck.cli.exit_codes import Exit
 from raincheck.cli.terminal import out, print_json
 from raincheck.version import VERSION
 
@@ -17,17 +17,18 @@ Shell = Literal["bash", "fish", "powershell", "zsh"]
 
 
 def version(*, json: Annotated[bool, Parameter(show_default=False)] = False) -> int:
-    """Print the version of raincheck and of what it stands on.
+    """Print the versions of raincheck, Python and SQLite.
 
     Parameters
     ----------
     json
-        Print JSON.
+        Print the versions as JSON.
     """
+    apsw_version = metadata.version("apsw")  # the version of its SQLite and a number of its own
     versions = {
         "raincheck": VERSION,
         "python": platform.python_version(),
-        "sqlite": metadata.version("apsw").rpartition(".")[0],  # apsw is numbered after what it carries
+        "sqlite": apsw_version.rpartition(".")[0],
         "platform": platform.platform(terse=True),
     }
     if json:
@@ -39,12 +40,12 @@ def version(*, json: Annotated[bool, Parameter(show_default=False)] = False) -> 
 
 
 def install_completion(*, shell: Shell | None = None) -> int:
-    """Let the shell complete commands and options.
+    """Install shell completion for commands and options.
 
     Parameters
     ----------
     shell
-        The shell, if it is not to be guessed.
+        The shell (default: detected).
     """
     from cyclopts.completion.install import create_install_completion_command
 

@@ -1,4 +1,4 @@
-"""Real servers for the clients: one of raincheck, a gateway before it, a proxy that cuts connections."""
+"""Servers for client tests: raincheck, a gateway, and a proxy that cuts connections."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from raincheck.server import serve
 from tests.client.functions import make_app
 
 T = TypeVar("T")
-Answer = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[Request], Awaitable[Response]]
 
 
 @contextmanager
 def in_thread(context: AbstractAsyncContextManager[T]) -> Iterator[T]:
-    """An async context, entered on a loop in a thread of its own."""
+    """Enter an async context on an event loop in its own thread."""
     entered: Future[tuple[T, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def stay() -> None:
@@ -50,7 +50,7 @@ def in_thread(context: AbstractAsyncContextManager[T]) -> Iterator[T]:
 
 @asynccontextmanager
 async def server(folder: Path, port: int = 0, auth: Auth | None = None) -> AsyncIterator[str]:
-    """A server with a worker; its URL."""
+    """Run a server with a worker; yields its URL."""
     app = make_app(folder)
     app.auth = auth
     stop, url = asyncio.Event(), asyncio.get_running_loop().create_future()
@@ -64,67 +64,69 @@ async def server(folder: Path, port: int = 0, auth: Auth | None = None) -> Async
 
 
 class Gateway:
-    """Passes requests on to a server, and answers some itself.
+    """Forwards requests to a server, and handles some itself.
 
-    ``answers`` are given first, one to a request. With ``users`` it wants to be signed in: tokens hold
-    until they are ``revoked``.
+    The functions in ``handlers`` handle the next requests, one each. With ``users``, requests need a
+    token of ``POST /v1/token``; tokens are valid until `revoke`.
     """
 
     def __init__(self, upstream: str, users: dict[str, str] | None = None, expires_in: float = 3600) -> None:
         self.upstream = upstream
         self.users = users
         self.expires_in = expires_in
-        self.answers: deque[Answer] = deque()
-        self.seen: list[tuple[str, str, dict[str, str]]] = []
+        self.handlers: deque[Handler] = deque()
+        self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.tokens: set[str] = set()
         self.issued = 0
         self.url = ""
         self._http = httpx2.AsyncClient(timeout=30)
 
-    def heads(self, path: str) -> list[dict[str, str]]:
+    def headers_of(self, path: str) -> list[dict[str, str]]:
         """The headers of the requests to a path."""
-        return [headers for _, seen, headers in self.seen if seen == path]
+        return [headers for _, requested, headers in self.requests if requested == path]
 
     def revoke(self) -> None:
-        """Take no token that was issued till now."""
+        """Invalidate all tokens issued so far."""
         self.tokens.clear()
 
-    async def answer(self, request: Request) -> Response:
-        self.seen.append((request.method, request.url.path, dict(request.headers)))
+    async def handle(self, request: Request) -> Response:
+        self.requests.append((request.method, request.url.path, dict(request.headers)))
         if self.users is not None:
             if request.url.path == "/v1/token":
                 return await self._sign_in(request)
             if request.headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
                 return problem(401, "not-signed-in")
-        if self.answers:
-            return await self.answers.popleft()(request)
+        if self.handlers:
+            return await self.handlers.popleft()(request)
         return await self.forward(request)
 
     async def forward(self, request: Request, without: Sequence[str] = ("host",)) -> Response:
-        """The answer of the server behind."""
+        """Return the response of the server behind."""
         headers = {name: value for name, value in request.headers.items() if name not in without}
         url = f"{self.upstream}{request.url.path}?{request.url.query}"
-        answer = await self._http.request(request.method, url, headers=headers, content=await request.body())
-        return Response(answer.content, answer.status_code, dict(answer.headers))
+        response = await self._http.request(
+            request.method, url, headers=headers, content=await request.body()
+        )
+        return Response(response.content, response.status_code, dict(response.headers))
 
-    async def hurry(self, request: Request) -> Response:
-        """Let the server wait for nothing."""
+    async def forward_without_wait(self, request: Request) -> Response:
+        """Forward the request without ``Prefer``, so that the server does not wait."""
         return await self.forward(request, ("host", "prefer"))
 
-    async def lose(self, request: Request) -> Response:
-        """Let the server do it, and tell that it took too long."""
+    async def lose_response(self, request: Request) -> Response:
+        """Forward the request, and respond with 504 all the same."""
         await self.forward(request)
         return Response("no", 504)
 
-    async def stall(self, request: Request) -> Response:
-        """Let the server do it, and say nothing until nobody waits any more."""
-        answer = await self.forward(request)
+    async def stall_response(self, request: Request) -> Response:
+        """Forward the request, and respond only after the client has disconnected."""
+        response = await self.forward(request)
         await request.receive()
-        return answer
+        return response
 
     async def _sign_in(self, request: Request) -> Response:
-        asked = await request.json()
-        if self.users is None or self.users.get(asked["username"]) != asked["password"]:
+        login = await request.json()
+        if self.users is None or self.users.get(login["username"]) != login["password"]:
             return problem(401, "not-signed-in")
         self.issued += 1
         token = f"token-{self.issued}"
@@ -140,9 +142,9 @@ class Gateway:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Gateway]:
-        """The gateway, on a port of its own."""
+        """Run the gateway on a free port."""
         methods = ["GET", "POST", "DELETE"]
-        app = Starlette(routes=[Route("/{path:path}", self.answer, methods=methods)])
+        app = Starlette(routes=[Route("/{path:path}", self.handle, methods=methods)])
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             web = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
@@ -155,33 +157,33 @@ class Gateway:
 
 @contextmanager
 def gateway(upstream: str, users: dict[str, str] | None = None, **options: Any) -> Iterator[Gateway]:
-    """A gateway before a server."""
-    with in_thread(Gateway(upstream, users, **options).listening()) as made:
-        yield made
+    """A running gateway in front of a server."""
+    with in_thread(Gateway(upstream, users, **options).listening()) as running:
+        yield running
 
 
-def saying(status: int, **headers: str) -> Answer:
-    """An answer that is no document of raincheck."""
+def plain_response(status: int, **headers: str) -> Handler:
+    """A handler whose response does not come from raincheck."""
 
-    async def answer(request: Request) -> Response:
+    async def handle(request: Request) -> Response:
         return Response("no", status, {name.replace("_", "-"): value for name, value in headers.items()})
 
-    return answer
+    return handle
 
 
-def refusing(status: int, kind: str, **headers: str) -> Answer:
-    """An answer that is a problem document."""
+def problem_response(status: int, kind: str, **headers: str) -> Handler:
+    """A handler that responds with a problem document."""
 
-    async def answer(request: Request) -> Response:
+    async def handle(request: Request) -> Response:
         refusal = problem(status, kind)
         refusal.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
         return refusal
 
-    return answer
+    return handle
 
 
 def problem(status: int, kind: str) -> Response:
-    """A problem document."""
+    """A response with a problem document."""
     return JSONResponse(
         {"type": kind, "title": "No", "status": status, "detail": f"this is {kind}"},
         status,
@@ -190,7 +192,7 @@ def problem(status: int, kind: str) -> Response:
 
 
 class Proxy:
-    """Passes bytes between clients and a server; ``cuts`` answers are cut off in the middle."""
+    """Copies bytes between clients and a server. It cuts the next ``cuts`` responses off in the middle."""
 
     def __init__(self, upstream: str) -> None:
         host, _, port = upstream.removeprefix("http://").partition(":")
@@ -200,7 +202,7 @@ class Proxy:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[Proxy]:
-        """The proxy, on a port of its own."""
+        """Run the proxy on a free port."""
         listener = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         try:
@@ -209,16 +211,16 @@ class Proxy:
             listener.close()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        above_reader, above_writer = await asyncio.open_connection(*self._upstream)
+        server_reader, server_writer = await asyncio.open_connection(*self._upstream)
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(_pass(reader, above_writer))
-                tasks.create_task(self._answer(above_reader, writer))
+                tasks.create_task(_copy(reader, server_writer))
+                tasks.create_task(self._answer(server_reader, writer))
         except* OSError:
             pass
         finally:
             writer.close()
-            above_writer.close()
+            server_writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
@@ -233,7 +235,7 @@ class Proxy:
         writer.close()
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(65536):
         writer.write(data)
         await writer.drain()
@@ -242,6 +244,6 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @contextmanager
 def proxy(upstream: str) -> Iterator[Proxy]:
-    """A proxy before a server."""
-    with in_thread(Proxy(upstream).listening()) as made:
-        yield made
+    """A running proxy in front of a server."""
+    with in_thread(Proxy(upstream).listening()) as running:
+        yield running

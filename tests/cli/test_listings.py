@@ -1,4 +1,4 @@
-"""raincheck jobs, functions, workers."""
+"""The commands jobs, functions and workers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def ids(run: Run, *arguments: str) -> list[str]:
 
 
 def test_jobs_are_listed_newest_first(run: Run) -> None:
-    """Each with its id, name, state and functions."""
+    """With id, name, state and functions."""
     first, second = (run("call", "add", str(i), "--json").job_id for i in range(2))
     ran = run("jobs", "--limit", "2")
     assert ran.code == 0
@@ -25,7 +25,7 @@ def test_jobs_are_listed_newest_first(run: Run) -> None:
 
 
 def test_jobs_can_be_filtered(run: Run) -> None:
-    """By state, by name, by function."""
+    """By state, by name and by function."""
     failed, done = run("call", "team/fail", "--json").job_id, run("call", "add", "--json").job_id
     assert ids(run, "--state", "failed", "--limit", "1") == [failed]
     assert ids(run, "--name", "add", "--limit", "1") == [done]
@@ -33,33 +33,33 @@ def test_jobs_can_be_filtered(run: Run) -> None:
     assert ids(run, "--name", "no such name") == []
 
 
-def test_a_listing_goes_on_at_its_cursor(run: Run) -> None:
-    """The cursor is told, and takes up where the page ended."""
+def test_a_listing_continues_at_its_cursor(run: Run) -> None:
+    """The cursor is printed on stderr."""
     for _ in range(3):
         run("call", "add")
     ran = run("jobs", "--limit", "2")
-    cursor = ran.err.strip().removeprefix("There are more: --cursor ")
-    everything = ids(run, "--limit", "3")
-    assert ids(run, "--limit", "1", "--cursor", cursor) == everything[2:]
+    cursor = ran.err.strip().removeprefix("For the next page: --cursor ")
+    all_ids = ids(run, "--limit", "3")
+    assert ids(run, "--limit", "1", "--cursor", cursor) == all_ids[2:]
 
 
-def test_no_jobs_are_told_beside_stdout(run: Run) -> None:
+def test_an_empty_listing_prints_nothing_on_stdout(run: Run) -> None:
     """A script that counts lines counts none."""
-    assert run("jobs", "--name", "no such name") == (0, "", "no jobs\n")
+    assert run("jobs", "--name", "no such name") == (0, "", "No jobs\n")
 
 
 @pytest.mark.parametrize(
     "option", [["--state", "odd"], ["--limit", "x"], ["--limit", "0"], ["--cursor", "%"]]
 )
-def test_a_bad_filter_is_refused(run: Run, option: list[str]) -> None:
-    """Exit code 2, here or by the server."""
+def test_an_invalid_filter_is_refused(run: Run, option: list[str]) -> None:
+    """The exit code is 2, whether the command or the server refuses it."""
     ran = run("jobs", *option)
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("Error: ")
 
 
 def test_functions_are_listed(run: Run) -> None:
-    """Each with its arguments, its workers and what it is for."""
+    """With arguments, workers and description."""
     run("call", "add")
     lines = run("functions").out.splitlines()
     assert lines[0].split() == ["NAME", "ARGUMENTS", "WORKERS", "QUEUED", "ABOUT"]
@@ -74,7 +74,7 @@ def test_functions_as_json(run: Run) -> None:
 
 
 def test_workers_are_listed(run: Run) -> None:
-    """Each with its state and what it does."""
+    """With state and functions."""
     run("call", "add")
     lines = run("workers").out.splitlines()
     assert lines[0].split()[:3] == ["ID", "STATE", "RUNNING"]
@@ -83,7 +83,7 @@ def test_workers_are_listed(run: Run) -> None:
 
 
 def test_workers_as_json(run: Run) -> None:
-    """As the server tells of them."""
+    """The response of the server."""
     run("call", "add")
     (worker,) = json.loads(run("workers", "--json").out)
     assert (worker["state"], worker["concurrency"]) == ("active", 100)

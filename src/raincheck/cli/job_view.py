@@ -1,4 +1,4 @@
-"""How a job looks: a heading, a row a step with how far it has come, and what went wrong."""
+"""Renders a job for the terminal: a heading, a row for each step, and a footer with the error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raincheck.cli.terminal import cut, one_line, plain
-from raincheck.clock import monotonic
+from raincheck.clock import monotonic, now, to_datetime
 from raincheck.engine.documents import FunctionDocument, JobDocument
 from raincheck.model import Problem, State
 
@@ -35,63 +35,63 @@ _GLYPHS = {
     State.CANCELLED: "■",
 }
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-_BAR = 12
-_ARGUMENTS = 24
-"""How much of them is shown, in characters."""
+_BAR_WIDTH = 12
+_ARGUMENTS_WIDTH = 24
+"""Characters of a step's arguments that are shown."""
 
 
-def job_view(job: JobDocument, now: datetime, *, live: bool = False) -> RenderableType:
-    """A job as it is, ``now`` being the time until which running things have taken.
+def render_job(job: JobDocument, now: datetime, *, live: bool = False) -> RenderableType:
+    """Render a job. Durations of what still runs are measured up to ``now``.
 
-    ``live`` is for a view that is drawn again and again: it has bars, and moves.
+    With ``live`` the rows have progress bars and animations, for a display that is refreshed.
     """
-    return Group(heading(job, now), Padding(_steps(job, now, live), (0, 0, 0, 2)), *notes(job))
+    return Group(heading(job, now), Padding(_step_table(job, now, live), (0, 0, 0, 2)), *footer(job))
 
 
-def _steps(job: JobDocument, now: datetime, live: bool) -> Table:
+def _step_table(job: JobDocument, now: datetime, live: bool) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for _ in range(6 if live else 5):
         table.add_column(no_wrap=True)
-    table.add_column()  # the remark: what is narrowed if the terminal is narrow
+    table.add_column()  # the summary: it shrinks first on a narrow terminal
     for entry in job.functions:
         members = entry if isinstance(entry, list) else [entry]
         for i, step in enumerate(members):
-            table.add_row(*_step(job, step, _bracket(i, len(members)), now, live))
+            table.add_row(*_step_row(job, step, _bracket(i, len(members)), now, live))
     return table
 
 
-def _step(
+def _step_row(
     job: JobDocument, step: FunctionDocument, bracket: str, now: datetime, live: bool
 ) -> Iterator[RenderableType]:
     style, doing = STYLES[step.state], step.state is State.DOING
     glyph = _FRAMES[int(monotonic() * 10) % len(_FRAMES)] if live and doing else _GLYPHS[step.state]
     yield Text.assemble((f"{bracket} ", "dim"), (glyph, style))
-    yield Text.assemble((plain(step.name), "bold" if doing else ""), (arguments_of(step), "dim"))
+    yield Text.assemble((plain(step.name), "bold" if doing else ""), (format_arguments(step), "dim"))
     if live:
-        yield _bar(step)
+        yield _progress_bar(step)
     yield Text(step.state, style)
-    yield Text(tries(step), "dim")
+    yield Text(format_attempts(step), "dim")
     yield Text(elapsed(step.started_at, step.finished_at or now), "dim")
-    said = "" if step.state is State.DONE else style
-    yield Text(remark(job, step), said, no_wrap=True, overflow="ellipsis")
+    summary_style = "" if step.state is State.DONE else style
+    yield Text(step_summary(job, step), summary_style, no_wrap=True, overflow="ellipsis")
 
 
 def heading(job: JobDocument, now: datetime) -> Text:
-    """One line: the job's name and state, how long it took, its id."""
+    """One line with the job's name, state, duration and id."""
     style = STYLES[job.state]
-    taken = elapsed(job.created_at, job.finished_at or now)
+    duration = elapsed(job.created_at, job.finished_at or now)
     return Text.assemble(
         (f"{_GLYPHS[job.state]} ", style),
         (plain(job.name), "bold"),
         "  ",
-        (state_of(job), style),
-        (f" after {taken}" if job.state.ended else f" for {taken}", "dim"),
+        (format_state(job), style),
+        (f" after {duration}" if job.state.ended else f" for {duration}", "dim"),
         (f"  {plain(job.id)}", "dim"),
     )
 
 
-def state_of(job: JobDocument) -> str:
-    """The state of a job in words."""
+def format_state(job: JobDocument) -> str:
+    """The state of a job as text."""
     if job.cancel_requested_at is not None and not job.state.ended:
         return f"{job.state}, being cancelled"
     if job.state is State.SCHEDULED and job.scheduled_at is not None:
@@ -99,33 +99,31 @@ def state_of(job: JobDocument) -> str:
     return str(job.state)
 
 
-def notes(job: JobDocument) -> Iterator[RenderableType]:
-    """What is to be said below the steps."""
+def footer(job: JobDocument) -> Iterator[RenderableType]:
+    """The lines below the steps: functions without a worker, and the error."""
     if job.waiting_for:
         names = ", ".join(plain(name) for name in job.waiting_for)
-        yield Text(f"No worker offers {names} now; the job waits for one.", "yellow")
+        yield Text(f"No worker offers {names}. The job waits for such a worker.", "yellow")
     if job.error is not None:
-        yield Text(blame(job.error), "red")
+        yield Text(format_problem(job.error), "red")
 
 
-def blame(error: Problem) -> str:
-    """A problem in a sentence."""
-    what = error.title
-    if error.detail:
-        what = f"{what}: {error.detail}"
-    return cut(what, 1000)
+def format_problem(error: Problem) -> str:
+    """A problem on one line."""
+    return cut(f"{error.title}: {error.detail}" if error.detail else error.title, 1000)
 
 
-def arguments_of(step: FunctionDocument) -> str:
-    """A step's arguments, as they would be written in a call."""
-    named = [f"{name}={one_line(value, _ARGUMENTS)}" for name, value in step.kwargs.items()]
-    return f"({cut(', '.join([*(one_line(value, _ARGUMENTS) for value in step.args), *named]), _ARGUMENTS)})"
+def format_arguments(step: FunctionDocument) -> str:
+    """The arguments of a step as in a call: ``(1, name="x")``."""
+    args = [one_line(value, _ARGUMENTS_WIDTH) for value in step.args]
+    kwargs = [f"{name}={one_line(value, _ARGUMENTS_WIDTH)}" for name, value in step.kwargs.items()]
+    return f"({cut(', '.join([*args, *kwargs]), _ARGUMENTS_WIDTH)})"
 
 
-def remark(job: JobDocument, step: FunctionDocument) -> str:
-    """What there is to say of a step: what it reports, gave, or why it failed."""
+def step_summary(job: JobDocument, step: FunctionDocument) -> str:
+    """The message, the result or the error of a step."""
     if step.state is State.DOING:
-        return cut(progress_of(step)[1], 100)
+        return cut(parse_progress(step)[1], 100)
     if step.state is State.DONE:
         return "" if step.result is None else one_line(step.result, 100)
     if step.error is not None:
@@ -133,37 +131,42 @@ def remark(job: JobDocument, step: FunctionDocument) -> str:
     return "never ran" if job.state.ended and step.state is State.PENDING else ""
 
 
-def progress_of(step: FunctionDocument) -> tuple[float | None, str]:
-    """The share of a step that is done, if it said so, and its word on it. It may have said anything."""
+def parse_progress(step: FunctionDocument) -> tuple[float | None, str]:
+    """The share that is done (0 to 1, or None) and the message. Functions can report any JSON."""
     progress = step.progress
     if not isinstance(progress, dict):
         return None, "" if progress is None else one_line(progress)
-    word = str(progress.get("message") or "")
+    message = str(progress.get("message") or "")
     try:
         share = progress["done"] / (1.0 if progress.get("total") is None else progress["total"])
-        return min(max(float(share), 0.0), 1.0), word
+        return min(max(float(share), 0.0), 1.0), message
     except (ArithmeticError, KeyError, TypeError):
-        return None, word
+        return None, message
 
 
-def tries(step: FunctionDocument) -> str:
-    """The number of the attempt, of how many there may be, and how many were lost with their worker.
+def format_attempts(step: FunctionDocument) -> str:
+    """The number of the attempt and the limit, and how many attempts were lost with their worker.
 
-    Nothing if that goes without saying: there was, and may be, only one.
+    Empty if there is only one attempt and none was lost.
     """
     limit, lost = step.retry_options.retry_limit, step.lost_count
     count = step.retry_count + (step.state is State.DOING)
-    tried = f"try {count}/{limit}" if count and limit > 1 else ""
-    return f"{tried} lost {lost}".strip() if lost else tried
+    attempts = f"try {count}/{limit}" if count and limit > 1 else ""
+    return f"{attempts} lost {lost}".strip() if lost else attempts
 
 
-def steps_of(job: JobDocument) -> list[FunctionDocument]:
-    """The steps of a job, stages or not."""
+def flatten_steps(job: JobDocument) -> list[FunctionDocument]:
+    """The steps of a job, those of parallel stages included."""
     return [step for entry in job.functions for step in (entry if isinstance(entry, list) else [entry])]
 
 
+def local_now() -> datetime:
+    """The current time in the local time zone."""
+    return to_datetime(now()).astimezone()
+
+
 def elapsed(since: datetime | None, until: datetime) -> str:
-    """The time between two moments, short enough for a table."""
+    """The time between two moments with at most two units; empty if ``since`` is None."""
     if since is None:
         return ""
     seconds = max((until - since).total_seconds(), 0.0)
@@ -177,17 +180,17 @@ def elapsed(since: datetime | None, until: datetime) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
 
 
-def _bar(step: FunctionDocument) -> ProgressBar:
-    share, _ = progress_of(step)
+def _progress_bar(step: FunctionDocument) -> ProgressBar:
+    share, _ = parse_progress(step)
     style = STYLES[step.state]
     if step.state is State.DOING and share is None:
-        return ProgressBar(width=_BAR, pulse=True, pulse_style=style)
+        return ProgressBar(width=_BAR_WIDTH, pulse=True, pulse_style=style)
     completed = 1.0 if step.state is State.DONE else share or 0.0
-    return ProgressBar(1.0, completed, width=_BAR, complete_style=style, finished_style=style)
+    return ProgressBar(1.0, completed, width=_BAR_WIDTH, complete_style=style, finished_style=style)
 
 
 def _bracket(i: int, size: int) -> str:
-    """What ties the members of a parallel stage together."""
+    """The line that connects the steps of a parallel stage."""
     if size == 1:
         return " "
     return "┌" if i == 0 else "└" if i == size - 1 else "│"

@@ -1,4 +1,4 @@
-"""Exit codes, for scripts to use."""
+"""The exit codes of ``raincheck``."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from raincheck.model import Problem, State
 
 
 class Exit(IntEnum):
-    """What the exit code of ``raincheck`` says; ``raincheck --help`` lists them too."""
+    """An exit code; ``raincheck --help`` lists them."""
 
     OK = 0
-    """Done what was asked."""
+    """The command succeeded."""
     FAILED = 1
     """The job failed or was cancelled."""
     USAGE = 2
-    """Bad usage or bad input: a 4xx answer."""
+    """Invalid usage or input: a 4xx response."""
     NOT_FOUND = 3
-    """No such job or function, or it is gone."""
+    """The job, function or group does not exist."""
     UNAVAILABLE = 4
-    """No server, or one that cannot do it now: a 5xx answer, or too many requests."""
+    """No response, or the server is unavailable: a 5xx response, or 429."""
     UNFINISHED = 5
-    """The wait was over before the job was."""
+    """The wait ended before the job."""
     INTERRUPTED = 130
     """Ctrl-C."""
 
 
 class UsageError(RaincheckError):
-    """The command cannot be meant as it was given."""
+    """The arguments of a command are invalid."""
 
 
-_BAD_INPUT = (
+_INVALID_INPUT = (
     ConfigError,
     InvalidInput,
     RegistrationError,
@@ -54,12 +54,12 @@ _BAD_INPUT = (
 
 
 def code_of(error: RaincheckError) -> Exit:
-    """The exit code that an error leads to."""
+    """The exit code for an error."""
     if isinstance(error.problem, Problem):
         return _code_of_status(error.problem.status)
     if isinstance(error, NotFound):
         return Exit.NOT_FOUND
-    return Exit.USAGE if isinstance(error, _BAD_INPUT) else Exit.UNAVAILABLE
+    return Exit.USAGE if isinstance(error, _INVALID_INPUT) else Exit.UNAVAILABLE
 
 
 def _code_of_status(status: int) -> Exit:
@@ -69,7 +69,7 @@ def _code_of_status(status: int) -> Exit:
 
 
 def code_of_job(state: State) -> Exit:
-    """The exit code of a command that looked at a job, or waited for its end."""
+    """The exit code for the state of a job after a wait."""
     if not state.ended:
         return Exit.UNFINISHED
     return Exit.OK if state is State.DONE else Exit.FAILED

@@ -1,0 +1,166 @@
+"""Responses of a server, and the exceptions that error responses are turned into."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from raincheck import errors
+from raincheck.clock import from_datetime, now
+from raincheck.errors import Fault, JobCancelled, JobFailed, RaincheckError, Refused, Unreachable
+from raincheck.model import Problem, State
+
+T = TypeVar("T")
+
+_JOB_PATH = re.compile(r"/v1/job/([^/?#]+)$")
+"""Finds the job's id in the ``instance`` of a problem about a failed or cancelled job."""
+
+
+class Reply(NamedTuple):
+    """A response: its status, its headers (lower-case names) and its body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+    @property
+    def retry_after(self) -> float | None:
+        """The ``Retry-After`` header in seconds from now; None if there is none."""
+        return _parse_retry_after(self.headers.get("retry-after", ""))
+
+    def read(self, kind: type[T]) -> T:
+        """Decode the JSON body as ``kind``. Raises `Unreachable` if it has another form."""
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise unreadable_response(error) from None
+
+
+class CallResponse(Struct, frozen=True):
+    """The fields that every response to a call has, whether it is a result or an unfinished job."""
+
+    id: str
+    state: State
+    result: Raw = Raw(b"null")
+
+
+class RawJobPage(Struct, frozen=True):
+    """One page of a job listing, with each job as undecoded JSON."""
+
+    jobs: list[Raw]
+    cursor: str | None
+
+
+def _parse_retry_after(value: str) -> float | None:
+    """Parse ``Retry-After`` (RFC 9110 §10.2.3): a number of seconds, or a date."""
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(from_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now(), 0.0)
+
+
+def unreadable_response(error: Exception) -> Unreachable:
+    """The exception for a body that is not the expected document."""
+    return Unreachable(
+        f"cannot read the server's response: {error}. Check that the URL is a raincheck server."
+    )
+
+
+def error_from(reply: Reply, url: str) -> RaincheckError:
+    """The exception for an error response."""
+    problem = _parse_problem(reply)
+    if problem is None:
+        status = f"{reply.status} {_reason_phrase(reply.status)}".rstrip()
+        return Unreachable(f"{url} responded with {status}, and not as a raincheck server. Check the URL.")
+    job = _JOB_PATH.search(problem.instance or "")
+    make_error = _ERRORS.get(problem.type, _refused)
+    error = _job_error(job[1], problem) if job else make_error(problem, reply)
+    error.problem = problem
+    return error
+
+
+def job_failed(job_id: str, problem: Problem | None) -> JobFailed:
+    """The exception for a failed job."""
+    reason = _describe(problem) if problem else "no error was recorded"
+    return JobFailed(f"job {job_id} failed: {reason}", job_id=job_id, problem=problem)
+
+
+def job_cancelled(job_id: str, problem: Problem | None) -> JobCancelled:
+    """The exception for a cancelled job."""
+    return JobCancelled(f"job {job_id} was cancelled", job_id=job_id, problem=problem)
+
+
+def _reason_phrase(status: int) -> str:
+    return HTTPStatus(status).phrase if status in {*HTTPStatus} else ""
+
+
+def _parse_problem(reply: Reply) -> Problem | None:
+    if not reply.headers.get("content-type", "").startswith("application/problem+json"):
+        return None
+    try:
+        return msgspec.json.decode(reply.body, type=Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def _job_error(job_id: str, problem: Problem) -> JobFailed:
+    return job_cancelled(job_id, problem) if problem.type == "cancelled" else job_failed(job_id, problem)
+
+
+def _describe(problem: Problem) -> str:
+    return f"{problem.title}: {problem.detail}" if problem.detail else problem.title
+
+
+def _refused(problem: Problem, reply: Reply) -> RaincheckError:
+    return Refused(_describe(problem))
+
+
+def _invalid_input(problem: Problem, reply: Reply) -> RaincheckError:
+    faults = [Fault(fault.detail, fault.pointer) for fault in problem.errors]
+    return errors.InvalidInput(*(faults or [Fault(_describe(problem))]))
+
+
+def _not_allowed(problem: Problem, reply: Reply) -> RaincheckError:
+    scope = re.search(r'\bscope="([^"]*)"', reply.headers.get("www-authenticate", ""))
+    return errors.NotAllowed(_describe(problem), scope=scope[1] if scope else "")
+
+
+def _too_many_attempts(problem: Problem, reply: Reply) -> RaincheckError:
+    return errors.TooManyAttempts(_describe(problem), retry_after=reply.retry_after or 0.0)
+
+
+def _from_detail(kind: type[RaincheckError]) -> Callable[[Problem, Reply], RaincheckError]:
+    """A function that makes an exception of this class from the detail of a problem."""
+    return lambda problem, reply: kind(problem.detail or problem.title)
+
+
+_ERRORS: dict[str, Callable[[Problem, Reply], Any]] = {
+    "validation": _invalid_input,
+    "not-found": _from_detail(errors.NotFound),
+    "gone": _from_detail(errors.Gone),
+    "wrong-state": _from_detail(errors.WrongState),
+    "idempotency-mismatch": _from_detail(errors.IdempotencyMismatch),
+    "not-signed-in": _from_detail(errors.NotSignedIn),
+    "not-allowed": _not_allowed,
+    "too-many-attempts": _too_many_attempts,
+    "too-large": _from_detail(errors.TooLarge),
+    "store-unavailable": _from_detail(errors.StoreUnavailable),
+    "not-ready": _from_detail(errors.StoreUnavailable),
+    "store-full": _from_detail(errors.StoreFull),
+}
+"""Makes the exception for each problem type; other types become `Refused`."""

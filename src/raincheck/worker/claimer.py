@@ -1,0 +1,80 @@
+"""Claims steps for one kind of slot, and reads what they need to run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from raincheck.clock import chance
+from raincheck.engine.results import load_previous
+from raincheck.errors import StoreError
+from raincheck.functions import Function
+from raincheck.model import Claim
+from raincheck.retry import Backoff
+from raincheck.store.base import Held, Store
+
+logger = logging.getLogger("raincheck.worker")
+
+WAIT = 30.0
+"""Seconds for which one claim waits for something to do."""
+
+
+class Claimed(NamedTuple):
+    """Claims, and for those that need it ``ctx.previous`` as JSON, by token; None: the job was removed."""
+
+    claims: list[Claim]
+    previous: Mapping[int, bytes | None]
+
+
+NOTHING = Claimed([], {})
+
+
+class Claimer:
+    """Claims steps of ``functions`` for ``worker``, with leases of ``lease`` seconds."""
+
+    def __init__(self, store: Store, worker: str, functions: Sequence[Function], lease: float) -> None:
+        self._store = store
+        self._worker = worker
+        self._names = tuple(function.name for function in functions)
+        self._with_context = {f.name for f in functions if f.signature.context is not None}
+        self._lease = lease
+        self._backoff = Backoff()
+
+    async def claim(self, room: int) -> Claimed:
+        """Up to ``room`` steps; none if nothing came for a while, or if the store is away.
+
+        If it is cancelled, or cannot read what the steps need, they are given back.
+        """
+        try:
+            claims = await self._store.claim(self._worker, self._names, room, self._lease, WAIT)
+            claimed = Claimed(claims, await self._previous(claims))
+        except StoreError as error:
+            if not self._backoff.is_on:
+                logger.warning("nothing can be claimed: %s", error)
+            await asyncio.sleep(self._backoff.next(chance()))
+            return NOTHING
+        if self._backoff.is_on:
+            logger.info("claims are answered again")
+            self._backoff.reset()
+        return claimed
+
+    async def _previous(self, claims: list[Claim]) -> dict[int, bytes | None]:
+        wanted = [c for c in claims if c.step.stage > 0 and c.step.function in self._with_context]
+        if not wanted:
+            return {}
+        try:
+            previous = await load_previous(self._store, wanted)
+        except BaseException:
+            await give_back(self._store, [Held(c.job.id, c.lease.step, c.lease.token) for c in claims])
+            raise
+        return {claim.lease.token: each for claim, each in zip(wanted, previous, strict=True)}
+
+
+async def give_back(store: Store, held: Sequence[Held]) -> None:
+    """Give steps back, unrun; if the store is away, their leases run out."""
+    try:
+        await store.release(held)
+    except StoreError as error:
+        logger.warning("%d steps could not be given back, their leases run out: %s", len(held), error)

@@ -1,0 +1,181 @@
+"""Writes the outcomes of attempts.
+
+All outcomes of one job that are there together make one change, and the changes of all jobs that are there
+together make one commit. While a change of a job is being written, later outcomes of that job wait for it;
+they make the next change of the job as it is then, so that it need not be read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from raincheck import lifecycle
+from raincheck.clock import chance
+from raincheck.errors import IllegalTransition, StoreError
+from raincheck.lifecycle import LateFinish
+from raincheck.model import Change, Job
+from raincheck.retry import Backoff
+from raincheck.store.base import Missing, Store
+from raincheck.worker.attempt import InFlight, Outcome
+from raincheck.worker.claimer import give_back
+
+logger = logging.getLogger("raincheck.worker")
+
+
+class Ending(Struct, eq=False):
+    """A job as it was last seen, the outcomes being written to it, and those that have come since."""
+
+    job: Job
+    outcomes: list[Outcome]
+    waiting: list[Outcome] = []
+
+    def take_waiting(self) -> None:
+        """Go on with the outcomes that have come since."""
+        self.outcomes, self.waiting = self.waiting, []
+        self.job = max((self.job, *(o.attempt.job for o in self.outcomes)), key=lambda job: job.rev)
+
+
+class Completer:
+    """Writes outcomes, and removes an attempt from ``in_flight`` once its outcome is written or void.
+
+    While the store is away it keeps trying: the leases go on being extended, so nothing is lost.
+    """
+
+    def __init__(self, store: Store, in_flight: InFlight) -> None:
+        self._store = store
+        self._in_flight = in_flight
+        self._endings: dict[str, Ending] = {}
+        self._writes: set[asyncio.Task[None]] = set()
+
+    def complete(self, outcomes: Sequence[Outcome]) -> None:
+        """Write these, those of one job in their order."""
+        fresh: dict[str, Ending] = {}
+        for outcome in outcomes:
+            job = outcome.attempt.job
+            if (ending := self._endings.get(job.id)) is not None:
+                ending.waiting.append(outcome)
+            elif (ending := fresh.get(job.id)) is not None:
+                ending.outcomes.append(outcome)
+            else:
+                fresh[job.id] = Ending(job, [outcome])
+        if fresh:
+            self._endings.update(fresh)
+            write = asyncio.create_task(self._write(list(fresh.values())))
+            self._writes.add(write)
+            write.add_done_callback(self._writes.discard)
+
+    async def close(self) -> None:
+        """Write no more; leases whose outcome could not be written run out."""
+        for write in self._writes:
+            write.cancel()
+        await asyncio.gather(*self._writes, return_exceptions=True)
+
+    async def _write(self, endings: list[Ending]) -> None:
+        """Write outcomes, then those of the same jobs that have come meanwhile, until none comes."""
+        while endings:
+            await self._settle(endings)
+            for ending in endings:
+                if not ending.waiting:
+                    del self._endings[ending.job.id]
+            endings = [ending for ending in endings if ending.waiting]
+            for ending in endings:
+                ending.take_waiting()
+
+    async def _settle(self, endings: list[Ending]) -> None:
+        """Write outcomes, however long it takes, until each is written or void."""
+        backoff = Backoff()
+        while endings:
+            try:
+                await self._commit(endings)
+                await self._read([ending for ending in endings if ending.outcomes])
+            except StoreError as error:
+                count = sum(len(ending.outcomes) for ending in endings)
+                logger.warning("%d outcomes wait for the store: %s", count, error)
+                await asyncio.sleep(backoff.next(chance()))
+            except Exception:  # noqa: BLE001 - it is logged with the outcome that raises it
+                await self._settle_apart(endings)
+            endings = [ending for ending in endings if ending.outcomes]
+
+    async def _settle_apart(self, endings: list[Ending]) -> None:
+        """One of these outcomes cannot be written: write each on its own, so that the others are."""
+        outcomes = [(ending, outcome) for ending in endings for outcome in ending.outcomes]
+        if len(outcomes) == 1:
+            attempt = outcomes[0][1].attempt
+            logger.exception("%s: its outcome cannot be written", attempt)
+            self._in_flight.remove(attempt)
+        else:
+            for ending, outcome in outcomes:
+                alone = Ending(ending.job, [outcome])
+                await self._settle([alone])
+                ending.job = alone.job
+        for ending in endings:
+            ending.outcomes = []
+
+    async def _commit(self, endings: list[Ending]) -> None:
+        """Write one change of each job; what does not apply stays in its ``outcomes``."""
+        now = self._store.now()
+        tried: list[Ending] = []
+        changes: list[Change] = []
+        for ending in endings:
+            try:
+                triggers = [outcome.trigger for outcome in ending.outcomes]
+                changes.append(lifecycle.advance(ending.job, triggers, now))
+                tried.append(ending)
+            except IllegalTransition as error:
+                logger.debug("job %s: %s", ending.job.id, error)
+        results = await self._store.commit(changes) if changes else []
+        for ending, change, result in zip(tried, changes, results, strict=True):
+            if result is None:
+                self._note_written(ending, change)
+
+    def _note_written(self, ending: Ending, change: Change) -> None:
+        ending.job = change.job
+        outcomes, ending.outcomes = ending.outcomes, []
+        for position in reversed(change.not_applied):
+            outcome = outcomes.pop(position)
+            if change.job.state.ended:  # which has ended all its leases
+                logger.warning("%s: its job has ended, its result is discarded", outcome.attempt)
+                self._in_flight.remove(outcome.attempt)
+            else:
+                ending.outcomes.insert(0, outcome)
+        for outcome in outcomes:
+            self._in_flight.remove(outcome.attempt)
+        if not change.job.state.ended:
+            self._in_flight.saw(change.job)
+
+    async def _read(self, endings: list[Ending]) -> None:
+        """Read each job whose outcomes did not apply, once, and see what they mean now."""
+        if not endings:
+            return
+        back: list[Outcome] = []
+        found = await self._store.find([ending.job.id for ending in endings])
+        for ending, stored in zip(endings, found, strict=True):
+            now = None if isinstance(stored, Missing) else stored
+            attempts = [outcome.attempt.attempt for outcome in ending.outcomes]
+            meanings = lifecycle.on_late_finish(attempts, ending.job.rev, now)
+            again: list[Outcome] = []
+            for outcome, meaning in zip(ending.outcomes, meanings, strict=True):
+                if meaning is LateFinish.ADVANCE:
+                    again.append(outcome)
+                elif meaning is LateFinish.GIVE_BACK:
+                    back.append(outcome)
+                else:
+                    logger.warning("%s: its lease was lost, its result is discarded", outcome.attempt)
+                    self._in_flight.remove(outcome.attempt)
+            ending.outcomes = again
+            if now is not None:
+                ending.job = now.job
+                self._in_flight.saw(now.job)
+        await self._give_back(back)
+
+    async def _give_back(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            logger.error("%s: its outcome does not fit the job; the step is given back", outcome.attempt)
+        if outcomes:
+            await give_back(self._store, [outcome.attempt.held for outcome in outcomes])
+        for outcome in outcomes:
+            self._in_flight.remove(outcome.attempt)
