@@ -24,11 +24,7 @@ IN_FLIGHT = 4
 
 
 EARLY = 16
-<<<<<<< HEAD
 """Changes that go out during the turn if no batch is in flight, so that server and loop work together."""
-=======
-"""Changes that go out during the turn if the server has no batch of the shard: both then work at once."""
->>>>>>> main
 
 
 class _Caller:

@@ -56,13 +56,8 @@ class Pause:
 class Command:
     """Words to be sent to a server, and the future of the reply. Made on the loop that sends it.
 
-<<<<<<< HEAD
     It is sent again for ``patience`` seconds. ``slot`` is its hash slot in a cluster, ``script`` what it
     calls. ``durable``: the reply counts only when what was written is acknowledged.
-=======
-    It is sent again for ``patience`` seconds. ``slot`` is its hash slot in a cluster, ``script`` the script
-    that it calls. ``durable``: the reply counts only when what was written is acknowledged.
->>>>>>> main
     """
 
     def __init__(
