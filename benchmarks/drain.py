@@ -14,8 +14,8 @@ from benchmarks.processes import Child, ChildError
 from benchmarks.programs.functions import app as functions
 from benchmarks.programs.functions import nothing
 from raincheck import App, State, step
-from raincheck.lifecycle import submit
-from raincheck.options import JobOptions
+from raincheck.core.lifecycle import submit
+from raincheck.core.options import JobOptions
 
 BATCH = 1000
 LOOK = 0.01

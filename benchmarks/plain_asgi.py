@@ -26,7 +26,7 @@ from raincheck import App
 from raincheck.engine.documents import encode, job_document, raw
 from raincheck.server import create_server
 from raincheck.server.bodies import job_request
-from raincheck.server.wire import Protocol
+from raincheck.server.http_protocol import Protocol
 
 SECONDS = 4
 ROUNDS = 5

@@ -13,12 +13,12 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from raincheck import lifecycle
-from raincheck.clock import new_id
-from raincheck.model import Change, Claim, Job, State, Step
+from raincheck.core import lifecycle
+from raincheck.core.clock import new_id
+from raincheck.core.model import Change, Claim, Job, State, Step
+from raincheck.core.triggers import Succeeded
 from raincheck.store import Store, listing, make_store
 from raincheck.store.base import Filter, Held
-from raincheck.triggers import Succeeded
 
 SIZES = (1_000, 300_000)
 ROUNDS = 100

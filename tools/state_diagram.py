@@ -1,4 +1,4 @@
-"""Draws the states of a job into docs/explanation/lifecycle.md, from the table in raincheck.triggers.
+"""Draws the states of a job into docs/explanation/lifecycle.md, from the table in raincheck.core.triggers.
 
 With ``--check`` it writes nothing, and exits 1 if the page is not as it would be written.
 """
@@ -9,11 +9,11 @@ import re
 import sys
 from pathlib import Path
 
-from raincheck.model import State
-from raincheck.triggers import TRANSITIONS
+from raincheck.core.model import State
+from raincheck.core.triggers import TRANSITIONS
 
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "lifecycle.md"
-BEGIN = "<!-- drawn by tools/state_diagram.py from raincheck.triggers: do not edit -->"
+BEGIN = "<!-- drawn by tools/state_diagram.py from raincheck.core.triggers: do not edit -->"
 END = "<!-- end of what is drawn -->"
 
 

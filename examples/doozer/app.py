@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from raincheck import App, Function, InvalidInput, JobDocument, NotFound, State, StoreError
 from raincheck.auth import Auth
-from raincheck.errors import NotAllowed, NotSignedIn, TooManyAttempts
+from raincheck.core.errors import NotAllowed, NotSignedIn, TooManyAttempts
 
 Endpoint = Callable[[Request], Awaitable[JSONResponse]]
 

@@ -15,11 +15,7 @@ if TYPE_CHECKING:
     from raincheck.app import App
     from raincheck.auth import Auth
     from raincheck.client import AsyncClient, AsyncJobHandle, Client, JobHandle
-    from raincheck.context import Context
-    from raincheck.engine.documents import JobDocument
-    from raincheck.engine.groups.definition import GroupJob
-    from raincheck.engine.groups.documents import RunDocument
-    from raincheck.errors import (
+    from raincheck.core.errors import (
         DoNotRetry,
         Gone,
         InvalidInput,
@@ -36,9 +32,13 @@ if TYPE_CHECKING:
         Unreachable,
         WrongState,
     )
-    from raincheck.functions import Function, step
-    from raincheck.limits import Limits
-    from raincheck.model import RetryOptions, State, Step
+    from raincheck.core.limits import Limits
+    from raincheck.core.model import RetryOptions, State, Step
+    from raincheck.engine.documents import JobDocument
+    from raincheck.engine.groups.definition import GroupJob
+    from raincheck.engine.groups.documents import RunDocument
+    from raincheck.functions.context import Context
+    from raincheck.functions.registry import Function, step
     from raincheck.worker import Worker
 
 __version__ = VERSION
@@ -84,18 +84,18 @@ _HOMES = {
     "AsyncJobHandle": "client",
     "Auth": "auth",
     "Client": "client",
-    "Context": "context",
-    "Function": "functions",
+    "Context": "functions.context",
+    "Function": "functions.registry",
     "GroupJob": "engine.groups.definition",
     "JobDocument": "engine.documents",
     "JobHandle": "client",
-    "Limits": "limits",
-    "RetryOptions": "model",
+    "Limits": "core.limits",
+    "RetryOptions": "core.model",
     "RunDocument": "engine.groups.documents",
-    "State": "model",
-    "Step": "model",
+    "State": "core.model",
+    "Step": "core.model",
     "Worker": "worker",
-    "step": "functions",
+    "step": "functions.registry",
 }
 """The module of each name; those not here are errors."""
 
@@ -104,7 +104,7 @@ if not TYPE_CHECKING:  # a type checker shall not think that there is every name
     def __getattr__(name: str) -> object:
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        home = importlib.import_module(f"raincheck.{_HOMES.get(name, 'errors')}")
+        home = importlib.import_module(f"raincheck.{_HOMES.get(name, 'core.errors')}")
         value = globals()[name] = getattr(home, name)
         return value
 

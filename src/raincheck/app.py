@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 from raincheck.blocking import BlockingApp
 from raincheck.calls import Calls, Schedules
+from raincheck.core.limits import Limits
+from raincheck.core.model import OnFailure, RetryOptions
+from raincheck.core.options import TemplateKeywords, template_options
 from raincheck.engine.engine import Engine
 from raincheck.engine.groups.declared import Groups
 from raincheck.engine.groups.definition import GroupJob, from_code
 from raincheck.engine.schedules.definition import ScheduleKeywords
 from raincheck.engine.validation import Stages
-from raincheck.functions import DEFAULT_WAIT, Function, Functions
-from raincheck.limits import Limits
-from raincheck.model import OnFailure, RetryOptions
-from raincheck.options import TemplateKeywords, template_options
+from raincheck.functions.registry import DEFAULT_WAIT, Function, Functions
 
 if TYPE_CHECKING:
     from raincheck.auth import Auth
-    from raincheck.server.exchange import ASGIApp
+    from raincheck.server.http import ASGIApp
 
 DEFAULT_STORE = "sqlite:///raincheck.db"
 

@@ -9,12 +9,12 @@ from threading import Lock, Thread
 from typing import Any, TypeVar, Unpack
 
 from raincheck.calls import Calls
+from raincheck.core.model import Step
+from raincheck.core.options import JobKeywords
 from raincheck.engine.documents import JobDocument
 from raincheck.engine.engine import Engine
 from raincheck.engine.groups.documents import RunDocument
 from raincheck.engine.validation import Stages
-from raincheck.model import Step
-from raincheck.options import JobKeywords
 
 T = TypeVar("T")
 

@@ -9,8 +9,12 @@ from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any, Unpack
 
-from raincheck.clock import now
-from raincheck.codec import from_json, to_json
+from raincheck.core.clock import now
+from raincheck.core.codec import from_json, to_json
+from raincheck.core.errors import JobCancelled, JobFailed, RegisteredTooLate
+from raincheck.core.lifecycle import previous_results
+from raincheck.core.model import Job, Schedule, State, Step, Stored
+from raincheck.core.options import JobKeywords, JobOptions, job_options, object_of
 from raincheck.engine.documents import JobDocument
 from raincheck.engine.engine import Engine
 from raincheck.engine.groups.documents import RunDocument
@@ -18,10 +22,6 @@ from raincheck.engine.idempotency import key_of_job, key_of_run
 from raincheck.engine.schedules.definition import ScheduleKeywords, define, schedule_options
 from raincheck.engine.schedules.documents import ScheduleDocument, schedule_document
 from raincheck.engine.validation import Stages
-from raincheck.errors import JobCancelled, JobFailed, RegisteredTooLate
-from raincheck.lifecycle import previous_results
-from raincheck.model import Job, Schedule, State, Step, Stored
-from raincheck.options import JobKeywords, JobOptions, job_options, object_of
 
 WATCH_INTERVAL = 0.25
 """Seconds between looks at a job being done, whose progress is not a change of its record."""

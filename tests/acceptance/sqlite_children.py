@@ -13,14 +13,14 @@ import sys
 import time
 from pathlib import Path
 
-from raincheck import lifecycle
-from raincheck.clock import new_id
-from raincheck.errors import RaincheckError
-from raincheck.model import Change, Claim, Job, Step
+from raincheck.core import lifecycle
+from raincheck.core.clock import new_id
+from raincheck.core.errors import RaincheckError
+from raincheck.core.model import Change, Claim, Job, Step
+from raincheck.core.triggers import Succeeded
 from raincheck.store import Store, listing, make_store
 from raincheck.store.base import Filter
 from raincheck.store.sqlite import writer
-from raincheck.triggers import Succeeded
 
 
 def submission(store: Store, function: str = "f", size: int = 0) -> Change:

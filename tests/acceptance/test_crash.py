@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from raincheck import App
-from raincheck.model import Job
+from raincheck.core.model import Job
 from tests.acceptance import crashing
 from tests.acceptance.support import Command, running
 from tests.contract.leaks import all_jobs, assert_no_leaks

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from raincheck import App
-from raincheck.errors import StoreError
+from raincheck.core.errors import StoreError
 from tests.acceptance import crashing
 from tests.acceptance.support import Command, running
 from tests.acceptance.test_crash import PATIENCE, Order, check, orders

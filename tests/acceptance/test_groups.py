@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from raincheck import App
-from raincheck.model import Job
+from raincheck.core.model import Job
 from raincheck.store.base import Filter
 from tests.acceptance import crashing
 from tests.acceptance.support import Command, running

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from raincheck import lifecycle
+from raincheck.core import lifecycle
+from raincheck.core.triggers import Succeeded
 from raincheck.store import Store, make_store
-from raincheck.triggers import Succeeded
 from tests.acceptance import ticking
 from tests.acceptance.support import Command, running
 from tests.contract.leaks import all_jobs

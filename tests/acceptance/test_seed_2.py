@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
-from raincheck.clock import new_id
+from raincheck.core.clock import new_id
 from raincheck.version import VERSION
 from tests.acceptance import gated
 from tests.acceptance.support import Command, running

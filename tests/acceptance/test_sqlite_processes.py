@@ -15,7 +15,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from raincheck.model import Stored
+from raincheck.core.model import Stored
 from raincheck.store import Store, make_store
 from raincheck.store.sqlite.connection import VERSION
 from tests.acceptance import sqlite_children

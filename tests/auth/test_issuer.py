@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from raincheck.auth import Auth, issuer
-from raincheck.errors import NotSignedIn, StoreUnavailable
+from raincheck.core.errors import NotSignedIn, StoreUnavailable
 from tests.auth.forging import b64, claims
 
 ISSUER = "https://issuer.example/"

@@ -16,7 +16,14 @@ from raincheck.auth import passwords as checking
 from raincheck.auth.passwords import Passwords, hash_password
 from raincheck.auth.throttle import Throttle
 from raincheck.auth.users import add_user, read_users, remove_user
-from raincheck.errors import ConfigError, InvalidInput, NotAllowed, NotFound, NotSignedIn, TooManyAttempts
+from raincheck.core.errors import (
+    ConfigError,
+    InvalidInput,
+    NotAllowed,
+    NotFound,
+    NotSignedIn,
+    TooManyAttempts,
+)
 from tests.auth.forging import SECRET, quick_hash
 
 PASSWORD = "correct horse"

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from raincheck.cli.job_view import elapsed, format_arguments, format_attempts, parse_progress, render_job
 from raincheck.cli.terminal import cut, json_text, one_line, plain
+from raincheck.core.model import Problem, RetryOptions, State
 from raincheck.engine.documents import FunctionDocument, JobDocument
-from raincheck.model import Problem, RetryOptions, State
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 

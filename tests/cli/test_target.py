@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from raincheck.cli.target import load
-from raincheck.errors import TargetError
+from raincheck.core.errors import TargetError
 
 APP = """
 from raincheck import App

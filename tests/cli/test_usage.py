@@ -15,7 +15,7 @@ import pytest
 from raincheck import cli
 from raincheck.cli import main
 from raincheck.cli.exit_codes import Exit, code_of
-from raincheck.errors import NotFound, StoreUnavailable, TargetError
+from raincheck.core.errors import NotFound, StoreUnavailable, TargetError
 from raincheck.version import VERSION
 
 COMMANDS = [

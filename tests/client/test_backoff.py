@@ -10,7 +10,7 @@ import pytest
 from raincheck.client.backoff import LONGEST_DELAY, Backoff, NoResponse
 from raincheck.client.requests import Request
 from raincheck.client.responses import Reply
-from raincheck.errors import Unreachable
+from raincheck.core.errors import Unreachable
 
 MUST_RUN_ONCE = Request(method="POST", path="/", repeatable=False)
 REPEATABLE = Request(path="/")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from raincheck.clock import new_id
+from raincheck.core.clock import new_id
 from raincheck.store import Store, make_store
 from tests.clusters import Cluster, cluster
 from tests.contract.leaks import assert_no_leaks

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from raincheck import lifecycle
-from raincheck.model import Change, State, Stored
-from raincheck.stages import current_stage
+from raincheck.core import lifecycle
+from raincheck.core.model import Change, State, Stored
+from raincheck.core.stages import current_stage
+from raincheck.core.triggers import Cancel, Gathered, Opened, Stopped
 from raincheck.store import listing
 from raincheck.store.base import Filter, Store
-from raincheck.triggers import Cancel, Gathered, Opened, Stopped
 
 
 async def assert_no_leaks(store: Store) -> None:

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from raincheck import lifecycle
-from raincheck.clock import new_id
-from raincheck.model import (
+from raincheck.core import lifecycle
+from raincheck.core.clock import new_id
+from raincheck.core.model import (
     Change,
     Claim,
     Job,
@@ -24,8 +24,8 @@ from raincheck.model import (
     Stored,
     WorkerInfo,
 )
+from raincheck.core.triggers import Cancel, Failed, Lost, Stopped, Succeeded, Trigger
 from raincheck.store.base import Ended, Held, Missing, Outcome, Store
-from raincheck.triggers import Cancel, Failed, Lost, Stopped, Succeeded, Trigger
 
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from raincheck import lifecycle
-from raincheck.clock import monotonic
-from raincheck.model import Claim
+from raincheck.core import lifecycle
+from raincheck.core.clock import monotonic
+from raincheck.core.model import Claim
 from raincheck.store.base import Store
 from tests.contract.steps import (
     HOUR,

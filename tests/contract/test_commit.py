@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from raincheck import lifecycle
-from raincheck.clock import new_id
-from raincheck.model import Change, Key, Place, Release, RetryOptions, State, Stored
+from raincheck.core import lifecycle
+from raincheck.core.clock import new_id
+from raincheck.core.model import Change, Key, Place, Release, RetryOptions, State, Stored
+from raincheck.core.triggers import Alarm
 from raincheck.store import listing
 from raincheck.store.base import Conflict, Duplicate, Filter, Missing, Store
-from raincheck.triggers import Alarm
 from tests.contract.steps import (
     HOUR,
     SOON,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from raincheck.model import FunctionInfo, RetryOptions, State, WorkerInfo
+from raincheck.core.model import FunctionInfo, RetryOptions, State, WorkerInfo
 from raincheck.store.base import Store
 from tests.contract.steps import (
     HOUR,

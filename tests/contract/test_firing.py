@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from raincheck.core.errors import NotFound
+from raincheck.core.limits import Limits
+from raincheck.core.model import CatchUp, Schedule, Step
 from raincheck.engine.schedules.definition import ScheduleOptions, define
 from raincheck.engine.schedules.scheduler import Scheduler
 from raincheck.engine.validation import Validator
-from raincheck.errors import NotFound
-from raincheck.functions import Functions
-from raincheck.limits import Limits
-from raincheck.model import CatchUp, Schedule, Step
+from raincheck.functions.registry import Functions
 from raincheck.store.base import Store
 from tests.contract.leaks import all_jobs
 from tests.contract.steps import HOUR, finish, prune, take_one

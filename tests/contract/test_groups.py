@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from raincheck import Limits, lifecycle
+from raincheck import Limits
+from raincheck.core import lifecycle
+from raincheck.core.errors import WrongState
+from raincheck.core.model import Job, OnFailure, State, Stored
+from raincheck.core.options import TemplateOptions
+from raincheck.core.triggers import Alarm, Opened
 from raincheck.engine.groups.definition import Group, GroupJob, checked, from_code
 from raincheck.engine.groups.gatherer import Gatherer
 from raincheck.engine.groups.members import open_members
 from raincheck.engine.groups.run import member_ids, members_of, run_of
 from raincheck.engine.jobs import Jobs
 from raincheck.engine.validation import Validator
-from raincheck.errors import WrongState
-from raincheck.functions import Functions, step
-from raincheck.model import Job, OnFailure, State, Stored
-from raincheck.options import TemplateOptions
+from raincheck.functions.registry import Functions, step
 from raincheck.store.base import Filter, Missing, Store
-from raincheck.triggers import Alarm, Opened
 from tests.contract.leaks import listed
 from tests.contract.steps import (
     failed,

@@ -10,7 +10,7 @@ import pytest
 
 from raincheck import App, GroupJob, RetryOptions, step
 from raincheck.auth import Auth
-from raincheck.errors import IdempotencyMismatch
+from raincheck.core.errors import IdempotencyMismatch
 from raincheck.server import create_server
 from tests.auth.forging import SECRET, claims, token
 

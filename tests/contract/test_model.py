@@ -23,13 +23,13 @@ from hypothesis.stateful import (
 )
 from msgspec.structs import replace
 
-from raincheck import lifecycle
-from raincheck.errors import IllegalTransition
-from raincheck.model import Change, Claim, Job, Key, Lease, Place, Problem, RetryOptions, State, Stored
+from raincheck.core import lifecycle
+from raincheck.core.errors import IllegalTransition
+from raincheck.core.model import Change, Claim, Job, Key, Lease, Place, Problem, RetryOptions, State, Stored
+from raincheck.core.triggers import Alarm, Cancel, Failed, Lost, Retry, Stopped, Succeeded, Trigger
 from raincheck.store import Store, listing, make_store
 from raincheck.store.base import Conflict, Duplicate, Filter, Held, Missing, Outcome
 from raincheck.store.listing import Page
-from raincheck.triggers import Alarm, Cancel, Failed, Lost, Retry, Stopped, Succeeded, Trigger
 from tests.contract.leaks import assert_counted, assert_no_leaks
 from tests.contract.leftovers import assert_nothing_left
 from tests.contract.steps import HOUR, draft, info, prune, removed

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from raincheck.errors import StoreUnavailable
-from raincheck.model import Claim, Schedule
+from raincheck.core.errors import StoreUnavailable
+from raincheck.core.model import Claim, Schedule
 from raincheck.store import Store, make_store
 from raincheck.store.base import Ended, Filter, Held
 from raincheck.store.watches import Watches

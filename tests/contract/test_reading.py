@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from raincheck.errors import InvalidInput
-from raincheck.model import Job, RetryOptions, State
+from raincheck.core.errors import InvalidInput
+from raincheck.core.model import Job, RetryOptions, State
 from raincheck.store import listing, make_store
 from raincheck.store.base import Filter, Missing, Store
 from raincheck.store.listing import Page

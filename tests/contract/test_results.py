@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from raincheck import lifecycle
+from raincheck.core import lifecycle
+from raincheck.core.lifecycle import INLINE_RESULT
+from raincheck.core.model import Claim, Job, Stored
+from raincheck.core.triggers import Retry, Succeeded
 from raincheck.engine.results import load_one, load_previous, load_stored
-from raincheck.lifecycle import INLINE_RESULT
-from raincheck.model import Claim, Job, Stored
 from raincheck.store.base import Conflict, Filter, Missing, Store
-from raincheck.triggers import Retry, Succeeded
 from tests.contract.leaks import listed
 from tests.contract.steps import (
     after,

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from raincheck import App
-from raincheck.codec import MAX_DEPTH
-from raincheck.functions import NAME, NAME_LIMIT
-from raincheck.limits import Limits
-from raincheck.options import MAX_PRIORITY
+from raincheck.core.codec import MAX_DEPTH
+from raincheck.core.limits import Limits
+from raincheck.core.options import MAX_PRIORITY
+from raincheck.functions.registry import NAME, NAME_LIMIT
 from tests.contract.steps import HOUR, finish
 
 LIMITS = Limits()

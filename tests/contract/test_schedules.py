@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from raincheck.clock import new_id
-from raincheck.model import CatchUp, Schedule
+from raincheck.core.clock import new_id
+from raincheck.core.model import CatchUp, Schedule
 from raincheck.store.base import Store
 from tests.contract.steps import HOUR, draft, later
 

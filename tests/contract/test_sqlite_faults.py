@@ -9,8 +9,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from raincheck.errors import StoreError, StoreFull, StoreUnavailable
-from raincheck.model import Stored
+from raincheck.core.errors import StoreError, StoreFull, StoreUnavailable
+from raincheck.core.model import Stored
 from raincheck.store import Store, make_store
 from raincheck.store.watches import Watches
 from tests.contract.leaks import assert_no_leaks

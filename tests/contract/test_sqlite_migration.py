@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 import msgspec
 
-from raincheck.model import State
+from raincheck.core.model import State
 from raincheck.store import Store, make_store
 from raincheck.store.base import Filter
 from raincheck.store.sqlite.connection import APPLICATION_ID, VERSION

@@ -12,7 +12,7 @@ from threading import Event
 
 import pytest
 
-from raincheck.model import Stored
+from raincheck.core.model import Stored
 from raincheck.store import Store, make_store
 from raincheck.store.sqlite.notifier import Notification, Notifier
 from raincheck.store.watches import Watches

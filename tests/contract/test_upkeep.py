@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from raincheck.model import Key, RetryOptions, State
+from raincheck.core.model import Key, RetryOptions, State
+from raincheck.core.triggers import Alarm
 from raincheck.store.base import Conflict, Ended, Filter, Missing, Store
-from raincheck.triggers import Alarm
 from tests.contract.leaks import listed
 from tests.contract.steps import (
     HOUR,

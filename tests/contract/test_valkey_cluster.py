@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 from msgspec.structs import replace
 
-from raincheck.clock import monotonic, new_id
-from raincheck.errors import StoreUnavailable, StoreUnusable
-from raincheck.model import Change, Key, State
+from raincheck.core.clock import monotonic, new_id
+from raincheck.core.errors import StoreUnavailable, StoreUnusable
+from raincheck.core.model import Change, Key, State
 from raincheck.store import Store, make_store
 from raincheck.store.base import Conflict, Due, Missing, Outcome
 from raincheck.store.valkey import ValkeyStore

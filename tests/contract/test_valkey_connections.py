@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from raincheck.errors import StoreUnavailable
+from raincheck.core.errors import StoreUnavailable
 from raincheck.store import make_store
 from raincheck.store.valkey.address import make_pool, parse
 from tests.contract.steps import done

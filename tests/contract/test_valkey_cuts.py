@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from raincheck.errors import StoreUnavailable
-from raincheck.model import Key, State
+from raincheck.core.errors import StoreUnavailable
+from raincheck.core.model import Key, State
 from raincheck.store import Store, make_store
 from raincheck.store.base import Conflict, Duplicate
 from raincheck.store.valkey.keys import packed

@@ -12,9 +12,9 @@ import pytest
 import redis
 from msgspec.structs import replace
 
-from raincheck.clock import monotonic
-from raincheck.errors import StoreFull, StoreUnavailable
-from raincheck.model import Job, Key, Schedule, State
+from raincheck.core.clock import monotonic
+from raincheck.core.errors import StoreFull, StoreUnavailable
+from raincheck.core.model import Job, Key, Schedule, State
 from raincheck.store import Store, make_store
 from raincheck.store.base import Duplicate
 from tests.contract.leaks import assert_no_leaks

@@ -11,9 +11,9 @@ from threading import Thread
 import pytest
 import uvloop
 
-from raincheck.clock import monotonic
-from raincheck.errors import StoreUnavailable
-from raincheck.model import Stored
+from raincheck.core.clock import monotonic
+from raincheck.core.errors import StoreUnavailable
+from raincheck.core.model import Stored
 from raincheck.store import Store, make_store
 from tests.clusters import Cluster, cluster
 from tests.contract.leaks import assert_no_leaks

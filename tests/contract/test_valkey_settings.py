@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from raincheck.clock import monotonic
-from raincheck.errors import StoreUnavailable, StoreUnusable
-from raincheck.model import Key
+from raincheck.core.clock import monotonic
+from raincheck.core.errors import StoreUnavailable, StoreUnusable
+from raincheck.core.model import Key
 from raincheck.store import make_store
 from raincheck.store.base import Duplicate
 from raincheck.store.valkey.checks import check

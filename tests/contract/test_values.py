@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from raincheck.functions import is_function_name
-from raincheck.model import Key, State
+from raincheck.core.model import Key, State
+from raincheck.functions.registry import is_function_name
 from raincheck.store import listing
 from raincheck.store.base import Filter, Store
 from tests.contract.leaks import listed

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from raincheck.clock import monotonic
-from raincheck.model import Stored
+from raincheck.core.clock import monotonic
+from raincheck.core.model import Stored
 from raincheck.store.base import Missing, Store
 from raincheck.store.watches import Watches
 from tests.contract.steps import (

@@ -12,7 +12,7 @@ import yaml
 
 from raincheck.cli import cli
 from raincheck.server import ROUTES
-from raincheck.server.guard import PUBLIC
+from raincheck.server.access import PUBLIC
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx2
 
-from raincheck import lifecycle
-from raincheck.clock import now
-from raincheck.codec import to_json
-from raincheck.model import Claim, FunctionInfo, Problem, WorkerInfo
+from raincheck.core import lifecycle
+from raincheck.core.clock import now
+from raincheck.core.codec import to_json
+from raincheck.core.model import Claim, FunctionInfo, Problem, WorkerInfo
+from raincheck.core.triggers import Failed, Stopped, Succeeded, Trigger
 from raincheck.store.base import Store
-from raincheck.triggers import Failed, Stopped, Succeeded, Trigger
 
 LEASE = 60.0
 

@@ -18,10 +18,11 @@ from raincheck import App, Limits
 from raincheck.auth import Auth, Scope
 from raincheck.auth.throttle import FAILURES_PER_USER
 from raincheck.auth.users import add_user
-from raincheck.errors import ConfigError
-from raincheck.server import ROUTES, Server, create_server, guard, serve
-from raincheck.server.health import alive
-from raincheck.server.openapi import document
+from raincheck.core.errors import ConfigError
+from raincheck.server import ROUTES, Server, create_server, serve
+from raincheck.server import access as guard
+from raincheck.server.endpoints.health import alive
+from raincheck.server.openapi.document import document
 from tests.auth.forging import SECRET, claims, quick_hash, token
 from tests.server.conftest import make_app
 from tests.server.test_listener import served

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from raincheck import App
-from raincheck.model import FunctionInfo
+from raincheck.core.model import FunctionInfo
 from tests.server.hands import Hands
 
 REMOTE = FunctionInfo(

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from raincheck import Limits
 from raincheck.auth import Auth
-from raincheck.clock import now
+from raincheck.core.clock import now
 from raincheck.server import Server
 from tests.auth.forging import SECRET, claims, token
 from tests.server.conftest import make_app

@@ -295,7 +295,7 @@ class TestPaths:
 
 
 def _succeeded(claim: Any, result: bytes) -> Any:
-    from raincheck import lifecycle
-    from raincheck.triggers import Succeeded
+    from raincheck.core import lifecycle
+    from raincheck.core.triggers import Succeeded
 
     return Succeeded(lifecycle.attempt_of(claim.lease), result)

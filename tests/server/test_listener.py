@@ -13,9 +13,10 @@ import httpx2
 import pytest
 
 from raincheck import App
-from raincheck.clock import monotonic
-from raincheck.errors import ConfigError, StoreUnusable
-from raincheck.server import serve, wire
+from raincheck.core.clock import monotonic
+from raincheck.core.errors import ConfigError, StoreUnusable
+from raincheck.server import http_protocol as wire
+from raincheck.server import serve
 from tests.server.conftest import make_app
 
 Talk = Callable[[bytes], Awaitable[bytes]]
@@ -226,7 +227,7 @@ class TestWire:
 
     async def test_a_body_must_not_take_long(self, talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nothing is stored of half of one."""
-        monkeypatch.setattr("raincheck.server.exchange.BODY_SECONDS", 0.1)
+        monkeypatch.setattr("raincheck.server.http.BODY_SECONDS", 0.1)
         answer = await talk(head(TYPED, "Content-Length: 20", method=POST) + b'{"name"')
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"connection: close" in answer

@@ -13,10 +13,10 @@ import jsonschema_rs
 import pytest
 
 from raincheck import App, Limits
+from raincheck.core.model import FunctionInfo
 from raincheck.engine.documents import encode
-from raincheck.model import FunctionInfo
 from raincheck.server import ROUTES, Server
-from raincheck.server.openapi import document
+from raincheck.server.openapi.document import document
 from tests.server.hands import Hands
 
 UNDOCUMENTED = {"/", "/docs", "/docs/{file}", "/openapi.json"}

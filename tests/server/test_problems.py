@@ -7,10 +7,11 @@ import logging
 
 import pytest
 
-from raincheck import App, errors
-from raincheck.errors import Fault
+from raincheck import App
+from raincheck.core import errors
+from raincheck.core.errors import Fault
 from raincheck.server import Server
-from raincheck.server.exchange import Request
+from raincheck.server.http import Request
 from raincheck.server.problems import problem_answer
 from raincheck.server.refusals import NO_METHOD, Refused
 

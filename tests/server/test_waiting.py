@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from raincheck import App
-from raincheck.clock import monotonic
+from raincheck.core.clock import monotonic
 from raincheck.server import Server
 from tests.server.hands import Hands
 

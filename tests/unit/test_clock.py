@@ -10,7 +10,7 @@ from uuid import RFC_4122, UUID
 
 import pytest
 
-from raincheck import clock
+from raincheck.core import clock
 
 
 def test_an_id_is_a_uuid_of_version_7() -> None:

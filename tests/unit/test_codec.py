@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raincheck.codec import (
+from raincheck.core.codec import (
     MAX_DEPTH,
     check_json,
     decode_job,
@@ -27,8 +27,8 @@ from raincheck.codec import (
     to_json,
     too_deep,
 )
-from raincheck.errors import NotJSON
-from raincheck.model import Event, Job, Problem, RetryOptions, State, Step
+from raincheck.core.errors import NotJSON
+from raincheck.core.model import Event, Job, Problem, RetryOptions, State, Step
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 plain = st.recursive(

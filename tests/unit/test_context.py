@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raincheck.codec import from_json, merge, to_json
-from raincheck.context import Context
-from raincheck.errors import NotJSON
-from raincheck.model import Job, Step
+from raincheck.core.codec import from_json, merge, to_json
+from raincheck.core.errors import NotJSON
+from raincheck.core.model import Job, Step
+from raincheck.functions.context import Context
 
 objects = st.dictionaries(
     st.sampled_from("abcd"), st.none() | st.integers() | st.lists(st.none() | st.text("xy"), max_size=2)

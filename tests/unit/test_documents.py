@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from raincheck.clock import to_datetime
+from raincheck.core.clock import to_datetime
+from raincheck.core.model import FunctionInfo, RetryOptions, State, WorkerInfo
 from raincheck.engine.documents import (
     FunctionDocument,
     JobDocument,
@@ -20,8 +21,7 @@ from raincheck.engine.documents import (
     raw,
     worker_document,
 )
-from raincheck.functions import Function
-from raincheck.model import FunctionInfo, RetryOptions, State, WorkerInfo
+from raincheck.functions.registry import Function
 from tests.unit.world import NOW, OPTIONS, World, draft
 
 START = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=NOW)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from raincheck import lifecycle
-from raincheck.errors import IllegalTransition
-from raincheck.model import Release, State
-from raincheck.stages import CANCEL_LOOK, MAX_EVENTS
+from raincheck.core import lifecycle
+from raincheck.core.errors import IllegalTransition
+from raincheck.core.model import Release, State
+from raincheck.core.stages import CANCEL_LOOK, MAX_EVENTS
 from tests.unit.world import NOW, World, draft
 
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from raincheck import lifecycle
-from raincheck.errors import IllegalTransition
-from raincheck.lifecycle import LateFinish
-from raincheck.model import Attempt, Job, Lease, RetryOptions, State, Step, Stored
-from raincheck.triggers import Alarm, Cancel, Failed, Lost, Retry, Stopped, Succeeded, Trigger
+from raincheck.core import lifecycle
+from raincheck.core.errors import IllegalTransition
+from raincheck.core.lifecycle import LateFinish
+from raincheck.core.model import Attempt, Job, Lease, RetryOptions, State, Step, Stored
+from raincheck.core.triggers import Alarm, Cancel, Failed, Lost, Retry, Stopped, Succeeded, Trigger
 from tests.unit.test_histories import drafts, histories, live
 from tests.unit.world import ERROR, NOW, World, draft
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from raincheck.context import Context
-from raincheck.errors import InvalidArguments, NotJSON, RegisteredTooLate, RegistrationError
-from raincheck.functions import Function, Functions, is_function_name, step
-from raincheck.model import FunctionInfo, RetryOptions, Step
+from raincheck.core.errors import InvalidArguments, NotJSON, RegisteredTooLate, RegistrationError
+from raincheck.core.model import FunctionInfo, RetryOptions, Step
+from raincheck.functions.context import Context
+from raincheck.functions.registry import Function, Functions, is_function_name, step
 
 
 def add(*numbers: int) -> int:

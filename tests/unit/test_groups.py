@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from raincheck import App, Limits, step
-from raincheck.clock import new_id
-from raincheck.codec import from_json
+from raincheck.core.clock import new_id
+from raincheck.core.codec import from_json
+from raincheck.core.errors import InvalidInput, RegistrationError, TooLarge
+from raincheck.core.options import TemplateOptions
 from raincheck.engine.groups.definition import Group, GroupJob, checked, from_code, from_plain
 from raincheck.engine.groups.run import member_id, member_ids, members_of, run_of
 from raincheck.engine.validation import Stages, Validator
-from raincheck.errors import InvalidInput, RegistrationError, TooLarge
-from raincheck.functions import Functions
-from raincheck.options import TemplateOptions
+from raincheck.functions.registry import Functions
 from raincheck.store.valkey.keys import packed
 
 LIMITS = Limits(members=100)

@@ -12,8 +12,8 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raincheck.model import Gather, Job, RetryOptions, State
-from raincheck.stages import CANCEL_LOOK, GATHER_LOOK, GATHER_LOOK_MOST, current_stage, gathering
+from raincheck.core.model import Gather, Job, RetryOptions, State
+from raincheck.core.stages import CANCEL_LOOK, GATHER_LOOK, GATHER_LOOK_MOST, current_stage, gathering
 from tests.unit.world import NOW, World, draft
 
 names = st.sampled_from("abc")

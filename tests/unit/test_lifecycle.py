@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from raincheck import lifecycle
-from raincheck.model import Key, RetryOptions, State
-from raincheck.stages import current_stage
+from raincheck.core import lifecycle
+from raincheck.core.model import Key, RetryOptions, State
+from raincheck.core.stages import current_stage
 from tests.unit.world import NOW, World, draft
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from raincheck.lifecycle import INLINE_RESULT, previous_results
-from raincheck.model import Gather, State
-from raincheck.triggers import Succeeded
+from raincheck.core.lifecycle import INLINE_RESULT, previous_results
+from raincheck.core.model import Gather, State
+from raincheck.core.triggers import Succeeded
 from tests.unit.world import World, draft
 
 LARGE = b'"' + b"x" * INLINE_RESULT + b'"'

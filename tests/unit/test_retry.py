@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raincheck.errors import RetryLater
-from raincheck.model import LONGEST, RetryOptions
-from raincheck.retry import check, names_of, pause, retryable
+from raincheck.core.errors import RetryLater
+from raincheck.core.model import LONGEST, RetryOptions
+from raincheck.core.retry import check, names_of, pause, retryable
 
 options = st.builds(
     RetryOptions,
@@ -91,9 +91,9 @@ def test_an_exception_is_named_bare_and_in_full() -> None:
     """As are its bases; those that are built in have no module to name."""
     assert names_of(RetryLater) == (
         "RetryLater",
-        "raincheck.errors.RetryLater",
+        "raincheck.core.errors.RetryLater",
         "RaincheckError",
-        "raincheck.errors.RaincheckError",
+        "raincheck.core.errors.RaincheckError",
         "Exception",
         "BaseException",
     )

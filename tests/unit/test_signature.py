@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from raincheck.context import Context
-from raincheck.errors import MAX_FAULTS, Fault, InvalidArguments, RegistrationError
-from raincheck.model import Job, Step
-from raincheck.signature import Pointers, Signature, escape, fault_of
+from raincheck.core.errors import MAX_FAULTS, Fault, InvalidArguments, RegistrationError
+from raincheck.core.model import Job, Step
+from raincheck.functions.context import Context
+from raincheck.functions.signature import Pointers, Signature, escape, fault_of
 
 CONTEXT = Context(Job("id", "name", (Step("f", 0),)), 0, b"null")
 

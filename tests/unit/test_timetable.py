@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from raincheck.core.model import CatchUp, Job, Schedule
 from raincheck.engine.schedules.timetable import MOST, Rhythm, after, firings, plan
-from raincheck.model import CatchUp, Job, Schedule
 
 PARIS, NEW_YORK = "Europe/Paris", "America/New_York"
 NOON = datetime.fromisoformat("2026-06-01T12:00:00+00:00").timestamp()

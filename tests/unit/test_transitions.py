@@ -7,10 +7,10 @@ from functools import cache
 
 import pytest
 
-from raincheck import lifecycle
-from raincheck.errors import IllegalTransition
-from raincheck.model import Attempt, Gather, Lease, State
-from raincheck.triggers import (
+from raincheck.core import lifecycle
+from raincheck.core.errors import IllegalTransition
+from raincheck.core.model import Attempt, Gather, Lease, State
+from raincheck.core.triggers import (
     TRANSITIONS,
     Alarm,
     Cancel,

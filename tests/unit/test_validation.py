@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from raincheck.clock import to_datetime
+from raincheck.core.clock import to_datetime
+from raincheck.core.errors import Fault, InvalidArguments, InvalidInput
+from raincheck.core.limits import DAY, Limits
+from raincheck.core.model import LONGEST, Job, RetryOptions, State, Step
+from raincheck.core.options import MAX_PRIORITY, JobOptions
 from raincheck.engine.validation import Stages, Validator
-from raincheck.errors import Fault, InvalidArguments, InvalidInput
-from raincheck.functions import Function, Functions, step
-from raincheck.limits import DAY, Limits
-from raincheck.model import LONGEST, Job, RetryOptions, State, Step
-from raincheck.options import MAX_PRIORITY, JobOptions
+from raincheck.functions.registry import Function, Functions, step
 
 NOW = 1000.0
 LIMITS = Limits(steps=4, stage=3, name=10)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from raincheck.errors import StoreUnusable
+from raincheck.core.errors import StoreUnusable
 from raincheck.store import mask
 from raincheck.store.valkey.address import CLUSTER_SHARDS, HostPort, make_pool, parse
 

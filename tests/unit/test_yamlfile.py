@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from raincheck.errors import Fault, FileFault, InvalidFile
-from raincheck.yamlfile import MAX_VALUES, Document, load, parse
+from raincheck.core.errors import Fault, FileFault, InvalidFile
+from raincheck.engine.yaml_document import MAX_VALUES, Document, load, parse
 
 HERE = Path("f")
 

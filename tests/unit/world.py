@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from copy import copy
 from typing import NamedTuple
 
-from raincheck import lifecycle
-from raincheck.model import (
+from raincheck.core import lifecycle
+from raincheck.core.model import (
     Attempt,
     Change,
     Event,
@@ -25,8 +25,8 @@ from raincheck.model import (
     Step,
     Stored,
 )
-from raincheck.stages import current_stage, gathering
-from raincheck.triggers import (
+from raincheck.core.stages import current_stage, gathering
+from raincheck.core.triggers import (
     Alarm,
     Cancel,
     Failed,

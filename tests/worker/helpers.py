@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from raincheck import App, JobDocument
+from raincheck.core.model import WorkerInfo
 from raincheck.engine.documents import FunctionDocument
-from raincheck.model import WorkerInfo
 
 
 def entry(job: JobDocument, *at: int) -> FunctionDocument:

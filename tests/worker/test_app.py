@@ -20,7 +20,7 @@ from raincheck import (
     WrongState,
     step,
 )
-from raincheck.errors import IdempotencyMismatch, RegisteredTooLate
+from raincheck.core.errors import IdempotencyMismatch, RegisteredTooLate
 from tests.worker.helpers import entry
 
 

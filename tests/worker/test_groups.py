@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from raincheck import App, Context, Gone, GroupJob, InvalidInput, NotFound, Worker, step
+from raincheck.core.errors import InvalidFile, RegisteredTooLate
 from raincheck.engine.maintenance import Maintenance
-from raincheck.errors import InvalidFile, RegisteredTooLate
 
 FILE = """\
 groups:

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from raincheck import App, Context, RetryOptions, Worker, step
+from raincheck.core.model import WorkerInfo
 from raincheck.engine.maintenance import Maintenance
-from raincheck.model import WorkerInfo
 from tests.worker.helpers import begun, entry, logged, seen
 
 LEASE = 0.6

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from raincheck import App, Context, JobDocument, Limits, RetryOptions, Worker, step
-from raincheck.functions import Function
+from raincheck.functions.registry import Function
 from tests.worker import functions
 from tests.worker.functions import Unspeakable
 from tests.worker.helpers import entry, logged

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from raincheck import App, Worker
-from raincheck.functions import Function
-from raincheck.triggers import Stopped, Succeeded
+from raincheck.core.triggers import Stopped, Succeeded
+from raincheck.functions.registry import Function
 from raincheck.worker.attempt import InFlight, Outcome, Reason, RunningAttempt
 from raincheck.worker.cancellation import Beat, Cancellation
 from raincheck.worker.claimer import Claimed

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from raincheck import App, Context, Gone, GroupJob, Limits, Worker
-from raincheck.model import Stored
+from raincheck.core.model import Stored
 from tests.worker import functions
 from tests.worker.helpers import entry
 

@@ -10,9 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from raincheck import App, Context, InvalidInput, NotFound, Worker, step
+from raincheck.core.errors import InvalidFile, RegisteredTooLate, RegistrationError
 from raincheck.engine.maintenance import Maintenance
 from raincheck.engine.schedules.documents import ScheduleDocument
-from raincheck.errors import InvalidFile, RegisteredTooLate, RegistrationError
 
 FILE = """
 schedules:

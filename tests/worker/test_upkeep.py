@@ -4,8 +4,8 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from raincheck import App, Gone, NotFound, Worker, step
+from raincheck.core.errors import StoreError
 from raincheck.engine.maintenance import Maintenance
-from raincheck.errors import StoreError
 from tests.worker.helpers import logged
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from raincheck.auth.scopes import DEFAULT_SCOPES, Scope, allows, parse_scopes
-from raincheck.errors import ConfigError
+from raincheck.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from raincheck.auth.service import Service

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from raincheck.errors import ConfigError
+from raincheck.core.errors import ConfigError
 
 logger = logging.getLogger("raincheck.auth")
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 import httpx2
 
 from raincheck.auth.keys import Keys, keys_from_issuer
-from raincheck.clock import monotonic
-from raincheck.errors import ConfigError, StoreUnavailable
+from raincheck.core.clock import monotonic
+from raincheck.core.errors import ConfigError, StoreUnavailable
 
 logger = logging.getLogger("raincheck.auth")
 

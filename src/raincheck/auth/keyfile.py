@@ -9,7 +9,7 @@ import msgspec
 
 from raincheck.auth.files import locked, read_private, write_private
 from raincheck.auth.keys import JWK, keys_from_file, new_jwk, parse_jwks
-from raincheck.errors import ConfigError, NotFound
+from raincheck.core.errors import ConfigError, NotFound
 
 
 def read_keys(path: Path) -> list[JWK]:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt import PyJWK, PyJWTError
 from jwt.algorithms import OKPAlgorithm
 
-from raincheck.errors import ConfigError
+from raincheck.core.errors import ConfigError
 
 MIN_SECRET_BYTES = 32
 """Minimum length of a secret, the output size of HS256 (RFC 7518 §3.2)."""

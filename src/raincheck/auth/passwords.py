@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from raincheck.errors import Fault, InvalidInput, TooManyAttempts
+from raincheck.core.errors import Fault, InvalidInput, TooManyAttempts
 
 MAX_CONCURRENT = 2
 """Checks that run at the same time. Each takes 64 MiB and a large part of a second of CPU."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from enum import StrEnum
 
-from raincheck.errors import Fault, InvalidInput
+from raincheck.core.errors import Fault, InvalidInput
 
 
 class Scope(StrEnum):

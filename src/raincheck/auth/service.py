@@ -14,8 +14,8 @@ from raincheck.auth.scopes import Scope, allows, parse_scopes
 from raincheck.auth.throttle import Throttle
 from raincheck.auth.tokens import Identity, Rules, TokenCache, issue, key_id, verify
 from raincheck.auth.users import User, Users, parse_users
-from raincheck.clock import monotonic, now
-from raincheck.errors import ConfigError, Fault, InvalidInput, NotAllowed, NotFound, NotSignedIn
+from raincheck.core.clock import monotonic, now
+from raincheck.core.errors import ConfigError, Fault, InvalidInput, NotAllowed, NotFound, NotSignedIn
 
 if TYPE_CHECKING:
     from raincheck.auth import Auth

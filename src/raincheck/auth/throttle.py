@@ -6,8 +6,8 @@ import math
 from collections import OrderedDict
 from ipaddress import IPv6Address, ip_address, ip_network
 
-from raincheck.clock import monotonic
-from raincheck.errors import TooManyAttempts
+from raincheck.core.clock import monotonic
+from raincheck.core.errors import TooManyAttempts
 
 MINUTE = 60.0
 FAILURES_PER_USER = 5

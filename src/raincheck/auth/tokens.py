@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from raincheck.auth.keys import Key, Keys
 from raincheck.auth.scopes import Scope
-from raincheck.clock import new_id
-from raincheck.errors import NotSignedIn
+from raincheck.core.clock import new_id
+from raincheck.core.errors import NotSignedIn
 
 MAX_TOKEN_BYTES = 8 * 1024
 """Maximum length of a token; a longer one is not decoded."""

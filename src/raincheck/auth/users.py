@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from raincheck.auth.files import locked, read_private, write_private
 from raincheck.auth.scopes import Scope
-from raincheck.clock import now, to_datetime
-from raincheck.errors import ConfigError, Fault, InvalidInput, NotFound
+from raincheck.core.clock import now, to_datetime
+from raincheck.core.errors import ConfigError, Fault, InvalidInput, NotFound
 
 T = TypeVar("T")
 

@@ -134,7 +134,7 @@ def _print_error(error: BaseException) -> int | None:
     """Print an error of raincheck on stderr; returns its exit code, or None for any other error."""
     from raincheck.cli.exit_codes import code_of
     from raincheck.cli.terminal import print_error
-    from raincheck.errors import RaincheckError
+    from raincheck.core.errors import RaincheckError
 
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

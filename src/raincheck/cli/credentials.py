@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from raincheck.auth.files import locked, read_private, write_private
-from raincheck.errors import ConfigError
+from raincheck.core.errors import ConfigError
 
 VARIABLE = "RAINCHECK_TOKEN"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from raincheck.errors import (
+from raincheck.core.errors import (
     ConfigError,
     InvalidInput,
     NotFound,
@@ -15,7 +15,7 @@ from raincheck.errors import (
     TooLarge,
     WrongState,
 )
-from raincheck.model import Problem, State
+from raincheck.core.model import Problem, State
 
 
 class Exit(IntEnum):

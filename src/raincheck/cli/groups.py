@@ -12,7 +12,6 @@ from cyclopts import Parameter
 from msgspec import Raw
 from rich.text import Text
 
-from raincheck import config
 from raincheck.cli.exit_codes import Exit, UsageError, code_of_job
 from raincheck.cli.job_view import STYLES, format_problem, local_now
 from raincheck.cli.jobs import command
@@ -22,16 +21,17 @@ from raincheck.cli.target import load
 from raincheck.cli.terminal import cut, json_text, new_table, note, out, plain, print_json, print_json_line
 from raincheck.client import Client, Reply
 from raincheck.client.blocking.compat import sleep
-from raincheck.clock import new_id, now
+from raincheck.core.clock import new_id, now
+from raincheck.core.errors import FileFault, InvalidFile
+from raincheck.core.limits import Limits
+from raincheck.core.model import Schedule
+from raincheck.engine import config
 from raincheck.engine.groups.declared import in_file
 from raincheck.engine.groups.definition import Group
 from raincheck.engine.groups.documents import GroupSummary, RunDocument
 from raincheck.engine.schedules.requests import in_file as schedules_in
 from raincheck.engine.validation import Validator
-from raincheck.errors import FileFault, InvalidFile
-from raincheck.functions import Functions
-from raincheck.limits import Limits
-from raincheck.model import Schedule
+from raincheck.functions.registry import Functions
 
 _WAIT = 1.0
 """Seconds that a request waits for the end of a run."""

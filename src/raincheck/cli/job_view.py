@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from raincheck.cli.terminal import cut, one_line, plain
-from raincheck.clock import monotonic, now, to_datetime
+from raincheck.core.clock import monotonic, now, to_datetime
+from raincheck.core.model import Problem, State
 from raincheck.engine.documents import FunctionDocument, JobDocument
-from raincheck.model import Problem, State
 
 STYLES = {
     State.SCHEDULED: "cyan",

@@ -16,7 +16,7 @@ from raincheck.cli.options import DEFAULT_CONNECTION, Connection
 from raincheck.cli.terminal import note, out, plain, print_json, warn
 from raincheck.client import Client
 from raincheck.client.requests import is_local
-from raincheck.clock import now
+from raincheck.core.clock import now
 
 
 def login(

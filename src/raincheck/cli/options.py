@@ -35,7 +35,7 @@ class Connection:
         """A client of the server that sends the stored token. It sends no request twice."""
         from raincheck.cli.credentials import token_for  # imported here to keep --help quick
         from raincheck.client import Client
-        from raincheck.errors import NotSignedIn
+        from raincheck.core.errors import NotSignedIn
 
         with Client(self.url, token=token_for(self.url, self.token_file), patience=0.0) as client:
             try:

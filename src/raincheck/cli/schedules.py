@@ -16,7 +16,7 @@ from raincheck.cli.listings import print_table
 from raincheck.cli.options import DEFAULT_CONNECTION, Connection
 from raincheck.cli.terminal import cut, new_table, note, out, plain, print_json, show
 from raincheck.client import Reply
-from raincheck.clock import new_id
+from raincheck.core.clock import new_id
 from raincheck.engine.documents import JobDocument
 from raincheck.engine.schedules.documents import PlannedFunction, ScheduleDocument
 

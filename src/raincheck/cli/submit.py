@@ -21,10 +21,10 @@ from raincheck.cli.watching import warn_if_no_worker
 from raincheck.client import Client, JobHandle
 from raincheck.client.requests import function_path
 from raincheck.client.responses import CallResponse
-from raincheck.clock import monotonic
+from raincheck.core.clock import monotonic
+from raincheck.core.errors import JobFailed
+from raincheck.core.model import State
 from raincheck.engine.documents import JobDocument
-from raincheck.errors import JobFailed
-from raincheck.model import State
 
 Wait = Annotated[float | None, Parameter(validator=Number(gte=0), metavar="[SECONDS]")]
 

@@ -15,7 +15,7 @@ from traceback import walk_tb
 from types import ModuleType
 
 from raincheck.app import App
-from raincheck.errors import TargetError
+from raincheck.core.errors import TargetError
 
 __all__ = ["load"]
 

@@ -12,8 +12,8 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
-from raincheck.errors import InvalidInput, RaincheckError
-from raincheck.model import ErrorDetail, Problem
+from raincheck.core.errors import InvalidInput, RaincheckError
+from raincheck.core.model import ErrorDetail, Problem
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PIPE_WIDTH = 1000

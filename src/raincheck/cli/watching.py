@@ -23,10 +23,10 @@ from raincheck.cli.job_view import (
 from raincheck.cli.terminal import out, plain, show, warn
 from raincheck.client import Client, JobHandle
 from raincheck.client.blocking.compat import sleep
-from raincheck.clock import monotonic
+from raincheck.core.clock import monotonic
+from raincheck.core.errors import Unreachable
+from raincheck.core.model import State
 from raincheck.engine.documents import FunctionDocument, JobDocument
-from raincheck.errors import Unreachable
-from raincheck.model import State
 
 _LONGEST_WAIT = 25.0
 """Seconds that one request waits for the end of a job; a longer wait takes several."""

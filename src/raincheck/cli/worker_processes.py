@@ -17,7 +17,7 @@ from contextlib import suppress
 from threading import Thread
 from typing import Any
 
-from raincheck.clock import monotonic
+from raincheck.core.clock import monotonic
 
 logger = logging.getLogger("raincheck.cli")
 

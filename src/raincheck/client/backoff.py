@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from raincheck.client.requests import Request
 from raincheck.client.responses import Reply
-from raincheck.clock import chance
-from raincheck.errors import Unreachable
+from raincheck.core.clock import chance
+from raincheck.core.errors import Unreachable
 
 FIRST_DELAY = 0.2
 """Upper bound of the first delay in seconds; it doubles with each further one."""

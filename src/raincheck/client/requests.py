@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from raincheck.errors import ConfigError, Fault, InvalidInput
-from raincheck.model import RetryOptions, Step
-from raincheck.options import JobOptions
+from raincheck.core.errors import ConfigError, Fault, InvalidInput
+from raincheck.core.model import RetryOptions, Step
+from raincheck.core.options import JobOptions
 
 if TYPE_CHECKING:
     Stages = Sequence[str | Step | Sequence[str | Step]]

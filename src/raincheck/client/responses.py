@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from raincheck import errors
-from raincheck.clock import from_datetime, now
-from raincheck.errors import Fault, JobCancelled, JobFailed, RaincheckError, Refused, Unreachable
-from raincheck.model import Problem, State
+from raincheck.core import errors
+from raincheck.core.clock import from_datetime, now
+from raincheck.core.errors import Fault, JobCancelled, JobFailed, RaincheckError, Refused, Unreachable
+from raincheck.core.model import Problem, State
 
 T = TypeVar("T")
 

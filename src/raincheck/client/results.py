@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from raincheck.client.responses import job_cancelled, job_failed
-from raincheck.errors import UnexpectedResult
-from raincheck.model import State
+from raincheck.core.errors import UnexpectedResult
+from raincheck.core.model import State
 
 if TYPE_CHECKING:
     from raincheck.engine.documents import JobDocument

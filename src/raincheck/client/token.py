@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from raincheck.clock import monotonic
-from raincheck.errors import ConfigError
+from raincheck.core.clock import monotonic
+from raincheck.core.errors import ConfigError
 
 RENEW_BEFORE = 30.0
 """A token is renewed this many seconds before it expires, or a tenth of its lifetime if that is less."""

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from raincheck import lifecycle
-from raincheck.clock import to_datetime
-from raincheck.codec import from_json
-from raincheck.model import (
+from raincheck.core import lifecycle
+from raincheck.core.clock import to_datetime
+from raincheck.core.codec import from_json
+from raincheck.core.model import (
     Event,
     FunctionInfo,
     Job,
@@ -24,8 +24,8 @@ from raincheck.model import (
     Stored,
     WorkerInfo,
 )
-from raincheck.options import Moment
-from raincheck.stages import current_stage
+from raincheck.core.options import Moment
+from raincheck.core.stages import current_stage
 
 T = TypeVar("T")
 

@@ -9,9 +9,11 @@ from concurrent.futures import Future
 from threading import Lock
 from typing import Any
 
-from raincheck import config
-from raincheck.clock import now
-from raincheck.codec import from_json
+from raincheck.core.clock import now
+from raincheck.core.codec import from_json
+from raincheck.core.limits import Limits
+from raincheck.core.model import Stored
+from raincheck.engine import config
 from raincheck.engine.documents import Decode, JobDocument, job_document
 from raincheck.engine.groups.declared import Groups
 from raincheck.engine.groups.documents import RunDocument
@@ -22,20 +24,18 @@ from raincheck.engine.schedules.declared import DeclaredSchedules
 from raincheck.engine.schedules.scheduler import Scheduler
 from raincheck.engine.validation import Validator
 from raincheck.engine.workers import Workers
-from raincheck.functions import Functions
-from raincheck.limits import Limits
-from raincheck.model import Stored
+from raincheck.engine.yaml_document import Document
+from raincheck.functions.registry import Functions
 from raincheck.store import make_store
 from raincheck.store.base import Store
 from raincheck.store.watches import Watches
-from raincheck.yamlfile import Document
 
 
 class Engine:
     """What an app declares, and, once it is open, its store and what stands on it.
 
     ``url`` names the store, ``config`` the file that declares groups and schedules (None: see
-    `raincheck.config`); both may be changed until it is opened. `open` makes ``store``, ``jobs``,
+    `raincheck.engine.config`); both may be changed until it is opened. `open` makes ``store``, ``jobs``,
     ``watches``, ``workers``, ``runs`` and ``scheduler``.
     """
 

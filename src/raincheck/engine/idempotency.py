@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from raincheck.clock import from_datetime
-from raincheck.codec import from_json
+from raincheck.core.clock import from_datetime
+from raincheck.core.codec import from_json
+from raincheck.core.model import RetryOptions
+from raincheck.core.options import JobOptions
 from raincheck.engine.requests import FunctionRequest
 from raincheck.engine.validation import AnyStages, Entry
-from raincheck.model import RetryOptions
-from raincheck.options import JobOptions
 
 
 class IdempotencyKey(NamedTuple):

@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from raincheck import lifecycle
-from raincheck.clock import monotonic
-from raincheck.engine.idempotency import IdempotencyKey
-from raincheck.engine.results import load_one
-from raincheck.errors import (
+from raincheck.core import lifecycle
+from raincheck.core.clock import monotonic
+from raincheck.core.errors import (
     Gone,
     IdempotencyMismatch,
     IllegalTransition,
@@ -22,13 +20,15 @@ from raincheck.errors import (
     StoreUnavailable,
     WrongState,
 )
-from raincheck.limits import Limits
-from raincheck.model import Job, Key, Stored
+from raincheck.core.limits import Limits
+from raincheck.core.model import Job, Key, Stored
+from raincheck.core.triggers import Retry, Trigger
+from raincheck.engine.idempotency import IdempotencyKey
+from raincheck.engine.results import load_one
 from raincheck.store import listing
 from raincheck.store.base import Conflict, Duplicate, Ended, Filter, Missing, Store
 from raincheck.store.listing import Page
 from raincheck.store.watches import Watch, Watches
-from raincheck.triggers import Retry, Trigger
 
 MAX_TRIES = 50
 """How often a decision is made again; only many writers of one job ever need a second try."""

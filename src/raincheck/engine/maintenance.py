@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Self
 
-from raincheck import lifecycle
-from raincheck.clock import chance
+from raincheck.core import lifecycle
+from raincheck.core.clock import chance
+from raincheck.core.errors import IllegalTransition, StoreError
+from raincheck.core.model import Change, Claim, Job, Schedule, Stored
+from raincheck.core.triggers import Alarm, Lost, Trigger
 from raincheck.engine.engine import Engine
 from raincheck.engine.groups.gatherer import Gatherer
-from raincheck.errors import IllegalTransition, StoreError
-from raincheck.model import Change, Claim, Job, Schedule, Stored
 from raincheck.store.base import Ended
-from raincheck.triggers import Alarm, Lost, Trigger
 
 logger = logging.getLogger("raincheck.maintenance")
 

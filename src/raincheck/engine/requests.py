@@ -10,11 +10,11 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from raincheck.errors import Fault, InvalidInput
-from raincheck.functions import NAME, NAME_LIMIT
-from raincheck.model import RetryOptions
-from raincheck.options import JobOptions, Object, empty_object
-from raincheck.signature import escape, fault_of
+from raincheck.core.errors import Fault, InvalidInput
+from raincheck.core.model import RetryOptions
+from raincheck.core.options import JobOptions, Object, empty_object
+from raincheck.functions.registry import NAME, NAME_LIMIT
+from raincheck.functions.signature import escape, fault_of
 
 T = TypeVar("T")
 

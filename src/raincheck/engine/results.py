@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from raincheck.errors import Gone
-from raincheck.lifecycle import previous_results
-from raincheck.model import Claim, Job, Stored
+from raincheck.core.errors import Gone
+from raincheck.core.lifecycle import previous_results
+from raincheck.core.model import Claim, Job, Stored
 from raincheck.store.base import Missing, Store
 
 

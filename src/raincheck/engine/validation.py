@@ -13,16 +13,16 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from raincheck import retry
-from raincheck.clock import from_datetime, new_id
-from raincheck.codec import decode_job, encode_job
+from raincheck.core import retry
+from raincheck.core.clock import from_datetime, new_id
+from raincheck.core.codec import decode_job, encode_job
+from raincheck.core.errors import Fault, InvalidArguments, InvalidInput
+from raincheck.core.limits import Limits
+from raincheck.core.model import LONGEST, Job, Step
+from raincheck.core.options import MAX_PRIORITY, JobOptions
 from raincheck.engine.requests import FunctionRequest
-from raincheck.errors import Fault, InvalidArguments, InvalidInput
-from raincheck.functions import Function, Functions, is_function_name
-from raincheck.limits import Limits
-from raincheck.model import LONGEST, Job, Step
-from raincheck.options import MAX_PRIORITY, JobOptions
-from raincheck.signature import Pointers, fault_of
+from raincheck.functions.registry import Function, Functions, is_function_name
+from raincheck.functions.signature import Pointers, fault_of
 
 Entry = Step | FunctionRequest
 """One function of a job, as Python and as JSON have it."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from raincheck.clock import monotonic
-from raincheck.functions import Functions
-from raincheck.model import FunctionInfo, RetryOptions, WorkerInfo
+from raincheck.core.clock import monotonic
+from raincheck.core.model import FunctionInfo, RetryOptions, WorkerInfo
+from raincheck.functions.registry import Functions
 from raincheck.store.base import Store
 
 logger = logging.getLogger("raincheck.workers")

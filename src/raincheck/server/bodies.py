@@ -8,10 +8,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from raincheck.codec import check_json
+from raincheck.core.codec import check_json
+from raincheck.core.errors import NotJSON
 from raincheck.engine.requests import JobRequest, decode_job, decoded
-from raincheck.errors import NotJSON
-from raincheck.server.exchange import Request
+from raincheck.server.http import Request
 from raincheck.server.refusals import MALFORMED, MEDIA_TYPE, Refused
 
 

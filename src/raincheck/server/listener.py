@@ -12,9 +12,9 @@ from typing import Any
 
 import uvicorn
 
-from raincheck.errors import ConfigError
+from raincheck.core.errors import ConfigError
+from raincheck.server.http_protocol import Protocol
 from raincheck.server.routes import Server
-from raincheck.server.wire import Protocol
 
 GRACE = 10
 """Seconds that requests have to end once the server is to stop; those that wait for a job end at once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from ipaddress import ip_address
 
-from raincheck.server.exchange import Request
+from raincheck.server.http import Request
 from raincheck.server.refusals import CROSS_SITE, OTHER_HOST, Refused
 
 SAFE = frozenset(("GET", "HEAD", "OPTIONS"))

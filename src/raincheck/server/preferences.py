@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from raincheck.server.exchange import Header, Request
+from raincheck.server.http import Header, Request
 
 _PREFERENCE = re.compile(
     r"(?:^|,)\s*([\w!#$%&'*+.^`|~-]+)(?:\s*=\s*(\"(?:[^\"\\]|\\.)*\"|[^\s,;\"]*))?", re.ASCII

@@ -7,12 +7,12 @@ from math import ceil
 
 from msgspec import to_builtins
 
-from raincheck import errors
+from raincheck.core import errors
+from raincheck.core.errors import InvalidInput
+from raincheck.core.model import ErrorDetail, Problem
 from raincheck.engine.documents import encode
 from raincheck.engine.groups.declared import InvalidGroup
-from raincheck.errors import InvalidInput
-from raincheck.model import ErrorDetail, Problem
-from raincheck.server.exchange import Answer, Header, Request
+from raincheck.server.http import Answer, Header, Request
 from raincheck.server.refusals import Kind, Refused
 
 logger = logging.getLogger("raincheck.server")

@@ -9,11 +9,11 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from raincheck.errors import Fault, InvalidInput
-from raincheck.model import State
-from raincheck.server.exchange import Request
+from raincheck.core.errors import Fault, InvalidInput
+from raincheck.core.model import State
+from raincheck.functions.signature import escape, fault_of
+from raincheck.server.http import Request
 from raincheck.server.refusals import MALFORMED, Refused
-from raincheck.signature import escape, fault_of
 from raincheck.store.base import Filter
 
 KEY_LENGTH = 255

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from raincheck.errors import RaincheckError
+from raincheck.core.errors import RaincheckError
 
 
 class Kind(NamedTuple):

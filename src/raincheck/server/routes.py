@@ -9,25 +9,16 @@ from contextlib import asynccontextmanager
 from raincheck.auth import Auth
 from raincheck.engine.engine import Engine
 from raincheck.engine.maintenance import Maintenance
-from raincheck.server import (
-    counts,
-    docs,
-    functions,
-    groups,
-    health,
-    jobs,
-    openapi,
-    schedules,
-    tokens,
-    workers,
-)
-from raincheck.server.exchange import Answer, Receive, Request, Scope, Send, Site, path_of
-from raincheck.server.guard import PUBLIC, READ, WRITE, Guarded, check_routes
+from raincheck.server import docs
+from raincheck.server.access import PUBLIC, READ, WRITE, Guarded, check_routes
+from raincheck.server.endpoints import counts, functions, groups, health, jobs, schedules, tokens, workers
+from raincheck.server.http import Answer, Receive, Request, Scope, Send, Site, path_of
+from raincheck.server.long_poll import ClientGone, Waits
+from raincheck.server.openapi import document
 from raincheck.server.origin import check_origin
 from raincheck.server.problems import problem_answer
 from raincheck.server.refusals import NO_METHOD, NO_PATH, Refused
 from raincheck.server.routing import Resource, Routing
-from raincheck.server.waits import ClientGone, Waits
 
 ROUTES: dict[str, dict[str, Guarded]] = {
     "/v1/job": {"GET": (READ, jobs.page), "POST": (WRITE, jobs.create)},
@@ -53,7 +44,7 @@ ROUTES: dict[str, dict[str, Guarded]] = {
     "/v1/schedule/{name}/resume": {"POST": (WRITE, schedules.resume)},
     "/v1/schedule/{name}/run": {"POST": (WRITE, schedules.run)},
     "/v1/token": {"POST": (PUBLIC, tokens.create)},
-    "/openapi.json": {"GET": (READ, openapi.describe)},  # it names all functions and their arguments
+    "/openapi.json": {"GET": (READ, document.describe)},  # it names all functions and their arguments
     "/docs": {"GET": (PUBLIC, docs.page)},
     "/docs/{file}": {"GET": (PUBLIC, docs.file)},
     "/": {"GET": (PUBLIC, docs.redirect)},
@@ -72,7 +63,7 @@ class Server:
         self.auth = auth or Auth.from_environment()
         self.waits = Waits()
         self.local_only = False
-        self.openapi = openapi.OpenAPI(title, engine.limits, ROUTES if self.auth else None)
+        self.openapi = document.OpenAPI(title, engine.limits, ROUTES if self.auth else None)
         self.site = Site(engine, self.auth, self.waits, self.openapi.document)
         self._routing = Routing(ROUTES)
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from raincheck.errors import StoreUnusable
+from raincheck.core.errors import StoreUnusable
 from raincheck.store.base import Store
 
 __all__ = ["Store", "make_store"]

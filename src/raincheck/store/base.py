@@ -1,9 +1,9 @@
 """The store contract: what every store does, and nothing about how.
 
 A store keeps jobs, the entries of their ready steps in the queues of their functions, and the leases that
-workers hold on steps. It is mechanism: `raincheck.lifecycle` alone decides which change follows from which
-event. Every verb is atomic and takes a batch; concurrent calls share a transaction or a round trip where the
-store can. All times are seconds since the epoch by the store's clock, `Store.now`.
+workers hold on steps. It is mechanism: `raincheck.core.lifecycle` alone decides which change follows from
+which event. Every verb is atomic and takes a batch; concurrent calls share a transaction or a round trip
+where the store can. All times are seconds since the epoch by the store's clock, `Store.now`.
 
 Any verb may raise `StoreUnavailable` (nothing is known to be lost; the same call may succeed later) or
 `StoreFull`. All verbs are safe to call from several event loops and threads at once. `heartbeat` and `now`
@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
-from raincheck.model import Change, Claim, Job, Schedule, State, Stored, WorkerInfo
+from raincheck.core.model import Change, Claim, Job, Schedule, State, Stored, WorkerInfo
 
 
 class Conflict(Struct, frozen=True):

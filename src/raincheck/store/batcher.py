@@ -14,8 +14,8 @@ from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Any, Generic, TypeVar
 
-from raincheck.errors import StoreUnavailable
-from raincheck.store.signals import call_into
+from raincheck.core.errors import StoreUnavailable
+from raincheck.store.listeners import call_into
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ import hashlib
 import msgspec
 from msgspec import Struct
 
-from raincheck.errors import Fault, InvalidInput
-from raincheck.model import Stored
+from raincheck.core.errors import Fault, InvalidInput
+from raincheck.core.model import Stored
 from raincheck.store.base import Filter, Store
 
 EXAMINE = 1000

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Self
 
-from raincheck.clock import monotonic
-from raincheck.model import Job, Stored
+from raincheck.core.clock import monotonic
+from raincheck.core.model import Job, Stored
 from raincheck.store.base import Missing, Store
-from raincheck.store.signals import call_into
+from raincheck.store.listeners import call_into
 
 
 class Watch:

@@ -14,17 +14,17 @@ from typing import Any, NamedTuple, Self
 
 from msgspec import Struct
 
-from raincheck.clock import chance, monotonic
-from raincheck.codec import to_json
-from raincheck.context import Context
-from raincheck.errors import DoNotRetry, InvalidArguments, NotJSON
-from raincheck.functions import Function
-from raincheck.lifecycle import on_claim
-from raincheck.limits import Limits
-from raincheck.model import Attempt, Claim, Job, Problem
-from raincheck.retry import names_of
+from raincheck.core.clock import chance, monotonic
+from raincheck.core.codec import to_json
+from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON
+from raincheck.core.lifecycle import on_claim
+from raincheck.core.limits import Limits
+from raincheck.core.model import Attempt, Claim, Job, Problem
+from raincheck.core.retry import names_of
+from raincheck.core.triggers import Failed, Stopped, Succeeded, Trigger
+from raincheck.functions.context import Context
+from raincheck.functions.registry import Function
 from raincheck.store.base import Held
-from raincheck.triggers import Failed, Stopped, Succeeded, Trigger
 from raincheck.worker.inbox import Inbox
 
 logger = logging.getLogger("raincheck.worker")

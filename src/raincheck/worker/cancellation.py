@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from raincheck.errors import StoreError
-from raincheck.model import Job
+from raincheck.core.errors import StoreError
+from raincheck.core.model import Job
 from raincheck.store.base import Missing, Store
 from raincheck.worker.attempt import InFlight, Reason, RunningAttempt
 from raincheck.worker.inbox import Inbox

@@ -22,12 +22,12 @@ from typing import Any
 
 import msgspec
 
-from raincheck.codec import decode_job, to_json
-from raincheck.context import Context
-from raincheck.errors import DoNotRetry, InvalidArguments, NotJSON
-from raincheck.functions import Function
-from raincheck.retry import names_of
-from raincheck.signature import Signature
+from raincheck.core.codec import decode_job, to_json
+from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON
+from raincheck.core.retry import names_of
+from raincheck.functions.context import Context
+from raincheck.functions.registry import Function
+from raincheck.functions.signature import Signature
 from raincheck.worker.attempt import asked_pause, words_of
 
 

@@ -7,12 +7,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from raincheck.clock import chance
+from raincheck.core.clock import chance
+from raincheck.core.errors import StoreError
+from raincheck.core.model import Claim
+from raincheck.core.retry import Backoff
 from raincheck.engine.results import load_previous
-from raincheck.errors import StoreError
-from raincheck.functions import Function
-from raincheck.model import Claim
-from raincheck.retry import Backoff
+from raincheck.functions.registry import Function
 from raincheck.store.base import Held, Store
 
 logger = logging.getLogger("raincheck.worker")

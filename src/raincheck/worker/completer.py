@@ -13,12 +13,12 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from raincheck import lifecycle
-from raincheck.clock import chance
-from raincheck.errors import IllegalTransition, StoreError
-from raincheck.lifecycle import LateFinish
-from raincheck.model import Change, Job
-from raincheck.retry import Backoff
+from raincheck.core import lifecycle
+from raincheck.core.clock import chance
+from raincheck.core.errors import IllegalTransition, StoreError
+from raincheck.core.lifecycle import LateFinish
+from raincheck.core.model import Change, Job
+from raincheck.core.retry import Backoff
 from raincheck.store.base import Missing, Store
 from raincheck.worker.attempt import InFlight, Outcome
 from raincheck.worker.claimer import give_back

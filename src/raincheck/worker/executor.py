@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextvars import copy_context
 from typing import Any
 
-from raincheck.clock import monotonic
+from raincheck.core.clock import monotonic
 from raincheck.worker.attempt import Finished, Reason, RunningAttempt
 from raincheck.worker.inbox import Inbox
 from raincheck.worker.processes import Processes

@@ -12,11 +12,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from raincheck.clock import monotonic
-from raincheck.errors import StoreError
-from raincheck.model import WorkerInfo
+from raincheck.core.clock import monotonic
+from raincheck.core.errors import StoreError
+from raincheck.core.model import WorkerInfo
 from raincheck.store.base import Store
-from raincheck.store.signals import call_into
+from raincheck.store.listeners import call_into
 from raincheck.worker.attempt import InFlight, RunningAttempt
 from raincheck.worker.cancellation import Beat
 from raincheck.worker.inbox import Inbox

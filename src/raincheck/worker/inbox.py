@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import Generic, TypeVar
 
-from raincheck.store.signals import call_into
+from raincheck.store.listeners import call_into
 
 T = TypeVar("T")
 

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from raincheck.codec import encode_job
-from raincheck.lifecycle import INLINE_RESULT
-from raincheck.model import Job
+from raincheck.core.codec import encode_job
+from raincheck.core.lifecycle import INLINE_RESULT
+from raincheck.core.model import Job
 from raincheck.worker import child
 from raincheck.worker.attempt import ChildError, Encoded, RunningAttempt
 from raincheck.worker.child import Order, Reply

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from raincheck.errors import StoreError
+from raincheck.core.errors import StoreError
 from raincheck.store.base import Store
 from raincheck.worker.attempt import RunningAttempt
 from raincheck.worker.inbox import Inbox

@@ -21,12 +21,12 @@ from typing import Any, Self
 from msgspec.structs import replace
 
 from raincheck.app import App
-from raincheck.clock import monotonic, new_id, now
+from raincheck.core.clock import monotonic, new_id, now
+from raincheck.core.errors import StoreError
+from raincheck.core.limits import Limits
+from raincheck.core.model import WorkerInfo
 from raincheck.engine.maintenance import Maintenance
-from raincheck.errors import StoreError
-from raincheck.functions import Functions
-from raincheck.limits import Limits
-from raincheck.model import WorkerInfo
+from raincheck.functions.registry import Functions
 from raincheck.store.base import Store
 from raincheck.version import VERSION
 from raincheck.worker.attempt import InFlight, Outcome, Reason, RunningAttempt, judge, prepare

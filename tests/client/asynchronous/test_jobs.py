@@ -8,8 +8,8 @@ from threading import Event
 import pytest
 
 from raincheck import AsyncClient, JobCancelled, JobFailed, RetryOptions, State, Unfinished
-from raincheck.clock import new_id
-from raincheck.errors import Gone, NotFound, WrongState
+from raincheck.core.clock import new_id
+from raincheck.core.errors import Gone, NotFound, WrongState
 from tests.client.functions import gates
 from tests.client.servers import Gateway
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec import Struct
 
 from raincheck import AsyncClient
-from raincheck.errors import UnexpectedResult
+from raincheck.core.errors import UnexpectedResult
 
 
 class City(Struct):

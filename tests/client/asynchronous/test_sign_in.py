@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from raincheck import AsyncClient
-from raincheck.errors import ConfigError, NotSignedIn
+from raincheck.core.errors import ConfigError, NotSignedIn
 from tests.client.asynchronous.compat import together
 from tests.client.servers import Gateway, gateway
 

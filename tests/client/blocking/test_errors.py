@@ -6,7 +6,15 @@ from __future__ import annotations
 import pytest
 
 from raincheck import Client, InvalidInput, NotFound
-from raincheck.errors import ConfigError, Fault, IdempotencyMismatch, NotJSON, Refused, TooLarge, Unreachable
+from raincheck.core.errors import (
+    ConfigError,
+    Fault,
+    IdempotencyMismatch,
+    NotJSON,
+    Refused,
+    TooLarge,
+    Unreachable,
+)
 from tests.client.servers import Gateway, plain_response, problem_response
 
 NOWHERE = "01977f3c-0000-7000-8000-000000000000"

@@ -9,7 +9,7 @@ import pytest
 from msgspec import Struct
 
 from raincheck import Client
-from raincheck.errors import UnexpectedResult
+from raincheck.core.errors import UnexpectedResult
 
 
 class City(Struct):

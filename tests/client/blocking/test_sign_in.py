@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from raincheck import Client
-from raincheck.errors import ConfigError, NotSignedIn
+from raincheck.core.errors import ConfigError, NotSignedIn
 from tests.client.blocking.compat import together
 from tests.client.servers import Gateway, gateway
 

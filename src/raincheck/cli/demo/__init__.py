@@ -23,9 +23,9 @@ from raincheck.cli.worker_processes import ignore_ctrl_c
 from raincheck.client import Client, JobHandle
 from raincheck.client.blocking.compat import sleep
 from raincheck.client.requests import job_path
-from raincheck.clock import monotonic
+from raincheck.core.clock import monotonic
+from raincheck.core.errors import Unreachable
 from raincheck.engine.documents import FunctionDocument, JobDocument
-from raincheck.errors import Unreachable
 
 _LISTENING = "Listening and serving HTTP on "
 _KILL_AFTER = 10.0

@@ -8,7 +8,7 @@ from raincheck.client.asynchronous.compat import Lock, TokenSource, fetch_token
 from raincheck.client.requests import Request, token_request
 from raincheck.client.responses import Reply
 from raincheck.client.token import Login, Token, TokenResponse, parse_token, token_from
-from raincheck.clock import monotonic
+from raincheck.core.clock import monotonic
 
 Send = Callable[[Request], Awaitable[Reply]]
 

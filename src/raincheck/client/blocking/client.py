@@ -26,12 +26,12 @@ from raincheck.client.requests import (
 from raincheck.client.responses import CallResponse, RawJobPage, Reply, unreadable_response
 from raincheck.client.results import convert_result, result_of
 from raincheck.client.token import Login
-from raincheck.clock import monotonic, new_id
+from raincheck.core.clock import monotonic, new_id
+from raincheck.core.errors import ConfigError, Gone, Unfinished, Unreachable
+from raincheck.core.model import State, Step
+from raincheck.core.options import JobKeywords, job_options
 from raincheck.engine.documents import FunctionSummary, JobDocument, WorkerDocument
-from raincheck.errors import ConfigError, Gone, Unfinished, Unreachable
-from raincheck.functions import step as make_step
-from raincheck.model import State, Step
-from raincheck.options import JobKeywords, job_options
+from raincheck.functions.registry import step as make_step
 
 if TYPE_CHECKING:
     import httpx2

@@ -15,8 +15,8 @@ from raincheck.client.blocking.signin import SignIn
 from raincheck.client.requests import Request, is_local
 from raincheck.client.responses import Reply, error_from
 from raincheck.client.token import Login
-from raincheck.clock import monotonic
-from raincheck.errors import Unreachable
+from raincheck.core.clock import monotonic
+from raincheck.core.errors import Unreachable
 
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout)

@@ -10,11 +10,18 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
+from raincheck.core.errors import (
+    Fault,
+    InvalidFile,
+    InvalidInput,
+    NotFound,
+    RegisteredTooLate,
+    RegistrationError,
+)
 from raincheck.engine.groups.definition import Definition, Group, checked, from_plain, is_group_name
 from raincheck.engine.validation import Validator
-from raincheck.errors import Fault, InvalidFile, InvalidInput, NotFound, RegisteredTooLate, RegistrationError
-from raincheck.signature import escape
-from raincheck.yamlfile import Document
+from raincheck.engine.yaml_document import Document
+from raincheck.functions.signature import escape
 
 logger = logging.getLogger("raincheck.groups")
 

@@ -13,14 +13,14 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from raincheck.codec import merge, to_json
+from raincheck.core.codec import merge, to_json
+from raincheck.core.errors import Fault, InvalidInput, NotJSON
+from raincheck.core.model import Member, OnFailure, Step
+from raincheck.core.options import JobOptions, Object, Priority, TemplateOptions, empty_object, object_of
 from raincheck.engine.requests import Name, fault_in, with_long_names
 from raincheck.engine.requests import Stages as StagesRequest
 from raincheck.engine.validation import At, Stages, Validator, object_faults, ttl_faults
-from raincheck.errors import Fault, InvalidInput, NotJSON
-from raincheck.functions import NAME_LIMIT
-from raincheck.model import Member, OnFailure, Step
-from raincheck.options import JobOptions, Object, Priority, TemplateOptions, empty_object, object_of
+from raincheck.functions.registry import NAME_LIMIT
 
 GROUP_NAME = re.compile(r"[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*")
 """A group's name is one part of a path: that of a function without slashes."""

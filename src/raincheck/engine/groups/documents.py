@@ -9,10 +9,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from raincheck.clock import to_datetime
+from raincheck.core.clock import to_datetime
+from raincheck.core.model import ErrorDetail, Job, OnFailure, Problem, State, Step, Stored
+from raincheck.core.options import Moment
 from raincheck.engine.documents import Decode, FunctionDocument, JobDocument, in_stages
-from raincheck.model import ErrorDetail, Job, OnFailure, Problem, State, Step, Stored
-from raincheck.options import Moment
 from raincheck.store.base import Missing
 
 REMOVED = "removed"

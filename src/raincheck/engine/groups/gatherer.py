@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import Self
 
-from raincheck import lifecycle
+from raincheck.core import lifecycle
+from raincheck.core.errors import StoreError
+from raincheck.core.model import Job, State, Stored
+from raincheck.core.stages import gathering
 from raincheck.engine.groups.members import cancel_members, first_open, gathered, open_members, size_of
 from raincheck.engine.groups.run import member_ids
 from raincheck.engine.jobs import Jobs
-from raincheck.errors import StoreError
-from raincheck.model import Job, State, Stored
-from raincheck.stages import gathering
-from raincheck.store.signals import call_into
+from raincheck.store.listeners import call_into
 
 logger = logging.getLogger("raincheck.groups")
 

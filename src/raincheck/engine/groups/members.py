@@ -10,16 +10,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from itertools import islice
 
-from raincheck import lifecycle
+from raincheck.core import lifecycle
+from raincheck.core.errors import NotFound, WrongState
+from raincheck.core.lifecycle import previous_results
+from raincheck.core.model import ErrorDetail, Job, State, Stored
+from raincheck.core.stages import gathering
+from raincheck.core.triggers import Gathered, Opened, Trigger
 from raincheck.engine.groups.run import member_ids, members_of
 from raincheck.engine.jobs import Jobs
 from raincheck.engine.results import load_results
-from raincheck.errors import NotFound, WrongState
-from raincheck.lifecycle import previous_results
-from raincheck.model import ErrorDetail, Job, State, Stored
-from raincheck.stages import gathering
 from raincheck.store.base import Missing
-from raincheck.triggers import Gathered, Opened, Trigger
 
 BATCH = 500
 """How many members are written, or read, together."""

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from raincheck.clock import following_id, new_id
-from raincheck.codec import merge
+from raincheck.core.clock import following_id, new_id
+from raincheck.core.codec import merge
+from raincheck.core.errors import Fault, InvalidInput, TooLarge
+from raincheck.core.model import Gather, Job, Member, Step
 from raincheck.engine.groups.definition import Group
 from raincheck.engine.validation import Validator, argument_faults, object_faults, split_arguments
-from raincheck.errors import Fault, InvalidInput, TooLarge
-from raincheck.functions import Functions
-from raincheck.model import Gather, Job, Member, Step
-from raincheck.signature import Pointers, escape
+from raincheck.functions.registry import Functions
+from raincheck.functions.signature import Pointers, escape
 
 KEPT = 86400.0
 """Seconds for which members are kept at least: one removed before its run has gathered is a failure."""

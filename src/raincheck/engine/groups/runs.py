@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from raincheck.codec import from_json
+from raincheck.core.codec import from_json
+from raincheck.core.errors import NotFound, StoreError
+from raincheck.core.model import ErrorDetail, Job, Stored
 from raincheck.engine.documents import Decode, JobDocument
 from raincheck.engine.groups.declared import Groups
 from raincheck.engine.groups.definition import Group
@@ -25,8 +27,6 @@ from raincheck.engine.groups.run import member_ids, run_of, step_name
 from raincheck.engine.idempotency import IdempotencyKey
 from raincheck.engine.jobs import Jobs, Stop
 from raincheck.engine.validation import Validator
-from raincheck.errors import NotFound, StoreError
-from raincheck.model import ErrorDetail, Job, Stored
 from raincheck.store.base import Filter, Missing
 
 logger = logging.getLogger("raincheck.groups")

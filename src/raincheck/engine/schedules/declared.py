@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 from msgspec.structs import replace
 
-from raincheck.codec import encode_schedule
+from raincheck.core.codec import encode_schedule
+from raincheck.core.errors import Fault, InvalidFile, InvalidInput, RegistrationError
+from raincheck.core.model import Schedule
 from raincheck.engine.groups.declared import Groups
 from raincheck.engine.schedules.requests import in_file, pointer_to
 from raincheck.engine.validation import Validator
-from raincheck.errors import Fault, InvalidFile, InvalidInput, RegistrationError
-from raincheck.model import Schedule
-from raincheck.yamlfile import Document
+from raincheck.engine.yaml_document import Document
 
 
 class DeclaredSchedules:

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from msgspec import Meta
 from msgspec.structs import replace
 
+from raincheck.core.errors import Fault, InvalidInput
+from raincheck.core.model import LONGEST, CatchUp, Job, Schedule, Seconds
+from raincheck.core.options import JobOptions, TemplateKeywords, TemplateOptions, object_of
 from raincheck.engine.groups.definition import is_group_name
 from raincheck.engine.requests import Timeout
 from raincheck.engine.schedules.timetable import CRON_LENGTH, SHORTEST, Rhythm, faults_of
 from raincheck.engine.validation import AnyStages, Validator, object_faults
-from raincheck.errors import Fault, InvalidInput
-from raincheck.model import LONGEST, CatchUp, Job, Schedule, Seconds
-from raincheck.options import JobOptions, TemplateKeywords, TemplateOptions, object_of
 
 NAME_LENGTH = 100
 NAME = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.:@-]*")

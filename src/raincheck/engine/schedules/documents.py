@@ -6,11 +6,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from raincheck.clock import to_datetime
-from raincheck.codec import from_json
+from raincheck.core.clock import to_datetime
+from raincheck.core.codec import from_json
+from raincheck.core.model import CatchUp, RetryOptions, Schedule, Step
+from raincheck.core.options import Moment
 from raincheck.engine.documents import Decode, in_stages
-from raincheck.model import CatchUp, RetryOptions, Schedule, Step
-from raincheck.options import Moment
 
 SHOWN = 5
 """How many firings to come are shown."""

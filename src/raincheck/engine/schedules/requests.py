@@ -8,14 +8,14 @@ import msgspec
 from msgspec import field
 from msgspec.structs import replace
 
-from raincheck.codec import to_json
+from raincheck.core.codec import to_json
+from raincheck.core.errors import Fault, InvalidFile, InvalidInput
+from raincheck.core.model import Schedule
 from raincheck.engine.requests import Stages, decoded, with_long_names
 from raincheck.engine.schedules.definition import ScheduleOptions, define
 from raincheck.engine.validation import Validator
-from raincheck.errors import Fault, InvalidFile, InvalidInput
-from raincheck.model import Schedule
-from raincheck.signature import escape
-from raincheck.yamlfile import Document
+from raincheck.engine.yaml_document import Document
+from raincheck.functions.signature import escape
 
 SECTION = "/schedules"
 

@@ -15,13 +15,13 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from raincheck import lifecycle
-from raincheck.clock import derived_id, new_id
+from raincheck.core import lifecycle
+from raincheck.core.clock import derived_id, new_id
+from raincheck.core.errors import NotFound, StoreUnavailable
+from raincheck.core.model import Job, Schedule
 from raincheck.engine.groups.runs import Runs
 from raincheck.engine.schedules.documents import SHOWN
 from raincheck.engine.schedules.timetable import Plan, after, firings, plan, rhythm_of
-from raincheck.errors import NotFound, StoreUnavailable
-from raincheck.model import Job, Schedule
 from raincheck.store.base import Store
 
 logger = logging.getLogger("raincheck.schedules")

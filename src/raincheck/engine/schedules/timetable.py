@@ -16,9 +16,9 @@ from itertools import takewhile
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from raincheck.clock import to_datetime
-from raincheck.errors import Fault
-from raincheck.model import LONGEST, CatchUp, Schedule
+from raincheck.core.clock import to_datetime
+from raincheck.core.errors import Fault
+from raincheck.core.model import LONGEST, CatchUp, Schedule
 
 MOST = 100
 """How many firings are made at once: of those missed in a long outage, the newest."""

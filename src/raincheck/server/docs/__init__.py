@@ -6,7 +6,7 @@ import asyncio
 from functools import cache
 from importlib import resources
 
-from raincheck.server.exchange import Answer, Request
+from raincheck.server.http import Answer, Request
 from raincheck.server.refusals import NO_PATH, Refused
 
 FILES = {

@@ -14,10 +14,10 @@ from typing import TypeVar
 
 import apsw
 
-from raincheck import clock
-from raincheck.codec import decode_job
-from raincheck.errors import StoreError, StoreUnavailable
-from raincheck.model import Change, Claim, Schedule, Stored, WorkerInfo
+from raincheck.core import clock
+from raincheck.core.codec import decode_job
+from raincheck.core.errors import StoreError, StoreUnavailable
+from raincheck.core.model import Change, Claim, Schedule, Stored, WorkerInfo
 from raincheck.store.base import (
     Candidates,
     Counts,
@@ -29,7 +29,7 @@ from raincheck.store.base import (
     Missing,
     Outcome,
 )
-from raincheck.store.signals import Signals
+from raincheck.store.listeners import Signals
 from raincheck.store.sqlite import leases, reads, removal, schedules, writer
 from raincheck.store.sqlite.changes import Effects
 from raincheck.store.sqlite.reader import Read, Reader

@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from raincheck.model import Change, Job, Key, Place, Release
+from raincheck.core.model import Change, Job, Key, Place, Release
 from raincheck.store.base import Conflict, Duplicate, Outcome
 from raincheck.store.sqlite.rows import write_rows
 

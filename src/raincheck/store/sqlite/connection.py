@@ -12,8 +12,8 @@ from typing import Any
 
 import apsw
 
-from raincheck.clock import chance, monotonic
-from raincheck.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
+from raincheck.core.clock import chance, monotonic
+from raincheck.core.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
 
 VERSION = 4
 APPLICATION_ID = 0x7261696E  # "rain"

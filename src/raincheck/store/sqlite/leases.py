@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import apsw
 import msgspec
 
-from raincheck.model import Lease, WorkerInfo
+from raincheck.core.model import Lease, WorkerInfo
 from raincheck.store.base import Held
 from raincheck.store.sqlite.changes import ENQUEUE, Effects, count_places
 from raincheck.store.sqlite.connection import query

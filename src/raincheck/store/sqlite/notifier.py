@@ -17,7 +17,7 @@ from threading import Thread
 
 import msgspec
 
-from raincheck.clock import new_id, now
+from raincheck.core.clock import new_id, now
 
 MAX_BYTES = 60_000
 PATH_LIMIT = 100

@@ -10,8 +10,8 @@ import apsw
 import msgspec
 from msgspec.structs import replace
 
-from raincheck.codec import decode_job
-from raincheck.model import Claim, Job, Lease, State, Stored, WorkerInfo
+from raincheck.core.codec import decode_job
+from raincheck.core.model import Claim, Job, Lease, State, Stored, WorkerInfo
 from raincheck.store.base import Candidates, Counts, Due, Ended, Filter, Missing
 from raincheck.store.sqlite import schedules
 from raincheck.store.sqlite.connection import query

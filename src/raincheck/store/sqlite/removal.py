@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import apsw
 
-from raincheck.codec import decode_job
+from raincheck.core.codec import decode_job
 from raincheck.store.base import Ended
 from raincheck.store.sqlite.changes import Effects, tally
 

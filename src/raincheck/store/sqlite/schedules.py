@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import apsw
 
-from raincheck.codec import decode_schedule, encode_schedule
-from raincheck.model import Schedule
+from raincheck.core.codec import decode_schedule, encode_schedule
+from raincheck.core.model import Schedule
 from raincheck.store.sqlite.connection import query
 
 INSERT = "INSERT INTO schedule (name, id, rev, due, record) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"

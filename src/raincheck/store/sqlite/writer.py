@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 import apsw
 
-from raincheck.clock import monotonic, now
-from raincheck.codec import decode_job, encode_job
-from raincheck.errors import StoreUnavailable
-from raincheck.model import Change
+from raincheck.core.clock import monotonic, now
+from raincheck.core.codec import decode_job, encode_job
+from raincheck.core.errors import StoreUnavailable
+from raincheck.core.model import Change
 from raincheck.store.base import Held, Outcome
 from raincheck.store.batcher import Answers, Batcher, Call, fail
-from raincheck.store.signals import Signals
+from raincheck.store.listeners import Signals
 from raincheck.store.sqlite import changes, leases
 from raincheck.store.sqlite.changes import Effects
 from raincheck.store.sqlite.connection import close, connect, transaction, translate

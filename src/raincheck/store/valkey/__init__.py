@@ -18,9 +18,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from raincheck import clock
-from raincheck.errors import StoreError, StoreUnavailable, StoreUnusable
-from raincheck.model import Change, Claim, Key, Schedule, Stored, WorkerInfo
+from raincheck.core import clock
+from raincheck.core.errors import StoreError, StoreUnavailable, StoreUnusable
+from raincheck.core.model import Change, Claim, Key, Schedule, Stored, WorkerInfo
 from raincheck.store.base import (
     Candidates,
     Counts,
@@ -32,7 +32,7 @@ from raincheck.store.base import (
     Missing,
     Outcome,
 )
-from raincheck.store.signals import Signals
+from raincheck.store.listeners import Signals
 from raincheck.store.valkey import claims, listing, packing, schedules
 from raincheck.store.valkey.address import parse
 from raincheck.store.valkey.checks import check

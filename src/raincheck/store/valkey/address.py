@@ -11,7 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
-from raincheck.errors import StoreUnusable
+from raincheck.core.errors import StoreUnusable
 
 ACKS = ("local", "fsync", "replicated")
 PLAIN = ("redis", "rediss", "unix")

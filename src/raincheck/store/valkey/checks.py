@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from raincheck.errors import StoreUnusable
+from raincheck.core.errors import StoreUnusable
 
 OLDEST = {"valkey": (7, 2), "redis": (7, 0)}
 FSYNC_SINCE = (7, 2)

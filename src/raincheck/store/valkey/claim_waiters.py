@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from threading import Lock
 from typing import Self
 
-from raincheck.store.signals import call_into
+from raincheck.store.listeners import call_into
 
 
 class ClaimWaiters:

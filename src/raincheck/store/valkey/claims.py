@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from raincheck.errors import StoreError
-from raincheck.model import Claim
+from raincheck.core.errors import StoreError
+from raincheck.core.model import Claim
 from raincheck.store.valkey import packing
 from raincheck.store.valkey.connection import PATIENCE, Command
 from raincheck.store.valkey.keys import Keys, ShardKeys

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from raincheck.model import Job
+from raincheck.core.model import Job
 from raincheck.store.base import Outcome
 from raincheck.store.valkey import packing
 from raincheck.store.valkey.hints import Hints

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import hiredis
 
-from raincheck import clock
-from raincheck.errors import StoreUnavailable, StoreUnusable
+from raincheck.core import clock
+from raincheck.core.errors import StoreUnavailable, StoreUnusable
 from raincheck.store.valkey.address import CONNECT_TIMEOUT, SENTINEL_TIMEOUT, Address, HostPort, make_pool
 from raincheck.store.valkey.errors import translate
 

@@ -7,7 +7,7 @@ from ssl import SSLCertVerificationError
 from hiredis import ReplyError
 from redis import exceptions
 
-from raincheck.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
+from raincheck.core.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
 
 _PASSING = {
     *("LOADING", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "UNBLOCKED", "BUSY", "NOREPLICAS"),

@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import msgspec
 
-from raincheck.model import Job
-from raincheck.store.signals import Signals
+from raincheck.core.model import Job
+from raincheck.store.listeners import Signals
 from raincheck.store.valkey.claim_waiters import ClaimWaiters
 
 

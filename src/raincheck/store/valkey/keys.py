@@ -11,7 +11,7 @@ import hashlib
 from functools import lru_cache
 from zlib import crc32
 
-from raincheck.model import State
+from raincheck.core.model import State
 
 STATES = (
     State.SCHEDULED,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
-from raincheck.model import State, Stored
+from raincheck.core.model import State, Stored
 from raincheck.store.base import Candidates, Counts, Filter, Missing
 from raincheck.store.valkey.keys import STATES, Keys, ShardKeys, packed, tag, unpacked
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import Any, TypeVar
 
-from raincheck.errors import StoreUnavailable
+from raincheck.core.errors import StoreUnavailable
 from raincheck.store.valkey.address import Address
 from raincheck.store.valkey.hints import Hints
 from raincheck.store.valkey.keys import Keys

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from raincheck.codec import decode_job, encode_job
-from raincheck.model import Change, Claim, Job, Lease, Place, Release, Stored
+from raincheck.core.codec import decode_job, encode_job
+from raincheck.core.model import Change, Claim, Job, Lease, Place, Release, Stored
 from raincheck.store.base import Conflict, Duplicate, Held, Outcome
 from raincheck.store.valkey.keys import STATES, ShardKeys, packed, tags, unpacked
 

@@ -13,8 +13,8 @@ from contextlib import suppress
 from struct import Struct
 from typing import Any, Protocol
 
-from raincheck import clock
-from raincheck.errors import StoreError, StoreUnavailable
+from raincheck.core import clock
+from raincheck.core.errors import StoreError, StoreUnavailable
 from raincheck.store.base import Outcome
 from raincheck.store.valkey.address import Address, HostPort
 from raincheck.store.valkey.commits import Batch, Commits

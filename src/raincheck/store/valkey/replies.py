@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from raincheck.errors import StoreError
+from raincheck.core.errors import StoreError
 
 
 def sift(answers: Sequence[Any]) -> list[Any]:

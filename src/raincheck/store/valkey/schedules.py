@@ -6,8 +6,8 @@ import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from raincheck.codec import decode_schedule, encode_schedule
-from raincheck.model import Schedule
+from raincheck.core.codec import decode_schedule, encode_schedule
+from raincheck.core.model import Schedule
 
 HEAD = 40
 """Bytes before a record: its id and its revision."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raincheck import clock
+from raincheck.core import clock
 from raincheck.store.valkey.connection import Command
 
 LOOK_EVERY = 15.0

@@ -11,8 +11,8 @@ from heapq import merge
 from itertools import islice
 from typing import Any, NamedTuple
 
-from raincheck.errors import StoreError
-from raincheck.model import Claim
+from raincheck.core.errors import StoreError
+from raincheck.core.model import Claim
 from raincheck.store.valkey.claims import Demand, Found, claim_from, release
 from raincheck.store.valkey.connection import PATIENCE
 from raincheck.store.valkey.keys import Keys, packed

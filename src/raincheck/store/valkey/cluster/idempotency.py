@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from raincheck.model import Change, Key
+from raincheck.core.model import Change, Key
 from raincheck.store.base import Conflict, Duplicate, Outcome
 from raincheck.store.valkey.keys import Keys, packed, unpacked
 from raincheck.store.valkey.pipeline import Pipeline

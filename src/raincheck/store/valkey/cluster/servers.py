@@ -10,7 +10,7 @@ from typing import Any
 
 from redis.crc import key_slot
 
-from raincheck import clock
+from raincheck.core import clock
 from raincheck.store.valkey.address import Address, HostPort
 from raincheck.store.valkey.connection import Command, Refused, Server
 from raincheck.store.valkey.errors import code_of

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from raincheck.codec import to_json
-from raincheck.errors import RegisteredTooLate, RegistrationError
-from raincheck.model import LONGEST, FunctionInfo, RetryOptions, Step
-from raincheck.retry import check
-from raincheck.signature import Signature
+from raincheck.core.codec import to_json
+from raincheck.core.errors import RegisteredTooLate, RegistrationError
+from raincheck.core.model import LONGEST, FunctionInfo, RetryOptions, Step
+from raincheck.core.retry import check
+from raincheck.functions.signature import Signature
 
 NAME_LIMIT = 200
 NAME = re.compile(r"/?[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*(/[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*)*")

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from raincheck.auth import Auth
+from raincheck.core.errors import TooLarge
+from raincheck.core.model import FunctionInfo
 from raincheck.engine.documents import encode
 from raincheck.engine.engine import Engine
-from raincheck.errors import TooLarge
-from raincheck.model import FunctionInfo
+from raincheck.server.long_poll import ClientGone, Waits
 from raincheck.server.refusals import MALFORMED, TOO_SLOW, Refused
-from raincheck.server.waits import ClientGone, Waits
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

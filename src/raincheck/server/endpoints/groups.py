@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from raincheck.core.model import Stored
 from raincheck.engine.documents import raw
 from raincheck.engine.groups.runs import group_document, group_summary
 from raincheck.engine.idempotency import key_of_run
 from raincheck.engine.requests import TriggerRequest, decode_trigger, decoded
-from raincheck.model import Stored
 from raincheck.server.bodies import json_body
-from raincheck.server.exchange import Answer, Request, json_answer
-from raincheck.server.jobs import POLL, id_of, waited
+from raincheck.server.endpoints.jobs import POLL, id_of, waited
+from raincheck.server.http import Answer, Request, json_answer
 from raincheck.server.preferences import NOT_AT_ALL, Waiting, waiting
 from raincheck.server.queries import idempotency_key
 

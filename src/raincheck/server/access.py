@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
 from raincheck.auth import Scope
-from raincheck.server.exchange import Endpoint
-from raincheck.server.operations import Schema, ref
+from raincheck.server.http import Endpoint
+from raincheck.server.openapi.paths import Schema, ref
 
 PUBLIC: Final = "public"
 """Needs no token, and is the same for everybody."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from threading import Lock
 
-from raincheck.model import Job
+from raincheck.core.model import Job
 from raincheck.store.base import Listener
 
 logger = logging.getLogger("raincheck.store")

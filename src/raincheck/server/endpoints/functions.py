@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from raincheck.core.errors import NotFound
+from raincheck.core.lifecycle import previous_results
+from raincheck.core.model import FunctionInfo, Problem, State, Stored
 from raincheck.engine.documents import CallDocument, FunctionSummary, function_summary, raw
 from raincheck.engine.idempotency import key_of_call
 from raincheck.engine.results import load_one
 from raincheck.engine.validation import split_arguments
-from raincheck.errors import NotFound
-from raincheck.lifecycle import previous_results
-from raincheck.model import FunctionInfo, Problem, State, Stored
 from raincheck.server.bodies import json_body
-from raincheck.server.exchange import Answer, Request, json_answer
-from raincheck.server.jobs import accepted, job_url, submit
+from raincheck.server.endpoints.jobs import accepted, job_url, submit
+from raincheck.server.http import Answer, Request, json_answer
 from raincheck.server.preferences import Waiting, waiting
 from raincheck.server.problems import answer_of
 from raincheck.server.queries import idempotency_key

@@ -1,6 +1,6 @@
 """The stages of a job: which of its steps are open, where they wait, and how a change of them is built.
 
-`ChangeBuilder` is what the rules of `raincheck.lifecycle` write to. It keeps the steps in one list and
+`ChangeBuilder` is what the rules of `raincheck.core.lifecycle` write to. It keeps the steps in one list and
 counts the open ones by state, so that a change that folds many triggers costs about one pass over the steps.
 """
 
@@ -12,9 +12,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from raincheck.codec import merge
-from raincheck.model import Change, Event, Job, Key, Place, Problem, Release, State, Step
-from raincheck.triggers import DOING, DONE, PENDING, RETRYING, SCHEDULED
+from raincheck.core.codec import merge
+from raincheck.core.model import Change, Event, Job, Key, Place, Problem, Release, State, Step
+from raincheck.core.triggers import DOING, DONE, PENDING, RETRYING, SCHEDULED
 
 MAX_EVENTS = 100
 """How many of a job's latest events are kept. Their numbers go on."""

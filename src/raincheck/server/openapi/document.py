@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from raincheck.core.limits import Limits
+from raincheck.core.model import FunctionInfo
 from raincheck.engine.documents import encode
-from raincheck.limits import Limits
-from raincheck.model import FunctionInfo
-from raincheck.server.exchange import JSON, Answer, Request
-from raincheck.server.guard import SECURITY, Routes, with_security
-from raincheck.server.operations import (
+from raincheck.server.access import SECURITY, Routes, with_security
+from raincheck.server.http import JSON, Answer, Request
+from raincheck.server.openapi.paths import (
     ACCEPTED,
     CALLING,
     PATHS,
@@ -23,7 +23,7 @@ from raincheck.server.operations import (
     operation,
     ref,
 )
-from raincheck.server.schedule_operations import SCHEDULES
+from raincheck.server.openapi.schedule_paths import SCHEDULES
 from raincheck.version import VERSION
 
 ABOUT = (

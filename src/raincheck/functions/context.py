@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from raincheck.codec import from_json, to_json
-from raincheck.model import Job, Step
+from raincheck.core.codec import from_json, to_json
+from raincheck.core.model import Job, Step
 
 _logger = logging.getLogger("raincheck.function")
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])

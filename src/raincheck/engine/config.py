@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from raincheck.errors import Fault, InvalidFile
-from raincheck.signature import escape
-from raincheck.yamlfile import Document, load
+from raincheck.core.errors import Fault, InvalidFile
+from raincheck.engine.yaml_document import Document, load
+from raincheck.functions.signature import escape
 
 DEFAULT_CONFIG = Path("raincheck.yaml")
 

@@ -9,7 +9,7 @@ Two rules hold this file together:
 
 ``claim`` and ``give back`` change who holds a step and nothing in its record: a job is *doing* while
 a lease on one of its steps is in force. `advance` checks every result against the table in
-`raincheck.triggers`.
+`raincheck.core.triggers`.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from raincheck import retry
-from raincheck.errors import IllegalTransition
-from raincheck.model import (
+from raincheck.core import retry
+from raincheck.core.errors import IllegalTransition
+from raincheck.core.model import (
     Attempt,
     Change,
     Gather,
@@ -34,8 +34,8 @@ from raincheck.model import (
     State,
     Stored,
 )
-from raincheck.stages import ChangeBuilder, gathering, is_open
-from raincheck.triggers import (
+from raincheck.core.stages import ChangeBuilder, gathering, is_open
+from raincheck.core.triggers import (
     CANCELLED,
     DOING,
     DONE,

@@ -8,8 +8,8 @@ from typing import Annotated, Any, TypedDict
 
 from msgspec import Meta, Raw, Struct, field
 
-from raincheck.codec import to_json
-from raincheck.model import Seconds
+from raincheck.core.codec import to_json
+from raincheck.core.model import Seconds
 
 __all__ = [
     "MAX_PRIORITY",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raincheck.engine.schedules.definition import NAME, NAME_LENGTH
-from raincheck.server.operations import (
+from raincheck.server.openapi.paths import (
     ACCEPTED,
     CALLING,
     ENDED,

@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from raincheck.codec import MAX_DEPTH
-from raincheck.errors import Fault, FileFault, InvalidFile
-from raincheck.signature import escape
+from raincheck.core.codec import MAX_DEPTH
+from raincheck.core.errors import Fault, FileFault, InvalidFile
+from raincheck.functions.signature import escape
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_VALUES = 1_000_000

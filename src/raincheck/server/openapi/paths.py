@@ -7,15 +7,15 @@ from typing import Any
 
 import msgspec
 
+from raincheck.core.limits import Limits
 from raincheck.engine.documents import (
     FunctionDocument,
 )
 from raincheck.engine.groups.definition import GROUP_NAME
 from raincheck.engine.schedules.documents import PlannedFunction
-from raincheck.functions import NAME_LIMIT
-from raincheck.limits import Limits
+from raincheck.functions.registry import NAME_LIMIT
+from raincheck.server.openapi.schemas import NAMES, SHOWN
 from raincheck.server.queries import BARE, KEY_LENGTH, QUOTED, Listing
-from raincheck.server.shown import NAMES, SHOWN
 
 Schema = dict[str, Any]
 

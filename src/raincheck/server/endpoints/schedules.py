@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from raincheck.core.model import Schedule
 from raincheck.engine.documents import raw
 from raincheck.engine.idempotency import key_of_firing
 from raincheck.engine.requests import decoded
 from raincheck.engine.schedules.definition import define
 from raincheck.engine.schedules.documents import ScheduleDocument, schedule_document
 from raincheck.engine.schedules.requests import decode_schedule
-from raincheck.model import Schedule
 from raincheck.server.bodies import json_body
-from raincheck.server.exchange import Answer, Request, json_answer
-from raincheck.server.jobs import accepted, submit
+from raincheck.server.endpoints.jobs import accepted, submit
+from raincheck.server.http import Answer, Request, json_answer
 from raincheck.server.preferences import waiting
 from raincheck.server.queries import idempotency_key
 from raincheck.server.refusals import MALFORMED, Refused

@@ -1,14 +1,14 @@
 """What can happen to a job, and what may become of it: the triggers and the whole table.
 
 (state, trigger) leads to one of the named states, else to `IllegalTransition`. The diagram in the
-docs is drawn from `TRANSITIONS`, and `raincheck.lifecycle` checks every result against it.
+docs is drawn from `TRANSITIONS`, and `raincheck.core.lifecycle` checks every result against it.
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
 
-from raincheck.model import Attempt, ErrorDetail, Lease, Problem, RetryOptions, State
+from raincheck.core.model import Attempt, ErrorDetail, Lease, Problem, RetryOptions, State
 
 SCHEDULED, PENDING, DOING = State.SCHEDULED, State.PENDING, State.DOING
 RETRYING, DONE, FAILED, CANCELLED = State.RETRYING, State.DONE, State.FAILED, State.CANCELLED

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw
 
-from raincheck.codec import from_json, to_json
-from raincheck.context import Context
-from raincheck.errors import Fault, InvalidArguments, NotJSON, RegistrationError
+from raincheck.core.codec import from_json, to_json
+from raincheck.core.errors import Fault, InvalidArguments, NotJSON, RegistrationError
+from raincheck.functions.context import Context
 
 _positional = msgspec.json.Decoder(list[Raw])
 _named = msgspec.json.Decoder(dict[str, Raw])

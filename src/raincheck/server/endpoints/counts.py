@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raincheck.engine.documents import CountDocument
-from raincheck.server.exchange import Answer, Request, json_answer
+from raincheck.server.http import Answer, Request, json_answer
 
 
 async def count_jobs(request: Request) -> Answer:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from raincheck.errors import StoreError
-from raincheck.server.exchange import Answer, Request, json_answer
+from raincheck.core.errors import StoreError
+from raincheck.server.http import Answer, Request, json_answer
 from raincheck.server.refusals import NOT_READY, Refused
 
 PATIENCE = 2.0

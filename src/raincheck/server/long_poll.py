@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
-from raincheck.errors import RaincheckError
+from raincheck.core.errors import RaincheckError
 
 
 class ClientGone(RaincheckError):

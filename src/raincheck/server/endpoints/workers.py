@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raincheck.engine.documents import worker_document
-from raincheck.server.exchange import Answer, Request, json_answer
+from raincheck.server.http import Answer, Request, json_answer
 
 
 async def list_workers(request: Request) -> Answer:

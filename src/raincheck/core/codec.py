@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from raincheck.errors import NotJSON
-from raincheck.model import Job, Schedule
+from raincheck.core.errors import NotJSON
+from raincheck.core.model import Job, Schedule
 
 __all__ = [
     "MAX_DEPTH",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from raincheck.model import LONGEST, RetryOptions
+from raincheck.core.model import LONGEST, RetryOptions
 
 
 class Backoff:

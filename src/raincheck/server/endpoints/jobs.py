@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
+from raincheck.core.errors import NotFound
+from raincheck.core.model import Job, Stored
 from raincheck.engine.documents import JobPage, event_documents, raw
 from raincheck.engine.idempotency import IdempotencyKey, key_of_job
-from raincheck.errors import NotFound
-from raincheck.model import Job, Stored
 from raincheck.server.bodies import job_request, json_body
-from raincheck.server.exchange import Answer, Header, Request, json_answer
+from raincheck.server.http import Answer, Header, Request, json_answer
 from raincheck.server.preferences import NOT_AT_ALL, Waiting, waiting
 from raincheck.server.queries import idempotency_key, listing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raincheck.auth import Token
+from raincheck.core.model import Problem
 from raincheck.engine.documents import (
     CallDocument,
     CountDocument,
@@ -17,7 +18,6 @@ from raincheck.engine.groups.documents import GroupDocument, GroupSummary, RunDo
 from raincheck.engine.requests import JobRequest, TriggerRequest
 from raincheck.engine.schedules.documents import PlannedFunction, ScheduleDocument
 from raincheck.engine.schedules.requests import ScheduleRequest
-from raincheck.model import Problem
 from raincheck.server.bodies import TokenRequest
 
 SHOWN = (

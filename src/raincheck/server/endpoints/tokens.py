@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from raincheck.errors import NotFound
+from raincheck.core.errors import NotFound
 from raincheck.server.bodies import json_body, token_request
-from raincheck.server.exchange import Answer, Request, json_answer
+from raincheck.server.http import Answer, Request, json_answer
 
 
 async def create(request: Request) -> Answer:

@@ -1,0 +1,1 @@
+"""Functions: their registry, their signatures, and the context that a running function receives."""
