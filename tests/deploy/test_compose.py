@@ -54,13 +54,13 @@ def test_a_service_is_confined(name: str) -> None:
 def test_a_worker_has_longer_to_stop_than_it_gives_what_runs() -> None:
     """So that it can give back the rest."""
     worker = SERVICES["worker"]
-    grace = accepted(worker["command"]).options["working"].grace
+    grace = accepted(worker["command"]).options["worker_options"].grace
     assert seconds(worker["stop_grace_period"]) >= grace + 5
 
 
 def test_the_server_is_published_on_this_machine_alone() -> None:
     """While nobody has to sign in."""
-    assert accepted(SERVICES["server"]["command"]).options["listening"].insecure
+    assert accepted(SERVICES["server"]["command"]).options["server_options"].insecure
     assert SERVICES["server"]["ports"] == ["127.0.0.1:8000:8000"]
 
 
@@ -85,7 +85,7 @@ def test_with_the_second_file_callers_sign_in() -> None:
     """With keys and users that outlive the container."""
     (name,) = SIGNIN["services"]
     service = SIGNIN["services"][name]
-    assert not accepted(service["command"]).options["listening"].insecure
+    assert not accepted(service["command"]).options["server_options"].insecure
     (volume,) = service["volumes"]
     assert volume.split(":") == [*SIGNIN["volumes"], "/keys"]
     assert [Path(path).parent for path in service["environment"].values()] == [Path("/keys")] * 2

@@ -84,7 +84,7 @@ def test_the_store_comes_from_a_secret(name: str) -> None:
 def test_callers_of_the_server_sign_in() -> None:
     """With keys and users of the same Secret, which it cannot write."""
     server = container("raincheck-server")
-    assert not accepted(server["args"]).options["listening"].insecure
+    assert not accepted(server["args"]).options["server_options"].insecure
     given = {each["name"]: each.get("value") for each in server["env"]}
     (volume,), (mount,) = pod("raincheck-server")["volumes"], server["volumeMounts"]
     assert (volume["name"], volume["secret"]["secretName"]) == (mount["name"], "raincheck")
@@ -105,7 +105,7 @@ def test_probes_ask_where_the_server_tells() -> None:
 
 def test_a_worker_has_longer_to_stop_than_it_gives_what_runs() -> None:
     """So that it can give back the rest."""
-    grace = accepted(container("raincheck-worker")["args"]).options["working"].grace
+    grace = accepted(container("raincheck-worker")["args"]).options["worker_options"].grace
     assert pod("raincheck-worker")["terminationGracePeriodSeconds"] >= grace + 5
 
 

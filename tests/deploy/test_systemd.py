@@ -35,7 +35,7 @@ def test_there_is_one_server_and_any_number_of_workers() -> None:
 
 def test_a_worker_has_longer_to_stop_than_it_gives_what_runs() -> None:
     """So that it can give back the rest."""
-    grace = accepted(command(WORKER)[1:]).options["working"].grace
+    grace = accepted(command(WORKER)[1:]).options["worker_options"].grace
     assert int(UNITS[WORKER]["Service"]["TimeoutStopSec"]) >= grace + 5
 
 
