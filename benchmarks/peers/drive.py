@@ -122,7 +122,7 @@ def _working(client: Client, count: int) -> Iterator[list[Child]]:
 
 
 def _until(client: Client, children: list[Child], least: int) -> tuple[int, float, float]:
-    """Wait until at most ``least`` jobs are left; returns their number, the time and the workers' CPU time."""
+    """Wait until at most ``least`` jobs are left; returns their number, the time, the CPU time."""
     seen, seen_at = None, time.perf_counter()
     while True:
         left, now = client.left(), time.perf_counter()

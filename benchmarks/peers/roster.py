@@ -68,7 +68,7 @@ PEERS = (
         20_000, packages=("bullmq", "ioredis"),
     ),
     Peer(
-        "pgqueuer", "PgQueuer", "PostgreSQL with its defaults and fsync; batch_size 200 (10); keeps no results",
+        "pgqueuer", "PgQueuer", "PostgreSQL, its defaults, fsync; batch_size 200 (10); stores no results",
         20_000, server=POSTGRES, packages=("pgqueuer", "asyncpg"), lacks=frozenset({"chain"}), calls=50,
     ),
 )  # fmt: skip

@@ -26,11 +26,11 @@ pytestmark = pytest.mark.acceptance
 MEMBERS = crashing.MEMBERS
 LEASE = 1
 PATIENCE = 120.0
-"""Seconds after which a run that has not ended is lost."""
+"""Seconds after which a run that has not ended counts as lost."""
 
 
 class Scale(NamedTuple):
-    """How many runs are triggered within how many seconds, and how often something is killed."""
+    """The number of runs, the seconds in which they are triggered, and the number of kills."""
 
     runs: int
     seconds: float
@@ -39,14 +39,14 @@ class Scale(NamedTuple):
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Where the database is."""
+    """The folder of the database."""
     with on_disk() as path:
         yield path
 
 
 @pytest.fixture(params=["sqlite", "valkey"])
 def url(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
-    """Where the store is."""
+    """The URL of the store."""
     if request.param == "sqlite":
         yield f"sqlite:///{folder / 'db'}"
     else:
@@ -55,7 +55,7 @@ def url(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
 
 
 async def trigger(command: Command, wait: float, number: int) -> str:
-    """A run of the group, triggered until it is acknowledged, whatever happens to the server; its id."""
+    """Trigger the group until a run is acknowledged; returns its id."""
     await asyncio.sleep(wait)
     async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
         while True:
@@ -65,7 +65,7 @@ async def trigger(command: Command, wait: float, number: int) -> str:
                     json={"data": {"number": number}},
                     headers={"Idempotency-Key": f'"run-{number}"'},
                 )
-            except httpx2.TransportError:  # it was killed, perhaps after it had stored the run
+            except httpx2.TransportError:  # the server was killed, perhaps after it stored the run
                 await asyncio.sleep(0.01)
                 continue
             if answer.status_code != 503:
@@ -74,7 +74,7 @@ async def trigger(command: Command, wait: float, number: int) -> str:
 
 
 async def kill_at_random(chance: random.Random, kills: int, victims: list[Command]) -> None:
-    """Kill one after the other, and start each again."""
+    """Kill and restart the commands in turn."""
     for _ in range(kills):
         await asyncio.sleep(chance.uniform(0.1, 1.0))
         victim = chance.choice(victims)
@@ -85,8 +85,10 @@ async def kill_at_random(chance: random.Random, kills: int, victims: list[Comman
 @pytest.mark.parametrize(
     "scale", [Scale(6, 2.0, 4), pytest.param(Scale(30, 8.0, 15), marks=pytest.mark.long)], ids=["6", "30"]
 )
-async def test_whatever_is_killed_every_run_has_one_follow_up(url: str, folder: Path, scale: Scale) -> None:
-    """It is begun after all jobs of its run ended, and has their results in order."""
+async def test_every_run_has_one_follow_up_although_processes_are_killed(
+    url: str, folder: Path, scale: Scale
+) -> None:
+    """It starts after all jobs of its run have ended, and has their results in order."""
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - shown if it fails
     chance = random.Random(seed)
@@ -113,7 +115,7 @@ async def test_whatever_is_killed_every_run_has_one_follow_up(url: str, folder: 
 
 
 def check(run: Job) -> None:
-    """It was gathered once, and its follow-up recorded once."""
+    """Check that the run was gathered once, and its follow-up recorded once."""
     assert run.state == "done", run
     gather, then = run.steps
     assert gather.result == b"[" + b",".join(b"%d" % n for n in range(MEMBERS)) + b"]"
@@ -124,7 +126,7 @@ def check(run: Job) -> None:
 
 
 def check_ledger(runs: list[Job], found: list[Job], lines: list[str]) -> None:
-    """No follow-up began before the last job of its run had ended."""
+    """Check that no follow-up started before the last job of its run had ended."""
     ends: dict[str, int] = {}
     begins: dict[str, int] = {}
     for moment, line in enumerate(lines):

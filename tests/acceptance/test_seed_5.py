@@ -1,4 +1,4 @@
-"""The fifth seed's document, replayed: groups triggered, jobs looked at, what is not valid told."""
+"""The document of the fifth seed: triggering groups, the status of jobs, and errors of invalid groups."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUNNING = re.compile(r"Uvicorn running on (http://\S+)")
 
 @pytest.fixture(params=["sqlite", pytest.param("valkey", marks=pytest.mark.long)])
 def store(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where the jobs are."""
+    """The URL of the store."""
     with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as name:
         if request.param == "sqlite":
             yield f"sqlite:///{name}/jobs.db"
@@ -36,7 +36,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 async def client(store: str) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of the example, served as its README says."""
+    """A client of the example, which runs as its README says."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "uvicorn", "app:api", "--port", "0"),
         stderr=asyncio.subprocess.PIPE,
@@ -65,7 +65,7 @@ async def until(client: httpx2.AsyncClient, path: str, state: str) -> None:
 
 
 async def test_the_jobs_of_a_group_run_to_their_end(client: httpx2.AsyncClient) -> None:
-    """The paths to look at come in order, and each job is looked at by itself."""
+    """The response has the paths of the jobs in order, and each path has the state of its job."""
     answer = await client.get("/group/group_a")
     assert (answer.status_code, list(answer.json())) == (200, ["Check job status at"])
     paths = answer.json()["Check job status at"]
@@ -79,14 +79,14 @@ async def test_the_jobs_of_a_group_run_to_their_end(client: httpx2.AsyncClient) 
     assert names == ["job_a1", "job_a2", "job_a3"]
 
 
-async def test_a_job_that_is_not_there(client: httpx2.AsyncClient) -> None:
-    """In the document's words."""
+async def test_an_unknown_job(client: httpx2.AsyncClient) -> None:
+    """The message is the one in the document."""
     answer = await client.get("/status/dummy")
     assert (answer.status_code, answer.text) == (404, "Job with given id doesn't exists : dummy")
 
 
-async def test_groups_that_are_not_valid_harm_nothing_else(client: httpx2.AsyncClient) -> None:
-    """Each says what is wrong with it, where in the file."""
+async def test_invalid_groups_do_not_affect_the_others(client: httpx2.AsyncClient) -> None:
+    """Each has its errors, with their location in the file."""
     wrong = {name: await client.get(f"/group/{name}") for name in ("group_b", "group_c")}
     assert {answer.status_code for answer in wrong.values()} == {422}
     faults = {name: answer.json()["faults"] for name, answer in wrong.items()}
@@ -97,8 +97,8 @@ async def test_groups_that_are_not_valid_harm_nothing_else(client: httpx2.AsyncC
     assert (await client.get("/group/group_a")).status_code == 200
 
 
-async def test_a_job_that_runs_for_ever_can_be_cancelled(client: httpx2.AsyncClient) -> None:
-    """By its id, through the API that is beside the two routes."""
+async def test_a_job_that_never_ends_can_be_cancelled(client: httpx2.AsyncClient) -> None:
+    """By its id, through raincheck's own API."""
     (path,) = (await client.get("/group/group_d")).json()["Check job status at"]
     await until(client, path, "STARTED")
     assert (await client.post(f"/v1/job/{path[8:]}/cancel")).status_code == 202

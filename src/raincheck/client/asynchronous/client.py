@@ -206,7 +206,10 @@ class AsyncClient:
                 await sleep(min(reply.retry_after or _SHORTEST_WAIT, until - monotonic()))
 
     async def watch(self, job_id: str) -> AsyncIterator[AsyncJobHandle]:
-        """Yield the job now and after every change or progress, until it has ended."""
+        """Yield the job now and after changes, until it has ended.
+
+        It polls the server, at first every 0.15 s, later every second, so it can miss a state that is short.
+        """
         seen, idle = b"", 0
         while True:
             reply = await self._get_job(job_id, 0.0 if idle < _QUICK_POLLS else 1.0)
@@ -364,7 +367,7 @@ class AsyncJobHandle:
         return self._update(await self._client.wait(self.id, timeout))
 
     async def watch(self) -> AsyncIterator[JobDocument]:
-        """Yield the job's document now and after every change or progress, until the job has ended."""
+        """Yield the job's document now and after changes, until the job has ended; see `AsyncClient.watch`."""
         async for job in self._client.watch(self.id):
             yield self._update(job).document
 

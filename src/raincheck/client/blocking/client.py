@@ -207,7 +207,10 @@ class Client:
                 sleep(min(reply.retry_after or _SHORTEST_WAIT, until - monotonic()))
 
     def watch(self, job_id: str) -> Iterator[JobHandle]:
-        """Yield the job now and after every change or progress, until it has ended."""
+        """Yield the job now and after changes, until it has ended.
+
+        It polls the server, at first every 0.15 s, later every second, so it can miss a state that is short.
+        """
         seen, idle = b"", 0
         while True:
             reply = self._get_job(job_id, 0.0 if idle < _QUICK_POLLS else 1.0)
@@ -365,7 +368,7 @@ class JobHandle:
         return self._update(self._client.wait(self.id, timeout))
 
     def watch(self) -> Iterator[JobDocument]:
-        """Yield the job's document now and after every change or progress, until the job has ended."""
+        """Yield the job's document now and after changes, until the job has ended; see `Client.watch`."""
         for job in self._client.watch(self.id):
             yield self._update(job).document
 
