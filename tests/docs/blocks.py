@@ -3,7 +3,8 @@
 - `python` runs as a script in the folder of the document. A block after `<!-- file: NAME -->` is written to
   that file instead, also in other languages.
 - `console` runs each line that begins with `$ `. The lines after it must be its output: `...` matches any
-  text, and the number of spaces between columns does not matter, as the width of a column can depend on a duration.
+  text, and the number of spaces between columns does not matter, as the width of a column can depend on a
+  duration.
   A command that ends with ` &` is a server or a worker. It runs until the end of the document.
 - `json` must be valid JSON. Blocks in other languages are not checked.
 

@@ -367,7 +367,7 @@ class AsyncJobHandle:
         return self._update(await self._client.wait(self.id, timeout))
 
     async def watch(self) -> AsyncIterator[JobDocument]:
-        """Yield the job's document now and after changes, until the job has ended; see `AsyncClient.watch`."""
+        """Yield the job's document now and after changes, until it has ended. See `AsyncClient.watch`."""
         async for job in self._client.watch(self.id):
             yield self._update(job).document
 

@@ -368,7 +368,7 @@ class JobHandle:
         return self._update(self._client.wait(self.id, timeout))
 
     def watch(self) -> Iterator[JobDocument]:
-        """Yield the job's document now and after changes, until the job has ended; see `Client.watch`."""
+        """Yield the job's document now and after changes, until it has ended. See `Client.watch`."""
         for job in self._client.watch(self.id):
             yield self._update(job).document
 
