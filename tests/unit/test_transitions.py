@@ -12,8 +12,8 @@ from raincheck.core.errors import IllegalTransition
 from raincheck.core.model import Attempt, Gather, Lease, State
 from raincheck.core.triggers import (
     TRANSITIONS,
-    Alarm,
     Cancel,
+    Check,
     Failed,
     Gathered,
     Lost,
@@ -25,7 +25,7 @@ from raincheck.core.triggers import (
 )
 from tests.unit.world import ERROR, NOW, Transition, World, draft
 
-TRIGGERS = ("succeeded", "failed", "lost", "stopped", "cancel", "alarm", "retry", "opened", "gathered")
+TRIGGERS = ("succeeded", "failed", "lost", "stopped", "cancel", "check", "retry", "opened", "gathered")
 ATTEMPT = Attempt(0, 1, "worker", NOW)
 
 DRAFTS = (
@@ -72,7 +72,7 @@ def situation(world: World) -> Hashable:
     )
     held = tuple((i, ahead(lease.until)) for i, lease in sorted(world.leases.items()))
     asked = job.cancel_requested_at is not None
-    alarm = None if job.state.ended else ahead(world.change.alarm)
+    alarm = None if job.state.ended else ahead(world.change.check_at)
     return steps, job.state, job.run, asked, ahead(job.scheduled_at), ahead(job.expires_at), held, alarm
 
 
@@ -112,7 +112,7 @@ def trigger_for(world: World, name: str) -> Trigger | None:
         "lost": Lost(ATTEMPT),
         "stopped": Stopped(ATTEMPT),
         "cancel": Cancel(leases),
-        "alarm": Alarm(leases),
+        "check": Check(leases),
         "retry": Retry(),
         "opened": Opened(),
         "gathered": Gathered(b"[]"),
@@ -165,4 +165,4 @@ def test_an_alarm_that_rings_too_early_is_illegal() -> None:
     """Nothing becomes of an alarm before its time: a job is never run early."""
     world = World(draft(["a"], scheduled_at=NOW + 20))
     with pytest.raises(IllegalTransition, match="nothing is due yet"):
-        lifecycle.advance(world.job, [Alarm()], NOW + 19.9)
+        lifecycle.advance(world.job, [Check()], NOW + 19.9)

@@ -34,7 +34,7 @@ from raincheck.core.model import (
     State,
     Stored,
 )
-from raincheck.core.stages import ChangeBuilder, gathering, is_open
+from raincheck.core.stages import ChangeBuilder, gathering_step, is_open
 from raincheck.core.triggers import (
     CANCELLED,
     DOING,
@@ -44,8 +44,8 @@ from raincheck.core.triggers import (
     RETRYING,
     SCHEDULED,
     TRANSITIONS,
-    Alarm,
     Cancel,
+    Check,
     Failed,
     Gathered,
     Lost,
@@ -88,7 +88,7 @@ def advance(job: Job, triggers: Sequence[Trigger], now: float) -> Change:
     for position, trigger in enumerate(triggers):
         name = _NAMES[type(trigger)]
         try:
-            before, allowed, moment = _check(change, name, trigger)
+            before, allowed, moment = _permit(change, name, trigger)
         except IllegalTransition as error:
             refused = refused or error
             not_applied.append(position)
@@ -112,7 +112,7 @@ def on_claim(job: Job, lease: Lease) -> Trigger | None:
     if job.cancel_requested_at is not None:
         return Stopped(attempt_of(lease))
     if job.expires_at is not None and job.expires_at <= lease.since:
-        return Alarm((lease,))
+        return Check((lease,))
     return None
 
 
@@ -157,7 +157,7 @@ def previous_results(job: Job, stage: int) -> bytes:
 def cancel_of(stored: Stored) -> Cancel | None:
     """What a request to cancel a job means: its trigger; None if it is cancelled, or being cancelled."""
     job = stored.job
-    being_stopped = stored.leases or gathering(job) is not None
+    being_stopped = stored.leases or gathering_step(job) is not None
     if job.state is CANCELLED or (job.cancel_requested_at is not None and being_stopped):
         return None
     return Cancel(stored.leases)
@@ -177,7 +177,7 @@ def attempt_of(lease: Lease) -> Attempt:
     return Attempt(lease.step, lease.token, lease.worker, lease.since, lease.progress)
 
 
-def _check(change: ChangeBuilder, name: str, trigger: Trigger) -> tuple[State, frozenset[State], float]:
+def _permit(change: ChangeBuilder, name: str, trigger: Trigger) -> tuple[State, frozenset[State], float]:
     """The state that a trigger finds, those it may lead to, and the moment by which due steps are pending.
 
     Raises `IllegalTransition` if the trigger may not be applied; the change is as it was.
@@ -206,11 +206,11 @@ def _attempts(trigger: Trigger) -> tuple[Attempt, ...]:
 
 
 def _waits_to_open(change: ChangeBuilder) -> bool:
-    return change.gathering is not None and change.steps[change.gathering].state is PENDING
+    return change.gathering_step is not None and change.steps[change.gathering_step].state is PENDING
 
 
 def _waits_to_gather(change: ChangeBuilder) -> bool:
-    return change.gathering is not None and change.steps[change.gathering].state is DOING
+    return change.gathering_step is not None and change.steps[change.gathering_step].state is DOING
 
 
 def _has_come(change: ChangeBuilder) -> bool:
@@ -224,7 +224,7 @@ _NEEDS: dict[type, tuple[Callable[[ChangeBuilder], bool], str]] = {
         lambda change: change.job.cancel_requested_at is not None,
         "nobody asked for this job to be cancelled",
     ),
-    Alarm: (_has_come, "nothing is due yet"),
+    Check: (_has_come, "nothing is due yet"),
     Opened: (_waits_to_open, "the job does not wait for the jobs of a group to be there"),
     Gathered: (_waits_to_gather, "the job does not wait for the jobs of a group to end"),
 }
@@ -339,7 +339,7 @@ def _stopped(change: ChangeBuilder, trigger: Stopped | Succeeded | Failed) -> No
 
 
 def _opened(change: ChangeBuilder, trigger: Opened) -> None:
-    index = change.gathering or 0
+    index = change.gathering_step or 0
     step = change.steps[index]
     gather = None if step.gather is None else replace(step.gather, members=())
     change.set_step(index, replace(step, state=DOING, gather=gather, started_at=change.now))
@@ -347,7 +347,7 @@ def _opened(change: ChangeBuilder, trigger: Opened) -> None:
 
 
 def _gathered(change: ChangeBuilder, trigger: Gathered) -> None:
-    index = change.gathering or 0
+    index = change.gathering_step or 0
     step = replace(change.steps[index], finished_at=change.now)
     if change.job.cancel_requested_at is not None:
         change.set_step(index, replace(step, state=CANCELLED))
@@ -385,9 +385,9 @@ def _ungathered(gather: Gather, trigger: Gathered) -> Problem | None:
     return None
 
 
-def _cancel(change: ChangeBuilder, trigger: Cancel | Alarm) -> None:
+def _cancel(change: ChangeBuilder, trigger: Cancel | Check) -> None:
     again = change.job.cancel_requested_at is not None
-    gathers = change.state is not SCHEDULED and change.gathering is not None
+    gathers = change.state is not SCHEDULED and change.gathering_step is not None
     if not gathers:  # else it ends when the jobs of its group have
         change.take.update(change.strike(keep={lease.step for lease in trigger.leases}))
     if not again:
@@ -401,7 +401,7 @@ def _cancel(change: ChangeBuilder, trigger: Cancel | Alarm) -> None:
     change.add_event("cancelled")
 
 
-def _alarm(change: ChangeBuilder, trigger: Alarm) -> None:
+def _check(change: ChangeBuilder, trigger: Check) -> None:
     job = change.job
     if job.expires_at is not None and job.expires_at <= change.now:
         error = Problem(
@@ -439,7 +439,7 @@ _RULES: dict[type, Callable[[ChangeBuilder, Any], None]] = {
     Lost: _lost,
     Stopped: _stopped,
     Cancel: _cancel,
-    Alarm: _alarm,
+    Check: _check,
     Retry: _retry,
     Opened: _opened,
     Gathered: _gathered,

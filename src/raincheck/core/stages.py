@@ -13,16 +13,16 @@ from typing import Any
 from msgspec.structs import replace
 
 from raincheck.core.codec import merge
-from raincheck.core.model import Change, Event, Job, Key, Place, Problem, Release, State, Step
+from raincheck.core.model import Change, Event, Job, Key, Problem, QueueEntry, Release, State, Step
 from raincheck.core.triggers import DOING, DONE, PENDING, RETRYING, SCHEDULED
 
 MAX_EVENTS = 100
 """How many of a job's latest events are kept. Their numbers go on."""
 
-CANCEL_LOOK = 15.0
+CANCEL_CHECK = 15.0
 """Seconds between checks of a job that is being cancelled: its worker may give a step back unheard."""
 
-GATHER_LOOK, GATHER_LOOK_MOST = 5.0, 60.0
+GATHER_CHECK, GATHER_CHECK_MOST = 5.0, 60.0
 """Seconds between checks of a job that waits for the jobs of its group, in case nobody was told of their
 end: at first, and when it has waited for long."""
 
@@ -36,9 +36,9 @@ def current_stage(job: Job) -> int:
     return _first_open_stage(job.steps)
 
 
-def gathering(job: Job) -> int | None:
+def gathering_step(job: Job) -> int | None:
     """The step that waits for the jobs of a group, if the job has reached one."""
-    return None if job.state.ended else _gathering(job.steps, current_stage(job))
+    return None if job.state.ended else _gathering_step(job.steps, current_stage(job))
 
 
 def is_open(step: Step, stage: int) -> bool:
@@ -84,11 +84,11 @@ class ChangeBuilder:
         self.error = job.error
         self.steps = list(job.steps)
         self.stage = 0
-        self.take: dict[int, Place] = {}
+        self.take: dict[int, QueueEntry] = {}
         self.release: dict[int, Release] = {}
         self.hold: dict[int, Release] = {}
-        self.drop: dict[int, Place] = {}
-        self.put: dict[int, Place] = {}
+        self.drop: dict[int, QueueEntry] = {}
+        self.put: dict[int, QueueEntry] = {}
         self.results: dict[int, bytes] = {}
         self._result_bytes: int | None = None
         self._counts: dict[State, int] = {}
@@ -104,9 +104,9 @@ class ChangeBuilder:
         return any(self._counts.values())
 
     @property
-    def gathering(self) -> int | None:
+    def gathering_step(self) -> int | None:
         """The step that waits for the jobs of a group, if the job has reached one."""
-        return None if self.state.ended else _gathering(self.steps, self.stage)
+        return None if self.state.ended else _gathering_step(self.steps, self.stage)
 
     @property
     def result_bytes(self) -> int:
@@ -169,7 +169,7 @@ class ChangeBuilder:
 
     def enqueue(self, index: int) -> None:
         """Put the place of a step into its queue."""
-        self.put[index] = _place_of(self.job, index, self.steps[index])
+        self.put[index] = _entry_of(self.job, index, self.steps[index])
 
     def make_ready(self, stage: int, due: float) -> None:
         """Make the open steps of a stage ready for ``due``, and put their places into the queues."""
@@ -190,9 +190,9 @@ class ChangeBuilder:
                 self.steps[i] = replace(step, state=PENDING)
         self._enter(self.stage)
 
-    def strike(self, keep: Collection[int] = ()) -> dict[int, Place]:
+    def strike(self, keep: Collection[int] = ()) -> dict[int, QueueEntry]:
         """Cancel the open steps of the current stage, except those in ``keep``; the places to be removed."""
-        struck: dict[int, Place] = {}
+        struck: dict[int, QueueEntry] = {}
         for i, step in enumerate(self.steps):
             if not is_open(step, self.stage):
                 continue
@@ -200,7 +200,7 @@ class ChangeBuilder:
                 self.set_step(i, replace(step, state=State.CANCELLED, finished_at=self.now))
             elif i not in keep:
                 if self.put.pop(i, None) is None:
-                    struck[i] = _place_of(self.job, i, step)
+                    struck[i] = _entry_of(self.job, i, step)
                 self.set_step(i, replace(step, state=State.CANCELLED))
         return struck
 
@@ -225,13 +225,13 @@ class ChangeBuilder:
             hold=tuple(self.hold.values()),
             drop=tuple(self.drop.values()),
             put=tuple(self.put.values()),
-            alarm=self._alarm(job),
+            check_at=self._check_at(job),
             key=key,
             results=tuple(self.results.items()),
             not_applied=tuple(not_applied),
         )
 
-    def _alarm(self, job: Job) -> float | None:
+    def _check_at(self, job: Job) -> float | None:
         """When maintenance has to check the job, if ever."""
         if job.state.ended:
             return (job.finished_at or 0.0) + job.result_ttl
@@ -239,10 +239,10 @@ class ChangeBuilder:
         if self._next_due < inf:
             times += [s.due for s in self.steps if s.state in _DATED and is_open(s, self.stage)]
         if job.cancel_requested_at is not None:
-            times.append(self.now + CANCEL_LOOK)
-        if job.state is not SCHEDULED and (index := _gathering(self.steps, self.stage)) is not None:
+            times.append(self.now + CANCEL_CHECK)
+        if job.state is not SCHEDULED and (index := _gathering_step(self.steps, self.stage)) is not None:
             age = self.now - self.steps[index].due
-            times.append(self.now + min(max(GATHER_LOOK, age / 2), GATHER_LOOK_MOST))
+            times.append(self.now + min(max(GATHER_CHECK, age / 2), GATHER_CHECK_MOST))
         return min(times, default=None)
 
     def _enter(self, stage: int) -> None:
@@ -267,7 +267,7 @@ def _first_open_stage(steps: Sequence[Step]) -> int:
     return steps[-1].stage
 
 
-def _gathering(steps: Sequence[Step], stage: int) -> int | None:
+def _gathering_step(steps: Sequence[Step], stage: int) -> int | None:
     return next((i for i, s in enumerate(steps) if s.gather is not None and is_open(s, stage)), None)
 
 
@@ -275,5 +275,5 @@ def _result_size(step: Step) -> int:
     return len(step.result or b"") if step.result_size is None else step.result_size
 
 
-def _place_of(job: Job, index: int, step: Step) -> Place:
-    return Place(index, step.function, job.priority, step.due)
+def _entry_of(job: Job, index: int, step: Step) -> QueueEntry:
+    return QueueEntry(index, step.function, job.priority, step.due)
