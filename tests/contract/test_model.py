@@ -37,6 +37,7 @@ from raincheck.core.model import (
     State,
     Stored,
 )
+from raincheck.core.stages import INLINE_RESULT
 from raincheck.core.triggers import Cancel, Check, Failed, Lost, Retry, Stopped, Succeeded, Trigger
 from raincheck.store import Store, listing, make_store
 from raincheck.store.base import Conflict, Duplicate, Filter, Held, Missing, Outcome
@@ -54,7 +55,7 @@ lease_times = st.sampled_from([0.0, HOUR])
 
 Spot = tuple[str, int]
 
-LARGE = b'"' + b"x" * lifecycle.INLINE_RESULT + b'"'
+LARGE = b'"' + b"x" * INLINE_RESULT + b'"'
 
 
 class Model:

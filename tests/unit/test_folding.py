@@ -114,7 +114,7 @@ def test_none_that_applies_is_illegal() -> None:
     """If no trigger may be applied, the first reason is raised."""
     world = World(draft(["a", "b"]))
     stopped, late = Stopped(world.claim(0)), Succeeded(Attempt(1, 9, "worker", NOW), b"1")
-    with pytest.raises(IllegalTransition, match="nobody asked"):
+    with pytest.raises(IllegalTransition, match="no cancellation"):
         lifecycle.advance(world.job, [stopped, late], world.now)
 
 
