@@ -35,8 +35,8 @@ NOTHING = Claimed([], {})
 class Claimer:
     """Claims steps of ``functions`` for the free ones of ``slots``, with leases of ``lease`` seconds.
 
-    A claim takes at most half of all slots, so that two of them fill the slots: while the worker runs what
-    one brought, the store works on the other. The slots of a claim in flight are not free for another.
+    A claim takes at most half of all slots. So there is room for the next claim before what the last one
+    brought has run: the store works on one while the worker runs the other.
     """
 
     def __init__(
@@ -50,27 +50,16 @@ class Claimer:
         self._slots = slots
         self._most = -(-slots.size // 2)
         self._backoff = Backoff()
-        self.is_busy = asyncio.Event()
-        """Set while the last claim got all that it had room for: there may be more."""
 
-    async def claim(self, wait: float) -> Claimed:
-        """Steps for free slots, at least one; waits for a free slot, then up to ``wait`` seconds for a step.
+    async def claim(self) -> Claimed:
+        """Steps for free slots; waits for a free slot, and then for a ready step.
 
-        None after that time, or if the store is away. If the call is cancelled, or cannot read what the steps
-        need, they are given back.
+        None if no step came for a while, or if the store is away. If the call is cancelled, or cannot read
+        what the steps need, they are given back.
         """
         limit = min(await self._slots.wait(), self._most)
-        with self._slots.held(limit):
-            claimed = await self._try(limit, wait)
-        if len(claimed.claims) == limit:
-            self.is_busy.set()
-        else:
-            self.is_busy.clear()
-        return claimed
-
-    async def _try(self, limit: int, wait: float) -> Claimed:
         try:
-            claims = await self._store.claim(self._worker, self._names, limit, self._lease, wait)
+            claims = await self._store.claim(self._worker, self._names, limit, self._lease, WAIT)
             claimed = Claimed(claims, await self._previous(claims))
         except StoreError as error:
             if not self._backoff.is_on:

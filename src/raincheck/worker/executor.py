@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import Context, copy_context
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -213,7 +213,7 @@ class Executor:
 
 
 class Slots:
-    """Room for ``size`` attempts: those that run, and those that claims in flight may bring."""
+    """Room for ``size`` attempts at once."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -225,9 +225,9 @@ class Slots:
         """How many more attempts there is room for."""
         return self.size - self.used
 
-    def release(self, count: int = 1) -> None:
-        """Free the slots of attempts that have ended."""
-        self.used -= count
+    def release(self) -> None:
+        """Free the slot of an attempt that has ended."""
+        self.used -= 1
         self._released.set()
 
     async def wait(self) -> int:
@@ -236,15 +236,6 @@ class Slots:
             self._released.clear()
             await self._released.wait()
         return self.free
-
-    @contextmanager
-    def held(self, count: int) -> Iterator[None]:
-        """Keep ``count`` slots for a claim while it is in flight."""
-        self.used += count
-        try:
-            yield
-        finally:
-            self.release(count)
 
 
 class Threads:

@@ -32,7 +32,7 @@ from raincheck.store.base import Store
 from raincheck.version import VERSION
 from raincheck.worker.attempt import Inbox, InFlight, Reason, RunningAttempt
 from raincheck.worker.cancellation import Cancellation
-from raincheck.worker.claimer import WAIT, Claimed, Claimer, give_back
+from raincheck.worker.claimer import Claimed, Claimer, give_back
 from raincheck.worker.completer import Completer
 from raincheck.worker.executor import ABANDON, Executor
 from raincheck.worker.heartbeat import Heartbeat
@@ -142,7 +142,7 @@ class Worker:
             if functions:
                 slots = pipe.executor.slots(processes=processes)
                 claimer = Claimer(pipe.store, self.id, functions, self._lease, slots)
-                tasks += [asyncio.create_task(way(claimer)) for way in (pipe.claim, pipe.claim_beside)]
+                tasks.append(asyncio.create_task(pipe.claim(claimer)))
         try:
             done, _ = await asyncio.wait([*tasks, *ways], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -193,13 +193,7 @@ class Pipe:
     async def claim(self, claimer: Claimer) -> None:
         """Claim steps and begin them, until cancelled."""
         while True:
-            self.begin(await claimer.claim(WAIT))
-
-    async def claim_beside(self, claimer: Claimer) -> None:
-        """Keep a second claim in flight while claims bring all that there is room for, until cancelled."""
-        while True:
-            await claimer.is_busy.wait()
-            self.begin(await claimer.claim(0.0))
+            self.begin(await claimer.claim())
 
     def begin(self, claimed: Claimed) -> None:
         """Prepare the steps of a claim and run them.
