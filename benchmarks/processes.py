@@ -92,9 +92,9 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
     """The environment of this process with ``env``. Compiled modules are kept, as in an installation."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAINCHECK_")}
-    kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    return kept | dict(env)
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("RAINCHECK_")}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    return variables | dict(env)
 
 
 def tail(log: Path) -> str:

@@ -49,7 +49,7 @@ def _drained(bench: Bench, url: str, jobs: int, length: int) -> Readings:
         seconds = workers.wait_until_done(jobs) - started_at
         written = _written(url, workers.children[0]) - before
         peak = _status(workers.children[0], "VmHWM")
-    return {"seconds": seconds, "peak": peak, "written": written, "kept": _kept(url)}
+    return {"seconds": seconds, "peak": peak, "written": written, "kept": _stored(url)}
 
 
 def _status(child: Child, name: str) -> float:
@@ -66,7 +66,7 @@ def _written(url: str, child: Child) -> float:
     return float(_info(url, "stats")["total_net_input_bytes"]) / MIB
 
 
-def _kept(url: str) -> float:
+def _stored(url: str) -> float:
     """MiB that the store has when all is done."""
     if url.startswith("sqlite"):
         return Path(urlsplit(url).path).stat().st_size / MIB
@@ -75,8 +75,8 @@ def _kept(url: str) -> float:
 
 def _info(url: str, section: str) -> dict[str, float]:
     with redis.Redis.from_url(url) as client:
-        found: dict[str, float] = client.info(section)
-        return found
+        info: dict[str, float] = client.info(section)
+        return info
 
 
 def _rows() -> tuple[Row, ...]:
@@ -84,7 +84,7 @@ def _rows() -> tuple[Row, ...]:
         ("seconds", "seconds", "s", 1.3),
         ("peak", "peak memory of the worker", "MiB", 1.0),
         ("written", "written", "MiB", 1.3),
-        ("kept", "kept", "MiB", 1.3),
+        ("kept", "stored at the end", "MiB", 1.3),
     )
     rows = []
     for store in ("sqlite", "valkey"):

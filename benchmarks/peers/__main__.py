@@ -40,7 +40,7 @@ def main() -> int:
                 "quick": options.quick,
                 "repeat": options.repeat,
                 "machine": machine.machine(Path(temporary)),
-                "versions": versions.found(peers),
+                "versions": versions.versions(peers),
                 "settings": versions.settings(peers),
             }
             for line in filter(None, (*report.introduction(facts), report.caution(facts))):

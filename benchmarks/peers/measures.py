@@ -125,8 +125,8 @@ def _chain(bench: PeerBench) -> Measure:
 def _latency(bench: PeerBench) -> Measure:
     def run() -> Readings:
         bench.discard(drive.latency)
-        found = {peer.key: bench.latency(peer) for peer in bench.peers}
-        return {f"{key}_{cut}": readings[cut] for key, readings in found.items() for cut in readings}
+        latencies = {peer.key: bench.latency(peer) for peer in bench.peers}
+        return {f"{key}_{cut}": readings[cut] for key, readings in latencies.items() for cut in readings}
 
     p50 = (at_most(1.0), *_against(bench.peers, {}, "_p50"))
     rows = tuple(

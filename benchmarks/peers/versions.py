@@ -21,15 +21,15 @@ MODULES = Path(__file__).parent / "bullmq" / "node_modules"
 ASK = "import importlib.metadata as m, json, sys; print(json.dumps([m.version(n) for n in sys.argv[1:]]))"
 
 
-def found(peers: Sequence[Peer]) -> dict[str, str]:
+def versions(peers: Sequence[Peer]) -> dict[str, str]:
     """The versions of Python, the servers, raincheck, the peers and their dependencies."""
-    versions = {"python": platform.python_version(), "valkey": _valkey()}
-    versions |= {name: version(name) for name in OURS}
+    by_name = {"python": platform.python_version(), "valkey": _valkey()}
+    by_name |= {name: version(name) for name in OURS}
     for peer in peers:
-        versions |= _of(peer)
+        by_name |= _of(peer)
     if any(peer.server == roster.POSTGRES for peer in peers):
-        versions["postgresql"] = postgres.version()
-    return versions
+        by_name["postgresql"] = postgres.version()
+    return by_name
 
 
 def _of(peer: Peer) -> dict[str, str]:

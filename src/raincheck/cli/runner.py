@@ -148,7 +148,7 @@ _KILL_AFTER = 5.0
 
 
 class WorkerProcesses:
-    """``count`` processes that run the same command, each given ``first_line`` on stdin.
+    """``count`` processes that run the same command; each reads ``first_line`` from stdin.
 
     ``grace`` is in seconds. ``pids`` are those of the running processes; ``any_failed`` says whether a
     process has ended although it was not stopped.

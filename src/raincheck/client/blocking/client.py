@@ -122,7 +122,7 @@ class Client:
     ) -> JobHandle:
         """Submit a job that runs ``functions`` in order; a list among them is a parallel stage.
 
-        The job is stored durably when this returns. A function without arguments can be given by its
+        The job is stored durably when this returns. A function without arguments can be passed as its
         name. The options are those of `App.submit`. With ``wait``, returns when the job has ended, or
         after that many seconds. Raises `InvalidInput` or `NotJSON`; nothing is stored then.
         """
