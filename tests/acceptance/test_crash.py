@@ -30,7 +30,7 @@ PAUSE = 0.15
 APART = (0.6, 0.95)
 """Jobs acknowledged between two kills, as shares of the jobs per kill."""
 
-PATIENCE = 120.0
+TIMEOUT = 120.0
 """Seconds after which a job that has not ended counts as lost."""
 
 
@@ -88,11 +88,11 @@ class Worker(Command):
         with self._ledger.open("rb") as ledger:
             ledger.seek(self._before)
             lines = [line.split() for line in ledger]
-        noted = [what for what, *_, pid in lines if int(pid) == self.pid]
-        return noted.count(b"begin") > len(noted) / 2
+        events = [event for event, *_, pid in lines if int(pid) == self.pid]
+        return events.count(b"begin") > len(events) / 2
 
 
-class Kept(NamedTuple):
+class DurableStore(NamedTuple):
     """The URL of the store, and its process if it has one."""
 
     url: str
@@ -107,13 +107,13 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(params=["sqlite", "valkey"])
-def kept(request: pytest.FixtureRequest, folder: Path) -> Iterator[Kept]:
+def durable(request: pytest.FixtureRequest, folder: Path) -> Iterator[DurableStore]:
     """Each durable store."""
     if request.param == "sqlite":
-        yield Kept(f"sqlite:///{folder / 'db'}", [])
+        yield DurableStore(f"sqlite:///{folder / 'db'}", [])
     else:
         with server(folder, appendonly="yes", appendfsync="always") as valkey:
-            yield Kept(valkey.url, [StoreVictim(valkey)])
+            yield DurableStore(valkey.url, [StoreVictim(valkey)])
 
 
 class Order(NamedTuple):
@@ -156,7 +156,7 @@ async def submit(
             await asyncio.sleep(chance.uniform(0.0, PAUSE))
             while True:
                 try:
-                    answer = await client.post(
+                    response = await client.post(
                         f"{await server.url()}/v1/job",
                         json=order.body,
                         headers={"Idempotency-Key": f'"{order.key}"', "Prefer": "respond-async"},
@@ -164,9 +164,9 @@ async def submit(
                 except httpx2.TransportError:  # the server was killed, perhaps after it stored the job
                     await asyncio.sleep(0.01)
                     continue
-                assert answer.status_code in (200, 202, 503), answer.text
-                if answer.status_code != 503:
-                    acknowledged.put_nowait((answer.json()["id"], order))
+                assert response.status_code in (200, 202, 503), response.text
+                if response.status_code != 503:
+                    acknowledged.put_nowait((response.json()["id"], order))
                     break
 
 
@@ -194,25 +194,25 @@ async def kill_at_random(
     "scale", [Scale(200, 5), pytest.param(Scale(2000, 20), marks=pytest.mark.long)], ids=["200", "2000"]
 )
 async def test_every_job_is_done_although_processes_are_killed(
-    folder: Path, kept: Kept, scale: Scale
+    folder: Path, durable: DurableStore, scale: Scale
 ) -> None:
     """Each step is done once, although servers and workers are killed."""
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - shown if it fails
     chance = random.Random(seed)
     target, ledger = f"{crashing.__file__}:app", folder / "ledger"
-    working = ("--lease", str(LEASE), "--concurrency", str(CONCURRENCY), "--log-level", "warning")
-    api = Command("server", target, "--port", "0", "--store", kept.url, "--log-level", "warning")
-    todo, answers = orders(chance, scale.jobs), asyncio.Queue[tuple[str, Order]]()
-    workers = [Worker(todo, ledger, target, "--store", kept.url, *working) for _ in range(2)]
-    async with running(api, *workers), App(kept.url) as app:
+    options = ("--lease", str(LEASE), "--concurrency", str(CONCURRENCY), "--log-level", "warning")
+    api = Command("server", target, "--port", "0", "--store", durable.url, "--log-level", "warning")
+    todo, acknowledgements = orders(chance, scale.jobs), asyncio.Queue[tuple[str, Order]]()
+    workers = [Worker(todo, ledger, target, "--store", durable.url, *options) for _ in range(2)]
+    async with running(api, *workers), App(durable.url) as app:
         async with asyncio.TaskGroup() as group:
-            victims = [api, *workers, *kept.victims]
-            killing = group.create_task(kill_at_random(chance, scale, victims, answers))
+            victims = [api, *workers, *durable.victims]
+            killing = group.create_task(kill_at_random(chance, scale, victims, acknowledgements))
             for _ in range(SUBMITTERS):
-                group.create_task(submit(api, chance, todo, answers))
+                group.create_task(submit(api, chance, todo, acknowledgements))
         acknowledged = killing.result()
-        ended = [await app.engine.jobs.wait(job_id, PATIENCE) for job_id in acknowledged]
+        ended = [await app.engine.jobs.wait(job_id, TIMEOUT) for job_id in acknowledged]
         assert [await command.stop() for command in (api, *workers)] == [0, 0, 0]
         assert (await app.engine.store.counts()).leased == 0
         assert len(await all_jobs(app.engine.store)) == len(acknowledged) == scale.jobs

@@ -14,7 +14,7 @@ from raincheck import App
 from raincheck.core.errors import StoreError
 from tests.acceptance import crashing
 from tests.acceptance.support import Command, running
-from tests.acceptance.test_crash import PATIENCE, Order, check, orders
+from tests.acceptance.test_crash import TIMEOUT, Order, check, orders
 from tests.clusters import cluster, follows, until, watched
 from tests.contract.leaks import all_jobs, assert_no_leaks
 
@@ -65,7 +65,7 @@ async def run_through_failover(url: str, jobs: int, kill: Callable[[], None]) ->
                 await asyncio.to_thread(until, lambda: len(acknowledged) >= BEFORE * jobs)
                 await asyncio.to_thread(kill)
             for job_id, order in acknowledged.items():
-                check((await app.engine.jobs.wait(job_id, PATIENCE)).job, order)
+                check((await app.engine.jobs.wait(job_id, TIMEOUT)).job, order)
             assert await worker.stop() == 0
             assert len(await all_jobs(app.engine.store)) == len(acknowledged) == jobs
             await assert_no_leaks(app.engine.store)

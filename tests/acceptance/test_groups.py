@@ -25,7 +25,7 @@ pytestmark = pytest.mark.acceptance
 
 MEMBERS = crashing.MEMBERS
 LEASE = 1
-PATIENCE = 120.0
+TIMEOUT = 120.0
 """Seconds after which a run that has not ended counts as lost."""
 
 
@@ -60,7 +60,7 @@ async def trigger(command: Command, wait: float, number: int) -> str:
     async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
         while True:
             try:
-                answer = await client.post(
+                response = await client.post(
                     f"{await command.url()}/v1/group/crash",
                     json={"data": {"number": number}},
                     headers={"Idempotency-Key": f'"run-{number}"'},
@@ -68,9 +68,9 @@ async def trigger(command: Command, wait: float, number: int) -> str:
             except httpx2.TransportError:  # the server was killed, perhaps after it stored the run
                 await asyncio.sleep(0.01)
                 continue
-            if answer.status_code != 503:
-                assert answer.status_code in (200, 202), answer.text
-                return str(answer.json()["id"])
+            if response.status_code != 503:
+                assert response.status_code in (200, 202), response.text
+                return str(response.json()["id"])
 
 
 async def kill_at_random(chance: random.Random, kills: int, victims: list[Command]) -> None:
@@ -102,16 +102,16 @@ async def test_every_run_has_one_follow_up_although_processes_are_killed(
             tasks.create_task(kill_at_random(chance, scale.kills, [*workers, http]))
             waits = [chance.uniform(0.0, scale.seconds) for _ in range(scale.runs)]
             runs = [tasks.create_task(trigger(http, wait, n)) for n, wait in enumerate(waits)]
-        ended = [(await app.engine.jobs.wait(each.result(), PATIENCE)).job for each in runs]
+        ended = [(await app.engine.jobs.wait(each.result(), TIMEOUT)).job for each in runs]
         for command in (http, *workers):
             await command.stop()
-        found = [stored.job for stored in await listed(app.engine.store, Filter(group="crash"))]
+        jobs = [stored.job for stored in await listed(app.engine.store, Filter(group="crash"))]
         await assert_no_leaks(app.engine.store)
     for run in ended:
         check(run)
-    assert Counter(job.run_of for job in found) == {None: scale.runs} | {run.id: MEMBERS for run in ended}
-    assert {job.state for job in found} == {"done"}
-    check_ledger(ended, found, ledger.read_text("ascii").splitlines())
+    assert Counter(job.run_of for job in jobs) == {None: scale.runs} | {run.id: MEMBERS for run in ended}
+    assert {job.state for job in jobs} == {"done"}
+    check_ledger(ended, jobs, ledger.read_text("ascii").splitlines())
 
 
 def check(run: Job) -> None:
@@ -125,7 +125,7 @@ def check(run: Job) -> None:
     ]  # fmt: skip
 
 
-def check_ledger(runs: list[Job], found: list[Job], lines: list[str]) -> None:
+def check_ledger(runs: list[Job], jobs: list[Job], lines: list[str]) -> None:
     """Check that no follow-up started before the last job of its run had ended."""
     ends: dict[str, int] = {}
     begins: dict[str, int] = {}
@@ -136,7 +136,7 @@ def check_ledger(runs: list[Job], found: list[Job], lines: list[str]) -> None:
         else:
             begins.setdefault(job_id, moment)
     members: dict[Any, list[str]] = {}
-    for job in found:
+    for job in jobs:
         members.setdefault(job.run_of, []).append(job.id)
     for run in runs:
         assert max(ends[job_id] for job_id in members[run.id]) < begins[run.id]

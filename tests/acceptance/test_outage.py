@@ -18,10 +18,10 @@ from tests.servers import Server, free_port, server
 pytestmark = pytest.mark.acceptance
 
 TARGET = f"{gated.__file__}:app"
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Seconds that are enough for everything, unless it is broken."""
 
-SOON = 20.0
+SHORT_TIMEOUT = 20.0
 """Seconds that are fewer than the lease, to show that nothing waits until the lease ends."""
 
 
@@ -36,8 +36,8 @@ class Running(NamedTuple):
 @pytest.fixture
 def valkey() -> Iterator[Server]:
     """The store; it syncs every write."""
-    with on_disk() as folder, server(folder, appendonly="yes", appendfsync="always") as made:
-        yield made
+    with on_disk() as folder, server(folder, appendonly="yes", appendfsync="always") as valkey:
+        yield valkey
 
 
 @pytest.fixture
@@ -68,16 +68,16 @@ async def submitted(client: httpx2.AsyncClient, gate: Path, key: str) -> httpx2.
 
 async def until(client: httpx2.AsyncClient, path: str, status: int) -> httpx2.Response:
     """Wait for a response with this status."""
-    async with asyncio.timeout(PATIENCE):
-        while (answer := await client.get(path)).status_code != status:
+    async with asyncio.timeout(TIMEOUT):
+        while (response := await client.get(path)).status_code != status:
             continue
-    return answer
+    return response
 
 
 async def ended(client: httpx2.AsyncClient, job: dict[str, Any]) -> dict[str, Any]:
     """Wait until a job has ended."""
-    answer = await client.get(f"/v1/job/{job['id']}", headers={"Prefer": "wait=60"})
-    document: dict[str, Any] = answer.json()
+    response = await client.get(f"/v1/job/{job['id']}", headers={"Prefer": "wait=60"})
+    document: dict[str, Any] = response.json()
     return document
 
 
@@ -88,7 +88,7 @@ async def test_no_job_is_lost_in_an_outage(
     """Requests get 503 with Retry-After, running attempts are recorded once, and new jobs run right after."""
     client, gate = started.client, tmp_path / "gate"
     before = (await submitted(client, gate, "before")).json()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while before["state"] != "doing":
             before = (await client.get(f"/v1/job/{before['id']}")).json()
 
@@ -100,12 +100,12 @@ async def test_no_job_is_lost_in_an_outage(
     await give_back(valkey, how)
 
     assert (not_ready.json()["type"], not_ready.headers["retry-after"]) == ("not-ready", "2")
-    for answer in (refused, listing):
-        assert (answer.status_code, answer.json()["type"]) == (503, "store-unavailable")
-        assert answer.headers["retry-after"] == "2"
+    for response in (refused, listing):
+        assert (response.status_code, response.json()["type"]) == (503, "store-unavailable")
+        assert response.headers["retry-after"] == "2"
     assert alive.status_code == 200
     await until(client, "/readyz", 200)
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(SHORT_TIMEOUT):
         again = await submitted(client, gate, "meanwhile")
         assert (await ended(client, again.json()))["state"] == "done"
     (function,) = (await ended(client, before))["functions"]
@@ -121,10 +121,10 @@ async def test_a_store_can_be_restarted_ten_times(started: Running, valkey: Serv
     for turn in range(10):
         valkey.stop()
         await asyncio.to_thread(valkey.start)
-        async with asyncio.timeout(SOON):
-            while (answer := await submitted(client, gate, f"{turn}")).status_code == 503:
+        async with asyncio.timeout(SHORT_TIMEOUT):
+            while (response := await submitted(client, gate, f"{turn}")).status_code == 503:
                 continue
-            assert (await ended(client, answer.json()))["state"] == "done"
+            assert (await ended(client, response.json()))["state"] == "done"
     assert len((await client.get("/v1/job")).json()["jobs"]) == 10
 
 
@@ -132,6 +132,6 @@ async def test_a_store_can_be_restarted_ten_times(started: Running, valkey: Serv
 async def test_no_command_starts_without_its_store(role: str) -> None:
     """It ends within seconds, with the reason; a supervisor can restart it."""
     command = Command(role, TARGET, "--store", f"redis://127.0.0.1:{free_port()}", "--log-level", "error")
-    async with running(command), asyncio.timeout(PATIENCE):
+    async with running(command), asyncio.timeout(TIMEOUT):
         assert await command.ended() == 4
     assert "the server cannot be reached" in command.printed[-1]

@@ -62,7 +62,7 @@ async def test_each_firing_submits_one_job(url: str) -> None:
             await victim.kill()
             firings.append(await next_firing(store))
             await victim.start()
-    made = [stored.job.scheduled_at or 0.0 for stored in await all_jobs(store)][::-1]
-    assert made == [round(firings[0] + i, 3) for i in range(len(made))]
-    assert made[: len(firings)] == firings
+    scheduled = [stored.job.scheduled_at or 0.0 for stored in await all_jobs(store)][::-1]
+    assert scheduled == [round(firings[0] + i, 3) for i in range(len(scheduled))]
+    assert scheduled[: len(firings)] == firings
     await store.close()

@@ -37,15 +37,15 @@ def url(server: tuple[Running, str]) -> str:
 @pytest.fixture(scope="module")
 def failed(url: str) -> dict[str, Any]:
     """The ended job of the seed; its three attempts are one and two seconds apart."""
-    answer = httpx2.post(f"{url}/v1/job", content=BODY, headers=JSON)
-    assert answer.status_code == 202
-    return ended(url, answer.json()["id"])
+    response = httpx2.post(f"{url}/v1/job", content=BODY, headers=JSON)
+    assert response.status_code == 202
+    return ended(url, response.json()["id"])
 
 
 def ended(url: str, job_id: str) -> dict[str, Any]:
-    answer = httpx2.get(f"{url}/v1/job/{job_id}", headers={"Prefer": "wait=60"}, timeout=70)
-    assert answer.status_code == 200
-    document: dict[str, Any] = answer.json()
+    response = httpx2.get(f"{url}/v1/job/{job_id}", headers={"Prefer": "wait=60"}, timeout=70)
+    assert response.status_code == 200
+    document: dict[str, Any] = response.json()
     return document
 
 
@@ -100,8 +100,8 @@ def test_the_error_names_the_function_and_the_exception(failed: dict[str, Any]) 
 def test_the_same_chain_without_the_failure_is_done(url: str) -> None:
     """The functions receive the previous result and the job's data."""
     functions = [{"name": "/v1/test-1"}, {"name": "/v1/test-2"}]
-    answer = httpx2.post(f"{url}/v1/job", json={"name": "test", "functions": functions})
-    job = ended(url, answer.json()["id"])
+    response = httpx2.post(f"{url}/v1/job", json={"name": "test", "functions": functions})
+    job = ended(url, response.json()["id"])
     assert job["state"] == "done"
     assert [function["retry_count"] for function in job["functions"]] == [1, 1]
     assert job["result"] == {"previous": "test-1 was here", "data": {"left by": "/v1/test-1"}}

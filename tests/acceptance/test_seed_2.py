@@ -27,7 +27,7 @@ OTHER_TARGET = f"{gated.__file__}:app"
 CHAIN = (EXAMPLE / "job_chain.json").read_text("utf-8")
 FUNCTIONS = ["/v1/say-hello-world", "/v1/test-1", "/v1/test-2", "/v1/test-fail"]
 LEASE = "2"
-PATIENCE = 60.0
+TIMEOUT = 60.0
 JSON = {"Content-Type": "application/json"}
 
 Listed = list[dict[str, Any]]
@@ -46,9 +46,9 @@ def valkey() -> Iterator[Server]:
     """The store."""
     with (
         tempfile.TemporaryDirectory(prefix="rc-") as folder,
-        server(Path(folder), appendonly="yes", appendfsync="always") as made,
+        server(Path(folder), appendonly="yes", appendfsync="always") as valkey,
     ):
-        yield made
+        yield valkey
 
 
 def worker(target: str, store: str, concurrency: int) -> Command:
@@ -81,22 +81,22 @@ async def topology(valkey: Server) -> AsyncIterator[Topology]:
         yield topology
 
 
-async def until_workers(client: httpx2.AsyncClient, holds: Callable[[Listed], bool]) -> Listed:
+async def until_workers(client: httpx2.AsyncClient, condition: Callable[[Listed], bool]) -> Listed:
     """Wait until the condition holds for the listed workers; returns them."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while True:
             listed: Listed = (await client.get("/v1/worker")).json()
-            if holds(listed):
+            if condition(listed):
                 return listed
             await asyncio.sleep(0.1)
 
 
 async def until(
-    client: httpx2.AsyncClient, job: dict[str, Any], holds: Callable[[dict[str, Any]], bool]
+    client: httpx2.AsyncClient, job: dict[str, Any], condition: Callable[[dict[str, Any]], bool]
 ) -> dict[str, Any]:
     """Wait until the condition holds for a job; returns it."""
-    async with asyncio.timeout(PATIENCE):
-        while not holds(job):
+    async with asyncio.timeout(TIMEOUT):
+        while not condition(job):
             job = (await client.get(f"/v1/job/{job['id']}")).json()
     return job
 
@@ -108,10 +108,10 @@ def states(listed: Listed) -> list[str]:
 
 async def run(client: httpx2.AsyncClient, body: str | dict[str, Any]) -> dict[str, Any]:
     """Submit a job, and wait until it has ended."""
-    asked = {"content": body} if isinstance(body, str) else {"json": body}
-    answer = await client.post("/v1/job", headers=JSON, **asked)
-    assert answer.status_code == 202
-    ended = await client.get(answer.headers["Location"], headers={"Prefer": "wait=60"})
+    content = {"content": body} if isinstance(body, str) else {"json": body}
+    response = await client.post("/v1/job", headers=JSON, **content)
+    assert response.status_code == 202
+    ended = await client.get(response.headers["Location"], headers={"Prefer": "wait=60"})
     job: dict[str, Any] = ended.json()
     return job
 
@@ -149,7 +149,7 @@ async def test_both_workers_run_jobs(calm: Topology) -> None:
     """After some jobs, each worker has run at least one of them."""
     workers = {each["id"] for each in await offering(calm)}
     ran: set[str] = set()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while ran != workers:
             jobs = await asyncio.gather(*(run(calm.client, CHAIN) for _ in range(20)))
             ran |= {function["worker"] for job in jobs for function in job["functions"]}

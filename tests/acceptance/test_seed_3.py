@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("seed 3")]
 
 FOLDER = ROOT / "examples" / "maths"
 TARGET = f"{FOLDER / 'app.py'}:jobs"
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 HEADERS = {"cache-control": "no-cache", "content-type": "application/json"}
 BODY = """
@@ -43,23 +43,23 @@ class Maths(NamedTuple):
 
     async def create(self, op: str, a: Any = 2, b: Any = 3, **more: Any) -> str:
         """Create a job; returns its id."""
-        answer = await self.client.post("/maths", json={"op": op, "a": a, "b": b, **more})
-        assert answer.status_code == 200
-        return str(answer.json()["res"])
+        response = await self.client.post("/maths", json={"op": op, "a": a, "b": b, **more})
+        assert response.status_code == 200
+        return str(response.json()["res"])
 
     async def status(self, job_id: str) -> dict[str, Any]:
         """The state of a job."""
-        answer = await self.client.get(f"/maths/{job_id}")
-        assert answer.status_code == 200
-        return dict(answer.json())
+        response = await self.client.get(f"/maths/{job_id}")
+        assert response.status_code == 200
+        return dict(response.json())
 
     async def until(self, job_id: str, status: str) -> dict[str, Any]:
         """Wait until a job has this status; returns its state."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
-                answer = await self.status(job_id)
-                if answer["status"] == status:
-                    return answer
+                response = await self.status(job_id)
+                if response["status"] == status:
+                    return response
                 await asyncio.sleep(0.05)
 
 
@@ -95,8 +95,8 @@ async def test_the_document(maths: Maths) -> None:
     assert await maths.status(job_id) == {"state_code": 2, "status": "PENDING", "res": None}
     await maths.worker.start()
     await maths.until(job_id, "COMPLETED")
-    found = await maths.client.request("GET", f"/maths/{job_id}", content=BODY, headers=HEADERS)
-    assert found.json() == {"state_code": 6, "status": "COMPLETED", "res": 6}
+    response = await maths.client.request("GET", f"/maths/{job_id}", content=BODY, headers=HEADERS)
+    assert response.json() == {"state_code": 6, "status": "COMPLETED", "res": 6}
 
 
 async def test_every_operation(maths: Maths) -> None:
@@ -156,9 +156,9 @@ BAD = {
 async def test_bad_input_is_refused(maths: Maths) -> None:
     """The message names the invalid part."""
     for word, body in BAD.items():
-        answer = await maths.client.post("/maths", content=body)
-        assert (answer.status_code, answer.json()["success"]) == (400, False)
-        assert word in answer.json()["error"]
+        response = await maths.client.post("/maths", content=body)
+        assert (response.status_code, response.json()["success"]) == (400, False)
+        assert word in response.json()["error"]
 
 
 async def test_an_unknown_job_is_not_found(maths: Maths) -> None:
@@ -166,8 +166,8 @@ async def test_an_unknown_job_is_not_found(maths: Maths) -> None:
     job_id = (await maths.create("math:add")).partition("@")[2]
     unknown = "f6404090-f2bb-4490-8478-075aa95b29d1"
     for wrong in (f"default@{unknown}", f"other@{job_id}", job_id, "default@", "default@default@x"):
-        answer = await maths.client.get(f"/maths/{wrong}")
-        assert (answer.status_code, answer.json()["success"]) == (404, False)
+        response = await maths.client.get(f"/maths/{wrong}")
+        assert (response.status_code, response.json()["success"]) == (404, False)
 
 
 def test_a_handler_added_after_the_start_changes_nothing(tmp_path: Path) -> None:
@@ -176,6 +176,6 @@ def test_a_handler_added_after_the_start_changes_nothing(tmp_path: Path) -> None
     with TestClient(api) as client:
         with pytest.raises(RaincheckError, match="the app has started"):
             jobs.function("math:power")(pow)
-        answer = client.post("/maths", json={"op": "math:power", "a": 2, "b": 3})
-        assert answer.status_code == 400
-        assert "there is no op 'math:power'" in answer.json()["error"]
+        response = client.post("/maths", json={"op": "math:power", "a": 2, "b": 3})
+        assert response.status_code == 400
+        assert "there is no op 'math:power'" in response.json()["error"]

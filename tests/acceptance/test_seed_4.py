@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("seed 4")]
 
 FOLDER = ROOT / "examples" / "doozer"
 TARGET = f"{FOLDER / 'app.py'}:tasks"
-PATIENCE = 60.0
+TIMEOUT = 60.0
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 HELP = """\
@@ -86,11 +86,11 @@ def store(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the secret and the user of the API, and the password of the client."""
-    made = tmp_path_factory.mktemp("doozer")
-    assert raincheck("key", "add", str(made / "secret")).returncode == 0
-    added = raincheck("user", "add", "doozer", "--users", str(made / "users.json"), "--generate")
-    (made / "password").write_text(added.stdout, "utf-8")
-    return made
+    folder = tmp_path_factory.mktemp("doozer")
+    assert raincheck("key", "add", str(folder / "secret")).returncode == 0
+    added = raincheck("user", "add", "doozer", "--users", str(folder / "users.json"), "--generate")
+    (folder / "password").write_text(added.stdout, "utf-8")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ async def test_adding_with_workers_up_down_and_back(doozer: Doozer) -> None:
     assert await doozer.client(f"lookup --uuid={task}") == "Status : PENDING\n"
 
     await doozer.worker.start()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while True:
             printed = await doozer.client(f"lookup --uuid={task}")
             if "PENDING" not in printed and "STARTED" not in printed:
@@ -160,11 +160,11 @@ async def test_restricted_routes_require_a_token(doozer: Doozer) -> None:
         for path in ("/restricted/add", "/restricted/mul", "/restricted/tasks"):
             for header in (None, f"Bearer {token[:-6]}", token):
                 headers = {} if header is None else {"authorization": header}
-                answer = await client.post(path, json=unknown, headers=headers)
-                assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+                response = await client.post(path, json=unknown, headers=headers)
+                assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
         signed_in = {"authorization": f"Bearer {token}"}
-        found = await client.post("/restricted/tasks", json=unknown, headers=signed_in)
-        assert (found.status_code, list(found.json())) == (404, ["error"])
+        response = await client.post("/restricted/tasks", json=unknown, headers=signed_in)
+        assert (response.status_code, list(response.json())) == (404, ["error"])
         bad = await client.post("/restricted/add", json={"numbers": [1, "2"]}, headers=signed_in)
         assert (bad.status_code, "numbers" in bad.json()["error"]) == (400, True)
 
