@@ -225,7 +225,7 @@ class TestUnusableFiles:
         """It is refused, and left as it is."""
         path.write_text("Dear diary, " * 1000)
         assert self.refusal(path) == (
-            f"StoreUnusable {path} is no intact SQLite database: file is not a database"
+            f"StoreUnusable {path} is not an intact SQLite database: file is not a database"
         )
         assert path.read_text() == "Dear diary, " * 1000
 
@@ -236,7 +236,7 @@ class TestUnusableFiles:
         other.close()
         before = path.read_bytes()
         assert self.refusal(path) == (
-            f"StoreUnusable {path} is the database of another program; give raincheck its own file"
+            f"StoreUnusable {path} is the database of another program: use another file"
         )
         assert path.read_bytes() == before
 
@@ -257,13 +257,13 @@ class TestUnusableFiles:
         content = bytearray(path.read_bytes())
         content[100:4096] = os.urandom(3996)
         path.write_bytes(content)
-        assert self.refusal(path).startswith(f"StoreUnusable {path} is no intact SQLite database:")
+        assert self.refusal(path).startswith(f"StoreUnusable {path} is not an intact SQLite database:")
 
     def test_a_folder_that_is_not_there(self, path: Path) -> None:
         """The error says where to look."""
         assert self.refusal(path / "nowhere" / "raincheck.db") == (
             f"StoreUnavailable {path}/nowhere/raincheck.db cannot be opened: "
-            "look at its folder and their permissions"
+            "check that its folder exists, and the permissions"
         )
 
     def test_a_folder_in_its_place(self, path: Path) -> None:
@@ -280,7 +280,7 @@ class TestUnusableFiles:
         nobody = {"AS_NOBODY": "1"} if os.geteuid() == 0 else {}
         try:
             assert self.refusal(path, **nobody) == (
-                f"StoreUnavailable {path} cannot be written: look at the permissions of it and its folder"
+                f"StoreUnavailable {path} cannot be written: check the permissions of the file and its folder"
             )
         finally:
             path.parent.chmod(0o755)
