@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 import msgspec
@@ -27,15 +27,15 @@ SWEEP_LIMIT = 1000
 """Expired entries of each kind that one call removes."""
 
 _CONFLICT = Conflict()
+_NO_LEASE = (0, 0.0)
+"""The token and the time of a lease that does not exist: no token is 0."""
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
-GUARDS = """
-    SELECT json_group_array(json_array(job.id, json_each.value ->> 1, n, rev, state,
-        (SELECT token FROM lease WHERE job = n AND step = json_each.value ->> 1),
-        (SELECT until FROM lease WHERE job = n AND step = json_each.value ->> 1)))
-    FROM json_each(?) CROSS JOIN job ON job.id = json_each.value ->> 0
+JOBS_WITH_LEASES = """
+    SELECT json_group_array(json_array(job.id, n, rev, state, step, token, until))
+    FROM json_each(?) CROSS JOIN job ON job.id = value LEFT JOIN lease ON lease.job = n
 """
 USED_IDS = """
     SELECT json_group_array(value) FROM json_each(?1)
@@ -50,7 +50,6 @@ INSERT_JOB = """
 UPDATE_JOB = "UPDATE job SET rev = ?, state = ?, ended = ?, alarm = ?, record = ? WHERE n = ?"
 INSERT_RESULT = "INSERT OR REPLACE INTO result (job, step, value) VALUES (?, ?, ?)"
 INSERT_FUNCTION = "INSERT INTO job_function (function, job) VALUES (?, ?)"
-LEASE = "SELECT token, until FROM lease WHERE job = ? AND step = ?"
 DELETE_LEASE = "DELETE FROM lease WHERE (job, step) IN (VALUES (?, ?))"
 IS_QUEUED = "SELECT 1 FROM queue WHERE function = ? AND priority = ? AND due = ? AND job = ? AND step = ?"
 ENQUEUE = "INSERT INTO queue (function, priority, due, job, step) VALUES (?, ?, ?, ?, ?)"
@@ -98,6 +97,15 @@ class Effects:
         (self.ready if due <= self.now else self.later).add(function)
 
 
+class _StoredJob(NamedTuple):
+    """A job as it is stored, and ``token`` and ``until`` of its leases, by step."""
+
+    n: int
+    rev: int
+    state: str
+    leases: dict[int, tuple[int, float]]
+
+
 class _Batch:
     """The changes of one batch: `read` what the guards need, `add` each change, `write` all of them."""
 
@@ -106,8 +114,7 @@ class _Batch:
         self.effects = effects
         self.last_job: int | None = None
         self.used_ids: set[str] = set()
-        self.guarded: dict[tuple[str, int], list[Any]] = {}
-        """``n``, ``rev``, ``state`` and the lease (``token``, ``until``) of a job, by its id and a step."""
+        self.stored: dict[str, _StoredJob] = {}
         self.jobs: dict[str, Job] = {}
         self.inserts: list[tuple[Any, ...]] = []
         self.updates: list[tuple[Any, ...]] = []
@@ -126,13 +133,17 @@ class _Batch:
         Each answers with one row of JSON, which is quicker than one row per job.
         """
         new = [change.job.id for change, _ in records if change.job.rev == 1]
-        old = [(change.job.id, _first_guard(change)) for change, _ in records if change.job.rev > 1]
+        old = [change.job.id for change, _ in records if change.job.rev > 1]
         if new:
             used = self.connection.execute(USED_IDS, (_encode(new).decode(), self.effects.now)).get
             self.used_ids = set(_decode(used))
         if old:
-            found = self.connection.execute(GUARDS, (_encode(old).decode(),)).get
-            self.guarded = {(row[0], row[1]): row[2:] for row in _decode(found)}
+            rows = self.connection.execute(JOBS_WITH_LEASES, (_encode(old).decode(),)).get
+            for job_id, n, rev, state, step, token, until in _decode(rows):
+                if job_id not in self.stored:
+                    self.stored[job_id] = _StoredJob(n, rev, state, {})
+                if step is not None:
+                    self.stored[job_id].leases[step] = (token, until)
 
     def add(self, change: Change, record: bytes) -> Outcome:
         """Check the guards of a change. If they hold, note what it writes."""
@@ -177,42 +188,32 @@ class _Batch:
         return n
 
     def _update(self, change: Change, record: bytes) -> int | None:
-        job, release = change.job, change.release
-        row = self.guarded.get((job.id, _first_guard(change)))
-        if row is None or row[1] != job.rev - 1:
+        job = change.job
+        stored = self.stored.get(job.id)
+        if stored is None or stored.rev != job.rev - 1:
             return None
-        n: int = row[0]
-        if not self._guards_hold(change, n, *row[3:]):
+        n, before, state = stored.n, stored.state, job.state
+        for lease in change.release + change.hold:
+            if not self._is_in_force(stored, lease):
+                return None
+        if change.take and not all(self._is_queued(n, entry) for entry in change.take):
             return None
-        state = job.state
         self.updates.append((job.rev, state, state.ended, change.check_at, record, n))
-        for lease in release:
+        for lease in change.release:
             self.ended_leases.append((n, lease.step))
         if change.take:
             self._dequeue(n, change.take)
         if change.drop:
             self.ended_leases += [(n, entry.step) for entry in change.drop]
             self._dequeue(n, [entry for entry in change.drop if self._is_queued(n, entry)])
-        if row[2] != state:
-            self.states[row[2]] -= 1
+        if before != state:
+            self.states[before] -= 1
             self.states[state] += 1
         return n
 
-    def _guards_hold(self, change: Change, n: int, token: int | None, until: float) -> bool:
-        """Whether all leases are in force and all entries queued; ``token`` is that of the first lease."""
-        leases = change.release + change.hold if change.hold else change.release
-        if leases and not self._is_in_force(leases[0], token, until):
-            return False
-        if len(leases) > 1 and not all(self._is_leased(n, lease) for lease in leases[1:]):
-            return False
-        return not change.take or all(self._is_queued(n, entry) for entry in change.take)
-
-    def _is_in_force(self, lease: Release, token: int | None, until: float) -> bool:
+    def _is_in_force(self, stored: _StoredJob, lease: Release) -> bool:
+        token, until = stored.leases.get(lease.step, _NO_LEASE)
         return token == lease.token and (not lease.expired or until <= self.effects.now)
-
-    def _is_leased(self, n: int, lease: Release) -> bool:
-        row = self.connection.execute(LEASE, (n, lease.step)).get
-        return row is not None and self._is_in_force(lease, *row)
 
     def _is_queued(self, n: int, entry: QueueEntry) -> bool:
         return self.connection.execute(IS_QUEUED, _row(n, entry)).get is not None
@@ -306,12 +307,6 @@ def _count_states(connection: apsw.Connection, jobs: Counter[str]) -> None:
 def count_queued(connection: apsw.Connection, entries: Counter[str]) -> None:
     """Add numbers of queue entries to the counters of functions."""
     connection.executemany(COUNT_QUEUED, [pair for pair in entries.items() if pair[1]])
-
-
-def _first_guard(change: Change) -> int:
-    """The step of the first lease that a change guards; most changes guard one lease."""
-    leases = change.release or change.hold
-    return leases[0].step if leases else -1
 
 
 def _row(n: int, entry: QueueEntry) -> tuple[Any, ...]:
