@@ -27,7 +27,7 @@ from raincheck.worker.outcome import Outcome
 logger = logging.getLogger("raincheck.worker")
 
 
-class Ending(Struct, eq=False):
+class Ending(Struct, eq=False, gc=False):
     """A job as it was last seen, the outcomes being written to it, and those that have come since."""
 
     job: Job
