@@ -15,8 +15,8 @@ import msgspec
 from msgspec.structs import replace
 
 from raincheck.core.codec import encode_job
-from raincheck.core.lifecycle import INLINE_RESULT
 from raincheck.core.model import Job
+from raincheck.core.stages import INLINE_RESULT
 from raincheck.worker import child
 from raincheck.worker.attempt import RunningAttempt
 from raincheck.worker.child import Order, Reply

@@ -32,7 +32,7 @@ from raincheck.store.base import (
     Missing,
     Outcome,
 )
-from raincheck.store.listeners import Signals
+from raincheck.store.listeners import Listeners
 from raincheck.store.valkey import claims, listing, packing, schedules
 from raincheck.store.valkey.address import parse
 from raincheck.store.valkey.checks import check
@@ -76,8 +76,8 @@ class ValkeyStore:
         self._address = parse(url)
         self._keys = Keys(self._address.namespace, self._address.shards)
         self._claim_waiters = ClaimWaiters()
-        self._signals = Signals(attend=self._subscribe)
-        self._hints = Hints(self._signals, self._claim_waiters, clock.new_id())
+        self._listeners = Listeners(on_first=self._subscribe)
+        self._hints = Hints(self._listeners, self._claim_waiters, clock.new_id())
         self._loops = Loops(self._address, self._keys, self._hints)
 
     def now(self) -> float:
@@ -122,7 +122,7 @@ class ValkeyStore:
 
     async def close(self) -> None:
         await self._loops.close()
-        self._signals.tell({})  # callers that wait look again, and find it closed
+        self._listeners.notify({})  # callers that wait look again, and find it closed
         self._claim_waiters.wake(None)
 
     async def _send(self, *words: Any, key: str | None = None) -> Any:
@@ -277,7 +277,7 @@ class ValkeyStore:
         return found
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        return self._signals.listen(listener)
+        return self._listeners.listen(listener)
 
     def _subscribe(self) -> None:
         self._loops.subscribe()
@@ -311,7 +311,7 @@ class ValkeyStore:
             for i, went in zip(places, answer, strict=True):
                 removed[i] = bool(went)
         if gone := [job.job_id for job, went in zip(jobs, removed, strict=True) if went]:
-            self._signals.tell(dict.fromkeys(gone))
+            self._listeners.notify(dict.fromkeys(gone))
         return removed
 
     async def _remove(self, shard: ShardKeys, jobs: list[Ended], remember: float) -> Any:

@@ -11,7 +11,7 @@ from contextlib import suppress
 import msgspec
 
 from raincheck.core.model import Job
-from raincheck.store.listeners import Signals
+from raincheck.store.listeners import Listeners
 from raincheck.store.valkey.claim_waiters import ClaimWaiters
 
 
@@ -30,15 +30,15 @@ _decode = msgspec.msgpack.Decoder(Hint).decode
 class Hints:
     """Tells the listeners and the waiting claims of this process; ``origin`` is its name among the others."""
 
-    def __init__(self, signals: Signals, waiters: ClaimWaiters, origin: str) -> None:
-        self._signals = signals
+    def __init__(self, listeners: Listeners, waiters: ClaimWaiters, origin: str) -> None:
+        self._listeners = listeners
         self._waiters = waiters
         self._origin = origin
 
     @property
     def wanted(self) -> bool:
         """Whether anybody in this process waits for a hint."""
-        return self._signals.wanted or self._waiters.wanted
+        return self._listeners.present or self._waiters.wanted
 
     def message(self, functions: Iterable[str], job_ids: list[str]) -> bytes:
         """A hint for other processes; empty if there is nothing to say."""
@@ -48,13 +48,13 @@ class Hints:
     def tell(self, jobs: Mapping[str, Job | None], functions: Iterable[str]) -> None:
         """Tell this process of what it has written."""
         if jobs:
-            self._signals.tell(jobs)
+            self._listeners.notify(jobs)
         if functions:
             self._waiters.wake(functions)
 
     def tell_all(self) -> None:
         """Anything may have changed: let all that wait look again."""
-        self._signals.tell({})
+        self._listeners.notify({})
         self._waiters.wake(None)
 
     def hear(self, message: bytes) -> None:

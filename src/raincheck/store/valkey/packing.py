@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from raincheck.core.codec import decode_job, encode_job
-from raincheck.core.model import Change, Claim, Job, Lease, Place, Release, Stored
+from raincheck.core.model import Change, Claim, Job, Lease, QueueEntry, Release, Stored
 from raincheck.store.base import Conflict, Duplicate, Held, Outcome
 from raincheck.store.valkey.keys import STATES, ShardKeys, packed, tags, unpacked
 
@@ -43,7 +43,7 @@ def pack(change: Change) -> Packed:
     return Packed(change, raw, encode_job(change.job), b"".join([_member(raw, place) for place in places]))
 
 
-def _member(raw_id: bytes, place: Place) -> bytes:
+def _member(raw_id: bytes, place: QueueEntry) -> bytes:
     """A place as a member of its queue. They sort as they are claimed: by priority, due time, id, step."""
     (due,) = struct.unpack(">Q", struct.pack(">d", place.due))
     due = due | _TOP if due < _TOP else due ^ (2 * _TOP - 1)  # bits of a float, made to sort as numbers
@@ -73,7 +73,7 @@ class Batch:
             (
                 job.rev,
                 _NUMBER[job.state],
-                False if change.alarm is None else change.alarm,
+                False if change.check_at is None else change.check_at,
                 key is not None and (key.name, key.fingerprint.hex(), key.until),
                 (change.take and [self._place(place) for place in change.take]) or None,
                 (change.release and [_guard(release) for release in change.release]) or None,
@@ -97,7 +97,7 @@ class Batch:
             number = self._numbers[key] = len(self.keys) + 1  # behind the key of the answer
         return number
 
-    def _place(self, place: Place) -> tuple[int, int, int, float, str]:
+    def _place(self, place: QueueEntry) -> tuple[int, int, int, float, str]:
         ready, later = self._shard.queue(place.function)
         return place.step, self._key(ready), self._key(later), place.due, place.function
 
