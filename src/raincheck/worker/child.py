@@ -44,8 +44,8 @@ class Order(msgspec.Struct, array_like=True):
 
 
 class Reply(msgspec.Struct, array_like=True):
-    """``ready``, ``progress``, ``done`` or ``failed``. ``value`` and ``data`` are JSON, ``names`` those of the
-    class of an exception and of its bases.
+    """``ready``, ``progress``, ``done`` or ``failed``. ``value`` and ``data`` are JSON, ``names`` the names
+    of the exception's class and its bases.
 
     ``token`` is that of the order: a thread that a function left running may report progress while the next
     function runs.
