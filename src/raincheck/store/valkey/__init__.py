@@ -199,8 +199,8 @@ class ValkeyStore:
             self._claim_waiters.wake(await claims.release(pipeline, shard, words))
 
     async def report(self, held: Held, progress: bytes) -> bool:
-        (stored,) = await self._call_leases("report", [held], progress, retry_for=RETRY_FOR)
-        return bool(stored)
+        (reply,) = await self._call_leases("report", [held], progress, retry_for=RETRY_FOR)
+        return bool(reply)
 
     async def find(self, job_ids: Sequence[str]) -> list[Stored | Missing]:
         return await listing.find(self._pipelines.here(), job_ids)

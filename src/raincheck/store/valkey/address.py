@@ -199,7 +199,7 @@ def _warnings(info: Mapping[str, Any], ack: str) -> Iterator[str]:
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         yield (
-            f"maxmemory-policy is {policy}: a full server deletes acknowledged jobs; "
+            f"maxmemory-policy is {policy}: a full server deletes jobs, also acknowledged ones; "
             "set noeviction, so that it refuses new jobs instead"
         )
     if not info.get("aof_enabled"):

@@ -294,6 +294,8 @@ class Pipeline:
         ``head`` comes before the ``words`` for each job, of its index and its packed id.
         """
         by_shard = split_by_shard(self.keys, job_ids)
+        if job_ids and not by_shard:  # a call that raises if the server cannot be reached
+            by_shard = {self.keys.shards[0]: []}
         calls = []
         for shard, jobs in by_shard.items():
             of_jobs = [word for i, raw_id in jobs for word in words(i, raw_id)]
