@@ -17,9 +17,8 @@ from benchmarks.bench import CONCURRENCY, Bench
 from benchmarks.drain import drain, fill
 from benchmarks.figures import Measure, Readings, Row, at_most, ratio_to
 from benchmarks.programs.functions import app, nothing, nothing_in_a_thread
-from raincheck.worker.attempt import RunningAttempt
+from raincheck.worker.attempt import Inbox, RunningAttempt
 from raincheck.worker.executor import Executor
-from raincheck.worker.inbox import Inbox
 
 
 def run(bench: Bench) -> Readings:

@@ -18,7 +18,7 @@ from raincheck.core.clock import from_datetime, new_id
 from raincheck.core.codec import decode_job, encode_job
 from raincheck.core.errors import Fault, InvalidArguments, InvalidInput
 from raincheck.core.limits import Limits
-from raincheck.core.model import LONGEST, Job, Step
+from raincheck.core.model import MAX_SECONDS, Job, Step
 from raincheck.core.options import MAX_PRIORITY, JobOptions
 from raincheck.engine.requests import FunctionRequest
 from raincheck.functions.registry import Function, Functions, is_function_name
@@ -237,8 +237,8 @@ def _step(
 
 def _option_faults(step: Step, at: str) -> Iterator[Fault]:
     """What is wrong with the options of a step made in Python."""
-    if step.timeout is not None and not 0 < step.timeout <= LONGEST:
-        yield Fault(f"lies above 0, up to {LONGEST:.0f} seconds", f"{at}/timeout")
+    if step.timeout is not None and not 0 < step.timeout <= MAX_SECONDS:
+        yield Fault(f"lies above 0, up to {MAX_SECONDS:.0f} seconds", f"{at}/timeout")
     if step.retry is not None:
         try:
             retry.check(step.retry)
@@ -255,13 +255,13 @@ def _due(options: JobOptions, now: float) -> float | None:
 def _delay_faults(options: JobOptions, at: str) -> Iterator[Fault]:
     if options.delay is not None and options.scheduled_at is not None:
         yield Fault("delay and scheduled_at exclude each other", f"{at}/delay")
-    if options.delay is not None and not 0 <= options.delay <= LONGEST:
-        yield Fault(f"lies between 0 and {LONGEST:.0f} seconds", f"{at}/delay")
+    if options.delay is not None and not 0 <= options.delay <= MAX_SECONDS:
+        yield Fault(f"lies between 0 and {MAX_SECONDS:.0f} seconds", f"{at}/delay")
 
 
 def _fields_faults(job: Job, now: float, limits: Limits, at: str) -> Iterator[Fault]:
     """What is wrong with a job beside its steps."""
-    due, latest = job.scheduled_at or now, now + LONGEST
+    due, latest = job.scheduled_at or now, now + MAX_SECONDS
     if not 0 < len(job.name) <= limits.name:
         yield Fault(f"a name has 1 to {limits.name} characters, got {len(job.name)}", f"{at}/name")
     elif _CONTROL.search(job.name):
@@ -282,8 +282,8 @@ def _fields_faults(job: Job, now: float, limits: Limits, at: str) -> Iterator[Fa
 
 def ttl_faults(result_ttl: float, at: str = "") -> Iterator[Fault]:
     """The fault of a time to keep results for."""
-    if not 0 <= result_ttl <= LONGEST:
-        yield Fault(f"lies between 0 and {LONGEST:.0f} seconds", f"{at}/result_ttl")
+    if not 0 <= result_ttl <= MAX_SECONDS:
+        yield Fault(f"lies between 0 and {MAX_SECONDS:.0f} seconds", f"{at}/result_ttl")
 
 
 def _is_typed(stages: AnyStages) -> bool:

@@ -11,8 +11,7 @@ from typing import NamedTuple
 from raincheck.core.errors import StoreError
 from raincheck.core.model import Job
 from raincheck.store.base import Missing, Store
-from raincheck.worker.attempt import InFlight, Reason, RunningAttempt
-from raincheck.worker.inbox import Inbox
+from raincheck.worker.attempt import Inbox, InFlight, Reason, RunningAttempt
 
 
 class Beat(NamedTuple):
@@ -76,7 +75,7 @@ class Cancellation:
             if isinstance(stored, Missing):
                 stopping += [(attempt, Reason.LOST) for attempt in running]
                 continue
-            self._in_flight.saw(stored.job)
+            self._in_flight.update(stored.job)
             tokens = {lease.token for lease in stored.leases}
             for attempt in running:
                 if attempt.token not in tokens:

@@ -28,7 +28,7 @@ from raincheck.core.retry import names_of
 from raincheck.functions.context import Context
 from raincheck.functions.registry import Function
 from raincheck.functions.signature import Signature
-from raincheck.worker.attempt import asked_pause, words_of
+from raincheck.worker.outcome import message_of, retry_after_of
 
 
 class Order(msgspec.Struct, array_like=True):
@@ -118,9 +118,9 @@ def _failure(error: BaseException) -> Reply:
     return Reply(
         "failed",
         names=names_of(type(error)),
-        message=words_of(error),
+        message=message_of(error),
         fatal=isinstance(error, DoNotRetry | InvalidArguments | NotJSON),
-        retry_after=asked_pause(error),
+        retry_after=retry_after_of(error),
     )
 
 

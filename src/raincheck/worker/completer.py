@@ -1,8 +1,8 @@
 """Writes the outcomes of attempts.
 
-All outcomes of one job that are there together make one change, and the changes of all jobs that are there
-together make one commit. While a change of a job is being written, later outcomes of that job wait for it;
-they make the next change of the job as it is then, so that it need not be read again.
+All outcomes of one job that come together make one change, and the changes of all jobs that come together
+make one commit. While a change of a job is being written, later outcomes of that job wait for it; they make
+the next change of the job as it is then, so that the job is not read again.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from raincheck.core.lifecycle import LateFinish
 from raincheck.core.model import Change, Job
 from raincheck.core.retry import Backoff
 from raincheck.store.base import Missing, Store
-from raincheck.worker.attempt import InFlight, Outcome
+from raincheck.worker.attempt import InFlight
 from raincheck.worker.claimer import give_back
+from raincheck.worker.outcome import Outcome
 
 logger = logging.getLogger("raincheck.worker")
 
@@ -145,7 +146,7 @@ class Completer:
         for outcome in outcomes:
             self._in_flight.remove(outcome.attempt)
         if not change.job.state.ended:
-            self._in_flight.saw(change.job)
+            self._in_flight.update(change.job)
 
     async def _read(self, endings: list[Ending]) -> None:
         """Read each job whose outcomes did not apply, once, and see what they mean now."""
@@ -169,7 +170,7 @@ class Completer:
             ending.outcomes = again
             if now is not None:
                 ending.job = now.job
-                self._in_flight.saw(now.job)
+                self._in_flight.update(now.job)
         await self._give_back(back)
 
     async def _give_back(self, outcomes: list[Outcome]) -> None:

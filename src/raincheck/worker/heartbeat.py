@@ -17,9 +17,8 @@ from raincheck.core.errors import StoreError
 from raincheck.core.model import WorkerInfo
 from raincheck.store.base import Store
 from raincheck.store.listeners import call_into
-from raincheck.worker.attempt import InFlight, RunningAttempt
+from raincheck.worker.attempt import Inbox, InFlight, RunningAttempt
 from raincheck.worker.cancellation import Beat
-from raincheck.worker.inbox import Inbox
 
 logger = logging.getLogger("raincheck.worker")
 
@@ -86,7 +85,7 @@ class Heartbeat(Thread):
         return False
 
     def _beat(self) -> None:
-        attempts = self._in_flight.held()
+        attempts = self._in_flight.all()
         self._abandoned = self._in_flight.abandoned
         info = replace(self._info, abandoned=self._abandoned)
         revs = self._store.heartbeat(info, [attempt.held for attempt in attempts], self._lease)
@@ -113,7 +112,7 @@ class Loop:
         elif not self._is_told and (seconds := monotonic() - self._asked_at) > self._most:
             self._is_told = True
             frame = sys._current_frames().get(self._thread)
-            where = blocked_at(_frames(frame), in_flight.held())
+            where = blocked_at(_frames(frame), in_flight.all())
             logger.warning(
                 "%s has blocked the event loop for %.1f s: run it with def, or process=True", where, seconds
             )

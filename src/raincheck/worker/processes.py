@@ -15,11 +15,12 @@ import msgspec
 from msgspec.structs import replace
 
 from raincheck.core.codec import encode_job
-from raincheck.core.lifecycle import INLINE_RESULT
 from raincheck.core.model import Job
+from raincheck.core.stages import INLINE_RESULT
 from raincheck.worker import child
-from raincheck.worker.attempt import ChildError, Encoded, RunningAttempt
+from raincheck.worker.attempt import RunningAttempt
 from raincheck.worker.child import Order, Reply
+from raincheck.worker.outcome import ChildError, Encoded
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ class Child:
             while (reply := _decode(self.pipe.recv_bytes())).kind == "progress":
                 if reply.token == attempt.token:
                     attempt.report(reply.value)
-        attempt.returned()
+        attempt.mark_returned()
         return reply
 
     @contextmanager

@@ -23,8 +23,14 @@ from raincheck.client.requests import (
     status_request,
     submit_request,
 )
-from raincheck.client.responses import CallResponse, RawJobPage, Reply, unreadable_response
-from raincheck.client.results import convert_result, result_of
+from raincheck.client.responses import (
+    CallResponse,
+    RawJobPage,
+    Reply,
+    convert_result,
+    result_of,
+    unreadable_response,
+)
 from raincheck.client.token import Login
 from raincheck.core.clock import monotonic, new_id
 from raincheck.core.errors import ConfigError, Gone, Unfinished, Unreachable

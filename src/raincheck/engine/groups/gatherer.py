@@ -16,7 +16,7 @@ from typing import Self
 from raincheck.core import lifecycle
 from raincheck.core.errors import StoreError
 from raincheck.core.model import Job, State, Stored
-from raincheck.core.stages import gathering
+from raincheck.core.stages import gathering_step
 from raincheck.engine.groups.members import cancel_members, first_open, gathered, open_members, size_of
 from raincheck.engine.groups.run import member_ids
 from raincheck.engine.jobs import Jobs
@@ -76,7 +76,7 @@ class Gatherer:
             for job in found:
                 if job.run_of is not None and job.state.ended:
                     self._due.setdefault(job.run_of, False)
-                elif job.run_of is None and job.rev > 1 and gathering(job) is not None:
+                elif job.run_of is None and job.rev > 1 and gathering_step(job) is not None:
                     self._due[job.id] = True
         call_into(self._loop, self._heard.set)
 
@@ -113,7 +113,7 @@ class Gatherer:
         Its members are created only if it ``rang``: else somebody is just doing so.
         """
         (found,) = await self._jobs.store.find([run_id])
-        index = gathering(found.job) if isinstance(found, Stored) else None
+        index = gathering_step(found.job) if isinstance(found, Stored) else None
         if index is None or not isinstance(found, Stored):
             self._seen.pop(run_id, None)
             return False

@@ -14,7 +14,7 @@ from raincheck.core import lifecycle
 from raincheck.core.errors import NotFound, WrongState
 from raincheck.core.lifecycle import previous_results
 from raincheck.core.model import ErrorDetail, Job, State, Stored
-from raincheck.core.stages import gathering
+from raincheck.core.stages import gathering_step
 from raincheck.core.triggers import Gathered, Opened, Trigger
 from raincheck.engine.groups.run import member_ids, members_of
 from raincheck.engine.jobs import Jobs
@@ -30,7 +30,7 @@ TOLD = 10
 
 async def open_members(jobs: Jobs, run: Job) -> Job | None:
     """See that the members of a run are there and open; the run then, None if it was changed meanwhile."""
-    index = gathering(run)
+    index = gathering_step(run)
     if index is None or run.steps[index].state is not State.PENDING:
         return None
     gather, store = run.steps[index].gather, jobs.store

@@ -10,7 +10,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from raincheck.core.errors import Fault, InvalidInput
-from raincheck.core.model import LONGEST, CatchUp, Job, Schedule, Seconds
+from raincheck.core.model import MAX_SECONDS, CatchUp, Job, Schedule, Seconds
 from raincheck.core.options import JobOptions, TemplateKeywords, TemplateOptions, object_of
 from raincheck.engine.groups.definition import is_group_name
 from raincheck.engine.requests import Timeout
@@ -23,7 +23,7 @@ NAME = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.:@-]*")
 GRACE = 60.0
 """Seconds that a firing may be late and still be on time, unless the schedule says otherwise."""
 
-Interval = Annotated[float, Meta(ge=SHORTEST, le=LONGEST)]
+Interval = Annotated[float, Meta(ge=SHORTEST, le=MAX_SECONDS)]
 
 
 class ScheduleOptions(TemplateOptions, frozen=True, kw_only=True, omit_defaults=False):
@@ -127,9 +127,9 @@ def _faults(name: str, options: ScheduleOptions) -> Iterator[Fault]:
         yield Fault(f"has 1 to {NAME_LENGTH} characters: {_ALLOWED}", "/name")
     if options.zone is not None and options.cron is None:
         yield Fault("goes with cron only", "/zone")
-    if options.expires_in is not None and not 0 < options.expires_in <= LONGEST:
-        yield Fault(f"lies above 0, up to {LONGEST:.0f} seconds", "/expires_in")
+    if options.expires_in is not None and not 0 < options.expires_in <= MAX_SECONDS:
+        yield Fault(f"lies above 0, up to {MAX_SECONDS:.0f} seconds", "/expires_in")
     if options.catch_up not in list(CatchUp):
         yield Fault(f"is one of {', '.join(CatchUp)}", "/catch_up")
-    if not 0 <= options.grace <= LONGEST:
-        yield Fault(f"lies between 0 and {LONGEST:.0f} seconds", "/grace")
+    if not 0 <= options.grace <= MAX_SECONDS:
+        yield Fault(f"lies between 0 and {MAX_SECONDS:.0f} seconds", "/grace")

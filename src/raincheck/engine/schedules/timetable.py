@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from raincheck.core.clock import to_datetime
 from raincheck.core.errors import Fault
-from raincheck.core.model import LONGEST, CatchUp, Schedule
+from raincheck.core.model import MAX_SECONDS, CatchUp, Schedule
 
 MOST = 100
 """How many firings are made at once: of those missed in a long outage, the newest."""
@@ -54,8 +54,8 @@ def faults_of(rhythm: Rhythm, now: float) -> Iterator[Fault]:
     """What is wrong with a rhythm."""
     if (rhythm.cron is None) == (rhythm.every is None):
         yield Fault("a schedule has either cron or every", "/cron" if rhythm.every is None else "/every")
-    if rhythm.every is not None and not SHORTEST <= rhythm.every <= LONGEST:
-        yield Fault(f"lies between {SHORTEST:g} and {LONGEST:.0f} seconds", "/every")
+    if rhythm.every is not None and not SHORTEST <= rhythm.every <= MAX_SECONDS:
+        yield Fault(f"lies between {SHORTEST:g} and {MAX_SECONDS:.0f} seconds", "/every")
     if rhythm.cron is not None:
         yield from list(_zone_faults(rhythm.zone)) or _cron_faults(rhythm, now)
 

@@ -29,7 +29,7 @@ from raincheck.store.base import (
     Missing,
     Outcome,
 )
-from raincheck.store.listeners import Signals
+from raincheck.store.listeners import Listeners
 from raincheck.store.sqlite import leases, reads, removal, schedules, writer
 from raincheck.store.sqlite.changes import Effects
 from raincheck.store.sqlite.reader import Read, Reader
@@ -49,8 +49,10 @@ class SQLiteStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._signals = Signals(attend=lambda: self._writer.batcher.wake())  # to look what other processes do
-        self._writer = Writer(self._signals)
+        self._listeners = Listeners(
+            on_first=lambda: self._writer.batcher.wake()
+        )  # to look what other processes do
+        self._writer = Writer(self._listeners)
         self._reader = Reader()
 
     def now(self) -> float:
@@ -72,7 +74,7 @@ class SQLiteStore:
         with suppress(StoreError):
             await self._write(_nothing)  # once this is answered, so is all before it
         await asyncio.to_thread(self._stop)
-        self._signals.tell({})  # callers that wait look again, and find it closed
+        self._listeners.notify({})  # callers that wait look again, and find it closed
 
     def _stop(self) -> None:
         self._reader.batcher.close()
@@ -115,7 +117,7 @@ class SQLiteStore:
         return await self._read(lambda connection: reads.results(connection, wanted))
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        return self._signals.listen(listener)
+        return self._listeners.listen(listener)
 
     async def page(self, which: Filter, limit: int, after: str | None = None) -> Candidates:
         return await self._read(lambda connection: reads.page(connection, which, limit, after))

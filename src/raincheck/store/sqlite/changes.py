@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from raincheck.core.model import Change, Job, Key, Place, Release
+from raincheck.core.model import Change, Job, Key, QueueEntry, Release
 from raincheck.store.base import Conflict, Duplicate, Outcome
 from raincheck.store.sqlite.rows import write_rows
 
@@ -142,7 +142,7 @@ class Batch:
         if self.next_n is None:
             self.next_n = self.connection.execute("SELECT coalesce(max(n), 0) + 1 FROM job").get
         n, self.next_n = self.next_n, self.next_n + 1
-        row = (n, job.id, 1, job.state, job.state.ended, job.name, change.alarm, record, job.group)
+        row = (n, job.id, 1, job.state, job.state.ended, job.name, change.check_at, record, job.group)
         self.inserts.append(row)
         self.listed.extend((function, n) for function in {step.function for step in job.steps})
         self.states[job.state] += 1
@@ -162,7 +162,7 @@ class Batch:
             return None
         if not all(self._is_queued(n, place) for place in change.take):
             return None
-        self.updates.append((job.rev, job.state, job.state.ended, change.alarm, record, n))
+        self.updates.append((job.rev, job.state, job.state.ended, change.check_at, record, n))
         self.ended_leases.extend((n, release.step) for release in change.release)
         self.ended_leases.extend((n, place.step) for place in change.drop)
         self._dequeue(n, change.take)
@@ -181,10 +181,10 @@ class Batch:
         ).get
         return row is not None and self._in_force(guard, *row)
 
-    def _is_queued(self, n: int, place: Place) -> bool:
+    def _is_queued(self, n: int, place: QueueEntry) -> bool:
         return self.connection.execute(IS_QUEUED, _row(n, place)).get is not None
 
-    def _dequeue(self, n: int, places: Iterable[Place]) -> None:
+    def _dequeue(self, n: int, places: Iterable[QueueEntry]) -> None:
         for place in places:
             self.dequeue.append(_row(n, place))
             self.places[place.function] -= 1
@@ -234,5 +234,5 @@ def _first_guard(change: Change) -> int:
     return guards[0].step if guards else -1
 
 
-def _row(n: int, place: Place) -> tuple[Any, ...]:
+def _row(n: int, place: QueueEntry) -> tuple[Any, ...]:
     return place.function, -place.priority, place.due, n, place.step

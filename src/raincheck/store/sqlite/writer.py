@@ -17,7 +17,7 @@ from raincheck.core.errors import StoreUnavailable
 from raincheck.core.model import Change
 from raincheck.store.base import Held, Outcome
 from raincheck.store.batcher import Answers, Batcher, Call, fail
-from raincheck.store.listeners import Signals
+from raincheck.store.listeners import Listeners
 from raincheck.store.sqlite import changes, leases
 from raincheck.store.sqlite.changes import Effects
 from raincheck.store.sqlite.connection import close, connect, transaction, translate
@@ -79,8 +79,8 @@ class Writer:
     _path: Path
     _notifier: Notifier
 
-    def __init__(self, signals: Signals) -> None:
-        self._signals = signals
+    def __init__(self, listeners: Listeners) -> None:
+        self._listeners = listeners
         self._connection: apsw.Connection | None = None
         self._waiting: list[Claim] = []
         self._due_at = math.inf  # when the next place becomes due that one of them waits for
@@ -99,14 +99,14 @@ class Writer:
     def _heard(self, heard: Notification) -> None:
         """Called on the notifier's thread."""
         if heard.all or heard.jobs:
-            self._signals.tell({} if heard.all else dict.fromkeys(heard.jobs))
+            self._listeners.notify({} if heard.all else dict.fromkeys(heard.jobs))
         if heard.all or heard.functions:
             self.batcher.wake()
 
     def _patience(self) -> float | None:
         if self._notifier.behind:
             return NOTIFY_AGAIN
-        if not self._waiting and not self._signals.wanted:
+        if not self._waiting and not self._listeners.present:
             return None
         at = self._act_at if self._waiting else math.inf
         return max(0.0, min(at - monotonic(), self._look_every))
@@ -141,7 +141,7 @@ class Writer:
         """If somebody here is going to wait, hear the others, before it is looked what there is."""
         if self._notifier.settled:
             return
-        waits = self._signals.wanted or any(isinstance(r, Claim) and r.until > monotonic() for r in batch)
+        waits = self._listeners.present or any(isinstance(r, Claim) and r.until > monotonic() for r in batch)
         if waits and self._notifier.listen():
             self._untold = True
 
@@ -149,10 +149,10 @@ class Writer:
         """Whether another process wrote since the last look. Those who wait for jobs are told so."""
         version: int = connection.execute("PRAGMA data_version").get
         wrote, self._version = version != self._version, version
-        self._untold = (self._untold or wrote) and self._signals.wanted
+        self._untold = (self._untold or wrote) and self._listeners.present
         if self._untold and monotonic() - self._told_at >= self._look_every:
             self._untold, self._told_at = False, monotonic()
-            self._signals.tell({})
+            self._listeners.notify({})
         return wrote
 
     def _transact(self, connection: apsw.Connection, batch: list[Call[Any]], stirred: bool) -> None:
@@ -232,7 +232,7 @@ class Writer:
 
     def _tell(self, effects: Effects, drained: set[str]) -> None:
         if effects.jobs:
-            self._signals.tell(effects.jobs)
+            self._listeners.notify(effects.jobs)
         functions = effects.later | (effects.ready - drained)
         jobs = [job_id for job_id, job in effects.jobs.items() if job is None or job.rev > 1]
         if functions or jobs:

@@ -22,7 +22,7 @@ from raincheck.core import clock
 from raincheck.core.errors import StoreError, StoreUnavailable, StoreUnusable
 from raincheck.core.model import Change, Claim, Key, Schedule, Stored, WorkerInfo
 from raincheck.store.base import Candidates, Counts, Due, Ended, Filter, Held, Listener, Missing, Outcome
-from raincheck.store.listeners import Signals
+from raincheck.store.listeners import Listeners
 from raincheck.store.valkey import claims, listing, packing
 from raincheck.store.valkey.address import check_settings, parse
 from raincheck.store.valkey.connection import RETRY_FOR
@@ -63,8 +63,8 @@ class ValkeyStore:
         self._address = parse(url)
         self._keys = Keys(self._address.namespace, self._address.shards)
         self._claim_waiters = ClaimWaiters()
-        self._signals = Signals(attend=self._subscribe)
-        self._hints = Hints(self._signals, self._claim_waiters, clock.new_id())
+        self._listeners = Listeners(on_first=self._subscribe)
+        self._hints = Hints(self._listeners, self._claim_waiters, clock.new_id())
         self._pipelines = Pipelines(self._address, self._keys, self._hints)
 
     def now(self) -> float:
@@ -213,7 +213,7 @@ class ValkeyStore:
         )
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        return self._signals.listen(listener)
+        return self._listeners.listen(listener)
 
     def _subscribe(self) -> None:
         self._pipelines.subscribe()

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from raincheck.core.codec import decode_job, decode_schedule, encode_job, encode_schedule
-from raincheck.core.model import Change, Claim, Job, Lease, Place, Release, Schedule, Stored
+from raincheck.core.model import Change, Claim, Job, Lease, QueueEntry, Release, Schedule, Stored
 from raincheck.store.base import Conflict, Duplicate, Outcome
 from raincheck.store.valkey.keys import STATES, ShardKeys, packed, tags, unpacked
 
@@ -49,7 +49,7 @@ def pack(change: Change) -> PackedChange:
     return PackedChange(change, raw_id, record, members, size)
 
 
-def _member(raw_id: bytes, entry: Place) -> bytes:
+def _member(raw_id: bytes, entry: QueueEntry) -> bytes:
     """A queue entry as bytes that sort in the order of claims: by priority, due time, id, step."""
     (due,) = _unpack_bits(_pack_float(entry.due))
     due = due | _SIGN_BIT if due < _SIGN_BIT else due ^ (2 * _SIGN_BIT - 1)  # floats that sort as integers
@@ -78,7 +78,7 @@ class CommitArguments:
         return (
             job.rev,
             _NUMBERS[job.state],
-            False if change.alarm is None else change.alarm,
+            False if change.check_at is None else change.check_at,
             key is not None and (key.name, key.fingerprint.hex(), key.until),
             [self._entry(entry) for entry in change.take] if change.take else None,
             [_guard(release) for release in change.release] if change.release else None,
@@ -89,7 +89,7 @@ class CommitArguments:
             [step for step, _ in change.results] if change.results else None,
         )
 
-    def _entry(self, entry: Place) -> tuple[int, int, int, float, str]:
+    def _entry(self, entry: QueueEntry) -> tuple[int, int, int, float, str]:
         ready, later = self._shard.queue(entry.function)
         return entry.step, self._number(ready), self._number(later), entry.due, entry.function
 

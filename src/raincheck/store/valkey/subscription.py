@@ -17,7 +17,7 @@ import hiredis
 import msgspec
 
 from raincheck.core.model import Job
-from raincheck.store.listeners import Signals, call_into
+from raincheck.store.listeners import Listeners, call_into
 from raincheck.store.valkey.address import Address, HostPort
 from raincheck.store.valkey.connection import Backoff, connect, pack_command
 
@@ -112,15 +112,15 @@ class Hints:
     ``origin`` identifies this process, which ignores its own hints.
     """
 
-    def __init__(self, signals: Signals, waiters: ClaimWaiters, origin: str) -> None:
-        self._signals = signals
+    def __init__(self, listeners: Listeners, waiters: ClaimWaiters, origin: str) -> None:
+        self._listeners = listeners
         self._waiters = waiters
         self._origin = origin
 
     @property
     def wanted(self) -> bool:
         """Whether this process has listeners or waiting claims."""
-        return self._signals.wanted or bool(self._waiters)
+        return self._listeners.present or bool(self._waiters)
 
     def message(self, functions: Iterable[str], job_ids: list[str]) -> bytes:
         """A hint for other processes; empty if it would name nothing."""
@@ -130,13 +130,13 @@ class Hints:
     def notify(self, jobs: Mapping[str, Job | None], functions: Iterable[str]) -> None:
         """Notify this process of jobs that changed and functions with new queue entries."""
         if jobs:
-            self._signals.tell(jobs)
+            self._listeners.notify(jobs)
         if functions:
             self._waiters.wake(functions)
 
     def notify_all(self) -> None:
         """Notify every listener and claim: anything may have changed."""
-        self._signals.tell({})
+        self._listeners.notify({})
         self._waiters.wake(None)
 
     def receive(self, message: bytes) -> None:
