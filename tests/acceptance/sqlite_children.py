@@ -20,7 +20,7 @@ from raincheck.core.model import Change, Claim, Job, Step
 from raincheck.core.triggers import Succeeded
 from raincheck.store import Store, listing, make_store
 from raincheck.store.base import Filter
-from raincheck.store.sqlite import writer
+from raincheck.store.sqlite import threads
 
 
 def submission(store: Store, function: str = "f", size: int = 0) -> Change:
@@ -46,7 +46,7 @@ async def claimer(store: Store, _: float) -> None:
 
     It polls only if other processes cannot notify it.
     """
-    writer.LOOK = 3600.0
+    threads.LOOK = 3600.0
     say("ready")
     while True:
         for claim in await store.claim("claimer", ("f",), 1, 60.0, 60.0):

@@ -225,7 +225,7 @@ class TestUnusableFiles:
         """It is refused, and does not change."""
         path.write_text("Dear diary, " * 1000)
         assert self.open_error(path) == (
-            f"StoreUnusable {path} is no intact SQLite database: file is not a database"
+            f"StoreUnusable {path} is not an intact SQLite database: file is not a database"
         )
         assert path.read_text() == "Dear diary, " * 1000
 
@@ -236,7 +236,7 @@ class TestUnusableFiles:
         other.close()
         before = path.read_bytes()
         assert self.open_error(path) == (
-            f"StoreUnusable {path} is the database of another program; give raincheck its own file"
+            f"StoreUnusable {path} is the database of another program: use another file"
         )
         assert path.read_bytes() == before
 
@@ -257,13 +257,13 @@ class TestUnusableFiles:
         content = bytearray(path.read_bytes())
         content[100:4096] = os.urandom(3996)
         path.write_bytes(content)
-        assert self.open_error(path).startswith(f"StoreUnusable {path} is no intact SQLite database:")
+        assert self.open_error(path).startswith(f"StoreUnusable {path} is not an intact SQLite database:")
 
     def test_a_missing_folder(self, path: Path) -> None:
         """The error has the path."""
         assert self.open_error(path / "nowhere" / "raincheck.db") == (
             f"StoreUnavailable {path}/nowhere/raincheck.db cannot be opened: "
-            "look at its folder and their permissions"
+            "check that its folder exists, and the permissions"
         )
 
     def test_a_folder_instead_of_a_file(self, path: Path) -> None:
