@@ -280,7 +280,7 @@ class TestUnusableFiles:
         environment = {"AS_NOBODY": "1"} if os.geteuid() == 0 else {}
         try:
             assert self.open_error(path, **environment) == (
-                f"StoreUnavailable {path} cannot be written: look at the permissions of it and its folder"
+                f"StoreUnavailable {path} cannot be written: check the permissions of the file and its folder"
             )
         finally:
             path.parent.chmod(0o755)
