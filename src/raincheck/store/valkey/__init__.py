@@ -183,7 +183,8 @@ class ValkeyStore:
         for reply in replies:
             if isinstance(reply, BaseException):
                 raise reply
-        return [None if rev is None or rev < 0 else rev for revs in replies[1:] for rev in revs]
+        revs: Any = replies[1] if held else ()
+        return [None if rev is None or rev < 0 else rev for rev in revs]
 
     async def _call_leases(self, name: str, held: Sequence[Held], *head: Any, retry_for: float) -> list[Any]:
         """Call a script in the shards of some leases, with id, step and token of each."""
