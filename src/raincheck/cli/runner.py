@@ -32,17 +32,17 @@ SWITCH_INTERVAL = 0.0005
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
 
 
-def run_until_signal(main: Main, *, grace: float, at_once: Callable[[], None] = lambda: None) -> int:
-    """Run ``main``. The first signal sets its event; the second calls ``at_once`` and ends the process."""
+def run_until_signal(main: Main, *, grace: float, kill: Callable[[], None] = lambda: None) -> int:
+    """Run ``main``. The first signal sets its event; the second calls ``kill`` and ends the process."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     freeze_startup_objects()
 
     async def until_signalled() -> None:
         stop = asyncio.Event()
-        with _handle_signals(stop, grace, at_once):
+        with _handle_signals(stop, grace, kill):
             await main(stop)
 
-    _run(until_signalled())
+    _run_on_new_loop(until_signalled())
     return Exit.OK
 
 
@@ -65,7 +65,7 @@ async def run_in_thread(main: Main, stop: asyncio.Event) -> None:
 
     def thread() -> None:
         try:
-            _run(body())
+            _run_on_new_loop(body())
         except BaseException as error:  # noqa: BLE001 - the caller raises it again
             caller.call_soon_threadsafe(ended.set_exception, error)
         else:
@@ -91,7 +91,7 @@ async def _set_when_stopped(
     loop.call_soon_threadsafe(thread_stop.set)
 
 
-def _run(main: Coroutine[object, object, None]) -> None:
+def _run_on_new_loop(main: Coroutine[object, object, None]) -> None:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(main)
 
@@ -106,7 +106,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 @contextmanager
-def _handle_signals(stop: asyncio.Event, grace: float, at_once: Callable[[], None]) -> Iterator[None]:
+def _handle_signals(stop: asyncio.Event, grace: float, kill: Callable[[], None]) -> Iterator[None]:
     """Handle signals. Uses `signal.signal`, which works on every platform and with every event loop."""
     loop = asyncio.get_running_loop()
 
@@ -124,7 +124,7 @@ def _handle_signals(stop: asyncio.Event, grace: float, at_once: Callable[[], Non
         loop.call_soon_threadsafe(begin_stop)
 
     def on_second_signal(number: int, frame: FrameType | None) -> None:
-        at_once()
+        kill()
         os._exit(Exit.INTERRUPTED)
 
     previous = {each: signal.signal(each, on_first_signal) for each in _SIGNALS}
@@ -148,7 +148,7 @@ _KILL_AFTER = 5.0
 
 
 class WorkerProcesses:
-    """``count`` processes that run the same command, each given ``first_line`` on stdin.
+    """``count`` processes that run the same command; each reads ``first_line`` from stdin.
 
     ``grace`` is in seconds. ``pids`` are those of the running processes; ``any_failed`` says whether a
     process has ended although it was not stopped.

@@ -216,7 +216,7 @@ def _load_app(target: str, options: AppOptions) -> App:
     return app
 
 
-def _run(main: Main, options: AppOptions, grace: float, at_once: Callable[[], None] = lambda: None) -> int:
+def _run(main: Main, options: AppOptions, grace: float, kill: Callable[[], None] = lambda: None) -> int:
     """Run ``main`` until a signal; in a child, also until the parent stops it."""
 
     async def child(stop: asyncio.Event) -> None:
@@ -224,7 +224,7 @@ def _run(main: Main, options: AppOptions, grace: float, at_once: Callable[[], No
         call_when_parent_stops(lambda: loop.call_soon_threadsafe(stop.set))
         await main(stop)
 
-    return run_until_signal(child if options.child else main, grace=grace, at_once=at_once)
+    return run_until_signal(child if options.child else main, grace=grace, kill=kill)
 
 
 async def _no_workers() -> None:

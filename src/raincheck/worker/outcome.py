@@ -29,7 +29,7 @@ DETAIL_LIMIT = 2000
 """Characters of an exception's message that are stored."""
 
 
-class Finished(Struct, frozen=True):
+class Finished(Struct, frozen=True, gc=False):
     """How the function of an attempt ended: what it returned or raised."""
 
     attempt: RunningAttempt
@@ -37,7 +37,7 @@ class Finished(Struct, frozen=True):
     error: BaseException | None
 
 
-class Outcome(Struct, frozen=True):
+class Outcome(Struct, frozen=True, gc=False):
     """The trigger that an attempt applies to its job."""
 
     attempt: RunningAttempt
@@ -84,7 +84,8 @@ def prepare(attempt: RunningAttempt, state: Mapping[str, Any]) -> Trigger | None
             state=state,
         )
     try:
-        attempt.arguments = signature.bind(claim.step.args, claim.step.kwargs, context=attempt.context)
+        step = claim.step
+        attempt.arguments = signature.bind(step.args, step.kwargs, context=attempt.context)
     except Exception as error:  # noqa: BLE001 - the arguments do not fit, or their class raises
         return failed(attempt, error, fatal=True)
     return None

@@ -125,7 +125,7 @@ class Worker:
             ]
             try:
                 await self._claim(stop, pipe, ways)
-                heartbeat.tell(state="stopping")
+                heartbeat.update(state="stopping")
                 await pipe.wind_up(self._grace)
             finally:
                 await pipe.abort()

@@ -65,8 +65,8 @@ class AsyncSender:
     async def send(self, request: Request, patience: float | None = None) -> Reply:
         """Send a request, and return its successful response.
 
-        A request is sent again where that is safe, for up to the client's ``patience`` or the given
-        one, whichever is shorter (seconds). Raises the exception for an error response, or
+        A request is sent again where that is safe, for up to the shorter one of the client's ``patience``
+        and the parameter (seconds). Raises the exception for an error response, or
         `Unreachable` if there is no response.
         """
         return await self._send(request, True, inf if patience is None else patience)
