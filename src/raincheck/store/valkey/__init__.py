@@ -170,17 +170,21 @@ class ValkeyStore:
         retry_for = HEARTBEAT_RETRY_FOR if len(self._keys.shards) > 1 else RETRY_FOR
         words = (worker.id, b"" if worker.state == "stopped" else _encode_worker(worker), lease)
         first, keys = self._keys.shards[0], self._keys.workers
-        registered = pipeline.call("register", first, *words, keys=keys, retry_for=retry_for)
-        extended = self._call_leases("heartbeat", held, lease, retry_for=retry_for)
+        calls: list[Awaitable[Any]] = [
+            pipeline.call("register", first, *words, keys=keys, retry_for=retry_for)
+        ]
+        if held:
+            calls.append(self._call_leases("heartbeat", held, lease, retry_for=retry_for))
         try:
             async with asyncio.timeout(HEARTBEAT_TIMEOUT):
-                replies = await asyncio.gather(registered, extended, return_exceptions=True)
+                replies = await asyncio.gather(*calls, return_exceptions=True)
         except TimeoutError:
             raise StoreUnavailable(f"the server did not reply for {HEARTBEAT_TIMEOUT:g} s") from None
         for reply in replies:
             if isinstance(reply, BaseException):
                 raise reply
-        return [None if rev is None or rev < 0 else rev for rev in replies[1]]
+        revs: Any = replies[1] if held else ()
+        return [None if rev is None or rev < 0 else rev for rev in revs]
 
     async def _call_leases(self, name: str, held: Sequence[Held], *head: Any, retry_for: float) -> list[Any]:
         """Call a script in the shards of some leases, with id, step and token of each."""
@@ -251,7 +255,7 @@ class ValkeyStore:
         removed = [False] * len(jobs)
         for shard, reply in zip(self._keys.shards, replies, strict=True):
             if isinstance(reply, BaseException):
-                if shard in by_shard:
+                if by_shard.get(shard):
                     raise reply
                 continue  # the next call sweeps this shard
             for (i, _), was_removed in zip(by_shard.get(shard, ()), reply, strict=True):

@@ -1,9 +1,9 @@
--- Moves ready places into leases of a worker: each function its share, the one served longest ago first.
--- KEYS after the fixed ones: the answer, then ready and later of each function.
--- ARGV: token, worker, limit, lease seconds, shards, shard, until when anybody waits for the answer, then of each function
--- its name and how many to take of it (-1: its share).
+-- Moves ready queue entries into leases of a worker: a share for each function, first the one served longest ago.
+-- KEYS after the fixed ones: recorded reply, then ready and later of each function.
+-- ARGV: token, worker, limit, lease seconds, shards, shard, expiry time of this call, then for each function its name and
+-- the number of entries to take (-1: its share).
 -- Returns {next due or ''}, or {'', {value, value, ...}, {number of the value, step, token, ...}, since, until}, or {} if
--- it came too late.
+-- the call has expired.
 local time = now()
 local worker, limit, seconds = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local shards, shard = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -11,7 +11,7 @@ local FIRST, NAME = FIXED + 2, 8
 local GIVEN = '>c16I2I8'
 local got, waiting = {}, {}
 
--- Gives an id its number among those of the answer: a job may have very many steps, and is answered once.
+-- Numbers the ids in the reply: a job can have many steps, and is returned once.
 local function number(id, ids, numbers)
   if not numbers[id] then
     push(ids, id)
@@ -19,8 +19,8 @@ local function number(id, ids, numbers)
   end
 end
 
--- The answer to the first try, of which the leases are kept: those that are still what they were.
-local function again(given, since, till)
+-- The reply of an earlier call with this token: the leases that are still in force.
+local function repeat_reply(given, since, till)
   local ids, numbers, rows, at = {}, {}, {}, 1
   while at <= #given do
     local id, step, token, after = struct.unpack(GIVEN, given, at)
@@ -34,9 +34,9 @@ local function again(given, since, till)
   return {'', read('HMGET', JOBS, ids), rows, since, till}
 end
 
-if time > tonumber(ARGV[7]) then return {} end -- it lay in the socket of a server that hung
-local kept = kept_answer()
-if kept then return again(kept[1], kept[2], kept[3]) end
+if time > tonumber(ARGV[7]) then return {} end -- read late from the socket of a hanging server: no caller waits
+local recorded = recorded_reply()
+if recorded then return repeat_reply(recorded[1], recorded[2], recorded[3]) end
 
 local function next_due()
   local due = nil
@@ -81,7 +81,7 @@ while #waiting > 0 and #got < limit do
   waiting = still
 end
 if #got == 0 then return {next_due()} end
--- Not less than the time in milliseconds: who takes over from a lost primary may not know what that gave out last.
+-- Not less than the time in milliseconds: a replica that takes over may not know the last tokens of the primary.
 local last = math.max(tonumber(call('HGET', META, 'token') or '0'), math.floor(time * 1000))
 call('HSET', META, 'token', num(last + #got))
 local till = num(time + seconds)
@@ -102,5 +102,5 @@ local leased = {}
 for i, id in ipairs(ids) do push(leased, id, table.concat(leases[i])) end
 write('HSET', LEASES, leased)
 write('ZADD', UNTIL, expiries)
-keep_answer({table.concat(given), num(time), till})
+record_reply({table.concat(given), num(time), till})
 return {'', read('HMGET', JOBS, ids), rows, num(time), till}

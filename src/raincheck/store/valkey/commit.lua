@@ -1,22 +1,22 @@
 -- Writes changes, each entirely or not at all.
--- KEYS after the fixed ones: the answer, then the queues. ARGV: token, changes (msgpack), bell channel, bell message,
--- then of each change its job's id, its tags, its record, the members of take, drop and put, and its large results: bytes
--- that are no text stay out of the msgpack, whose Lua reader knows no such type.
--- A change: {rev, state, alarm|false, key|false, take, release, hold, drop, put, ended, results}; of the lists, those
--- with something in; results are the steps that the large results are of. `ended` says that its state is an ended one:
--- such jobs wait in PRUNE, the others with an alarm in WAKE.
--- A place: {step, ready key, later key, due, function}; a key is its number in KEYS.
+-- KEYS after the fixed ones: recorded reply, then the queues. ARGV: token, changes (msgpack), channel, hint, then for each
+-- change the id of its job, its tags, its record, the members of take, drop and put, and its large results. These bytes
+-- are not in the msgpack, because its Lua decoder cannot read binary values.
+-- A change: {rev, state, check_at|false, key|false, take, release, hold, drop, put, ended, results}; empty lists are nil;
+-- results are the steps of the large results. `ended`: the state is an ended one. Ended jobs wait in PRUNE, other jobs
+-- with a check_at in WAKE.
+-- A queue entry: {step, ready key, later key, due, function}; a key is its number in KEYS.
 -- A lease guard: {step, token, expired}. An idempotency key: {name, fingerprint, until}.
 -- Returns for each change: 0 written, 1 conflict, {job id, fingerprint} if its key is taken.
-local again = kept_answer()
-if again then return again end
+local recorded = recorded_reply()
+if recorded then return recorded end
 local SIZE, FIRST, WORDS, NONE = 34, 5, 4, {}
 local time = now()
 local changes = cmsgpack.unpack(ARGV[2])
-local seen, keys, reports = {}, {}, call('EXISTS', PROGRESS) == 1
+local seen, keys, reports = {}, {}, nil
 
--- What is to be written, gathered. What goes, goes first: it frees memory, so that a full server lets jobs end.
-local unleased, lapsed, asleep, kept, back = {}, {}, {}, {}, {} -- from LEASES, UNTIL, WAKE, PRUNE, GONE
+-- The writes of all changes. Removals go first: they free memory, so that jobs can end on a full server.
+local unleased, lapsed, asleep, revived, expired = {}, {}, {}, {}, {} -- from LEASES, UNTIL, WAKE, PRUNE, GONE
 local leased, records, wakes, prunes = {}, {}, {}, {}           -- to LEASES, JOBS, WAKE, PRUNE
 local results = {}                                              -- to RESULTS
 local left, entered, ready, later, queued = {}, {}, {}, {}, {}  -- by state, state, key, key, function
@@ -59,10 +59,11 @@ local function unlease(c, step)
   local name = field(c.id, step)
   c.leases = cut(c.leases, at, after)
   push(lapsed, name)
+  if reports == nil then reports = call('EXISTS', PROGRESS) == 1 end
   if reports then call('HDEL', PROGRESS, name) end
 end
 
--- Void ids have their time as a negative number.
+-- The time of a void id is negative.
 local function is_used(c) return c.stored or (c.gone and math.abs(tonumber(c.gone)) > time) end
 
 local function holds(c)
@@ -78,17 +79,17 @@ local function holds(c)
 end
 
 local function gather_state(c)
-  local state, alarm, ended = c[2], c[3], c[10]
+  local state, check_at, ended = c[2], c[3], c[10]
   if c.before ~= state then
     if c.before then
       push(listed(left, c.before), c.entry)
-      if not ended then push(kept, c.id) end -- it may have ended before
+      if not ended then push(revived, c.id) end -- it may have ended before
     end
     push(listed(entered, state), 0, c.entry)
   end
-  if c.gone then push(back, c.id) end
-  if c.woke and (ended or not alarm) then push(asleep, c.id) end
-  if alarm then push(ended and prunes or wakes, alarm, c.id) end
+  if c.gone then push(expired, c.id) end
+  if c.woke and (ended or not check_at) then push(asleep, c.id) end
+  if check_at then push(ended and prunes or wakes, check_at, c.id) end
 end
 
 local function gather_results(c)
@@ -164,8 +165,8 @@ local function write_all()
   write('HDEL', LEASES, unleased)
   write('ZREM', UNTIL, lapsed)
   write('ZREM', WAKE, asleep)
-  write('ZREM', PRUNE, kept)
-  write('ZREM', GONE, back)
+  write('ZREM', PRUNE, revived)
+  write('ZREM', GONE, expired)
   for state, entries in pairs(left) do write('ZREM', KEYS[STATE + state], entries) end
   write('HSET', JOBS, records)
   write('HSET', RESULTS, results)
@@ -183,11 +184,11 @@ local function write_all()
 end
 
 look_up()
-local answers = {}
-for i, c in ipairs(changes) do answers[i] = apply(c) end
+local replies = {}
+for i, c in ipairs(changes) do replies[i] = apply(c) end
 if next(seen) then
   write_all()
-  keep_answer(answers)
+  record_reply(replies)
   if ARGV[4] ~= '' then call('PUBLISH', ARGV[3], ARGV[4]) end
 end
-return answers
+return replies

@@ -1,7 +1,7 @@
--- What maintenance has to do. KEYS after the fixed ones: schedules, schedules-due, in the shard that has them.
+-- The work of maintenance. KEYS after the fixed ones: schedules, schedules-due, in the first shard.
 -- ARGV: limit. Returns {lost, alarmed, ended, schedules}, each of {time, entry, time, entry, ...} by time:
--- a lost lease is {id, value or '' if it was told before, step, token, worker, since, until, progress};
--- an alarmed job is {value, step, token, worker, since, until, progress, ...};
+-- a lost lease is {id, value or '' after the first lease of a job, step, token, worker, since, until, progress};
+-- an overdue job is {value, step, token, worker, since, until, progress, ...};
 -- an ended job is {id, revision}; a schedule is its value.
 local time, limit = num(now()), tonumber(ARGV[1])
 local schedules, schedules_due = KEYS[FIXED + 1], KEYS[FIXED + 2]

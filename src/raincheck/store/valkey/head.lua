@@ -1,9 +1,9 @@
--- Put before every script. KEYS begin with these, in the order of keys.py.
+-- The beginning of every script. KEYS begin with these, in the order of keys.py.
 local JOBS, LEASES, UNTIL, PROGRESS = KEYS[1], KEYS[2], KEYS[3], KEYS[4] -- hash, hash, zset, hash
 local WAKE, PRUNE, GONE = KEYS[5], KEYS[6], KEYS[7]                      -- zsets
 local META, QUEUED, SERVED = KEYS[8], KEYS[9], KEYS[10]                  -- hashes
 local IDEM, IDEM_UNTIL = KEYS[11], KEYS[12]                              -- hash, zset
-local RESULTS = KEYS[13] -- hash: large results by their field, and by the id of a job which of its steps have any
+local RESULTS = KEYS[13] -- hash: large results by their field; under the id of a job, which of its steps have one
 local STATE = 14                                                         -- KEYS[STATE + number]: zsets
 local FIXED = 20
 local WAKES = 16
@@ -12,7 +12,7 @@ local call = redis.call
 
 local function num(x) return string.format('%.17g', x) end
 
--- Our clock, seconds since the epoch: the clock that decides.
+-- The time of this server, which decides: seconds since the epoch.
 local function now()
   local t = call('TIME')
   return tonumber(t[1]) + tonumber(t[2]) / 1e6
@@ -24,29 +24,31 @@ local function push(list, a, b)
   if b then list[n + 2] = b end
 end
 
--- A script that writes and may be called twice (its reply may get lost) keeps its answer for a minute under KEYS[ANSWER],
--- behind the token ARGV[1]; called again with this token it answers the same, and writes that once more, for WAIT and
--- WAITAOF speak only of what their own connection wrote.
-local ANSWER, KEPT = FIXED + 1, 60
+-- A script that writes can be called twice, because its reply can be lost. It records its reply for a minute under
+-- KEYS[RECORDED], after the token ARGV[1]. A call with the same token returns the recorded reply, and writes it once more,
+-- because WAIT and WAITAOF cover only the writes of their own connection.
+local RECORDED, RECORDED_FOR = FIXED + 1, 60
 
-local function kept_answer()
-  local kept = call('GET', KEYS[ANSWER])
-  if not kept or string.sub(kept, 1, 8) ~= ARGV[1] then return nil end
-  redis.pcall('SET', KEYS[ANSWER], kept, 'EX', KEPT)
-  return cmsgpack.unpack(string.sub(kept, 9))
+local function recorded_reply()
+  local recorded = call('GET', KEYS[RECORDED])
+  if not recorded or string.sub(recorded, 1, 8) ~= ARGV[1] then return nil end
+  redis.pcall('SET', KEYS[RECORDED], recorded, 'EX', RECORDED_FOR)
+  return cmsgpack.unpack(string.sub(recorded, 9))
 end
 
-local function keep_answer(answer) call('SET', KEYS[ANSWER], ARGV[1] .. cmsgpack.pack(answer), 'EX', KEPT) end
+local function record_reply(reply)
+  call('SET', KEYS[RECORDED], ARGV[1] .. cmsgpack.pack(reply), 'EX', RECORDED_FOR)
+end
 
--- Writes once more what is there, for the same reason.
+-- Writes an existing value once more, for the same reason.
 local function rewrite(hash, name, value) redis.pcall('HSET', hash, name, value) end
 
--- One command for all of these words: a call for each would cost more than what it does.
+-- One command for many words: each call has a cost of its own.
 local function write(command, key, words)
   for i = 1, #words, CHUNK do call(command, key, unpack(words, i, math.min(i + CHUNK - 1, #words))) end
 end
 
--- What is there of each of these ids; false where nothing is.
+-- The values of ids; false for a missing one.
 local function read(command, key, ids)
   if #ids <= CHUNK then return #ids > 0 and call(command, key, unpack(ids)) or {} end
   local found = {}
@@ -58,19 +60,19 @@ local function read(command, key, ids)
   return found
 end
 
--- A job is kept as its revision (4 bytes), its state's number, and its record.
+-- The value of a job: its revision (4 bytes), the number of its state, and its record.
 local function header(value)
   local rev, state = struct.unpack('>I4B', value)
   return rev, state % WAKES, state >= WAKES
 end
 
--- With `wakes`, the job has an alarm in WAKE.
+-- With `wakes`, the job has an entry in WAKE.
 local function with_header(rev, state, wakes, record)
   return struct.pack('>I4B', rev, wakes and state + WAKES or state) .. record
 end
 
--- The leases of a job stand one behind the other: step, token, since, place, worker, function. A place is what its
--- member in the queue begins with, before the id and the step.
+-- The leases of a job are one string: step, token, since, place, worker, function of each. `place` is the beginning of the
+-- member in the queue, before the id and the step.
 local LEASE = '>I2I8dc16I2c0I2c0'
 
 local function lease(step, token, since, place, worker, func)
@@ -79,7 +81,7 @@ end
 
 local function leases_of(id) return call('HGET', LEASES, id) or '' end
 
--- Where the lease on a step begins and what follows it, then its token, since, place, worker, function.
+-- The lease on a step: its start, the start of the next one, token, since, place, worker, function.
 local function lease_on(leases, step)
   local at = 1
   while at <= #leases do
@@ -93,13 +95,13 @@ local function cut(leases, at, after) return string.sub(leases, 1, at - 1) .. st
 
 local function field(id, step) return id .. struct.pack('>I2', step) end
 
--- Whether the lease on a step is in force with this token.
+-- Whether this token holds the lease on a step.
 local function held(id, step, token)
   local at, after, has = lease_on(leases_of(id), step)
   return has == token
 end
 
--- Count places in the queue of a function; what comes to nothing leaves nothing behind.
+-- Counts the entries in the queue of a function. A count of 0 is removed.
 local function count(func, by)
   if call('HINCRBY', QUEUED, func, by) == 0 then call('HDEL', QUEUED, func) end
 end
@@ -112,20 +114,20 @@ local function promote(ready, later, time, limit)
   end
 end
 
-local function append_lease(answer, id, step, token, since, worker)
+local function append_lease(reply, id, step, token, since, worker)
   local name = field(id, step)
-  push(answer, step, token)
-  push(answer, worker, num(since))
-  push(answer, call('ZSCORE', UNTIL, name), call('HGET', PROGRESS, name) or '')
+  push(reply, step, token)
+  push(reply, worker, num(since))
+  push(reply, call('ZSCORE', UNTIL, name), call('HGET', PROGRESS, name) or '')
 end
 
--- A job as it is read: its value, then each of its leases.
+-- The value of a job, then each of its leases.
 local function with_leases(id, value)
-  local answer, leases, at = {value}, leases_of(id), 1
+  local reply, leases, at = {value}, leases_of(id), 1
   while at <= #leases do
     local step, token, since, place, worker, func, after = struct.unpack(LEASE, leases, at)
-    append_lease(answer, id, step, token, since, worker)
+    append_lease(reply, id, step, token, since, worker)
     at = after
   end
-  return answer
+  return reply
 end

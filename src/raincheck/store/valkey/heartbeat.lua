@@ -1,6 +1,6 @@
--- Lets leases run on. ARGV: lease seconds, then id, step, token of each. Returns the job's revision, or -1: lost.
+-- Extends leases. ARGV: lease seconds, then id, step, token of each. Returns for each the revision of the job, or -1: lost.
 local till = num(now() + tonumber(ARGV[1]))
-local answers = {}
+local replies = {}
 for i = 2, #ARGV, 3 do
   local id, step = ARGV[i], tonumber(ARGV[i + 1])
   local rev = -1
@@ -8,6 +8,6 @@ for i = 2, #ARGV, 3 do
     call('ZADD', UNTIL, till, field(id, step))
     rev = header(call('HGET', JOBS, id))
   end
-  answers[#answers + 1] = rev
+  replies[#replies + 1] = rev
 end
-return answers
+return replies

@@ -294,8 +294,6 @@ class Pipeline:
         ``head`` comes before the ``words`` for each job, of its index and its packed id.
         """
         by_shard = split_by_shard(self.keys, job_ids)
-        if job_ids and not by_shard:  # a call that raises if the server cannot be reached
-            by_shard = {self.keys.shards[0]: []}
         calls = []
         for shard, jobs in by_shard.items():
             of_jobs = [word for i, raw_id in jobs for word in words(i, raw_id)]
@@ -386,7 +384,10 @@ def successes(replies: Sequence[Any]) -> list[Any]:
 
 
 def split_by_shard(keys: Keys, job_ids: Sequence[str]) -> dict[ShardKeys, list[tuple[int, bytes]]]:
-    """The index and the packed id of each job by shard, without invalid ids."""
+    """The index and the packed id of each job by shard, without invalid ids.
+
+    Has at least one shard, so that every call raises if the server cannot be reached.
+    """
     shards: dict[ShardKeys, list[tuple[int, bytes]]] = {}
     for i, job_id in enumerate(job_ids):
         try:
@@ -394,7 +395,7 @@ def split_by_shard(keys: Keys, job_ids: Sequence[str]) -> dict[ShardKeys, list[t
         except ValueError:
             continue
         shards.setdefault(keys.shard_of(raw_id), []).append((i, raw_id))
-    return shards
+    return shards or {keys.shards[0]: []}
 
 
 class Pipelines:

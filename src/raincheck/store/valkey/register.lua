@@ -1,5 +1,5 @@
--- Notes a worker, or strikes it out. KEYS after the fixed ones: workers, workers-until.
--- ARGV: id, info ('' to strike out), seconds.
+-- Registers a worker, or removes it. KEYS after the fixed ones: workers, workers-until.
+-- ARGV: id, info ('' to remove it), seconds.
 local time = now()
 local workers, workers_until = KEYS[FIXED + 1], KEYS[FIXED + 2]
 if ARGV[2] == '' then

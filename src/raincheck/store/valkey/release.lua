@@ -1,6 +1,6 @@
--- Gives steps back to where they were claimed from. ARGV: bell channel, what the keys of ready places begin with, then
--- id, step, token of each. The keys of their queues are of this shard, and the server is not told of them; so KEYS end
--- with one that there never is, which keeps a cluster from running this while it moves the slot. Returns the functions.
+-- Gives leased steps back to their queues. ARGV: channel, prefix of the keys of ready entries, then id, step, token of each.
+-- Returns the functions. The keys of the queues are not in KEYS, but in the same slot; so KEYS end with a key that never
+-- exists, and a cluster does not run this script while it moves the slot.
 local functions, seen = {}, {}
 for i = 3, #ARGV, 3 do
   local id, step = ARGV[i], tonumber(ARGV[i + 1])

@@ -1,15 +1,15 @@
--- Removes ended jobs, and memories that have run out: ids of removed jobs, idempotency keys, turns of functions without
--- jobs, workers. KEYS after the fixed ones: the answer; workers, workers-until, in the shard that has them.
--- ARGV: token, remember seconds, memories of a kind to remove, seconds for which a silent worker is shown, bell channel,
--- bell message, then of each job: id, revision.
--- Returns for each job 1, or 0: it is no longer at that revision, or not ended, and stays.
-local again = kept_answer()
-if again then return again end
+-- Removes ended jobs, and what has expired: ids of removed jobs, idempotency keys, claim times of functions without queue
+-- entries, workers. KEYS after the fixed ones: recorded reply; workers, workers-until, in the first shard.
+-- ARGV: token, seconds to remember ids, expired entries of a kind to remove, seconds for which a silent worker is listed,
+-- channel, hint, then for each job: id, revision.
+-- Returns for each job 1, or 0: it is at another revision or has not ended, and was not removed.
+local recorded = recorded_reply()
+if recorded then return recorded end
 local time = now()
 local till, limit = num(time + tonumber(ARGV[2])), tonumber(ARGV[3])
 local workers, workers_until = KEYS[FIXED + 2], KEYS[FIXED + 3]
 
--- An entry among the jobs of a state is a job's id and its tags: the first one from the id on.
+-- The entry of a job in the set of its state is its id and its tags: the first one from the id on.
 local function unlist(state, id)
   local entry = call('ZRANGE', state, '[' .. id, '+', 'BYLEX', 'LIMIT', 0, 1)[1]
   if entry and string.sub(entry, 1, #id) == id then call('ZREM', state, entry) end
@@ -27,7 +27,7 @@ local function remove(id, rev)
   local value = call('HGET', JOBS, id)
   if not value then return 0 end
   local was, state = header(value)
-  if was ~= rev or not call('ZSCORE', PRUNE, id) then return 0 end -- ended jobs, and no others, wait there
+  if was ~= rev or not call('ZSCORE', PRUNE, id) then return 0 end -- only ended jobs are there
   call('HDEL', JOBS, id)
   remove_results(id)
   call('ZREM', PRUNE, id)
@@ -45,14 +45,14 @@ end
 
 local removed = {}
 for i = 7, #ARGV, 2 do push(removed, remove(ARGV[i], tonumber(ARGV[i + 1]))) end
-drain(GONE, num(-time), time) -- void ids have their time as a negative number
+drain(GONE, num(-time), time) -- the time of a void id is negative
 drain(IDEM_UNTIL, '-inf', time, IDEM)
 if workers then drain(workers_until, '-inf', time - tonumber(ARGV[4]), workers) end
 for _, name in ipairs(call('HKEYS', SERVED)) do
   if call('HEXISTS', QUEUED, name) == 0 then call('HDEL', SERVED, name) end
 end
 if #removed > 0 then
-  keep_answer(removed)
+  record_reply(removed)
   call('PUBLISH', ARGV[5], ARGV[6])
 end
 return removed

@@ -1,2 +1,2 @@
--- Reads large results. ARGV: their fields, each a job's id and a step. Returns their values, or nothing for those not there.
+-- Reads large results. ARGV: their fields (job id and step). Returns the value of each, or nil.
 return read('HMGET', RESULTS, ARGV)

@@ -1,5 +1,5 @@
--- How many leases each worker holds. All leases are looked at. Returns {worker, leases, worker, leases, ...}.
-local running, answer = {}, {}
+-- Counts the leases of each worker, reading all leases. Returns {worker, leases, worker, leases, ...}.
+local running, reply = {}, {}
 for _, leases in ipairs(call('HVALS', LEASES)) do
   local at = 1
   while at <= #leases do
@@ -8,5 +8,5 @@ for _, leases in ipairs(call('HVALS', LEASES)) do
     at = after
   end
 end
-for worker, count in pairs(running) do push(answer, worker, count) end
-return answer
+for worker, count in pairs(running) do push(reply, worker, count) end
+return reply

@@ -1,9 +1,10 @@
--- The newest jobs of some states that have some tags. ARGV: id before which to look ('' for the newest), jobs to look at
--- in each state, number of tags, tags, numbers of states. Returns for each state {id where the look ended, or '', ids...}.
+-- The newest jobs of some states that have some tags. ARGV: id before which to start ('' for the newest), number of jobs
+-- to compare in each state, number of tags, tags, numbers of states. Returns for each state {id where it stopped, or '' at
+-- the oldest, ids...}.
 local TAG = 4
 local newest = ARGV[1] == '' and '+' or '(' .. ARGV[1]
-local looks, tags = tonumber(ARGV[2]), tonumber(ARGV[3])
-local answers = {}
+local limit, tags = tonumber(ARGV[2]), tonumber(ARGV[3])
+local replies = {}
 
 local function has(entry, tag)
   for at = 17, #entry, TAG do
@@ -20,11 +21,11 @@ local function matches(entry)
 end
 
 for s = 4 + tags, #ARGV do
-  local entries = call('ZRANGE', KEYS[STATE + ARGV[s]], newest, '-', 'BYLEX', 'REV', 'LIMIT', 0, looks)
-  local answer = {#entries == looks and string.sub(entries[looks], 1, 16) or ''}
+  local entries = call('ZRANGE', KEYS[STATE + ARGV[s]], newest, '-', 'BYLEX', 'REV', 'LIMIT', 0, limit)
+  local reply = {#entries == limit and string.sub(entries[limit], 1, 16) or ''}
   for _, entry in ipairs(entries) do
-    if matches(entry) then push(answer, string.sub(entry, 1, 16)) end
+    if matches(entry) then push(reply, string.sub(entry, 1, 16)) end
   end
-  push(answers, answer)
+  push(replies, reply)
 end
-return answers
+return replies

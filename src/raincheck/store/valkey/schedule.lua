@@ -1,9 +1,9 @@
--- Writes a schedule, or removes it. KEYS after the fixed ones: the answer, schedules, schedules-due.
--- ARGV: token, name, what its value must begin with ('' for none there), value ('' to remove), due ('' for never). A
--- value is an id (36 bytes), a revision (4 bytes) and the record.
--- Returns 1, or 0: what is there is something else.
-local again = kept_answer()
-if again then return again end
+-- Writes a schedule, or removes it. KEYS after the fixed ones: recorded reply, schedules, schedules-due.
+-- ARGV: token, name, prefix of the stored value ('': there must be none), value ('' to remove), due ('' for never).
+-- A value is an id (36 bytes), a revision (4 bytes) and the record.
+-- Returns 1, or 0: the stored value is a different one.
+local recorded = recorded_reply()
+if recorded then return recorded end
 local schedules, schedules_due = KEYS[FIXED + 2], KEYS[FIXED + 3]
 local name, before, value, due = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local found = call('HGET', schedules, name) or ''
@@ -15,5 +15,5 @@ else
   call('HSET', schedules, name, value)
 end
 if due == '' then call('ZREM', schedules_due, name) else call('ZADD', schedules_due, due, name) end
-keep_answer(1)
+record_reply(1)
 return 1

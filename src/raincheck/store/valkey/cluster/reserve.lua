@@ -1,9 +1,9 @@
 -- Reserves an idempotency key for a job that is then written in its own shard.
--- KEYS after the fixed ones: the answer. ARGV: token, key, job id, fingerprint, until, the job id whose reservation is
+-- KEYS after the fixed ones: recorded reply. ARGV: token, key, job id, fingerprint, until, job id whose reservation is
 -- void ('': none).
--- Returns 0: it is reserved, or {job id, fingerprint, until, seconds for which it has been reserved} by another.
-local again = kept_answer()
-if again then return again end
+-- Returns 0: it is reserved, or {job id, fingerprint, until, age in seconds} of the reservation of another job.
+local recorded = recorded_reply()
+if recorded then return recorded end
 local time = now()
 local name, id = ARGV[2], ARGV[3]
 local packed = call('HGET', IDEM, name)
@@ -13,5 +13,5 @@ if packed then
 end
 call('HSET', IDEM, name, cmsgpack.pack({id, ARGV[4], tonumber(ARGV[5]), time}))
 call('ZADD', IDEM_UNTIL, ARGV[5], name)
-keep_answer(0)
+record_reply(0)
 return 0

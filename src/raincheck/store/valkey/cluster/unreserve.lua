@@ -1,4 +1,4 @@
--- Gives an idempotency key back, if it is still reserved for this job. ARGV: key, job id.
+-- Releases an idempotency key that is reserved for this job. ARGV: key, job id.
 local packed = call('HGET', IDEM, ARGV[1])
 if packed and cmsgpack.unpack(packed)[1] == ARGV[2] then
   call('HDEL', IDEM, ARGV[1])

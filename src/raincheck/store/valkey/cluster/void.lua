@@ -1,5 +1,5 @@
--- Looks at a job for which an idempotency key is reserved. ARGV: id, until when it is never to be written if it has not
--- been yet ('': leave it). Returns 1: it is there, or was; 0: it is void; 2: it may still be written.
+-- Looks for the job of a reservation. ARGV: id, time until which to void the id if the job is not there ('': do not void).
+-- Returns 1: the job is or was there; 0: the id is void; 2: the job may still be written.
 local id, till = ARGV[1], ARGV[2]
 local value = call('HGET', JOBS, id)
 if value then
