@@ -24,8 +24,8 @@ from starlette.routing import Route
 
 from raincheck import App
 from raincheck.engine.documents import encode, job_document, raw
-from raincheck.server import create_server
-from raincheck.server.bodies import job_request
+from raincheck.engine.requests import decode_job
+from raincheck.server import Server
 from raincheck.server.http_protocol import Protocol
 
 SECONDS = 4
@@ -50,7 +50,7 @@ def classes(app: App) -> Any:
     """The two endpoints as one writes them with Starlette."""
 
     async def create(request: Request) -> Response:
-        asked = job_request(await request.body())
+        asked = decode_job(await request.body())
         engine = app.engine
         draft = engine.validator.draft(asked.name, asked.functions, asked, engine.store.now())
         stored = await engine.jobs.submit(draft)
@@ -82,7 +82,7 @@ async def serve(variant: str, folder: str) -> None:
 
     async with app:
         job = await app.submit("one", [add.step(1, 2)])
-        made: Any = {"bare": bare, "classes": classes(app)}.get(variant) or create_server(app.engine)
+        made: Any = {"bare": bare, "classes": classes(app)}.get(variant) or Server(app.engine)
         config = uvicorn.Config(
             made,
             port=0,

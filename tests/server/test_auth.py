@@ -19,9 +19,8 @@ from raincheck.auth import Auth, Scope
 from raincheck.auth.throttle import FAILURES_PER_USER
 from raincheck.auth.users import add_user
 from raincheck.core.errors import ConfigError
-from raincheck.server import ROUTES, Server, create_server, serve
-from raincheck.server import access as guard
-from raincheck.server.endpoints.health import alive
+from raincheck.server import ROUTES, Server, access, serve
+from raincheck.server.endpoints.status import is_alive
 from raincheck.server.openapi.document import document
 from tests.auth.forging import SECRET, claims, quick_hash, token
 from tests.server.conftest import make_app
@@ -125,7 +124,7 @@ class TestRoutes:
     def test_every_route_is_known_here(self) -> None:
         """None is added without saying what it needs, twice."""
         said = {
-            (method, path): None if guarded[0] == guard.PUBLIC else str(guarded[0])
+            (method, path): None if guarded[0] == access.PUBLIC else str(guarded[0])
             for path, methods in ROUTES.items()
             for method, guarded in methods.items()
         }
@@ -180,9 +179,9 @@ class TestRoutes:
     @pytest.mark.parametrize("said", [None, "job:reed", "", ...], ids=str)
     def test_what_says_nothing_does_not_start(self, said: Any) -> None:
         """Nothing is open by an omission."""
-        guarded = alive if said is ... else (said, alive)
-        with pytest.raises(TypeError, match="GET /new says neither"):
-            guard.check_routes({"/new": {"GET": guarded}})
+        guarded = is_alive if said is ... else (said, is_alive)
+        with pytest.raises(TypeError, match="GET /new declares neither"):
+            access.check_routes({"/new": {"GET": guarded}})
 
 
 class TestRefusals:
@@ -342,7 +341,7 @@ class TestWithoutUsers:
     @pytest.mark.parametrize(
         ("auth", "said"),
         [
-            (None, "no sign-in is configured"),
+            (None, "this server has no sign-in"),
             ({"secret": SECRET}, "has no file of users"),
             (
                 {"jwks_url": "https://issuer.example/keys", "issuer": "https://issuer.example"},
@@ -355,7 +354,7 @@ class TestWithoutUsers:
         app = make_app(tmp_path)
         app.auth = auth and Auth(**auth)
         client = httpx2.AsyncClient(
-            transport=httpx2.ASGITransport(create_server(app.engine, auth=app.auth)),
+            transport=httpx2.ASGITransport(Server(app.engine, auth=app.auth)),
             base_url="http://localhost",
         )
         async with client:

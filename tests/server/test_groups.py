@@ -55,7 +55,7 @@ class TestDefinitions:
             ("wrong", 0, [], False),
         ]
         assert groups[1]["error"]["errors"] == [
-            {"detail": "a group has at least one job", "pointer": "/jobs"}
+            {"detail": "a group needs at least one job", "pointer": "/jobs"}
         ]
 
     async def test_a_group_is_shown_with_its_jobs_and_latest_runs(self, client: Client) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from raincheck import App
-from raincheck.server.routing import Routing
+from raincheck.server.routes import Router
 
 TABLE = {
     "/": {"GET": "root"},
@@ -38,7 +38,7 @@ TABLE = {
 )
 def test_a_path_leads_to_its_endpoint(path: str, method: str, found: tuple[str, str]) -> None:
     """With the values of its variables."""
-    resource, target = Routing(TABLE).find(path) or pytest.fail("nothing is there")
+    resource, target = Router(TABLE).find(path) or pytest.fail("nothing is there")
     assert (resource.endpoints[method], target) == found
 
 
@@ -47,12 +47,12 @@ def test_a_path_leads_to_its_endpoint(path: str, method: str, found: tuple[str, 
 )
 def test_other_paths_lead_nowhere(path: str) -> None:
     """Variables are not empty, and a slash more is another path."""
-    assert Routing(TABLE).find(path) is None
+    assert Router(TABLE).find(path) is None
 
 
 def test_a_resource_knows_its_methods() -> None:
     """For the answer to another one."""
-    resource, _ = Routing(TABLE).find("/a") or pytest.fail("nothing is there")
+    resource, _ = Router(TABLE).find("/a") or pytest.fail("nothing is there")
     assert resource.allow == b"GET, HEAD, OPTIONS, POST"
 
 

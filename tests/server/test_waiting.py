@@ -27,7 +27,7 @@ async def waiting(app: App) -> None:
     server = app.asgi
     assert isinstance(server, Server)
     async with asyncio.timeout(30):
-        while not server.waits.count:  # noqa: ASYNC110 - nobody tells when it does
+        while not server.long_polls.count:  # noqa: ASYNC110 - nobody tells when it does
             await asyncio.sleep(0.001)
 
 
@@ -166,7 +166,7 @@ class TestLeaving:
         left.set()
         async with asyncio.timeout(30):
             await calling
-        assert (sent, server.waits.count) == ([], 0)
+        assert (sent, server.long_polls.count) == ([], 0)
         await hands.succeed("add")
 
     async def test_half_a_body_is_no_request(self, server: Server, client: httpx2.AsyncClient) -> None:
@@ -201,9 +201,9 @@ class TestStopping:
             polling = group.create_task(client.get(f"/v1/job/{job['id']}", headers=headers))
             creating = group.create_task(client.post("/v1/job", json=JOB, headers=headers))
             calling = group.create_task(client.post("/v1/function/add", json=[1], headers=headers))
-            while server.waits.count < 3:  # noqa: ASYNC110 - nobody tells when it does
+            while server.long_polls.count < 3:  # noqa: ASYNC110 - nobody tells when it does
                 await asyncio.sleep(0.001)
-            server.waits.end()
+            server.long_polls.end()
         assert [t.result().status_code for t in (polling, creating, calling)] == [200, 202, 202]
         late = await client.post("/v1/job", json=JOB, headers=headers)
         assert late.status_code == 202

@@ -12,8 +12,8 @@ from raincheck.core.clock import new_id
 from raincheck.core.codec import from_json
 from raincheck.core.errors import InvalidInput, RegistrationError, TooLarge
 from raincheck.core.options import TemplateOptions
-from raincheck.engine.groups.definition import Group, GroupJob, checked, from_code, from_plain
-from raincheck.engine.groups.run import member_id, member_ids, members_of, run_of
+from raincheck.engine.groups.definitions import Group, GroupJob, checked, from_code, from_plain
+from raincheck.engine.groups.runs import member_id, member_ids, members_of, run_of
 from raincheck.engine.validation import Stages, Validator
 from raincheck.functions.registry import Functions
 from raincheck.store.valkey.keys import packed
@@ -103,7 +103,7 @@ class TestDefinition:
             with pytest.raises(RegistrationError):
                 app.group(name, [])
         app.group("nightly:v1.2@x", [])
-        with pytest.raises(RegistrationError, match="there is a group"):
+        with pytest.raises(RegistrationError, match="is already declared"):
             app.group("nightly:v1.2@x", [])
 
 
