@@ -143,4 +143,5 @@ def test_an_unreadable_file_is_an_error(run: Run, tmp_path: Path) -> None:
         f"{tmp_path}/f:1: cannot be read: No such file or directory\n",
     )
     (tmp_path / "f").write_text("grops: {}")
-    assert run("check", str(tmp_path / "f")).out == f"{tmp_path}/f:1: /grops: unknown section: use groups or schedules\n"
+    ran = run("check", str(tmp_path / "f"))
+    assert ran.out == f"{tmp_path}/f:1: /grops: unknown section: use groups or schedules\n"

@@ -52,8 +52,8 @@ PROBLEMS: dict[type[Exception], Kind] = {
 
 DETAILS = {
     "validation": "nothing was changed: fix the fields listed in `errors` and retry",
-    "invalid-group": "nothing was changed: this group cannot be triggered until the fields listed in `errors` "
-    "are fixed in its declaration",
+    "invalid-group": "nothing was changed: to trigger this group, fix the fields of its declaration that are "
+    "listed in `errors`",
     "store-unavailable": "no data is known to be lost: retry later",
     "store-full": "no data is known to be lost: free disk space or memory of the store, then retry",
     "internal": "this is a bug; the server's log has the details",

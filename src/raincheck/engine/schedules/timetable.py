@@ -92,41 +92,41 @@ def rhythm_of(schedule: Schedule) -> Rhythm:
     return Rhythm(schedule.cron, schedule.zone, schedule.every, schedule.anchor)
 
 
-def after(rhythm: Rhythm, moment: float) -> float | None:
+def after(rhythm: Rhythm, since: float) -> float | None:
     """The first firing after a time; None if there is none."""
-    return next(firings(rhythm, moment), None)
+    return next(firings(rhythm, since), None)
 
 
-def firings(rhythm: Rhythm, moment: float) -> Iterator[float]:
+def firings(rhythm: Rhythm, since: float) -> Iterator[float]:
     """All firings after a time, in order, each once."""
-    return _interval(rhythm, moment) if rhythm.cron is None else _cron(rhythm, moment)
+    return _interval(rhythm, since) if rhythm.cron is None else _cron(rhythm, since)
 
 
-def _interval(rhythm: Rhythm, moment: float) -> Iterator[float]:
+def _interval(rhythm: Rhythm, since: float) -> Iterator[float]:
     """Multiples of the interval after the anchor, in whole milliseconds, so that they do not drift."""
     start, step = round(rhythm.anchor * 1000), round((rhythm.every or 0.0) * 1000)
-    n = max(1, int((moment - rhythm.anchor) * 1000 / step) - 1)  # or one or two before it
+    n = max(1, int((since - rhythm.anchor) * 1000 / step) - 1)  # or one or two before it
     while True:
         firing = (start + n * step) / 1000
-        if firing > moment:
+        if firing > since:
             yield firing
         n += 1
 
 
-def _cron(rhythm: Rhythm, moment: float) -> Iterator[float]:
+def _cron(rhythm: Rhythm, since: float) -> Iterator[float]:
     """The firings of a cron expression, without duplicates: those in a skipped hour fire once, together."""
     from cronsim import CronSim
 
-    latest = moment
-    for local in CronSim(rhythm.cron or "", _local(moment, rhythm.zone)):
+    latest = since
+    for local in CronSim(rhythm.cron or "", _local(since, rhythm.zone)):
         firing = local.timestamp()
         if firing > latest:
             latest = firing
             yield firing
 
 
-def _local(moment: float, zone: str) -> datetime:
-    return to_datetime(math.floor(moment)).astimezone(ZoneInfo(zone))
+def _local(since: float, zone: str) -> datetime:
+    return to_datetime(math.floor(since)).astimezone(ZoneInfo(zone))
 
 
 def plan(schedule: Schedule, now: float) -> Plan:
