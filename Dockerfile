@@ -1,4 +1,4 @@
-# raincheck with the chain example as its app: put your own in its place, or mount it at /app.
+# raincheck with the chain example as its app. Replace it with your own, or mount your own at /app.
 FROM python:3.13-slim AS build
 RUN python -m venv /opt/raincheck
 ENV PATH=/opt/raincheck/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -14,11 +14,11 @@ COPY --from=build /opt/raincheck /opt/raincheck
 ENV PATH=/opt/raincheck/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 WORKDIR /app
 COPY examples/chain/app.py ./
-# For the keys and users of a sign-in, should a volume be mounted there.
+# Mount point for a volume with the keys and users of a sign-in.
 RUN install --directory --owner=10001 --group=10001 --mode=700 /keys
-# A number, so that Kubernetes can tell that it is not root.
+# A number, so that Kubernetes can verify that it is not root.
 USER 10001:10001
-# Both a server and a worker end gently on it; a second one ends them at once.
+# The first SIGTERM lets requests and attempts finish; a second one stops the process immediately.
 STOPSIGNAL SIGTERM
 EXPOSE 8000
 ENTRYPOINT ["raincheck"]

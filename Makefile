@@ -1,8 +1,8 @@
-# The one door: everything a developer or CI runs is a target here.
+# All commands for developers and CI. `make` without a target lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-# The first Python that is new enough; `make PYTHON=/path/to/python setup` chooses another.
+# The first Python that is new enough. To use another one: make PYTHON=/path/to/python setup
 PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
@@ -31,7 +31,7 @@ setup: .venv/installed .venv/redis/redis-server ## Create .venv with the locked 
 	tools/redis.sh .venv/redis
 
 .PHONY: demo
-demo: setup ## Show raincheck at work: a server, two workers, a job
+demo: setup ## Run the demo: a server, two workers and a job
 	$(BIN)/raincheck demo
 
 .PHONY: serve
@@ -39,14 +39,14 @@ serve: setup ## Serve the chain example
 	$(BIN)/raincheck serve examples/chain/app.py:app
 
 .PHONY: fmt
-fmt: setup ## Format the code and mend what ruff can mend
+fmt: setup ## Format the code and apply ruff's fixes
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
 CHECKS := check-types check-format check-lint check-layers check-spelling check-diagram check-twin
 
 .PHONY: check
-check: setup ## Look without running: format, lint, types, layers, spelling, what is generated
+check: setup ## Run the static checks: format, lint, types, layers, spelling, generated files
 	@$(MAKE) --no-print-directory --jobs $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) $(CHECKS)
 
 .PHONY: $(CHECKS)
@@ -58,34 +58,34 @@ check-spelling: ; $(BIN)/codespell
 check-diagram: ; $(BIN)/python tools/state_diagram.py --check
 check-twin: ; $(BIN)/python tools/twin.py --check
 
-# Tests start hundreds of processes: without compiled files each would compile raincheck anew.
+# Tests start hundreds of processes. Without compiled files, each process would compile raincheck again.
 unexport PYTHONDONTWRITEBYTECODE
 
 PYTEST := $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder
 
 .PHONY: test
-test: check ## Check, then run the tests: at most three minutes on two cores
+test: check ## Run the checks and the tests (up to three minutes on two cores)
 	$(PYTEST) -m "not long"
 
 .PHONY: test-long
-test-long: setup ## Run the long tests: crashes and failovers by the thousand, every store, more made-up input
+test-long: setup ## Run the long tests: many crashes and failovers, every store, more generated inputs
 	$(PYTEST) -m "long or generated" --hypothesis-profile=long
 
 .PHONY: test-all
-test-all: test test-long ## Run both: all that CI runs
+test-all: test test-long ## Run all tests, as CI does
 
 .PHONY: test-fast
 test-fast: setup ## Run the unit and contract tests
 	$(PYTEST) -m "not long" tests/unit tests/contract
 
 .PHONY: bench
-bench: setup ## Measure raincheck against base lines
+bench: setup ## Run the benchmarks against baselines
 	$(BIN)/python -m benchmarks
 
 PEERS := benchmarks/peers/installed
 
 .PHONY: bench-peers
-bench-peers: setup $(PEERS) ## Measure raincheck against its peers; ARGS=--quick for a short run
+bench-peers: setup $(PEERS) ## Run the benchmarks against peers (short run: ARGS=--quick)
 	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 $(PEERS): requirements/peers.txt requirements/peers-arq.txt benchmarks/peers/bullmq/package-lock.json
@@ -99,11 +99,11 @@ $(PEERS): requirements/peers.txt requirements/peers-arq.txt benchmarks/peers/bul
 	@touch $@
 
 .PHONY: docs
-docs: setup ## Regenerate what the docs take from the code
+docs: setup ## Regenerate the parts of the docs that come from the code
 	$(BIN)/python tools/state_diagram.py
 
 .PHONY: twin
-twin: setup ## Regenerate the blocking client from the async one
+twin: setup ## Regenerate the blocking client from the async client
 	$(BIN)/python tools/twin.py
 
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --upgrade --exclude-newer "1 week" \
@@ -121,7 +121,7 @@ lock: setup ## Lock the newest dependencies that are at least a week old
 		--before "$$(python3 -c 'import datetime as d; print(d.date.today() - d.timedelta(7))')"
 
 .PHONY: clean
-clean: ## Remove everything that make can bring back
+clean: ## Remove all generated files
 	rm -rf .venv benchmarks/.venv-* benchmarks/.postgres benchmarks/peers/bullmq/node_modules $(PEERS)
 	rm -rf build dist .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,1 +1,1 @@
-"""Measures raincheck against base lines and a peer, both sides in the same run: ``python -m benchmarks``."""
+"""Measures raincheck against baselines and a peer, all in the same run: ``python -m benchmarks``."""

@@ -1,4 +1,4 @@
-"""The command ``python -m benchmarks``: measure, print the table, write it down."""
+"""The command ``python -m benchmarks``: runs the measures, prints a table and writes it to files."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from benchmarks.measures import MEASURES
 from benchmarks.run import run_all
 
 WIDTH = 150
-"""Columns of what is printed into a file or a pipe."""
+"""Columns of the output if it is a file or a pipe."""
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> int:
-    """Run what the command line asks for; 1 if something could not be measured."""
+    """Run the measures that the options select; returns 1 if one failed."""
     options = _options()
     repeat = options.repeat or (1 if options.quick else 3)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that children are ended then, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that child processes are stopped
     try:
         with tempfile.TemporaryDirectory(prefix="raincheck-bench-", dir=options.folder) as folder:
             bench = Bench(Path(folder), quick=options.quick)
@@ -47,7 +47,7 @@ def main() -> int:
             measures = [MEASURES[name] for name in MEASURES if name in (options.only or MEASURES)]
             results = run_all(measures, bench, repeat, console)
     except KeyboardInterrupt:
-        console.print("Interrupted: nothing was written.")
+        console.print("Interrupted. No files were written.")
         return 130
     report.show(results, console)
     if output := options.output or (None if options.only or options.quick else RESULTS):
@@ -60,29 +60,29 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--only", action="append", choices=MEASURES, metavar="NAME",
-        help=f"measure this alone; may be given several times: {', '.join(MEASURES)}",
+        help=f"run only this measure; can be repeated: {', '.join(MEASURES)}",
     )  # fmt: skip
-    parser.add_argument("--quick", action="store_true", help="smaller and, unless told otherwise, one run")
-    parser.add_argument("--repeat", type=int, metavar="N", help="runs of each measure (3)")
-    parser.add_argument("--folder", type=Path, help="where the databases of both sides go for the while")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes, and by default one run")
+    parser.add_argument("--repeat", type=int, metavar="N", help="runs of each measure (default: 3)")
+    parser.add_argument("--folder", type=Path, help="folder for temporary databases")
     parser.add_argument(
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="where the results go (benchmarks/results, if all was run)",
+        help="folder for the results (default: benchmarks/results, if all measures run in full)",
     )
     return parser.parse_args()
 
 
 def _warnings(facts: dict[str, float], only: list[str] | None) -> list[str]:
-    said = []
-    if facts["fsync_4k_ms"] < machine.HARDLY_A_DISK:
-        said.append("That is no disk: choose another folder with --folder, or durability costs nothing.")
+    warnings = []
+    if facts["fsync_4k_ms"] < machine.FASTER_THAN_DISKS:
+        warnings.append("The folder is not on a disk, so syncs cost nothing. Choose another --folder.")
     if load.generator() != "wrk" and "http" in (only or MEASURES):
-        said.append(
-            f"{load.INSTALL}: a generator in Python makes the load instead, at the cost of the servers."
+        warnings.append(
+            f"{load.INSTALL}. A generator in Python creates the load and uses CPU time of the servers."
         )
-    return said
+    return warnings
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Bare transactions: the least that SQLite must do for a queue. No loop, no threads, no guards, no codec.
+"""Bare transactions: the minimum work of SQLite for a queue, without event loop, threads, guards and codec.
 
-Connections are set up as raincheck sets up its own, records are as long as its records.
+The connections have the settings of raincheck, and the records have the length of its records.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 
 PENDING, DONE = bytes(170), bytes(250)
-"""As long as raincheck's records of a job of one step, before and after it is done."""
+"""Records as long as those of raincheck for a job with one step, before and after it is done."""
 
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "wal_autocheckpoint=4000", "cache_size=-32768")
 
@@ -48,12 +48,12 @@ THREE_TABLES = """
 
 
 def insert(file: str, jobs: int, batch: int) -> float:
-    """Jobs a second put into one table, ``batch`` to a transaction."""
+    """Jobs per second inserted into one table, ``batch`` per transaction."""
     connection = _create(file, ONE_TABLE)
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     for begin in range(0, jobs, batch):
         _insert(connection, begin, min(batch, jobs - begin))
-    return jobs / (time.perf_counter() - begun)
+    return jobs / (time.perf_counter() - started_at)
 
 
 def _create(file: str, tables: str) -> apsw.Connection:
@@ -72,11 +72,11 @@ def _insert(connection: apsw.Connection, begin: int, count: int) -> None:
 
 
 def one_table(file: str, jobs: int, batch: int) -> float:
-    """Jobs a second finished and claimed in one table, ``batch`` of each to a transaction."""
+    """Jobs per second finished and claimed in one table, ``batch`` of each per transaction."""
     connection = _create(file, ONE_TABLE)
     _insert(connection, 0, jobs)
     claimed: list[Any] = []
-    begun, first = time.perf_counter(), True
+    started_at, first = time.perf_counter(), True
     while claimed or first:
         first = False
         connection.execute("BEGIN IMMEDIATE")
@@ -94,15 +94,15 @@ def one_table(file: str, jobs: int, batch: int) -> float:
             [(until, row[0]) for row in claimed],
         )
         connection.execute("COMMIT")
-    return jobs / (time.perf_counter() - begun)
+    return jobs / (time.perf_counter() - started_at)
 
 
 def three_tables(file: str, jobs: int, batch: int) -> float:
-    """The same in tables like raincheck's: jobs, places in queues, and leases, each of their own."""
+    """The same as `one_table` with separate tables for jobs, queue entries and leases, as raincheck has."""
     connection = _create(file, THREE_TABLES)
     _fill_three(connection, jobs)
     claimed: list[Any] = []
-    begun, first, token = time.perf_counter(), True, 0
+    started_at, first, token = time.perf_counter(), True, 0
     while claimed or first:
         first = False
         connection.execute("BEGIN IMMEDIATE")
@@ -131,7 +131,7 @@ def three_tables(file: str, jobs: int, batch: int) -> float:
         )
         token += len(claimed)
         connection.execute("COMMIT")
-    return jobs / (time.perf_counter() - begun)
+    return jobs / (time.perf_counter() - started_at)
 
 
 def _fill_three(connection: apsw.Connection, jobs: int) -> None:

@@ -1,4 +1,4 @@
-"""The place where measures run: a temporary folder, sizes, and children that end with it."""
+"""The environment of the measures: a temporary folder, sizes, and child processes that end with the run."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from benchmarks import processes
 from benchmarks.processes import Child
 
 CONCURRENCY = 100
-"""How many attempts a raincheck worker runs at once: its default."""
+"""Attempts that a raincheck worker runs at the same time, its default."""
 
 
 class Bench:
-    """One run of the benchmarks: all files of both sides lie in one folder, on one file system."""
+    """One run of the benchmarks. All files are in one folder, on one file system."""
 
     def __init__(self, folder: Path, *, quick: bool) -> None:
         self._folder = folder
@@ -25,11 +25,11 @@ class Bench:
         self.quick = quick
 
     def size(self, full: int) -> int:
-        """How many to do: fewer of everything when it is to be quick."""
+        """The size of a measure: ``full``, or a fifth of it with ``quick``."""
         return max(full // 5, 1) if self.quick else full
 
     def seconds(self, full: float) -> float:
-        """How long to do it."""
+        """The duration of a measure in seconds: ``full``, or a third of it with ``quick``."""
         return full / 3 if self.quick else full
 
     def fresh(self) -> Path:
@@ -45,19 +45,19 @@ class Bench:
     def call(
         self, function: Callable[..., Any], env: Mapping[str, str] | None = None, /, **arguments: Any
     ) -> Any:
-        """What ``function`` returns, called in a fresh Python; a coroutine runs on uvloop."""
+        """Call a function in a new Python process; returns its result. A coroutine runs on uvloop."""
         return processes.call(function, self.fresh() / "log", env or {}, arguments)
 
     def start(self, command: Sequence[str], **env: str) -> AbstractContextManager[Child]:
-        """A child process while the block runs."""
+        """A context in which a child process runs."""
         return processes.running(command, self.fresh() / "log", env)
 
 
 def raincheck(*arguments: str) -> list[str]:
-    """The command ``raincheck``, as a user runs it."""
+    """The command line of ``raincheck``."""
     return [script("raincheck"), *arguments]
 
 
 def script(name: str) -> str:
-    """A command that is installed beside this Python."""
+    """The path of a command that is installed with this Python."""
     return str(Path(sys.executable).with_name(name))

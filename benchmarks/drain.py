@@ -1,4 +1,4 @@
-"""Filling a store, and letting worker processes drain it: what several measures are made of."""
+"""Fills a store with jobs and drains it with worker processes, for several measures."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from raincheck.core.lifecycle import submit
 from raincheck.core.options import JobOptions
 
 BATCH = 1000
-LOOK = 0.01
-"""Seconds between two looks at how far the workers have come."""
+POLL_INTERVAL = 0.01
+"""Seconds between two reads of the counters."""
 
-STUCK = 30.0
-"""Seconds without any job being done after which a measure is given up."""
+STALL_TIMEOUT = 30.0
+"""Seconds without a finished job after which a measure fails."""
 
 
 async def fill(url: str, jobs: int, steps: int = 1, function: str = nothing.name) -> None:
-    """Put jobs into a store, a thousand to a transaction: this is not what is measured."""
+    """Submit jobs to a store, a thousand per transaction. This is not measured."""
     async with App(url) as app:
         store = app.engine.store
         for begin in range(0, jobs, BATCH):
@@ -39,30 +39,30 @@ async def fill(url: str, jobs: int, steps: int = 1, function: str = nothing.name
 
 
 class Workers:
-    """Worker processes of one store, which begin together."""
+    """Worker processes of one store that start to claim at the same time."""
 
     def __init__(self, children: list[Child], gate: Path, url: str) -> None:
         self.children = children
         self._gate = gate
         self._url = url
 
-    def ready(self) -> None:
-        """Wait until each of them is held by nothing but the gate."""
+    def wait_until_ready(self) -> None:
+        """Wait until all of them wait at the gate."""
         for child in self.children:
             child.until((self._gate / f"{child.pid}.ready").exists)
 
-    def begin(self) -> float:
-        """Let them begin; when that was."""
-        self.ready()
-        begun = time.perf_counter()
+    def open_gate(self) -> float:
+        """Let the workers claim; returns the time (`time.perf_counter`)."""
+        self.wait_until_ready()
+        started_at = time.perf_counter()
         (self._gate / "open").touch()
-        return begun
+        return started_at
 
-    def until_done(self, jobs: int) -> float:
-        """Wait until so many jobs of the store are done; when that was."""
-        return asyncio.run(self._until_done(jobs))
+    def wait_until_done(self, jobs: int) -> float:
+        """Wait until ``jobs`` jobs of the store are done; returns the time (`time.perf_counter`)."""
+        return asyncio.run(self._wait_until_done(jobs))
 
-    async def _until_done(self, jobs: int) -> float:
+    async def _wait_until_done(self, jobs: int) -> float:
         async with App(self._url) as app:
             done, seen_at = 0, time.perf_counter()
             while True:
@@ -72,14 +72,14 @@ class Workers:
                     return now
                 if done > before:
                     seen_at = now
-                elif now - seen_at > STUCK:
-                    raise ChildError(f"no job was done for {STUCK:g} s; {done} of {jobs} are")
+                elif now - seen_at > STALL_TIMEOUT:
+                    raise ChildError(f"no job finished for {STALL_TIMEOUT:g} s; {done} of {jobs} are done")
                 for child in self.children:
                     child.check()
-                await asyncio.sleep(LOOK)
+                await asyncio.sleep(POLL_INTERVAL)
 
     def costs(self) -> dict[str, float]:
-        """The CPU seconds of all of them, and of their threads by name, once they have ended."""
+        """The CPU seconds of all workers and of their threads by name, after they have ended."""
         spent: dict[str, float] = {}
         for child in self.children:
             for name, seconds in json.loads((self._gate / f"{child.pid}.cost").read_text()).items():
@@ -89,7 +89,7 @@ class Workers:
 
 @contextmanager
 def working(bench: Bench, url: str, count: int = 1) -> Iterator[Workers]:
-    """``count`` processes ``raincheck worker`` while the block runs, held until they are told to begin."""
+    """Run ``count`` processes ``raincheck worker``. They wait at a gate until `Workers.open_gate`."""
     gate = bench.fresh()
     command = raincheck(
         "worker", "benchmarks.programs.functions:app", "--store", url, "--log-level", "warning"
@@ -100,9 +100,11 @@ def working(bench: Bench, url: str, count: int = 1) -> Iterator[Workers]:
 
 
 def drain(bench: Bench, url: str, jobs: int, count: int = 1) -> tuple[float, dict[str, float]]:
-    """Let workers do so many jobs of a store: seconds from when they begin to when it shows them done,
-    and the CPU seconds that took."""
+    """Drain ``jobs`` jobs of a store with ``count`` workers.
+
+    Returns the seconds from the opened gate until the store counts the jobs as done, and the CPU seconds.
+    """
     with working(bench, url, count) as workers:
-        begun = workers.begin()
-        ended = workers.until_done(jobs)
-    return ended - begun, workers.costs()
+        started_at = workers.open_gate()
+        ended = workers.wait_until_done(jobs)
+    return ended - started_at, workers.costs()

@@ -1,4 +1,4 @@
-"""What a measure gives: readings, the rows they make, and what each is held against. No I/O here."""
+"""The figures of a measure: readings, rows, and the comparison of each row with others. No I/O."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Readings = dict[str, float]
 
 @dataclass(frozen=True)
 class Check:
-    """What a figure is held against: another row of the same run (its ratio to it), or itself.
+    """A comparison of a figure: its ratio to another row of the same run, or the figure itself.
 
-    ``least`` and ``most`` are the target; with neither the ratio is only shown.
+    ``least`` and ``most`` are the target. Without a target, the ratio is only shown.
     """
 
     against: str | None = None
@@ -27,34 +27,34 @@ class Check:
 
     @property
     def is_target(self) -> bool:
-        """Whether there is something to be met."""
+        """Whether it has a target."""
         return self.least is not None or self.most is not None
 
-    def holds(self, value: float) -> bool | None:
-        """Whether the target is met; None: there is none."""
+    def is_met(self, value: float) -> bool | None:
+        """Whether the value meets the target; None if there is no target."""
         if self.least is not None:
             return value >= self.least
         return None if self.most is None else value <= self.most
 
 
 def at_least(limit: float, against: str | None = None) -> Check:
-    """The figure, or its ratio to the row ``against``, is to be ``limit`` or more."""
+    """A target: the figure, or its ratio to the row ``against``, is ``limit`` or more."""
     return Check(against, least=limit)
 
 
 def at_most(limit: float, against: str | None = None) -> Check:
-    """The figure, or its ratio to the row ``against``, is to be ``limit`` or less."""
+    """A target: the figure, or its ratio to the row ``against``, is ``limit`` or less."""
     return Check(against, most=limit)
 
 
 def ratio_to(against: str) -> Check:
-    """Show the ratio to the row ``against``."""
+    """The ratio to the row ``against``, without a target."""
     return Check(against)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table."""
+    """A row of the table."""
 
     key: str
     label: str
@@ -64,7 +64,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Measure:
-    """Something that can be measured; ``once``: its figures are steady, one run of it will do."""
+    """A measure. With ``once`` it runs only once, as its figures do not vary."""
 
     name: str
     title: str
@@ -75,7 +75,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of several runs, between the least and the most."""
+    """The median, minimum and maximum of several runs."""
 
     middle: float
     least: float
@@ -89,10 +89,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A check with what came of it.
+    """The result of a check.
 
-    ``ratio`` is None where the figure itself is held to the target; ``met`` is None where there is no
-    target, or nothing was measured.
+    ``ratio`` is None if the target is for the figure itself. ``met`` is None if there is no target, or if
+    the figure could not be measured.
     """
 
     check: Check
@@ -103,7 +103,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Line:
-    """A row with its figures; ``figure`` is None where it could not be measured."""
+    """A row with its figures; ``figure`` is None if it could not be measured."""
 
     row: Row
     figure: Spread | None
@@ -111,7 +111,7 @@ class Line:
 
 
 def lines(measure: Measure, runs: Sequence[Readings]) -> list[Line]:
-    """The rows of a measure after its runs. Ratios are taken within each run, then their median."""
+    """The lines of a measure. A ratio is computed within each run; the line has the median of the ratios."""
     return [_line(row, measure, runs) for row in measure.rows]
 
 
@@ -125,10 +125,10 @@ def _verdict(
     check: Check, row: Row, figure: Spread | None, measure: Measure, runs: Sequence[Readings]
 ) -> Verdict:
     if check.against is None:
-        return Verdict(check, None, None, None if figure is None else check.holds(figure.middle))
+        return Verdict(check, None, None, None if figure is None else check.is_met(figure.middle))
     label = next(other.label for other in measure.rows if other.key == check.against)
-    both = [run for run in runs if row.key in run and check.against in run]
-    if not both:
+    comparable = [run for run in runs if row.key in run and check.against in run]
+    if not comparable:
         return Verdict(check, label, None, None)
-    ratio = Spread.of([run[row.key] / run[check.against] for run in both])
-    return Verdict(check, label, ratio, check.holds(ratio.middle))
+    ratio = Spread.of([run[row.key] / run[check.against] for run in comparable])
+    return Verdict(check, label, ratio, check.is_met(ratio.middle))

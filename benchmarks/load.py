@@ -1,5 +1,7 @@
-"""Load on an HTTP server: wrk where it is installed, else a generator in Python, which costs the server
-CPU."""
+"""Load on an HTTP server: from wrk if it is installed, else from a generator in Python.
+
+The generator in Python uses CPU time that the server needs.
+"""
 
 from __future__ import annotations
 
@@ -23,26 +25,25 @@ _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 @dataclass(frozen=True)
 class Load:
-    """What came of it."""
+    """The result of a load."""
 
     rate: float
-    """Requests a second that were answered with 2xx."""
+    """Requests per second with a 2xx response."""
     p99: float
-    """Milliseconds within which 99 of 100 were answered."""
+    """The 99th percentile of the response time in milliseconds."""
     answered: int
 
 
 def generator() -> str:
-    """What makes the load."""
+    """The name of the generator."""
     return "wrk" if shutil.which("wrk") else "the Python generator"
 
 
 def put_on(bench: Bench, url: str, seconds: float, body: bytes | None = None) -> Load:
-    """Send GETs, or POSTs of JSON, over 32 connections, each of which awaits its answer."""
+    """Send GET requests, or POST requests with JSON, over 32 connections, one at a time on each."""
     if wrk := shutil.which("wrk"):
         return _wrk(wrk, bench.fresh() / "request.lua", url, seconds, body)
-    answer = bench.call(generate, url=url, seconds=seconds, body=body and body.decode())
-    return Load(*answer)
+    return Load(*bench.call(generate, url=url, seconds=seconds, body=body and body.decode()))
 
 
 def _wrk(wrk: str, script: Path, url: str, seconds: float, body: bytes | None) -> Load:
@@ -53,26 +54,26 @@ def _wrk(wrk: str, script: Path, url: str, seconds: float, body: bytes | None) -
             'wrk.headers["Content-Type"] = "application/json"\n'
         )
         command[1:1] = ["-s", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
-    said = done.stdout
-    if done.returncode or "Non-2xx" in said or "Socket errors" in said:
-        raise ChildError(f"wrk met errors:\n{said}{done.stderr}")
+    completed = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=False)
+    output = completed.stdout
+    if completed.returncode or "Non-2xx" in output or "Socket errors" in output:
+        raise ChildError(f"wrk reports errors:\n{output}{completed.stderr}")
     return Load(
-        float(_find(r"Requests/sec:\s+([\d.]+)", said)[1]),
-        float((found := _find(r"99%\s+([\d.]+)(us|ms|s|m)\b", said))[1]) * _UNITS[found[2]],
-        int(_find(r"(\d+) requests in", said)[1]),
+        float(_find(r"Requests/sec:\s+([\d.]+)", output)[1]),
+        float((match := _find(r"99%\s+([\d.]+)(us|ms|s|m)\b", output))[1]) * _UNITS[match[2]],
+        int(_find(r"(\d+) requests in", output)[1]),
     )
 
 
 def _find(pattern: str, text: str) -> re.Match[str]:
-    found = re.search(pattern, text)
-    if found is None:
-        raise ChildError(f"wrk says what is not understood:\n{text}")
-    return found
+    match = re.search(pattern, text)
+    if match is None:
+        raise ChildError(f"cannot read the output of wrk:\n{text}")
+    return match
 
 
 async def generate(url: str, seconds: float, body: str | None) -> tuple[float, float, int]:
-    """In a child, without wrk: the same in Python."""
+    """In a child process: create the load without wrk."""
     took: list[float] = []
     until = time.perf_counter() + seconds
 
@@ -82,13 +83,13 @@ async def generate(url: str, seconds: float, body: str | None) -> tuple[float, f
                 await calling()
                 took.append(time.perf_counter() - sent)
 
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(CONNECTIONS)))
-    return len(took) / (time.perf_counter() - begun), quantiles(took, n=100)[98] * 1000, len(took)
+    return len(took) / (time.perf_counter() - started_at), quantiles(took, n=100)[98] * 1000, len(took)
 
 
 class Caller:
-    """One connection that sends the same request again and again. Knows only as much HTTP as that takes."""
+    """One connection that repeats the same request. It supports only the HTTP that this needs."""
 
     def __init__(self, url: str, body: str | None, **headers: str) -> None:
         parts = urlsplit(url)
@@ -107,7 +108,7 @@ class Caller:
         self._writer.close()
 
     async def __call__(self) -> bytes:
-        """Send it, and return the body of the answer, which is to be 2xx."""
+        """Send the request; returns the body of the response. Raises `ChildError` if it is not 2xx."""
         self._writer.write(self._request)
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         length = re.search(rb"content-length: (\d+)", head)

@@ -1,4 +1,4 @@
-"""What the figures depend on: the machine, the versions, the settings of both sides. No names, no paths."""
+"""The conditions of a run: the machine, the versions and the settings, without names and paths."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ PACKAGES = (
     "huey",
 )
 SYNCS = 200
-HARDLY_A_DISK = 0.02
-"""Milliseconds under which a synced write cannot have reached a disk."""
+FASTER_THAN_DISKS = 0.02
+"""A synced write that takes fewer milliseconds has not reached a disk."""
 
 
 def machine(folder: Path) -> dict[str, Any]:
-    """The machine, as far as it matters here."""
+    """The properties of the machine that affect the figures."""
     return {
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -48,27 +48,27 @@ def machine(folder: Path) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of all that takes part."""
-    found = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-    found["sqlite (apsw: raincheck)"] = apsw.sqlite_lib_version()
-    found["sqlite (sqlite3: huey)"] = sqlite3.sqlite_version
-    found["wrk"] = _wrk()
-    return found
+    """The versions of all packages and programs in the run."""
+    versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    versions["sqlite (apsw: raincheck)"] = apsw.sqlite_lib_version()
+    versions["sqlite (sqlite3: huey)"] = sqlite3.sqlite_version
+    versions["wrk"] = _wrk()
+    return versions
 
 
 def settings(bench: Bench) -> dict[str, str]:
-    """How each side is set up."""
+    """The settings of raincheck and of the peer."""
     consumer = " ".join(("huey_consumer", *peer.CONSUMER[1:]))
     return {
-        "raincheck": f"WAL, synchronous=full; concurrency {CONCURRENCY}, all else by default",
-        "huey": f"as SqliteHuey leaves it, {_pragmas(bench)}; {consumer}, all else by default",
+        "raincheck": f"WAL, synchronous=full; concurrency {CONCURRENCY}, other settings: default",
+        "huey": f"SqliteHuey with its defaults, {_pragmas(bench)}; {consumer}, other settings: default",
         "huey with fsync=True": f"{_pragmas(bench, fsync=True)}; the same consumer",
     }
 
 
 def _pragmas(bench: Bench, *, fsync: bool = False) -> str:
-    found: str = bench.call(peer.pragmas, peer.environment(bench.fresh() / "huey.db", fsync=fsync))
-    return found
+    pragmas: str = bench.call(peer.pragmas, peer.environment(bench.fresh() / "huey.db", fsync=fsync))
+    return pragmas
 
 
 def _cpu() -> str:
@@ -80,19 +80,19 @@ def _cpu() -> str:
 
 
 def _sync(file: Path) -> float:
-    """Milliseconds that writing and syncing 4 KiB takes: what a durable commit cannot do without."""
+    """Milliseconds to write and sync 4 KiB, which every durable commit does."""
     took = []
     with file.open("wb", buffering=0) as output:
         for _ in range(SYNCS):
-            begun = time.perf_counter()
+            started_at = time.perf_counter()
             output.write(bytes(4096))
             os.fsync(output.fileno())
-            took.append(time.perf_counter() - begun)
+            took.append(time.perf_counter() - started_at)
     return median(took) * 1000
 
 
 def _wrk() -> str:
     if (wrk := shutil.which("wrk")) is None:
         return "none: the Python generator"
-    said = subprocess.run([wrk, "-v"], capture_output=True, text=True, check=False).stdout
-    return said.split("[")[0].removeprefix("wrk").strip() or "unknown"
+    output = subprocess.run([wrk, "-v"], capture_output=True, text=True, check=False).stdout
+    return output.split("[")[0].removeprefix("wrk").strip() or "unknown"

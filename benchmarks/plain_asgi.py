@@ -1,8 +1,8 @@
-"""What the way to an endpoint costs: plain ASGI, or Starlette's own classes.
+"""Measures the cost of routing a request to an endpoint: plain ASGI, or the classes of Starlette.
 
-The same work is reached in two ways, beside a server that only gives back what it got. Needs
-``wrk``. Figures are CPU time of the server a request, which other load disturbs less than requests
-a second. Used by docs/decisions/0002; run it as ``python -m benchmarks.plain_asgi``.
+Both variants do the same work; a third server returns its input. Requires ``wrk``. The figures are the
+server's CPU time per request, which other load affects less than requests per second. Used by
+docs/decisions/0002; run it as ``python -m benchmarks.plain_asgi``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ wrk.body = '{"name": "one", "functions": [{"name": "add", "args": [1, 2]}]}'
 
 
 async def bare(scope: Any, receive: Any, send: Any) -> None:
-    """Give back what came."""
+    """Return the body of the request."""
     body = (await receive()).get("body") or b"{}" if scope["type"] == "http" else b""
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 202, "headers": headers})
@@ -47,12 +47,12 @@ async def bare(scope: Any, receive: Any, send: Any) -> None:
 
 
 def classes(app: App) -> Any:
-    """The two endpoints as one writes them with Starlette."""
+    """The two endpoints with the classes of Starlette."""
 
     async def create(request: Request) -> Response:
-        asked = decode_job(await request.body())
+        job = decode_job(await request.body())
         engine = app.engine
-        draft = engine.validator.draft(asked.name, asked.functions, asked, engine.store.now())
+        draft = engine.validator.draft(job.name, job.functions, job, engine.store.now())
         stored = await engine.jobs.submit(draft)
         await app.engine.workers.refresh()
         content = encode(job_document(stored, app.engine.workers.offered, raw))
@@ -82,9 +82,9 @@ async def serve(variant: str, folder: str) -> None:
 
     async with app:
         job = await app.submit("one", [add.step(1, 2)])
-        made: Any = {"bare": bare, "classes": classes(app)}.get(variant) or Server(app.engine)
+        application: Any = {"bare": bare, "classes": classes(app)}.get(variant) or Server(app.engine)
         config = uvicorn.Config(
-            made,
+            application,
             port=0,
             http=Protocol,
             log_level="critical",
@@ -94,14 +94,14 @@ async def serve(variant: str, folder: str) -> None:
         )
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve())
-        while not server.started:  # noqa: ASYNC110 - it has no event for it
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
             await asyncio.sleep(0.01)
         print(server.servers[0].sockets[0].getsockname()[1], f"/v1/job/{job.id}", flush=True)
         await serving
 
 
 def measure(variant: str, call: str) -> tuple[float, float]:
-    """Microseconds of CPU a request, and requests a second."""
+    """Microseconds of CPU per request, and requests per second."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "post.lua")
         script.write_text(POST)
@@ -111,31 +111,31 @@ def measure(variant: str, call: str) -> tuple[float, float]:
             port, path = server.stdout.readline().split()
             options = ["-s", str(script)] if call == "POST" else []
             url = f"http://127.0.0.1:{port}" + ("/v1/job" if call == "POST" else path)
-            began = cpu(server.pid)
+            used_before = cpu(server.pid)
             wrk = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}", *options, url]
-            said = subprocess.run(wrk, capture_output=True, text=True, check=True).stdout
-            used = cpu(server.pid) - began
+            output = subprocess.run(wrk, capture_output=True, text=True, check=True).stdout
+            used = cpu(server.pid) - used_before
             server.terminate()
-    found = re.search(r"(\d+) requests in ([\d.]+)s", said)
-    assert found is not None, said
-    assert "Non-2xx" not in said, said
-    return used / int(found[1]) * 1e6, int(found[1]) / float(found[2])
+    match = re.search(r"(\d+) requests in ([\d.]+)s", output)
+    assert match is not None, output
+    assert "Non-2xx" not in output, output
+    return used / int(match[1]) * 1e6, int(match[1]) / float(match[2])
 
 
 def cpu(pid: int) -> float:
-    """Seconds of CPU that a process has used."""
+    """The CPU seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
 
 
 def main() -> None:
-    """Measure all, taking turns; print the medians."""
+    """Measure all variants in turn, and print the medians."""
     variants = ("bare", "plain", "classes")
     for call in ("GET", "POST"):
         runs = [{variant: measure(variant, call) for variant in variants} for _ in range(ROUNDS)]
         for variant in variants:
             used, rate = (statistics.median(run[variant][i] for run in runs) for i in (0, 1))
-            print(f"{call:5} {variant:8} {used:7.1f} µs CPU a request {rate:9.0f} requests/s", flush=True)
+            print(f"{call:5} {variant:8} {used:7.1f} µs CPU per request {rate:9.0f} requests/s", flush=True)
 
 
 if __name__ == "__main__":

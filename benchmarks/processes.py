@@ -1,4 +1,4 @@
-"""Child processes: each in a session of its own, and ended by its pid however the run ends."""
+"""Child processes. Each has its own session and is stopped by its pid at the end of the run."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 10.0
-"""Seconds that a child gets to end when it is told to, and to be ready when it was started."""
+TIMEOUT = 10.0
+"""Seconds that a child has to become ready after its start, and to end after SIGTERM."""
 
-LOOK = 0.002
-"""Seconds between two looks at whether it is."""
+POLL_INTERVAL = 0.002
+"""Seconds between two checks of whether a child is ready."""
 
 ROOT = Path(__file__).parents[1]
-"""Where children are started, so that they find ``benchmarks``."""
+"""The working directory of children, so that they can import ``benchmarks``."""
 
 
 class ChildError(Exception):
-    """A child process did not do what it was started for."""
+    """A child process failed."""
 
 
 class Child:
-    """A running child process, with what it prints in ``log``."""
+    """A running child process; its output is in ``log``."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.pid = process.pid
@@ -43,23 +43,25 @@ class Child:
             raise ChildError(f"a child ended with exit code {code}:\n{tail(self._log)}")
 
     def wait(self) -> int:
-        """Wait for its end; its exit code."""
+        """Wait until it ends; returns its exit code."""
         return self._process.wait()
 
-    def until(self, ready: Callable[[], bool], seconds: float = PATIENCE, look: float = LOOK) -> float:
-        """Ask again and again until it is ready; the time at which it was (`time.perf_counter`)."""
-        give_up = time.perf_counter() + seconds
+    def until(
+        self, ready: Callable[[], bool], seconds: float = TIMEOUT, interval: float = POLL_INTERVAL
+    ) -> float:
+        """Poll until ``ready`` returns True; returns the time (`time.perf_counter`). Raises `ChildError`."""
+        give_up_at = time.perf_counter() + seconds
         while not ready():
             self.check()
-            if time.perf_counter() > give_up:
+            if time.perf_counter() > give_up_at:
                 raise ChildError(f"a child was not ready after {seconds:g} s:\n{tail(self._log)}")
-            time.sleep(look)
+            time.sleep(interval)
         return time.perf_counter()
 
 
 @contextmanager
-def running(command: Sequence[str], log: Path, env: Mapping[str, str], **who: Any) -> Iterator[Child]:
-    """A child process while the block runs; ``who``: the user and groups of it, where not ours."""
+def running(command: Sequence[str], log: Path, env: Mapping[str, str], **user: Any) -> Iterator[Child]:
+    """Run a child process. ``user`` are its user and groups, if they are not those of this process."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -69,7 +71,7 @@ def running(command: Sequence[str], log: Path, env: Mapping[str, str], **who: An
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **who,
+            **user,
         )
         try:
             yield Child(process, log)
@@ -78,10 +80,10 @@ def running(command: Sequence[str], log: Path, env: Mapping[str, str], **who: An
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Tell a child to end; kill it, and whatever it has started itself, if it does not."""
+    """Stop a child; kill it and the processes that it has started if they do not end in time."""
     process.terminate()
     try:
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
     finally:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -89,14 +91,14 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Our environment with ``env``, and with compiled modules kept, as an installed program has them."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("RAINCHECK_")}
-    kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    return kept | dict(env)
+    """The environment of this process with ``env``. Compiled modules are kept, as in an installation."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("RAINCHECK_")}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
+    return variables | dict(env)
 
 
 def tail(log: Path) -> str:
-    """The end of what a child printed."""
+    """The last 2000 characters of a child's output."""
     return log.read_text(errors="replace")[-2000:]
 
 
@@ -107,20 +109,20 @@ def call(
     arguments: Mapping[str, Any],
     python: str = sys.executable,
 ) -> Any:
-    """Call a function of a module in a fresh Python; what crosses is JSON. A coroutine runs on uvloop."""
+    """Call a function in a new Python process. Arguments and result are JSON; a coroutine runs on uvloop."""
     command = [python, "-m", __name__, f"{function.__module__}:{function.__qualname__}"]
-    answer = log.with_name(f"{log.stem}-answer.json")
-    answer.unlink(missing_ok=True)
-    with running([*command, json.dumps(arguments), str(answer)], log, env) as child:
+    result = log.with_name(f"{log.stem}-result.json")
+    result.unlink(missing_ok=True)
+    with running([*command, json.dumps(arguments), str(result)], log, env) as child:
         code = child.wait()
-    if code or not answer.exists():
+    if code or not result.exists():
         raise ChildError(f"{function.__qualname__} ended with exit code {code}:\n{tail(log)}")
-    return json.loads(answer.read_text())
+    return json.loads(result.read_text())
 
 
-def _main(target: str, arguments: str, answer: str) -> None:
-    """In the child of `call`."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its own children are ended, too
+def _main(target: str, arguments: str, file: str) -> None:
+    """The main function of the child process of `call`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that its own children are stopped
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)
     result = function(**json.loads(arguments))
@@ -128,7 +130,7 @@ def _main(target: str, arguments: str, answer: str) -> None:
         import uvloop
 
         result = uvloop.run(result)
-    Path(answer).write_text(json.dumps(result))
+    Path(file).write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

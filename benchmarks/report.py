@@ -1,4 +1,4 @@
-"""What came of a run: a table on the terminal, a table in Markdown, and all of it in JSON."""
+"""The report of a run: a table on the terminal and in Markdown, and all figures in JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STYLES = {"yes": "green", "NO": "bold red"}
 
 
 def introduction(facts: dict[str, Any]) -> Iterator[str]:
-    """The machine, the versions and the settings, a line each."""
+    """The machine, the versions and the settings, on one line each."""
     machine = facts["machine"]
     yield (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}; "
@@ -44,14 +44,14 @@ def show(results: Sequence[Result], console: Console) -> None:
 
 
 def caution(facts: dict[str, Any]) -> str:
-    """What is to be said of a machine that had other work; nothing of one that had not."""
+    """A warning if the machine was busy; else empty."""
     machine = facts["machine"]
     busy = machine["load_before"] > 0.5 * machine["cores"]
-    return "The machine was busy: expect little of these figures." if busy else ""
+    return "The machine was busy, so these figures are not reliable." if busy else ""
 
 
 def summary(results: Sequence[Result]) -> str:
-    """How many targets are met."""
+    """The number of targets that are met."""
     met = [
         verdict.met
         for result in results
@@ -70,7 +70,7 @@ def write(
     name: str = "latest",
     overview: Sequence[str] = (),
 ) -> None:
-    """Write ``NAME.json`` and ``NAME.md``; ``overview``: lines that go before the table."""
+    """Write ``NAME.json`` and ``NAME.md``. The lines of ``overview`` are printed before the table."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {**facts, "measures": [_measure(result) for result in results]}
     (folder / f"{name}.json").write_text(_json(document), "utf-8")
@@ -119,25 +119,25 @@ def _row(line: Line) -> dict[str, Any]:
 
 def _check(verdict: Verdict) -> dict[str, Any]:
     check = verdict.check
-    said = {
+    fields = {
         "against": check.against,
         "ratio": _numbers(verdict.ratio),
         "at_least": check.least,
         "at_most": check.most,
         "met": verdict.met,
     }
-    return {key: value for key, value in said.items() if value is not None}
+    return {key: value for key, value in fields.items() if value is not None}
 
 
 def _numbers(spread: Spread | None) -> list[float] | None:
-    """Median, least, most."""
+    """Median, minimum and maximum."""
     if spread is None:
         return None
     return [float(f"{value:.4g}") for value in (spread.middle, spread.least, spread.most)]
 
 
 def _json(document: dict[str, Any]) -> str:
-    """A row of the table on each line, so that a change of one is a change of its line."""
+    """JSON with one line for each row of the table, for readable diffs."""
     rows = {
         f"<{m}.{r}>": row for m, each in enumerate(document["measures"]) for r, row in enumerate(each["rows"])
     }

@@ -1,4 +1,4 @@
-"""Runs measures, each as often as asked, and keeps what came of them."""
+"""Runs the measures, and collects their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.processes import ChildError
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a measure; ``problem`` says why there is less than was asked for."""
+    """The result of a measure. ``problem`` says why figures are missing; None if none are."""
 
     measure: Measure
     lines: list[Line]
@@ -26,7 +26,7 @@ class Result:
 
 
 def run_all(measures: Sequence[Measure], bench: Bench, repeat: int, console: Console) -> list[Result]:
-    """Run the measures one after another, saying how far it is."""
+    """Run the measures one after another, and print the progress."""
     results = []
     for number, measure in enumerate(measures, 1):
         results.append(result := _run(measure, bench, repeat, console, f"{number}/{len(measures)}"))
@@ -37,7 +37,7 @@ def run_all(measures: Sequence[Measure], bench: Bench, repeat: int, console: Con
 
 
 def _run(measure: Measure, bench: Bench, repeat: int, console: Console, number: str) -> Result:
-    begun, runs, problem = time.perf_counter(), list[Readings](), None
+    started_at, runs, problem = time.perf_counter(), list[Readings](), None
     times = 1 if measure.once else repeat
     with console.status("") as status:
         while len(runs) < times:
@@ -47,4 +47,4 @@ def _run(measure: Measure, bench: Bench, repeat: int, console: Console, number: 
             except (ChildError, OSError, subprocess.SubprocessError) as error:
                 problem = f"{measure.name} could not be measured: {error}"
                 break
-    return Result(measure, lines(measure, runs), len(runs), time.perf_counter() - begun, problem)
+    return Result(measure, lines(measure, runs), len(runs), time.perf_counter() - started_at, problem)

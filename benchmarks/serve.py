@@ -1,4 +1,4 @@
-"""HTTP servers as child processes, and waiting until they are ready."""
+"""HTTP servers as child processes, and the check that they are ready."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def echo_command(name: str, port: int) -> list[str]:
 
 @contextmanager
 def serving(bench: Bench, command: list[str], port: int) -> Iterator[Child]:
-    """A server while the block runs, which begins when it is ready."""
+    """Run a server; the block starts when it is ready."""
     with bench.start(command) as child:
         child.until(lambda: is_ready(port))
         yield child
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
 
 def is_ready(port: int) -> bool:
-    """Whether ``GET /readyz`` is answered with 200."""
+    """Whether ``GET /readyz`` returns 200."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
             connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")

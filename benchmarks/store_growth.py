@@ -1,7 +1,7 @@
-"""Whether the SQLite store slows down as queues grow: ``python -m benchmarks.store_growth``.
+"""Measures whether the SQLite store slows down as queues grow: ``python -m benchmarks.store_growth``.
 
-Each call is measured with a thousand jobs queued and with 300,000, in the same run: what matters is
-the ratio. Times are of whole calls from asyncio, so the writing ones contain a sync of the disk.
+Each call is measured with 1,000 and with 300,000 queued jobs in the same run; the ratio matters. Times
+are those of whole calls from asyncio, so the calls that write include a sync of the disk.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Call = Callable[[], Awaitable[object]]
 
 
 def submission(store: Store, number: int) -> Change:
-    """A job of two steps; one in a thousand is urgent, one in a thousand is for later."""
+    """A job with two steps; one in a thousand has a higher priority, one in a thousand is scheduled."""
     now = store.now()
     job = Job(
         id=new_id(),
@@ -43,30 +43,30 @@ def submission(store: Store, number: int) -> Change:
 
 
 async def fill(store: Store, begin: int, end: int) -> float:
-    """Submit jobs; microseconds a job."""
+    """Submit jobs; returns the microseconds per job."""
     spent = 0.0
     for at in range(begin, end, BATCH):
         changes = [submission(store, number) for number in range(at, min(end, at + BATCH))]
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         await store.commit(changes)
-        spent += time.perf_counter() - begun
+        spent += time.perf_counter() - started_at
     return spent / (end - begin) * 1e6
 
 
 class Calls:
-    """The calls that are measured; `restore` undoes what they did to the queues."""
+    """The measured calls; `restore` restores the queues."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.held: list[Claim] = []
 
     async def claim(self, limit: int) -> None:
-        """Claim so many steps."""
+        """Claim up to ``limit`` steps."""
         functions = ("function 0", "function 1", "function 2", "never submitted")
         self.held += await self.store.claim("benchmark", functions, limit, 60.0)
 
     async def finish_and_claim(self) -> None:
-        """Finish all that is held and claim as much again, in one transaction."""
+        """Finish all claimed steps and claim the same number, in one transaction."""
         held, self.held = self.held, []
         now = self.store.now()
         ended = [Succeeded(lifecycle.attempt_of(claim.lease), b"6") for claim in held]
@@ -75,13 +75,13 @@ class Calls:
         await self.store.commit([submission(self.store, number) for number in range(3, 3 + len(held))])
 
     async def restore(self) -> None:
-        """Give back what is held."""
+        """Release the claimed steps."""
         await self.store.release([Held(c.job.id, c.lease.step, c.lease.token) for c in self.held])
         self.held.clear()
 
 
 async def measure(store: Store) -> dict[str, float]:
-    """Milliseconds of each call, the median."""
+    """The median milliseconds of each call."""
     calls = Calls(store)
     measured: dict[str, Call] = {
         "commit of 1": lambda: store.commit([submission(store, 0)]),
@@ -101,9 +101,9 @@ async def measure(store: Store) -> dict[str, float]:
         for _ in range(ROUNDS):
             if call == calls.finish_and_claim:
                 await calls.claim(100)
-            begun = time.perf_counter()
+            started_at = time.perf_counter()
             await call()
-            spent.append(time.perf_counter() - begun)
+            spent.append(time.perf_counter() - started_at)
             await calls.restore()
         times[name] = statistics.median(spent) * 1e3
     return times
@@ -114,14 +114,14 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="rc-") as folder:
         store = make_store(f"sqlite:///{Path(folder) / 'raincheck.db'}")
         await store.open()
-        results, have = [], 0
+        results, queued = [], 0
         for size in SIZES:
-            cost = await fill(store, have, size)
-            print(f"{size:>9,} jobs queued, {cost:.1f} µs each")
+            cost = await fill(store, queued, size)
+            print(f"{size:>9,} jobs queued, {cost:.1f} µs per job")
             results.append(await measure(store))
-            have = size
+            queued = size
         await store.close()
-    print(f"\n{'ms a call, median':38}" + "".join(f"{size:>12,}" for size in SIZES) + f"{'ratio':>8}")
+    print(f"\n{'ms per call, median':38}" + "".join(f"{size:>12,}" for size in SIZES) + f"{'ratio':>8}")
     for name, small in results[0].items():
         large = results[-1][name]
         print(f"{name:38}{small:12.3f}{large:12.3f}{large / small:8.2f}")

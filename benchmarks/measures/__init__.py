@@ -1,4 +1,4 @@
-"""What is measured, in the order in which it is."""
+"""The measures, in the order in which they run."""
 
 from benchmarks.measures import (
     backlog,
@@ -32,4 +32,4 @@ MEASURES = {
         http,
     )
 }
-"""By name."""
+"""The measures by name."""

@@ -1,8 +1,7 @@
-"""Backlog: jobs a second that one ``raincheck worker`` drains while very many are queued, and while few
-are.
+"""Backlog: jobs per second that one ``raincheck worker`` drains from a long queue and from short queues.
 
-*Many*: the first 30,000 of 300,000. *Few*: queues of 10,000, three of them, each to its end. (``--quick``:
-a fifth.)
+*Many*: the first 30,000 of 300,000 jobs. *Few*: three queues of 10,000 jobs, drained completely.
+(``--quick``: a fifth.)
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ QUEUES = 3
 
 
 def run(bench: Bench) -> Readings:
-    """The same number of jobs, from one long queue and from short ones."""
+    """Drain the same number of jobs from one long queue and from short queues."""
     few, many = bench.size(10_000), bench.size(300_000)
     return {
         "many": QUEUES * few / _seconds(bench, many, QUEUES * few),

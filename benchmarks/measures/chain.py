@@ -1,6 +1,6 @@
-"""Chain: steps a second of jobs that are chains of three, against as many steps that are jobs of their own.
+"""Chain: steps per second of chains of three, compared with the same number of single-step jobs.
 
-One ``raincheck worker`` process drains each, as in ``drain``.
+One ``raincheck worker`` process drains each of them, as in ``drain``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ LENGTH = 3
 
 
 def run(bench: Bench) -> Readings:
-    """Drain the same number of steps as jobs of one, and as chains."""
+    """Drain the same number of steps as chains and as single-step jobs."""
     jobs = bench.size(10_000)
     return {"chain": _rate(bench, jobs, LENGTH), "single": _rate(bench, jobs * LENGTH, 1)}
 
@@ -30,7 +30,7 @@ MEASURE = Measure(
     "Chain of three",
     (
         Row("chain", "steps of chains of three", "steps/s", (at_least(0.8, "single"),)),
-        Row("single", "steps that are jobs of their own", "steps/s"),
+        Row("single", "steps of single-step jobs", "steps/s"),
     ),
     run,
 )

@@ -1,8 +1,8 @@
-"""CPU: microseconds of processor time that a no-op job costs a ``raincheck worker``, and who spends them.
+"""CPU: microseconds of processor time of a ``raincheck worker`` per no-op job.
 
-The whole process while it drains a full queue as in ``drain``, so SQLite's work is in it; then the thread
-of the event loop (functions, lifecycle, codec) and the thread that writes (SQLite) by themselves. *gather*:
-tasks of no-op coroutines, a hundred at a time on uvloop.
+The rows are the whole process while it drains a full queue as in ``drain``, including SQLite; the thread of
+the event loop (functions, lifecycle, codec); and the thread that writes (SQLite). *gather*: tasks of no-op
+coroutines, a hundred at a time on uvloop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.programs.functions import nothing
 
 
 def run(bench: Bench) -> Readings:
-    """Drain a store, then gather as many tasks."""
+    """Drain a store, then run tasks with gather."""
     jobs, url = bench.size(30_000), bench.store()
     bench.call(fill, url=url, jobs=jobs)
     _, spent = drain(bench, url, jobs)
@@ -31,20 +31,20 @@ def run(bench: Bench) -> Readings:
 
 
 async def gather(tasks: int) -> float:
-    """In a child: microseconds of processor time a task."""
-    begun = time.process_time()
+    """In a child process: microseconds of processor time per task."""
+    started_at = time.process_time()
     for _ in range(tasks // CONCURRENCY):
         await asyncio.gather(*(nothing.function() for _ in range(CONCURRENCY)))
-    return (time.process_time() - begun) / tasks * 1e6
+    return (time.process_time() - started_at) / tasks * 1e6
 
 
 MEASURE = Measure(
     "cpu",
-    "Processor time a no-op job",
+    "Processor time per no-op job",
     (
-        Row("process", "worker process, SQLite included", "µs", (at_most(3.0, "gather"),)),
-        Row("loop", "of it the event loop's thread", "µs", (ratio_to("gather"),)),
-        Row("writer", "of it the writing thread", "µs"),
+        Row("process", "worker process, including SQLite", "µs", (at_most(3.0, "gather"),)),
+        Row("loop", "thread of the event loop", "µs", (ratio_to("gather"),)),
+        Row("writer", "thread that writes", "µs"),
         Row("gather", "asyncio.gather of no-op tasks", "µs"),
     ),
     run,

@@ -1,9 +1,9 @@
-"""Drain: jobs a second done by worker processes, of a full queue: async no-op functions, results stored.
+"""Drain: jobs per second that worker processes finish from a full queue of async no-op functions.
 
-``raincheck worker`` with what it does by default (concurrency 100, leases, fencing, FULL durability), held
-until it is ready; from when it is let go to when the store counts all jobs as done. *Bare*: transactions
-that finish a hundred jobs and claim a hundred, in one table with partial indexes, and in tables like
-raincheck's. huey: its consumer, from its first stored result to its last.
+``raincheck worker`` has its default settings (concurrency 100, leases, fencing, FULL durability) and stores
+results. The time runs from its first claim, when it is ready, until the store counts all jobs as done.
+*Bare*: transactions that finish a hundred jobs and claim a hundred, in one table with partial indexes, and in
+tables like those of raincheck. huey: its consumer, from its first stored result to its last.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks.figures import Measure, Readings, Row, at_least, ratio_to
 
 
 def run(bench: Bench) -> Readings:
-    """Drain as many jobs in each of the ways; of huey fewer, for it takes its time."""
+    """Drain the same number of jobs in each way, except for huey, which is slow."""
     jobs, few = bench.size(30_000), bench.size(1500)
     return {
         "one": _rate(bench, jobs, 1),

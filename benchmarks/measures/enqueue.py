@@ -1,9 +1,9 @@
-"""Enqueue: jobs a second accepted, each durable when its caller goes on; nobody works on them.
+"""Enqueue: accepted jobs per second, without a worker. Each job is durable when its submit returns.
 
-One process, one `App` on uvloop, jobs of one step. *One by one*: one caller, who awaits each. *50 callers*:
-50 coroutines, each awaiting its own before the next. *50 at a time*: a gather of 50 submits, then the next
-gather (the App has no call that submits several jobs). *Bare*: INSERTs of as many rows, 50 to a
-transaction, in a plain table. huey has but the one way: a call, which enqueues.
+One process, one `App` on uvloop, jobs with one step. *One by one*: one caller that awaits each submit.
+*50 callers*: 50 coroutines that each await one submit before the next. *50 at a time*: a gather of 50
+submits, then the next gather (the App has no call that submits several jobs). *Bare*: INSERTs of the same
+number of rows into a plain table, 50 per transaction. huey has only one way to enqueue, a call of the task.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TOGETHER = 50
 
 
 def run(bench: Bench) -> Readings:
-    """Enqueue in each of the ways, each into a new file."""
+    """Enqueue in each way, each into a new file."""
     few, many = bench.size(2000), bench.size(20_000)
     file = str(bench.fresh() / "bare.db")
     return {
@@ -41,18 +41,18 @@ def _huey(bench: Bench, jobs: int, *, fsync: bool) -> float:
 
 
 async def one_by_one(url: str, jobs: int) -> float:
-    """One caller, who awaits each."""
+    """One caller that awaits each submit."""
     app.url = url
     async with app:
         await _submit()
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         for _ in range(jobs):
             await _submit()
-        return jobs / (time.perf_counter() - begun)
+        return jobs / (time.perf_counter() - started_at)
 
 
 async def by_callers(url: str, jobs: int) -> float:
-    """Fifty callers, each awaiting its own before the next."""
+    """Fifty callers that each await one submit before the next."""
 
     async def caller() -> None:
         for _ in range(jobs // TOGETHER):
@@ -61,20 +61,20 @@ async def by_callers(url: str, jobs: int) -> float:
     app.url = url
     async with app:
         await _submit()
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         await asyncio.gather(*(caller() for _ in range(TOGETHER)))
-        return jobs / (time.perf_counter() - begun)
+        return jobs / (time.perf_counter() - started_at)
 
 
 async def by_gather(url: str, jobs: int) -> float:
-    """One caller, who awaits fifty together."""
+    """One caller that awaits fifty submits together."""
     app.url = url
     async with app:
         await _submit()
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         for _ in range(jobs // TOGETHER):
             await asyncio.gather(*(_submit() for _ in range(TOGETHER)))
-        return jobs / (time.perf_counter() - begun)
+        return jobs / (time.perf_counter() - started_at)
 
 
 async def _submit() -> None:
@@ -88,7 +88,7 @@ MEASURE = Measure(
         Row("one", "one by one", "jobs/s", (at_least(1.2, "huey"), ratio_to("huey_fsync"))),
         Row("callers", "50 concurrent callers", "jobs/s", (ratio_to("bare"),)),
         Row("gather", "50 at a time", "jobs/s", (ratio_to("bare"), ratio_to("huey"))),
-        Row("bare", "bare INSERTs, 50 to a transaction", "jobs/s"),
+        Row("bare", "bare INSERTs, 50 per transaction", "jobs/s"),
         Row("huey", "huey, one by one", "jobs/s"),
         Row("huey_fsync", "huey with fsync=True", "jobs/s"),
     ),

@@ -1,9 +1,9 @@
-"""HTTP: requests a second of one server process, over 32 connections that each await their answer.
+"""HTTP: requests per second of one server process over 32 connections, one request at a time on each.
 
-``raincheck server`` (no worker). *POST* of a job of three functions with arguments and data, each durable
-before it is answered; afterwards all that was answered must be in the store. *GET* of a job. *FastAPI* and
-*raw ASGI* give the same body back and store nothing, on uvicorn with the same settings. wrk makes the load,
-one thread of it.
+``raincheck server`` without a worker. *POST* submits a job with three functions, arguments and data, which is
+durable before the response; afterwards all accepted jobs must be in the store. *GET* reads a job. *FastAPI*
+and *raw ASGI* return the same body and store nothing, on uvicorn with the same settings. One thread of wrk
+creates the load.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ BODY = json.dumps(
 
 
 def run(bench: Bench) -> Readings:
-    """One server after another."""
+    """Measure one server after another."""
     readings: Readings = {}
     url = bench.store()
     for name in ("raincheck", "fastapi", "raw"):

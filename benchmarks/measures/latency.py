@@ -1,12 +1,11 @@
-"""Latency: milliseconds from submitting a job of one no-op function to having its result, on an idle
-system.
+"""Latency: milliseconds from the submit of a no-op job to its result, on an idle system.
 
-One caller, one job at a time, a pause of a millisecond between them so that everything has come to rest.
-*In one process*: ``await nothing.call()`` in a program that holds the App and a `Worker`. *Across two*: the
-caller in one process, ``raincheck worker`` in another. *Over HTTP*: ``POST /v1/job`` with ``Prefer: wait``
-on an open connection, to ``raincheck serve`` (API and worker in one process), and to ``raincheck server``
-with a ``raincheck worker`` beside it. huey: ``nothing()(blocking=True)`` with its consumer; both of them
-poll, so few are measured.
+One caller submits one job at a time, with a pause of a millisecond between jobs. *In one process*:
+``await nothing.call()`` in a program that has the App and a `Worker`. *Across two*: the caller in one
+process, ``raincheck worker`` in another. *Over HTTP*: ``POST /v1/job`` with ``Prefer: wait`` on an open
+connection, to ``raincheck serve`` (API and worker in one process), and to ``raincheck server`` with a
+``raincheck worker``.
+huey: ``nothing()(blocking=True)`` with its consumer; both poll, so only a few calls are measured.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ WARM_UP = 50
 
 
 def run(bench: Bench) -> Readings:
-    """Each of the ways, each on a new store."""
+    """Measure each way on a new store."""
     calls = bench.size(1000)
     return {
         **_readings("one", bench.call(in_one_process, url=bench.store(), calls=calls)),
@@ -49,7 +48,7 @@ def _readings(key: str, took: list[float]) -> Readings:
 
 
 async def in_one_process(url: str, calls: int) -> list[float]:
-    """In a child: App and Worker side by side on one loop."""
+    """In a child process: App and Worker on one event loop."""
     app.url = url
     async with app, Worker(app):
         return await _time(nothing.call, calls)
@@ -58,13 +57,13 @@ async def in_one_process(url: str, calls: int) -> list[float]:
 def _across(bench: Bench, calls: int) -> list[float]:
     url = bench.store()
     with working(bench, url) as workers:
-        workers.begin()
+        workers.open_gate()
         took: list[float] = bench.call(from_outside, url=url, calls=calls)
     return took
 
 
 async def from_outside(url: str, calls: int) -> list[float]:
-    """In a child: the App alone; the worker is elsewhere."""
+    """In a child process: the App; the worker is another process."""
     app.url = url
     async with app:
         return await _time(nothing.call, calls)
@@ -76,7 +75,7 @@ def _over_http(bench: Bench, calls: int, *, apart: bool) -> list[float]:
         if not apart:
             return _post(bench, port, calls)
         with working(bench, url) as workers:
-            workers.begin()
+            workers.open_gate()
             return _post(bench, port, calls)
 
 
@@ -86,12 +85,12 @@ def _post(bench: Bench, port: int, calls: int) -> list[float]:
 
 
 async def over_http(url: str, calls: int) -> list[float]:
-    """In a child: POST, and have the job done in the answer."""
+    """In a child process: POST a job; the response has its result."""
     body = json.dumps({"name": "bench", "functions": [{"name": nothing.name}]})
     async with Caller(url, body, Prefer="wait=10") as post:
         took = await _time(post, calls)
         if (state := json.loads(await post())["state"]) != "done":
-            raise ChildError(f"the job is {state} when its result is there")
+            raise ChildError(f"the job is {state}, not done, although the request waited")
         return took
 
 
@@ -99,10 +98,10 @@ async def _time(call: Callable[[], Awaitable[object]], calls: int) -> list[float
     took = []
     for number in range(WARM_UP + calls):
         await asyncio.sleep(PAUSE)
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         await call()
         if number >= WARM_UP:
-            took.append(time.perf_counter() - begun)
+            took.append(time.perf_counter() - started_at)
     return took
 
 
@@ -114,16 +113,16 @@ def _huey(bench: Bench, calls: int) -> list[float]:
 
 
 def from_huey(calls: int) -> list[float]:
-    """In a child: enqueue, and wait for the result as huey's documents say."""
+    """In a child process: enqueue, and wait for the result as huey's documentation says."""
     from benchmarks.programs.peer import nothing as task
 
     task()(blocking=True)
     took = []
     for _ in range(calls):
         time.sleep(PAUSE)
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         task()(blocking=True)
-        took.append(time.perf_counter() - begun)
+        took.append(time.perf_counter() - started_at)
     return took
 
 

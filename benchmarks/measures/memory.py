@@ -1,8 +1,8 @@
 """Memory: resident MiB of processes, idle and after work.
 
-A ``raincheck worker`` when it is ready, after 10,000 no-op jobs and after 100,000 (``--quick``: a fifth of
-each); *flat* is the last against the one before it. ``raincheck server`` and ``raincheck serve`` when they
-are ready. huey's consumer when it has done one job.
+A ``raincheck worker`` when it is ready, after 10,000 and after 100,000 no-op jobs (``--quick``: a fifth of
+each); the last figure is compared with the one before. ``raincheck server`` and ``raincheck serve`` when they
+are ready. huey's consumer after one job.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MOST = 45.0
 
 
 def run(bench: Bench) -> Readings:
-    """One process after another."""
+    """Measure one process after another."""
     return {
         **_worker(bench, bench.size(10_000), bench.size(100_000)),
         "server": _server(bench, "server"),
@@ -35,12 +35,12 @@ def _worker(bench: Bench, few: int, many: int) -> Readings:
     bench.call(fill, url=url, jobs=many)
     with working(bench, url) as workers:
         worker = workers.children[0]
-        workers.ready()
+        workers.wait_until_ready()
         idle = resident(worker)
-        workers.begin()
-        workers.until_done(few)
+        workers.open_gate()
+        workers.wait_until_done(few)
         after_few = resident(worker)
-        workers.until_done(many)
+        workers.wait_until_done(many)
         return {"idle": idle, "few": after_few, "many": resident(worker)}
 
 
@@ -54,7 +54,7 @@ def _huey(bench: Bench) -> float:
     file = bench.fresh() / "huey.db"
     bench.call(peer.enqueue, peer.environment(file), jobs=1)
     with peer.consuming(bench, file) as consumer:
-        consumer.until(lambda: peer.done(file) == 1)
+        consumer.until(lambda: peer.count_results(file) == 1)
         return resident(consumer)
 
 

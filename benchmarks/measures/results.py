@@ -1,8 +1,8 @@
-"""Results: a chain of 100 steps that return 1 MiB each, against 100 jobs of one such step, on both stores.
+"""Results: a chain of 100 steps that return 1 MiB each, compared with 100 single-step jobs, on both stores.
 
-Seconds until all is done; the most MiB that the worker ever had in RAM; MiB written: by the worker
-to the file and its WAL (SQLite), and by the worker to the server (Valkey); MiB kept when all is done: the
-size of the file, and the server's ``used_memory``.
+The rows are the seconds until all jobs are done; the peak memory of the worker in MiB; the MiB that the
+worker writes to the file and its WAL (SQLite) or sends to the server (Valkey); and the MiB that remain:
+the size of the file, or the server's ``used_memory``.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ def _named(prefix: str, figures: Readings) -> Readings:
 def _drained(bench: Bench, url: str, jobs: int, length: int) -> Readings:
     bench.call(fill, url=url, jobs=jobs, steps=length, function=megabyte.name)
     with working(bench, url) as workers:
-        begun = workers.begin()
+        started_at = workers.open_gate()
         before = _written(url, workers.children[0])
-        seconds = workers.until_done(jobs) - begun
+        seconds = workers.wait_until_done(jobs) - started_at
         written = _written(url, workers.children[0]) - before
         peak = _status(workers.children[0], "VmHWM")
-    return {"seconds": seconds, "peak": peak, "written": written, "kept": _kept(url)}
+    return {"seconds": seconds, "peak": peak, "written": written, "kept": _stored(url)}
 
 
 def _status(child: Child, name: str) -> float:
-    """MiB of memory, from a line of the process's status."""
+    """MiB of memory, from a line of the status of the process."""
     lines = Path(f"/proc/{child.pid}/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(f"{name}:"))) / 1024
 
@@ -66,7 +66,7 @@ def _written(url: str, child: Child) -> float:
     return float(_info(url, "stats")["total_net_input_bytes"]) / MIB
 
 
-def _kept(url: str) -> float:
+def _stored(url: str) -> float:
     """MiB that the store has when all is done."""
     if url.startswith("sqlite"):
         return Path(urlsplit(url).path).stat().st_size / MIB
@@ -75,16 +75,16 @@ def _kept(url: str) -> float:
 
 def _info(url: str, section: str) -> dict[str, float]:
     with redis.Redis.from_url(url) as client:
-        found: dict[str, float] = client.info(section)
-        return found
+        info: dict[str, float] = client.info(section)
+        return info
 
 
 def _rows() -> tuple[Row, ...]:
     figures = (
         ("seconds", "seconds", "s", 1.3),
-        ("peak", "most memory of the worker", "MiB", 1.0),
+        ("peak", "peak memory of the worker", "MiB", 1.0),
         ("written", "written", "MiB", 1.3),
-        ("kept", "kept", "MiB", 1.3),
+        ("kept", "stored at the end", "MiB", 1.3),
     )
     rows = []
     for store in ("sqlite", "valkey"):

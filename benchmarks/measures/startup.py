@@ -1,7 +1,7 @@
-"""Start-up: milliseconds of whole processes, from spawn to exit or to the first good answer.
+"""Start-up: milliseconds from the start of a process to its exit or to its first 200 response.
 
-The median of several in each run, after one that does not count, with compiled modules in place. *Ready*:
-until ``GET /readyz`` is answered with 200.
+Each run has the median of several starts with compiled modules, after one start to warm up. *Ready*: until
+``GET /readyz`` returns 200.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TIMES = 10
 
 
 def run(bench: Bench) -> Readings:
-    """Start each of them several times."""
+    """Start each command several times."""
     times = bench.size(TIMES)
     return {
         "python": _exits(times, [sys.executable, "-c", "pass"]),
@@ -40,11 +40,11 @@ def _exits(times: int, command: Sequence[str]) -> float:
     took = []
     env = environment({})
     for _ in range(1 + times):
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         subprocess.run(
             command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True
         )
-        took.append(time.perf_counter() - begun)
+        took.append(time.perf_counter() - started_at)
     return median(took[1:]) * 1000
 
 
@@ -52,9 +52,9 @@ def _ready(bench: Bench, times: int, kind: str) -> float:
     took = []
     for _ in range(1 + max(times // 2, 1)):
         port = free_port()
-        begun = time.perf_counter()
+        started_at = time.perf_counter()
         with bench.start(server_command(bench.store(), port, kind)) as server:
-            took.append(server.until(partial(is_ready, port)) - begun)
+            took.append(server.until(partial(is_ready, port)) - started_at)
     return median(took[1:]) * 1000
 
 

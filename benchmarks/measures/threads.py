@@ -1,9 +1,8 @@
-"""Threads: microseconds that it takes to run a sync no-op function in a thread, a hundred at a time.
+"""Threads: microseconds to run a sync no-op function in a thread, a hundred at a time.
 
-The worker's own `Executor` is given a hundred claimed attempts and gives those that have finished, again and
-again; no store is asked meanwhile. *to_thread*: a gather of a hundred `asyncio.to_thread`. Wall time, uvloop
-both. *Drain*: a full queue of jobs that run in threads, and one of async jobs, each done by one
-``raincheck worker``.
+The `Executor` of the worker runs a hundred claimed attempts repeatedly, without the store. *to_thread*: a
+gather of a hundred `asyncio.to_thread`. Both are wall time on uvloop. *Drain*: one ``raincheck worker``
+drains a full queue of jobs that run in threads, and one of async jobs.
 """
 
 from __future__ import annotations
@@ -17,13 +16,12 @@ from benchmarks.bench import CONCURRENCY, Bench
 from benchmarks.drain import drain, fill
 from benchmarks.figures import Measure, Readings, Row, at_most, ratio_to
 from benchmarks.programs.functions import app, nothing, nothing_in_a_thread
-from raincheck.worker.attempt import RunningAttempt
+from raincheck.worker.attempt import Inbox, RunningAttempt
 from raincheck.worker.executor import Executor
-from raincheck.worker.inbox import Inbox
 
 
 def run(bench: Bench) -> Readings:
-    """The threads alone, then as part of a worker."""
+    """Measure the threads, and then a worker that uses them."""
     calls, jobs = bench.size(50_000), bench.size(20_000)
     return {
         "executor": bench.call(with_executor, url=bench.store(), calls=calls),
@@ -41,7 +39,7 @@ def _drain(bench: Bench, jobs: int, function: str) -> float:
 
 
 async def with_executor(url: str, calls: int) -> float:
-    """In a child: microseconds a run."""
+    """In a child process: microseconds per run."""
     app.url = url
     await fill(url, CONCURRENCY, function=nothing_in_a_thread.name)
     async with app:
@@ -60,7 +58,7 @@ async def with_executor(url: str, calls: int) -> float:
 
 
 async def with_to_thread(calls: int) -> float:
-    """In a child: microseconds a call."""
+    """In a child process: microseconds per call."""
 
     async def burst() -> None:
         await asyncio.gather(*(asyncio.to_thread(nothing_in_a_thread) for _ in range(CONCURRENCY)))
@@ -70,10 +68,10 @@ async def with_to_thread(calls: int) -> float:
 
 async def _time(burst: Callable[[], Any], calls: int) -> float:
     await burst()
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     for _ in range(calls // CONCURRENCY):
         await burst()
-    return (time.perf_counter() - begun) / calls * 1e6
+    return (time.perf_counter() - started_at) / calls * 1e6
 
 
 MEASURE = Measure(

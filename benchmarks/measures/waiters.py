@@ -1,7 +1,7 @@
-"""Waiters: jobs a second that 100 callers get through, each submitting a job and awaiting its result.
+"""Waiters: jobs per second of 100 callers that each submit a no-op job and await its result.
 
-No-op functions, a closed loop: nobody submits before having the last result. *In one process*: App and
-`Worker` on one loop. *Across two*: the callers in one process, ``raincheck worker`` in another.
+Each caller has its result before it submits the next job. *In one process*: App and `Worker` on one event
+loop. *Across two*: the callers in one process, ``raincheck worker`` in another.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ WAITERS = 100
 
 
 def run(bench: Bench) -> Readings:
-    """Both ways, each on a new store."""
+    """Measure both ways, each on a new store."""
     jobs = bench.size(20_000)
     url = bench.store()
     with working(bench, url) as workers:
-        workers.begin()
+        workers.open_gate()
         across: float = bench.call(from_outside, url=url, jobs=jobs)
     return {"one": bench.call(in_one_process, url=bench.store(), jobs=jobs), "two": across}
 
 
 async def in_one_process(url: str, jobs: int) -> float:
-    """In a child: App and Worker side by side on one loop."""
+    """In a child process: App and Worker on one event loop."""
     app.url = url
     async with app, Worker(app):
         return await _wait(jobs)
 
 
 async def from_outside(url: str, jobs: int) -> float:
-    """In a child: the App alone; the worker is elsewhere."""
+    """In a child process: the App; the worker is another process."""
     app.url = url
     async with app:
         return await _wait(jobs)
@@ -48,9 +48,9 @@ async def _wait(jobs: int) -> float:
             await nothing.call()
 
     await asyncio.gather(*(waiter(2) for _ in range(WAITERS)))
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     await asyncio.gather(*(waiter(jobs // WAITERS) for _ in range(WAITERS)))
-    return jobs / (time.perf_counter() - begun)
+    return jobs / (time.perf_counter() - started_at)
 
 
 MEASURE = Measure(

@@ -1,1 +1,1 @@
-"""Everything that is measured against raincheck, and raincheck itself."""
+"""The benchmarks of raincheck and its peers."""

@@ -1,6 +1,6 @@
-"""Draws what matters most of ``peers.json``: ``python -m benchmarks.peers.chart RESULTS.json CHART.svg``.
+"""Draws the main figures of ``peers.json``: ``python -m benchmarks.peers.chart RESULTS.json CHART.svg``.
 
-Runs in the virtualenv of the peers, which has matplotlib. Greys that are read on white and on black alike.
+Runs in the virtualenv of the peers, which has matplotlib. The greys are readable on white and on black.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BEHIND_FASTAPI = {
 PANELS = (
     ("Drain, one worker process, jobs/s", "drain", "{}", NAMES),
     ("Enqueue, 50 callers, jobs/s", "enqueue-together", "{}", NAMES),
-    ("Submit to result, p50, ms: less is better", "latency", "{}_p50", NAMES),
+    ("Submit to result, p50, ms: lower is better", "latency", "{}_p50", NAMES),
     ("POST /v1/job, requests/s", "http", "{}_post", BEHIND_FASTAPI),
 )
 OURS, THEIRS, INK = "#2f81c7", "#9aa0a6", "#7d848b"
@@ -49,18 +49,18 @@ STYLE = {
 
 
 def main(source: str, target: str) -> None:
-    """Read the results, draw the panels that there are figures for."""
-    found = figures(json.loads(Path(source).read_text()))
+    """Draw the panels that have figures in the results."""
+    medians = figures(json.loads(Path(source).read_text()))
     panels = [
         (
             title,
             {
-                name: found[row]
+                name: medians[row]
                 for key, name in names.items()
-                if (row := (measure, which.format(key))) in found
+                if (row := (measure, row_key.format(key))) in medians
             },
         )
-        for title, measure, which, names in PANELS
+        for title, measure, row_key, names in PANELS
     ]
     panels = [(title, bars) for title, bars in panels if len(bars) > 1]
     if not panels:
@@ -88,7 +88,7 @@ def figures(document: dict[str, Any]) -> dict[tuple[str, str], float]:
 
 
 def _draw(axis: Any, title: str, bars: dict[str, float]) -> None:
-    names = sorted(bars, key=lambda name: bars[name], reverse="less is better" not in title)
+    names = sorted(bars, key=lambda name: bars[name], reverse="lower is better" not in title)
     values = [bars[name] for name in names]
     colors = [OURS if name == "raincheck" else THEIRS for name in names]
     drawn = axis.barh(names, values, color=colors, height=0.62)

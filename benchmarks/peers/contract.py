@@ -1,7 +1,7 @@
-"""What is asked of every peer, raincheck among them. Each of them is one file beside this that answers it.
+"""The interface of all measured systems, including raincheck. Each has a file in ``systems``.
 
-Loops and clocks are here, so that they are the same for all; a peer's file says only how a job is submitted,
-how its result is awaited, and how a worker is started. Runs in the virtualenv of the peer.
+The loops and clocks are here, so that they are the same for all. The file of a system contains how a job is
+submitted, how its result is awaited, and how a worker starts. Runs in the virtualenv of the peer.
 """
 
 from __future__ import annotations
@@ -21,53 +21,53 @@ import redis
 import uvloop
 
 TOGETHER = 50
-"""How many callers there are where there is not one."""
+"""The number of concurrent callers."""
 
 BATCH = 1000
-"""How many jobs one bulk call has."""
+"""Jobs per bulk call."""
 
 PAUSE = 0.001
-"""Seconds of rest before each job of `Client.latencies`."""
+"""Seconds of pause before each job of `Client.latencies`."""
 
 URL = os.environ.get("BENCH_URL", "redis://127.0.0.1:6379")
-"""Where the server is."""
+"""The URL of the server."""
 
 
 def script(name: str) -> str:
-    """A command that is installed beside this Python."""
+    """The path of a command that is installed with this Python."""
     return str(Path(sys.executable).with_name(name))
 
 
 class Client(ABC):
-    """A peer's way in. Times are seconds."""
+    """The client of a system. Times are in seconds."""
 
     @cached_property
     def server(self) -> Any:
-        """A client of Valkey, which asks it what is there."""
+        """A Valkey client, to read counters."""
         return redis.Redis.from_url(URL.partition("?")[0])
 
     @abstractmethod
     def worker(self) -> list[str]:
-        """The command of one worker process, as the peer's documents say."""
+        """The command of one worker process, as the documentation of the peer says."""
 
     @abstractmethod
     def left(self) -> int:
-        """How many jobs are not yet done; asked often, so it must be cheap."""
+        """The number of jobs that are not done. It is called often, so it must be cheap."""
 
     @abstractmethod
     def one_by_one(self, jobs: int) -> float:
-        """How long one caller takes who awaits each of them."""
+        """The time that one caller takes, which awaits each submit."""
 
     @abstractmethod
     def together(self, jobs: int) -> float:
-        """How long fifty callers take."""
+        """The time that fifty concurrent callers take."""
 
     def bulk(self, jobs: int) -> float:
-        """How long it takes in calls that have a thousand jobs each."""
+        """The time of bulk calls with a thousand jobs each."""
         raise NotImplementedError
 
     def fill(self, jobs: int) -> None:
-        """Enqueue what is to be drained."""
+        """Enqueue jobs for a drain."""
         try:
             self.bulk(jobs)
         except NotImplementedError:
@@ -79,62 +79,62 @@ class Client(ABC):
 
     @abstractmethod
     def latencies(self, calls: int) -> list[float]:
-        """How long each of so many jobs takes from its submission to its result, one after another."""
+        """The times from the submit of a job to its result, of ``calls`` jobs one after another."""
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete all data."""
         self.server.flushall()
 
     def stored(self) -> int:
-        """How many bytes the server keeps."""
+        """The bytes that the server stores."""
         return int(self.server.info("memory")["used_memory"])
 
     def spent(self) -> float | None:
-        """CPU seconds that the server has taken so far, where it tells."""
-        said = self.server.info("cpu")
-        return float(said["used_cpu_sys"]) + float(said["used_cpu_user"])
+        """The CPU seconds that the server has used; None if it does not report them."""
+        cpu = self.server.info("cpu")
+        return float(cpu["used_cpu_sys"]) + float(cpu["used_cpu_user"])
 
     @abstractmethod
     def close(self) -> None:
-        """Leave."""
+        """Close the client."""
 
 
 class SyncClient(Client):
-    """A peer whose API blocks; fifty callers are fifty threads."""
+    """A peer with a blocking API; fifty callers are fifty threads."""
 
     @abstractmethod
     def submit(self) -> Any:
-        """Submit a no-op job; what is known of it."""
+        """Submit a no-op job; returns its handle."""
 
     @abstractmethod
     def result(self, job: Any) -> Any:
-        """Await the result of what was submitted."""
+        """Wait for the result of a job."""
 
     def chain(self) -> Any:
         """Submit a chain of three."""
         raise NotImplementedError
 
     def one_by_one(self, jobs: int) -> float:
-        """A loop."""
-        return _timed(lambda: self._some(jobs))
+        """Submit in a loop."""
+        return _timed(lambda: self._submit_some(jobs))
 
-    def _some(self, jobs: int) -> None:
+    def _submit_some(self, jobs: int) -> None:
         for _ in range(jobs):
             self.submit()
 
     def together(self, jobs: int) -> float:
-        """Fifty threads."""
+        """Submit in fifty threads."""
         with ThreadPoolExecutor(TOGETHER) as pool:
-            list(pool.map(self._some, [1] * TOGETHER))
-            return _timed(lambda: list(pool.map(self._some, [jobs // TOGETHER] * TOGETHER)))
+            list(pool.map(self._submit_some, [1] * TOGETHER))
+            return _timed(lambda: list(pool.map(self._submit_some, [jobs // TOGETHER] * TOGETHER)))
 
     def chains(self, chains: int) -> None:
-        """One by one."""
+        """Submit one chain after another."""
         for _ in range(chains):
             self.chain()
 
     def latencies(self, calls: int) -> list[float]:
-        """Submit, await, rest."""
+        """Pause, submit and wait, for each job."""
         took = []
         for _ in range(calls):
             time.sleep(PAUSE)
@@ -142,12 +142,12 @@ class SyncClient(Client):
         return took
 
     def close(self) -> None:
-        """Leave."""
+        """Close the client."""
         self.server.close()
 
 
 class AsyncClient(Client):
-    """A peer whose API is asynchronous; all clients run on uvloop."""
+    """A peer with an async API; all clients run on uvloop."""
 
     def __init__(self) -> None:
         self.runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
@@ -161,14 +161,14 @@ class AsyncClient(Client):
 
     @abstractmethod
     async def submit(self) -> Any:
-        """Submit a no-op job; what is known of it."""
+        """Submit a no-op job; returns its handle."""
 
     @abstractmethod
     async def result(self, job: Any) -> Any:
-        """Await the result of what was submitted."""
+        """Wait for the result of a job."""
 
     async def answer(self) -> None:
-        """Submit a job and await its result."""
+        """Submit a job and wait for its result."""
         await self.result(await self.submit())
 
     async def submit_many(self, jobs: int) -> None:
@@ -180,23 +180,23 @@ class AsyncClient(Client):
         raise NotImplementedError
 
     def one_by_one(self, jobs: int) -> float:
-        """A loop."""
-        return self._run(self._some, jobs)
+        """Submit in a loop."""
+        return self._run(self._submit_some, jobs)
 
-    async def _some(self, jobs: int) -> None:
+    async def _submit_some(self, jobs: int) -> None:
         for _ in range(jobs):
             await self.submit()
 
     def together(self, jobs: int) -> float:
-        """Fifty coroutines."""
-        self._run(self._crowd, TOGETHER)
-        return self._run(self._crowd, jobs)
+        """Submit in fifty coroutines."""
+        self._run(self._submit_together, TOGETHER)
+        return self._run(self._submit_together, jobs)
 
-    async def _crowd(self, jobs: int) -> None:
-        await asyncio.gather(*(self._some(jobs // TOGETHER) for _ in range(TOGETHER)))
+    async def _submit_together(self, jobs: int) -> None:
+        await asyncio.gather(*(self._submit_some(jobs // TOGETHER) for _ in range(TOGETHER)))
 
     def bulk(self, jobs: int) -> float:
-        """A thousand to a call."""
+        """A thousand jobs per call."""
         return self._run(self._calls, jobs)
 
     async def _calls(self, jobs: int) -> None:
@@ -212,28 +212,28 @@ class AsyncClient(Client):
             await asyncio.gather(*(self.chain() for _ in range(min(100, chains - begin))))
 
     def latencies(self, calls: int) -> list[float]:
-        """Submit, await, rest."""
+        """Pause, submit and wait, for each job."""
         took: list[float] = []
-        self._run(self._answers, calls, took)
+        self._run(self._time_results, calls, took)
         return took
 
-    async def _answers(self, calls: int, took: list[float]) -> None:
+    async def _time_results(self, calls: int, took: list[float]) -> None:
         for _ in range(calls):
             await asyncio.sleep(PAUSE)
-            begun = time.perf_counter()
+            started_at = time.perf_counter()
             await self.answer()
-            took.append(time.perf_counter() - begun)
+            took.append(time.perf_counter() - started_at)
 
     def _run(self, function: Callable[..., Any], *arguments: Any) -> float:
         return _timed(lambda: self.runner.run(function(*arguments)))
 
     def close(self) -> None:
-        """Leave."""
+        """Close the client."""
         self.runner.run(self.shut())
         self.runner.close()
 
 
 def _timed(function: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
+    started_at = time.perf_counter()
     function()
-    return time.perf_counter() - begun
+    return time.perf_counter() - started_at

@@ -1,6 +1,7 @@
-"""Puts a peer to work and says what came of it, each function in a fresh Python of the peer's virtualenv.
+"""Measures a peer. Each function runs in a new Python process of the peer's virtualenv.
 
-A drain is timed from when a fifth of the jobs is done, with all workers started, to when 19 of 20 are.
+The time of a drain runs from when a fifth of the jobs is done, with all workers started, until 19 of 20
+are done.
 """
 
 from __future__ import annotations
@@ -18,73 +19,73 @@ from typing import cast
 from benchmarks.peers.contract import Client
 from benchmarks.processes import Child, ChildError, running
 
-LOOK = 0.005
-STUCK = 30.0
-"""Seconds without progress after which a measure is given up."""
+POLL_INTERVAL = 0.005
+STALL_TIMEOUT = 30.0
+"""Seconds without progress after which a measure fails."""
 
 QUIET = 0.05
-"""Seconds that a queue is to stay empty before its chains are believed to be done."""
+"""Seconds that a queue must stay empty before its chains count as done."""
 
 WARM_UP = 20
 
 
 def enqueue(peer: str, few: int, many: int, lacks: list[str]) -> dict[str, float]:
-    """Jobs a second, ``few`` one by one and ``many`` in other ways; the bytes that a queued job takes."""
+    """Jobs per second, ``few`` enqueued one by one and ``many`` in other ways, and bytes per queued job."""
     with _client(peer) as client:
         client.one_by_one(1)
         empty = client.stored()
-        found = {"one": few / client.one_by_one(few), "bytes": (client.stored() - empty) / few}
+        readings = {"one": few / client.one_by_one(few), "bytes": (client.stored() - empty) / few}
         for way in ("together", "bulk"):
             if way not in lacks:
                 client.clear()
                 method: Callable[[int], float] = getattr(client, way)
                 method(1)
-                found[way] = many / method(many)
+                readings[way] = many / method(many)
         client.clear()
-        return found
+        return readings
 
 
 def drain(peer: str, jobs: int, workers: int, timed: int = 0) -> dict[str, float]:
-    """Jobs a second done by so many workers, of the first ``timed`` if not of all; and what they took."""
+    """Jobs per second that workers drain, of the first ``timed`` or of all jobs, and their CPU and memory."""
     with _client(peer) as client:
         client.fill(jobs)
         queued = client.left()
         timed = timed or jobs
         with _working(client, workers) as children:
-            first, began, spent = _until(client, children, queued - timed // 5)
+            first, started_at, spent = _until(client, children, queued - timed // 5)
             server = client.spent()
             last, ended, spent_by_then = _until(client, children, queued - timed * 19 // 20)
             server_by_then = client.spent()
             if timed == jobs:
                 _until(client, children, 0)
             done = first - last
-            found = {
-                "rate": done / (ended - began),
+            readings = {
+                "rate": done / (ended - started_at),
                 "cpu": (spent_by_then - spent) / done * 1e6,
                 "rss": max(_mib(child.pid) for child in children),
             }
             if server is not None and server_by_then is not None:
-                found["server_cpu"] = (server_by_then - server) / done * 1e6
-            return found
+                readings["server_cpu"] = (server_by_then - server) / done * 1e6
+            return readings
 
 
 def chain(peer: str, chains: int) -> dict[str, float]:
-    """Steps a second of chains of three by one worker, from the end of a job that was there before them."""
+    """Steps per second of chains of three with one worker, from the end of a job queued before them."""
     with _client(peer) as client:
         client.one_by_one(1)
         client.chains(chains)
         queued = client.left()
         with _working(client, 1) as children:
-            _, began, _ = _until(client, children, queued - 1)
+            _, started_at, _ = _until(client, children, queued - 1)
             while True:
                 _, ended, _ = _until(client, children, 0)
                 time.sleep(QUIET)
                 if client.left() == 0:
-                    return {"steps": 3 * chains / (ended - began)}
+                    return {"steps": 3 * chains / (ended - started_at)}
 
 
 def latency(peer: str, calls: int) -> dict[str, float]:
-    """Milliseconds from submission to result with an idle worker, and its memory."""
+    """Milliseconds from submit to result with an idle worker, and its memory."""
     with _client(peer) as client, _working(client, 1) as children:
         client.latencies(WARM_UP)
         idle = _mib(children[0].pid)
@@ -93,7 +94,7 @@ def latency(peer: str, calls: int) -> dict[str, float]:
 
 
 def prepare(peer: str) -> list[str]:
-    """Clear the server for those who are measured elsewhere; the command of a worker."""
+    """Clear the server for a measure over HTTP; returns the command of a worker."""
     with _client(peer) as client:
         return client.worker()
 
@@ -108,7 +109,7 @@ def _client(peer: str) -> Iterator[Client]:
 
 @contextmanager
 def _working(client: Client, count: int) -> Iterator[list[Child]]:
-    """Worker processes while the block runs; killed, for how they stop is not what is measured."""
+    """Run worker processes. They are killed at the end, as their stop is not measured."""
     log = Path(os.environ["BENCH_FOLDER"]) / "worker.log"
     with ExitStack() as stack:
         children = [stack.enter_context(running(client.worker(), log, {})) for _ in range(count)]
@@ -121,7 +122,7 @@ def _working(client: Client, count: int) -> Iterator[list[Child]]:
 
 
 def _until(client: Client, children: list[Child], least: int) -> tuple[int, float, float]:
-    """Wait until so few are left: how few, when that was, and the CPU seconds of the workers by then."""
+    """Wait until at most ``least`` jobs are left; returns their number, the time, the CPU time."""
     seen, seen_at = None, time.perf_counter()
     while True:
         left, now = client.left(), time.perf_counter()
@@ -129,15 +130,15 @@ def _until(client: Client, children: list[Child], least: int) -> tuple[int, floa
             return left, now, sum(_cpu(child.pid) for child in children)
         if left != seen:
             seen, seen_at = left, now
-        elif now - seen_at > STUCK:
-            raise ChildError(f"{left} are left, and for {STUCK:g} s no job was done")
+        elif now - seen_at > STALL_TIMEOUT:
+            raise ChildError(f"no job finished for {STALL_TIMEOUT:g} s; {left} are left")
         for child in children:
             child.check()
-        time.sleep(LOOK)
+        time.sleep(POLL_INTERVAL)
 
 
 def _tree(pid: int) -> Iterator[Path]:
-    """The process and all that it has started."""
+    """The process and its descendants."""
     yield Path(f"/proc/{pid}")
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in children.read_text().split():

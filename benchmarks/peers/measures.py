@@ -1,4 +1,4 @@
-"""What is measured of the peers, and what raincheck's figures are held against: the targets are here."""
+"""The measures of the peers, and the targets for raincheck."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from benchmarks.figures import Check, Measure, Readings, Row, at_least, at_most, ratio_to
-from benchmarks.peers import drive, floors, journey
-from benchmarks.peers.place import Place
+from benchmarks.peers import baselines, drive, http_measure
+from benchmarks.peers.peer_bench import PeerBench
 from benchmarks.peers.roster import RAINCHECK, VALKEY, Peer
 
 MANY, FEW = 1_000_000, 10_000
 FIRST = 20_000
-"""How many of the million are drained."""
+"""The number of jobs that are drained from the million."""
 
 NAMES = (
     "enqueue-one", "enqueue-together", "enqueue-bulk", "drain", "chain", "latency", "memory", "bytes",
     "backlog", "cpu", "http",
 )  # fmt: skip
-"""What `measures` gives."""
+"""The names of the measures."""
 
 ENQUEUE = {
     "one": ("Enqueue, one caller awaiting each", {"huey": 1.2}),
@@ -29,40 +29,40 @@ DRAIN = {"dramatiq": 20.0, "taskiq": 20.0, "bullmq": 4.0}
 BYTES, MEMORY = 450.0, 45.0
 
 
-def measures(place: Place) -> list[Measure]:
-    """All of them, for the peers that take part."""
+def measures(bench: PeerBench) -> list[Measure]:
+    """All measures, for the selected peers."""
     return [
-        *(_enqueue(place, way) for way in ENQUEUE),
-        _drain(place),
-        _chain(place),
-        _latency(place),
-        _memory(place),
-        _bytes(place),
-        _backlog(place),
-        _cpu(place),
-        journey.measure(place),
+        *(_enqueue(bench, way) for way in ENQUEUE),
+        _drain(bench),
+        _chain(bench),
+        _latency(bench),
+        _memory(bench),
+        _bytes(bench),
+        _backlog(bench),
+        _cpu(bench),
+        http_measure.measure(bench),
     ]
 
 
-def _enqueue(place: Place, way: str) -> Measure:
-    peers = [peer for peer in place.peers if way not in peer.lacks]
+def _enqueue(bench: PeerBench, way: str) -> Measure:
+    peers = [peer for peer in bench.peers if way not in peer.lacks]
     title, targets = ENQUEUE[way]
 
     def run() -> Readings:
-        if way == "one":  # the first of those that one call measures
-            place.anew(drive.enqueue)
-        return _of_each(peers, place.enqueue, way)
+        if way == "one":  # the first of three measures that share one run
+            bench.discard(drive.enqueue)
+        return _of_each(peers, bench.enqueue, way)
 
     return Measure(f"enqueue-{way}", title, _rows(peers, "jobs/s", targets), lambda bench: run())
 
 
 def _of_each(peers: Sequence[Peer], ask: Callable[[Peer], Readings], key: str) -> Readings:
-    found = {peer.key: ask(peer) for peer in peers}
-    return {name: readings[key] for name, readings in found.items() if key in readings}
+    all_readings = {peer.key: ask(peer) for peer in peers}
+    return {name: readings[key] for name, readings in all_readings.items() if key in readings}
 
 
 def _rows(peers: Sequence[Peer], unit: str, targets: dict[str, float], *more: Check) -> tuple[Row, ...]:
-    """A row for each; raincheck's is held against every other, with a target or without."""
+    """A row for each peer; that of raincheck is compared with all others, with or without a target."""
     checks = (*more, *_against(peers, targets))
     return tuple(Row(peer.key, peer.name, unit, _ours(peer, *checks)) for peer in peers)
 
@@ -75,23 +75,23 @@ def _against(peers: Sequence[Peer], targets: dict[str, float], suffix: str = "")
 
 
 def _ours(peer: Peer, *checks: Check) -> tuple[Check, ...]:
-    """Raincheck is held against others, its variants against raincheck, and others against nothing."""
+    """The comparisons of a row: raincheck with all peers, its variants with raincheck, a peer with none."""
     if peer.variant:
         return (ratio_to(RAINCHECK.key),)
     return checks if peer.key == RAINCHECK.key else ()
 
 
-def _drain(place: Place) -> Measure:
-    two = place.systems
+def _drain(bench: PeerBench) -> Measure:
+    two = bench.systems
 
     def run() -> Readings:
-        place.anew(drive.drain)
-        one = _of_each(place.peers, place.drain, "rate")
-        both = _of_each(two, partial(place.drain, workers=2), "rate")
-        return one | {f"{key}_2": rate for key, rate in both.items()} | {"bare": floors.stream(place)}
+        bench.discard(drive.drain)
+        one = _of_each(bench.peers, bench.drain, "rate")
+        both = _of_each(two, partial(bench.drain, workers=2), "rate")
+        return one | {f"{key}_2": rate for key, rate in both.items()} | {"bare": baselines.stream(bench)}
 
     rows = (
-        *_rows(place.peers, "jobs/s", DRAIN, at_least(0.6, "bare")),
+        *_rows(bench.peers, "jobs/s", DRAIN, at_least(0.6, "bare")),
         Row("bare", "bare XREADGROUP + XACK of 100, no state", "jobs/s"),
         *(
             Row(
@@ -106,42 +106,42 @@ def _drain(place: Place) -> Measure:
     return Measure("drain", "Drain, no-op jobs, one worker process or two", rows, lambda bench: run())
 
 
-def _chain(place: Place) -> Measure:
-    peers = [peer for peer in place.systems if "chain" not in peer.lacks]
+def _chain(bench: PeerBench) -> Measure:
+    peers = [peer for peer in bench.systems if "chain" not in peer.lacks]
 
     def run() -> Readings:
-        place.anew(drive.chain)
-        single = _of_each(place.peers[:1], place.drain, "rate")
-        return _of_each(peers, place.chain, "steps") | {f"{key}_1": rate for key, rate in single.items()}
+        bench.discard(drive.chain)
+        single = _of_each(bench.peers[:1], bench.drain, "rate")
+        return _of_each(peers, bench.chain, "steps") | {f"{key}_1": rate for key, rate in single.items()}
 
     single = f"{RAINCHECK.key}_1"
     rows = (
         *_rows(peers, "steps/s", {}, at_least(0.8, single)),
-        Row(single, "raincheck, steps that are jobs of their own", "steps/s"),
+        Row(single, "raincheck, steps of single-step jobs", "steps/s"),
     )
     return Measure("chain", "Chains of three, one worker process", rows, lambda bench: run())
 
 
-def _latency(place: Place) -> Measure:
+def _latency(bench: PeerBench) -> Measure:
     def run() -> Readings:
-        place.anew(drive.latency)
-        found = {peer.key: place.latency(peer) for peer in place.peers}
-        return {f"{key}_{cut}": readings[cut] for key, readings in found.items() for cut in readings}
+        bench.discard(drive.latency)
+        latencies = {peer.key: bench.latency(peer) for peer in bench.peers}
+        return {f"{key}_{cut}": readings[cut] for key, readings in latencies.items() for cut in readings}
 
-    p50 = (at_most(1.0), *_against(place.peers, {}, "_p50"))
+    p50 = (at_most(1.0), *_against(bench.peers, {}, "_p50"))
     rows = tuple(
         Row(f"{peer.key}_{cut}", f"{peer.name}, {cut}", "ms", checks if peer.key == RAINCHECK.key else ())
-        for peer in place.peers
+        for peer in bench.peers
         for cut, checks in (("p50", p50), ("p99", (at_most(4.0),)))
     )
     return Measure("latency", "Submit to result, idle", rows, lambda bench: run())
 
 
-def _memory(place: Place) -> Measure:
-    peers = place.systems
+def _memory(bench: PeerBench) -> Measure:
+    peers = bench.systems
 
     def run() -> Readings:
-        idle, many = _of_each(peers, place.latency, "rss"), _of_each(peers, place.drain, "rss")
+        idle, many = _of_each(peers, bench.latency, "rss"), _of_each(peers, bench.drain, "rss")
         return idle | {f"{key}_after": mib for key, mib in many.items()}
 
     def of(peer: Peer) -> tuple[Row, Row]:
@@ -156,37 +156,37 @@ def _memory(place: Place) -> Measure:
     return Measure("memory", "Memory of a worker, with its processes", rows, lambda bench: run())
 
 
-def _bytes(place: Place) -> Measure:
-    peers = place.systems
-    run = partial(_of_each, peers, place.enqueue, "bytes")
+def _bytes(bench: PeerBench) -> Measure:
+    peers = bench.systems
+    run = partial(_of_each, peers, bench.enqueue, "bytes")
     rows = tuple(Row(peer.key, peer.name, "B", _ours(peer, at_most(BYTES))) for peer in peers)
     return Measure("bytes", "Bytes in the server per queued job", rows, lambda bench: run())
 
 
-def _backlog(place: Place) -> Measure:
-    peers = [peer for peer in place.peers if peer.key == RAINCHECK.key]
+def _backlog(bench: PeerBench) -> Measure:
+    peers = [peer for peer in bench.peers if peer.key == RAINCHECK.key]
 
     def run() -> Readings:
-        first = place.size(FIRST)
-        many = [place.drain(peer, jobs=place.size(MANY), timed=first).get("rate") for peer in peers]
-        few = [place.drain(peer, jobs=place.size(FEW)).get("rate") for peer in peers]
+        first = bench.size(FIRST)
+        many = [bench.drain(peer, jobs=bench.size(MANY), timed=first).get("rate") for peer in peers]
+        few = [bench.drain(peer, jobs=bench.size(FEW)).get("rate") for peer in peers]
         named = zip(("many", "few"), (*many, *few), strict=False)
         return {key: rate for key, rate in named if rate is not None}
 
     rows = (
-        Row("many", f"raincheck, {place.size(MANY):,} queued", "jobs/s", (at_least(0.9, "few"),)),
-        Row("few", f"raincheck, {place.size(FEW):,} queued", "jobs/s"),
+        Row("many", f"raincheck, {bench.size(MANY):,} queued", "jobs/s", (at_least(0.9, "few"),)),
+        Row("few", f"raincheck, {bench.size(FEW):,} queued", "jobs/s"),
     )
     return Measure("backlog", "Drain of a long queue", rows, lambda bench: run())
 
 
-def _cpu(place: Place) -> Measure:
-    peers = place.systems
+def _cpu(bench: PeerBench) -> Measure:
+    peers = bench.systems
 
     def run() -> Readings:
-        server = _of_each(peers, place.drain, "server_cpu")
-        mine = _of_each(peers, place.drain, "cpu") | {f"{key}_server": cpu for key, cpu in server.items()}
-        return mine | floors.loop(place)
+        server = _of_each(peers, bench.drain, "server_cpu")
+        mine = _of_each(peers, bench.drain, "cpu") | {f"{key}_server": cpu for key, cpu in server.items()}
+        return mine | baselines.loop(bench)
 
     rows = (
         *(Row(peer.key, peer.name, "µs", _ours(peer, at_most(3.0, "gather"))) for peer in peers),

@@ -1,4 +1,4 @@
-"""Who is measured, with what, and how each is set up."""
+"""The measured systems and their settings."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ VALKEY, EVERYSEC, ALWAYS, POSTGRES = "valkey", "everysec", "always", "postgres"
 
 @dataclass(frozen=True)
 class Peer:
-    """A system, as far as it must be known outside its virtualenv."""
+    """A system, with what is known outside its virtualenv."""
 
     key: str
     name: str
     settings: str
     jobs: int
-    """How many are enqueued and drained: as many as take a few seconds."""
+    """Number of jobs to enqueue and drain, chosen to take a few seconds."""
     module: str = ""
-    """Its file in ``systems``, if that is not called like its key."""
+    """Its module in ``systems``, if it is not its key."""
     server: str = VALKEY
     venv: str | None = "peers"
-    """Whose Python runs it; None: this one."""
+    """The virtualenv that runs it; None for this one."""
     packages: tuple[str, ...] = ()
     lacks: frozenset[str] = frozenset()
-    """What it has not: ``bulk``, ``chain``."""
+    """What it does not support: ``bulk``, ``chain``."""
     variant: bool = False
-    """The same as another, on another server: only asked what the server makes a difference to."""
+    """The same system on another server. It has only the measures that depend on the server."""
     calls: int = 300
-    """How many results are awaited one by one."""
+    """Number of results that are awaited one by one."""
 
 
 RAINCHECK = Peer("raincheck", "raincheck", "raincheck worker", 100_000, venv=None)
@@ -52,11 +52,11 @@ PEERS = (
         4_000, packages=("dramatiq",), lacks=frozenset({"bulk"}),
     ),
     Peer(
-        "taskiq", "taskiq", "taskiq worker --workers 1; RedisStreamBroker, results asked every ms (200)",
+        "taskiq", "taskiq", "taskiq worker --workers 1; RedisStreamBroker, polls results every ms (200)",
         3_000, packages=("taskiq", "taskiq-redis", "taskiq-pipelines"), lacks=frozenset({"bulk"}),
     ),
     Peer(
-        "arq", "arq", "arq WorkerSettings; poll_delay 5 ms (500), no line in the log per job",
+        "arq", "arq", "arq WorkerSettings; poll_delay 5 ms (500), no log line per job",
         3_000, venv="arq", packages=("arq",), lacks=frozenset({"bulk", "chain"}),
     ),
     Peer(
@@ -68,7 +68,7 @@ PEERS = (
         20_000, packages=("bullmq", "ioredis"),
     ),
     Peer(
-        "pgqueuer", "PgQueuer", "PostgreSQL with fsync, as it comes; batch_size 200 (10); keeps no results",
+        "pgqueuer", "PgQueuer", "PostgreSQL, its defaults, fsync; batch_size 200 (10); stores no results",
         20_000, server=POSTGRES, packages=("pgqueuer", "asyncpg"), lacks=frozenset({"chain"}), calls=50,
     ),
 )  # fmt: skip

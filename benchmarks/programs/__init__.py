@@ -1,1 +1,1 @@
-"""What is run as processes: raincheck's functions, the peer's, and the bare servers."""
+"""Programs that run as processes: functions for raincheck, tasks for the peer, and bare servers."""

@@ -1,7 +1,6 @@
-"""Bare servers that give a job back and store nothing: ``python -m benchmarks.programs.echo fastapi|raw
-PORT``.
+"""Bare servers that return a job and store nothing: ``python -m benchmarks.programs.echo fastapi|raw PORT``.
 
-Both run on uvicorn with the settings that raincheck's own server has.
+Both run on uvicorn with the settings of raincheck's server.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import uvicorn
 
 
 def main(name: str, port: str) -> None:
-    """Serve until told to stop."""
+    """Serve until a signal."""
     uvicorn.run(
         f"benchmarks.programs.echo_{name}:app",
         port=int(port),

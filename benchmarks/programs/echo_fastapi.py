@@ -1,5 +1,4 @@
-"""A bare FastAPI as its users write it: each path an ``async def``, a pydantic model in and the same model
-out."""
+"""A bare FastAPI app with ``async def`` endpoints that return the pydantic model that they receive."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ _last: list[Job] = []
 
 @app.get("/readyz")
 async def ready() -> dict[str, str]:
-    """Ready as soon as it answers."""
+    """The server is ready when it responds."""
     return {"status": "ready"}
 
 

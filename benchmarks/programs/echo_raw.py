@@ -1,4 +1,4 @@
-"""Plain ASGI with msgspec: decode, encode, send. The least that a Python server can do."""
+"""Plain ASGI with msgspec: decode, encode, send. The minimum work of a Python server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _last: list[Job] = []
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """POST gives back the job that was sent, GET the last one."""
+    """POST returns the job of the request, GET the last one."""
     if scope["type"] != "http":
         return
     status = 200

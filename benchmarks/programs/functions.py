@@ -1,7 +1,7 @@
-"""The functions that raincheck's workers run here, and a gate that holds a worker until all is ready.
+"""The functions that raincheck's workers run, and a gate at which workers wait until all are ready.
 
-A worker that finds ``BENCH_GATE`` (a folder) set says there that it is ready, waits for ``open``, and on
-leaving notes what it has cost: what is measured begins with the work, not with the start of a process.
+If ``BENCH_GATE`` names a folder, a worker creates a file there when it is ready, waits for the file ``open``,
+and writes its CPU seconds there when it stops. So the measured time does not include the start of processes.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from raincheck import App
 
 @asynccontextmanager
 async def gate(app: App) -> AsyncIterator[Mapping[str, Any] | None]:
-    """Hold the worker until the gate is open; note its CPU seconds when it leaves."""
-    if (place := os.environ.get("BENCH_GATE")) is None:
+    """Hold the worker until the gate is open; write its CPU seconds when it stops."""
+    if (path := os.environ.get("BENCH_GATE")) is None:
         yield None
         return
-    folder, pid = Path(place), os.getpid()
+    folder, pid = Path(path), os.getpid()
     (folder / f"{pid}.ready").touch()
-    while not (folder / "open").exists():  # noqa: ASYNC110 - it is opened by another process
+    while not (folder / "open").exists():  # noqa: ASYNC110 - another process opens it
         await asyncio.sleep(0.001)
     before = cpu()
     yield None
@@ -36,7 +36,7 @@ async def gate(app: App) -> AsyncIterator[Mapping[str, Any] | None]:
 
 
 def cpu() -> dict[str, float]:
-    """The CPU seconds of this process, and of each of its threads by name."""
+    """The CPU seconds of this process and of each of its threads by name."""
     spent = {"process": time.process_time()}
     for thread in threading.enumerate():
         if thread.ident is not None and hasattr(time, "pthread_getcpuclockid"):
@@ -50,17 +50,17 @@ app = App(lifespan=gate)
 
 @app.function
 async def nothing() -> int:
-    """Does nothing, and returns it."""
+    """Do nothing."""
     return 0
 
 
 @app.function
 async def megabyte() -> str:
-    """Returns 1 MiB."""
+    """Return 1 MiB."""
     return "x" * (2**20 - 2)
 
 
 @app.function
 def nothing_in_a_thread() -> int:
-    """Does nothing, in a thread."""
+    """Do nothing, in a thread."""
     return 0

@@ -1,4 +1,4 @@
-"""huey on SQLite, the peer that also needs no server, as its documents tell a user to set it up."""
+"""huey on SQLite, a peer that needs no server either, configured as its documentation says."""
 
 from __future__ import annotations
 
@@ -13,5 +13,5 @@ huey = SqliteHuey("bench", filename=os.environ["HUEY_FILE"], fsync=FSYNC[os.envi
 
 @huey.task()  # type: ignore[untyped-decorator]
 def nothing() -> int:
-    """Does nothing, and returns it: huey keeps no result that is None."""
+    """Do nothing. The result is 0, because huey does not store None."""
     return 0

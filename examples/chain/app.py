@@ -1,4 +1,4 @@
-"""Four functions to make jobs of: the sample server of the document that started it all."""
+"""An app with four functions, from the document that the project started from."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ async def say_hello_world(name: str = "world") -> str:
 
 @app.function("/v1/test-1")
 async def test_1(ctx: Context) -> str:
-    """Leave a word for those who come after."""
+    """Write to the job's data, which later functions can read."""
     ctx.data["left by"] = ctx.step.function
     return "test-1 was here"
 
 
 @app.function("/v1/test-2")
 def test_2(ctx: Context) -> dict[str, Any]:
-    """Tell what the function before gave, and what is in the job's data."""
+    """Return the result of the previous function and the job's data."""
     return {"previous": ctx.previous, "data": ctx.data}
 
 
 @app.function("/v1/test-fail")
 async def test_fail(ctx: Context, *args: Any) -> None:
-    """Fail, whatever it is given."""
+    """Fail with any arguments."""
     raise RuntimeError(f"attempt {ctx.attempt} with {list(args)} failed, as always")

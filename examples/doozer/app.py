@@ -1,4 +1,4 @@
-"""Tasks behind a sign-in: a result within five seconds, or the id of a task. README.md tells its story."""
+"""Tasks behind a sign-in: returns a result within five seconds, or the id of a task (see README.md)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from raincheck.core.errors import NotAllowed, NotSignedIn, TooManyAttempts
 Endpoint = Callable[[Request], Awaitable[JSONResponse]]
 
 WAIT = 5.0
-"""Seconds in which a task is done, or deferred."""
+"""Seconds that a request waits for a task; after that the task is deferred."""
 
 PREFIX = "task_"
 
@@ -69,44 +69,44 @@ class Task(msgspec.Struct):
 
 
 async def login(request: Request) -> JSONResponse:
-    """``POST /login``: a JWT for a name and a password."""
-    asked = msgspec.json.decode(await request.body(), type=Login)
+    """``POST /login``: a JWT for a username and a password."""
+    credentials = msgspec.json.decode(await request.body(), type=Login)
     address = request.client.host if request.client else ""
-    token = await auth.sign_in(asked.username, asked.password, address=address)
+    token = await auth.sign_in(credentials.username, credentials.password, address=address)
     return JSONResponse({"token": token.access_token})
 
 
 def restricted(endpoint: Endpoint, scope: str) -> Endpoint:
-    """The endpoint, for those who send a JWT that allows it."""
+    """The endpoint, for requests with a JWT that has the scope."""
 
-    async def guarded(request: Request) -> JSONResponse:
+    async def checked(request: Request) -> JSONResponse:
         await auth.check(request.headers.get("authorization"), scope)
         return await endpoint(request)
 
-    return guarded
+    return checked
 
 
 def task(function: Function) -> Endpoint:
     """``POST /restricted/{name}``: the result, or the id of the task."""
 
     async def run(request: Request) -> JSONResponse:
-        asked = msgspec.json.decode(await request.body(), type=Numbers)
-        job = await tasks.submit(function.name, [function.step(*asked.numbers)])
+        body = msgspec.json.decode(await request.body(), type=Numbers)
+        job = await tasks.submit(function.name, [function.step(*body.numbers)])
         job = await tasks.wait(job.id, timeout=WAIT)
-        return JSONResponse(shown(job), status_code=200 if job.state.ended else 202)
+        return JSONResponse(task_document(job), status_code=200 if job.state.ended else 202)
 
     return run
 
 
 async def lookup(request: Request) -> JSONResponse:
-    """``POST /restricted/tasks``: how a task is."""
-    asked = msgspec.json.decode(await request.body(), type=Task)
-    if not asked.task_id.startswith(PREFIX):
-        raise NotFound(f"there is no task {asked.task_id}: an id begins with {PREFIX}")
-    return JSONResponse(shown(await tasks.status(asked.task_id.removeprefix(PREFIX))))
+    """``POST /restricted/tasks``: the state of a task."""
+    body = msgspec.json.decode(await request.body(), type=Task)
+    if not body.task_id.startswith(PREFIX):
+        raise NotFound(f"there is no task {body.task_id}: ids begin with {PREFIX}")
+    return JSONResponse(task_document(await tasks.status(body.task_id.removeprefix(PREFIX))))
 
 
-def shown(job: JobDocument) -> dict[str, Any]:
+def task_document(job: JobDocument) -> dict[str, Any]:
     """A job as a task."""
     task = {"task_id": PREFIX + job.id, "status": STATUS[job.state]}
     if job.state is State.DONE:
@@ -116,8 +116,8 @@ def shown(job: JobDocument) -> dict[str, Any]:
     return task
 
 
-def refusal(code: int, **headers: str) -> Callable[[Any, Exception], JSONResponse]:
-    """A handler of exceptions, which answers with what they say."""
+def error_handler(code: int, **headers: str) -> Callable[[Any, Exception], JSONResponse]:
+    """A handler that responds with the message of an exception."""
     return lambda request, error: JSONResponse({"error": str(error)}, code, headers)
 
 
@@ -136,13 +136,13 @@ api = Starlette(
         Route("/restricted/tasks", restricted(lookup, "job:read"), methods=["POST"]),
     ],
     exception_handlers={
-        msgspec.DecodeError: refusal(400),
-        InvalidInput: refusal(400),
-        NotSignedIn: refusal(401, **{"www-authenticate": "Bearer"}),
-        NotAllowed: refusal(403),
-        NotFound: refusal(404),
-        TooManyAttempts: refusal(429),
-        StoreError: refusal(503),
+        msgspec.DecodeError: error_handler(400),
+        InvalidInput: error_handler(400),
+        NotSignedIn: error_handler(401, **{"www-authenticate": "Bearer"}),
+        NotAllowed: error_handler(403),
+        NotFound: error_handler(404),
+        TooManyAttempts: error_handler(429),
+        StoreError: error_handler(503),
     },
     lifespan=lifespan,
 )

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Calls the API of app.py, and prints what comes of it."""
+"""Calls the API of app.py, and prints the responses."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ Use "client [command] --help" for more information about a command.
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells of all commands as the document does."""
+    """Prints the help of the document."""
 
     def format_help(self) -> str:
         return super().format_help() if " " in self.prog else HELP
 
 
 def parser() -> Parser:
-    """What can be said to the client."""
+    """The parser of the command line."""
     root = Parser("client")
     commands = root.add_subparsers(dest="command")
     parsers = {name: commands.add_parser(name, description=text) for name, text in COMMANDS.items()}
@@ -64,43 +64,43 @@ def numbers(text: str) -> list[int]:
 
 
 def main() -> None:
-    """Do what the command line says."""
-    said = parser().parse_args()
-    if said.command == "version":
+    """Run the command."""
+    options = parser().parse_args()
+    if options.command == "version":
         print(VERSION)
-    elif said.command in (None, "help"):
-        about = said.parsers.get(getattr(said, "about", None))
+    elif options.command in (None, "help"):
+        about = options.parsers.get(getattr(options, "about", None))
         print(about.format_help() if about else HELP, end="")
     else:
         with httpx2.Client(base_url=URL, timeout=30) as client:
-            call(client, said)
+            call(client, options)
 
 
-def call(client: httpx2.Client, said: argparse.Namespace) -> None:
-    """A command that asks the server."""
+def call(client: httpx2.Client, options: argparse.Namespace) -> None:
+    """Send the request of a command to the server."""
     token = post(client, "/login", username=USER, password=PASSWORD.read_text("utf-8").strip())["token"]
     client.headers["authorization"] = f"Bearer {token}"
-    if said.command == "token":
+    if options.command == "token":
         print(token)
-    elif said.command == "lookup":
-        task = post(client, "/restricted/tasks", task_id=said.uuid)
+    elif options.command == "lookup":
+        task = post(client, "/restricted/tasks", task_id=options.uuid)
         print(f"Status : {task['status']}")
         for name in ("result", "error"):
             if name in task:
                 print(f"{name.title()} : {task[name]}")
     else:
-        task = post(client, f"/restricted/{said.command}", numbers=said.i)
+        task = post(client, f"/restricted/{options.command}", numbers=options.i)
         if "error" in task:
             raise SystemExit(f"Error: {task['error']}")
         print(f"Result: {task['result']}" if "result" in task else f"Defered! {task['task_id']}")
 
 
 def post(client: httpx2.Client, path: str, **body: Any) -> Any:
-    """The server's answer."""
-    answer = client.post(path, json=body)
-    if answer.is_error:
-        raise SystemExit(f"Error: {answer.json()['error']}")
-    return answer.json()
+    """Send a request; returns the response."""
+    response = client.post(path, json=body)
+    if response.is_error:
+        raise SystemExit(f"Error: {response.json()['error']}")
+    return response.json()
 
 
 if __name__ == "__main__":

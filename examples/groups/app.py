@@ -1,4 +1,4 @@
-"""The fifth seed: groups of long-running jobs, triggered and looked after by routes of its own."""
+"""The fifth seed: groups of long-running jobs, with its own routes to trigger and watch them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from raincheck import App, Context, InvalidInput, NotFound, State, Worker
 
 app = App(config=Path(__file__).parent / "resources" / "config.yaml")
 
-CALLED = {
+STATE_NAMES = {
     State.SCHEDULED: "PENDING",
     State.PENDING: "PENDING",
     State.DOING: "STARTED",
@@ -23,18 +23,18 @@ CALLED = {
     State.FAILED: "FAILURE",
     State.CANCELLED: "REVOKED",
 }
-"""The states of jobs, in the words of the document."""
+"""The names of the states in the document."""
 
 
 @app.function
 async def system_sleep(seconds: float) -> None:
-    """Takes its time."""
+    """Sleep."""
     await asyncio.sleep(seconds)
 
 
 @app.function
 async def log(ctx: Context, message: str, times: int = 1) -> None:
-    """Says something, again and again."""
+    """Log a message several times."""
     for _ in range(times):
         ctx.log.info(message)
         await asyncio.sleep(0.05)
@@ -42,14 +42,14 @@ async def log(ctx: Context, message: str, times: int = 1) -> None:
 
 @app.function
 async def run_forever(ctx: Context) -> None:
-    """Never ends, as a system that fails; it can be cancelled."""
+    """Run until it is cancelled."""
     while True:
         ctx.log.info("still here")
         await asyncio.sleep(1)
 
 
 async def trigger(request: Request) -> Response:
-    """Start the jobs of a group, and say where each can be looked at."""
+    """Start the jobs of a group; respond with the path of each job's status."""
     name = request.path_params["name"]
     try:
         run = await app.trigger(name)
@@ -63,13 +63,13 @@ async def trigger(request: Request) -> Response:
 
 
 async def status(request: Request) -> Response:
-    """Say how a job goes."""
+    """The state of a job."""
     job_id = request.path_params["id"]
     try:
         job = await app.status(job_id)
     except NotFound:
         return PlainTextResponse(f"Job with given id doesn't exists : {job_id}", 404)
-    return JSONResponse({"state": CALLED[job.state], "task_id": job.id})
+    return JSONResponse({"state": STATE_NAMES[job.state], "task_id": job.id})
 
 
 @asynccontextmanager
@@ -82,7 +82,7 @@ api = Starlette(
     routes=[
         Route("/group/{name}", trigger),
         Route("/status/{id}", status),
-        Mount("/", app.asgi),  # all of raincheck's own API beside them
+        Mount("/", app.asgi),  # raincheck's own API beside them
     ],
     lifespan=lifespan,
 )

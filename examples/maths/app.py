@@ -1,4 +1,4 @@
-"""Maths, done later: a small API of its own on raincheck. README.md tells its story."""
+"""Maths as jobs: a small API with its own routes on top of raincheck (see README.md)."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def divide(a: Number, b: Number) -> Number:
 
 @jobs.function("math:slow-add")
 async def slow_add(a: Number, b: Number) -> Number:
-    """The sum, after much thought."""
+    """The sum, after 3 s."""
     await asyncio.sleep(3)
     return a + b
 
 
 @jobs.function("math:shy-add", retry=RetryOptions(retry_limit=2, delay=3))
 def shy_add(ctx: Context, a: Number, b: Number) -> Number:
-    """The sum, for those who ask twice."""
+    """The sum, at the second attempt."""
     if ctx.attempt == 1:
         raise RuntimeError("not today")
     return a + b
@@ -81,7 +81,7 @@ STATUS = {
 
 
 class Maths(msgspec.Struct, forbid_unknown_fields=True):
-    """What is to be done, and after how many seconds."""
+    """The body of ``POST /maths``; ``delay`` is in seconds."""
 
     op: str
     a: Number
@@ -91,12 +91,12 @@ class Maths(msgspec.Struct, forbid_unknown_fields=True):
 
 async def create(request: Request) -> JSONResponse:
     """``POST /maths``"""
-    asked = msgspec.json.decode(await request.body(), type=Maths)
-    function = jobs.functions.get(asked.op)
+    body = msgspec.json.decode(await request.body(), type=Maths)
+    function = jobs.functions.get(body.op)
     if function is None:
         known = ", ".join(each.name for each in jobs.functions)
-        return refuse(400, f"there is no op {asked.op!r}: use one of {known}")
-    job = await jobs.submit(asked.op, [function.step(asked.a, asked.b)], delay=asked.delay)  # CreateJob
+        return error_response(400, f"there is no op {body.op!r}. Use one of {known}")
+    job = await jobs.submit(body.op, [function.step(body.a, body.b)], delay=body.delay)  # CreateJob
     return JSONResponse({"success": True, "res": f"{QUEUE}@{job.id}"})
 
 
@@ -104,23 +104,23 @@ async def status(request: Request) -> JSONResponse:
     """``GET /maths/{id}``"""
     queue, _, job_id = request.path_params["id"].partition("@")
     if queue != QUEUE:
-        return refuse(404, f"there is no queue {queue!r}: an id begins with {QUEUE}@")
+        return error_response(404, f"there is no queue {queue!r}: ids begin with {QUEUE}@")
     job = await jobs.status(job_id)  # GetStatus
     code = STATUS[job.state]
-    answer = {"state_code": code, "status": code.name, "res": job.result}
+    document = {"state_code": code, "status": code.name, "res": job.result}
     if code is Status.FAILED:
-        answer["error"] = job.error.detail if job.error else "it was cancelled"
-    return JSONResponse(answer)
+        document["error"] = job.error.detail if job.error else "it was cancelled"
+    return JSONResponse(document)
 
 
-def refuse(code: int, error: str) -> JSONResponse:
-    """The answer to a request that cannot be met."""
+def error_response(code: int, error: str) -> JSONResponse:
+    """The response to a request that fails."""
     return JSONResponse({"success": False, "error": error}, status_code=code)
 
 
-def refusal(code: int) -> Callable[[Any, Exception], JSONResponse]:
-    """A handler of exceptions, which answers with what they say."""
-    return lambda request, error: refuse(code, str(error))
+def error_handler(code: int) -> Callable[[Any, Exception], JSONResponse]:
+    """A handler that responds with the message of an exception."""
+    return lambda request, error: error_response(code, str(error))
 
 
 @asynccontextmanager
@@ -132,10 +132,10 @@ async def lifespan(_: Starlette) -> AsyncIterator[None]:
 api = Starlette(
     routes=[Route("/maths", create, methods=["POST"]), Route("/maths/{id}", status)],
     exception_handlers={
-        msgspec.DecodeError: refusal(400),
-        InvalidInput: refusal(400),
-        NotFound: refusal(404),
-        StoreError: refusal(503),
+        msgspec.DecodeError: error_handler(400),
+        InvalidInput: error_handler(400),
+        NotFound: error_handler(404),
+        StoreError: error_handler(503),
     },
     lifespan=lifespan,
 )

@@ -1,4 +1,4 @@
-"""The app of test_crash and test_groups, run in workers that are killed: attempts leave lines in a ledger."""
+"""The app of test_crash and test_groups, whose workers are killed. Attempts write lines to a ledger."""
 
 import asyncio
 import os
@@ -8,18 +8,18 @@ from raincheck import App, Context, GroupJob, RetryOptions
 
 app = App()
 
-# nothing here is to fail for good, however often its worker is killed
+# a job must not fail, no matter how often its worker is killed
 OPTIONS = RetryOptions(retry_limit=2, delay=0.01, lost_limit=1000)
 
 
-def note(what: str, ctx: Context, part: int) -> None:
-    """One line, in one write: it is there entirely or not at all, in the order of what happened.
+def note(event: str, ctx: Context, part: int) -> None:
+    """Write one line in one write, so that lines are complete and in the order of the events.
 
-    It says what, of which job, step and attempt, in which process.
+    A line has the event, the job, the step, the attempt and the process.
     """
     ledger = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(ledger, f"{what} {ctx.job.id} {part} {ctx.attempt} {os.getpid()}\n".encode())
+        os.write(ledger, f"{event} {ctx.job.id} {part} {ctx.attempt} {os.getpid()}\n".encode())
     finally:
         os.close(ledger)
 
@@ -29,8 +29,8 @@ def fails_first(number: int) -> bool:
     return number % 5 == 0
 
 
-def ended(ctx: Context, part: int, number: int) -> int:
-    """The end of an attempt: it fails, or adds its number to what came before it."""
+def end_attempt(ctx: Context, part: int, number: int) -> int:
+    """End an attempt: fail, or return the sum of the previous result and the number."""
     if fails_first(number) and ctx.step.retry_count == 0:
         note("fail", ctx, part)
         raise ValueError("the first attempt fails")
@@ -42,14 +42,14 @@ def ended(ctx: Context, part: int, number: int) -> int:
 async def on_the_loop(ctx: Context, part: int, number: int) -> int:
     note("begin", ctx, part)
     await asyncio.sleep(number % 7 / 50)
-    return ended(ctx, part, number)
+    return end_attempt(ctx, part, number)
 
 
 @app.function(retry=OPTIONS)
 def in_a_thread(ctx: Context, part: int, number: int) -> int:
     note("begin", ctx, part)
     time.sleep(number % 7 / 50)
-    return ended(ctx, part, number)
+    return end_attempt(ctx, part, number)
 
 
 MEMBERS = 40

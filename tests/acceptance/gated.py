@@ -1,4 +1,4 @@
-"""An app whose function ends when it is let go: for what happens while it runs."""
+"""An app whose function runs until a test opens its gate."""
 
 import time
 from pathlib import Path
@@ -10,7 +10,7 @@ app = App()
 
 @app.function
 def gated(gate: str) -> str:
-    """End once there is a file ``gate``."""
+    """Run until the file ``gate`` exists."""
     while not Path(gate).exists():
         time.sleep(0.02)
     return "let go"

@@ -1,6 +1,6 @@
-"""What the child processes of test_sqlite_processes do: ``python sqlite_children.py ROLE URL [NUMBER]``.
+"""The child processes of test_sqlite_processes: ``python sqlite_children.py ROLE URL [NUMBER]``.
 
-They say what happened in lines on standard output.
+They print lines on standard output.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from raincheck.core.model import Change, Claim, Job, Step
 from raincheck.core.triggers import Succeeded
 from raincheck.store import Store, listing, make_store
 from raincheck.store.base import Filter
-from raincheck.store.sqlite import writer
+from raincheck.store.sqlite import threads
 
 
 def submission(store: Store, function: str = "f", size: int = 0) -> Change:
-    """The change that submits a small job, or one with so much data."""
+    """The change that submits a job with ``size`` bytes of data."""
     data = b'{"x":"' + b"x" * size + b'"}'
     job = Job(id=new_id(), name="job", steps=(Step(function, stage=0),), data=data, result_ttl=3600.0)
     return lifecycle.submit(job, store.now())
@@ -36,17 +36,17 @@ def success(store: Store, claim: Claim) -> Change:
 
 
 def say(*words: object) -> None:
-    """One line to the parent."""
+    """Print one line for the parent."""
     sys.stdout.write(" ".join(map(str, words)) + "\n")
     sys.stdout.flush()
 
 
 async def claimer(store: Store, _: float) -> None:
-    """Claim what comes, and say when: the monotonic clock is the same in all processes.
+    """Claim jobs, and print when. All processes have the same monotonic clock.
 
-    It does not look by itself whether something has come, as long as others can tell it.
+    It polls only if other processes cannot notify it.
     """
-    writer.LOOK = 3600.0
+    threads.LOOK = 3600.0
     say("ready")
     while True:
         for claim in await store.claim("claimer", ("f",), 1, 60.0, 60.0):
@@ -55,15 +55,15 @@ async def claimer(store: Store, _: float) -> None:
 
 
 async def idler(store: Store, seconds: float) -> None:
-    """Wait for something to do that does not come; say which share of a core that took."""
+    """Wait for a job that never arrives; print the share of a core that this used."""
     await store.claim("idler", ("idle",), 1, 60.0, 0.2)
-    begun = time.process_time()
+    used_before = time.process_time()
     await store.claim("idler", ("idle",), 1, 60.0, seconds)
-    say((time.process_time() - begun) / seconds)
+    say((time.process_time() - used_before) / seconds)
 
 
 async def hammer(store: Store, seconds: float) -> None:
-    """Submit, claim, finish and give back in batches of all sizes, from several tasks at once."""
+    """Submit, claim, finish and remove in batches of all sizes, in several tasks at the same time."""
 
     async def one(dice: random.Random) -> int:
         finished = 0
@@ -81,7 +81,7 @@ async def hammer(store: Store, seconds: float) -> None:
 
 
 async def looker(store: Store, seconds: float) -> None:
-    """Read pages and counts all the time, as a dashboard does that is too eager."""
+    """Read pages and counts without a pause."""
     until, pages = time.monotonic() + seconds, 0
     while time.monotonic() < until:
         page = await listing.page(store, Filter(), 200)
@@ -93,7 +93,7 @@ async def looker(store: Store, seconds: float) -> None:
 
 
 async def committer(store: Store, _: float) -> None:
-    """Commit for ever; say each id only once it is acknowledged."""
+    """Commit until it is killed; print each id after it is acknowledged."""
     while True:
         changes = [submission(store) for _ in range(random.choice((1, 3, 30)))]
         assert await store.commit(changes) == [None] * len(changes)
@@ -102,7 +102,7 @@ async def committer(store: Store, _: float) -> None:
 
 
 async def filler(store: Store, _: float) -> None:
-    """Commit until no file may grow any more, then go on when they may again; say what came of it."""
+    """Commit until files cannot grow, and again when they can; print the results."""
     folder = Path(sys.argv[2].removeprefix("sqlite:///")).parent
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     kept = []
@@ -134,7 +134,7 @@ async def filler(store: Store, _: float) -> None:
 
 
 async def forker(store: Store, _: float) -> None:
-    """Fork, and say what a copy of the process gets from the store; then go on."""
+    """Fork; print the error that the store raises in the copy of the process; then commit again."""
     if (copy := os.fork()) == 0:
         try:
             asyncio.run(asyncio.wait_for(store.counts(), 5.0))
@@ -148,12 +148,12 @@ async def forker(store: Store, _: float) -> None:
 
 
 async def opener(store: Store, _: float) -> None:
-    """Nothing more than to open."""
+    """Only open the store."""
     say("opened")
 
 
 async def main(role: str, url: str, number: str = "0") -> None:
-    """Play a role on an open store; say why it could not be opened."""
+    """Run a role on an open store; print the error if it cannot be opened."""
     store = make_store(url)
     if os.environ.get("AS_NOBODY"):
         await asyncio.to_thread(os.setuid, 65534)

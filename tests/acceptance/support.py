@@ -1,4 +1,4 @@
-"""raincheck's own commands as processes that are killed, and started again."""
+"""Commands of raincheck as processes that are killed and restarted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LISTENING = "Listening and serving HTTP on "
 
 
 class Command:
-    """``raincheck ...`` as a process; what it prints is kept, to be shown when a test fails."""
+    """``raincheck ...`` as a process. Its output is kept, to show it if a test fails."""
 
     module = "raincheck"
     listening = LISTENING
@@ -29,17 +29,17 @@ class Command:
         self.printed: list[str] = []
 
     async def start(self) -> None:
-        """Start it, for the first time or again."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("RAINCHECK_")}
+        """Start or restart it."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAINCHECK_")}
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", self.module, *self._arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             cwd=self.folder,
-            env=kept | self._environment,
+            env=inherited | self._environment,
         )
-        if self._url is None or self._url.done():  # else it was killed before it could say it
+        if self._url is None or self._url.done():  # else it was killed before it printed the URL
             self._url = asyncio.get_running_loop().create_future()
         self._reading = asyncio.create_task(self._read(self._process.stdout))
 
@@ -52,16 +52,16 @@ class Command:
                 self._url.set_result(text.removeprefix(self.listening).split()[0])
 
     async def url(self) -> str:
-        """Where the server listens that was started last, once it does."""
+        """Wait for the URL of the server that was started last."""
         assert self._url is not None
         return await asyncio.shield(self._url)
 
     async def kill(self) -> None:
-        """Kill it, as a power cut would."""
+        """Kill it without a warning."""
         await self._end(signal.SIGKILL)
 
     async def stop(self) -> int:
-        """Tell it to stop; its exit code."""
+        """Stop it; returns its exit code."""
         return await self._end(signal.SIGTERM)
 
     async def _end(self, number: int) -> int:
@@ -70,7 +70,7 @@ class Command:
         return await self.ended()
 
     async def ended(self) -> int:
-        """Wait until it has ended; its exit code."""
+        """Wait until it has ended; returns its exit code."""
         assert self._process is not None
         assert self._reading is not None
         code = await self._process.wait()
@@ -79,18 +79,18 @@ class Command:
 
     @property
     def pid(self) -> int:
-        """The number of the process that was started last."""
+        """The id of the process that was started last."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def running(self) -> bool:
-        """Whether it is there."""
+        """Whether it runs."""
         return self._process is not None and self._process.returncode is None
 
 
 class Site(Command):
-    """``uvicorn ...`` as a process, run in a folder: an application of its own, on a free port."""
+    """``uvicorn ...`` as a process in a folder, with an ASGI application on a free port."""
 
     module = "uvicorn"
     listening = "INFO:     Uvicorn running on "
@@ -102,7 +102,7 @@ class Site(Command):
 
 @asynccontextmanager
 async def running(*commands: Command) -> AsyncIterator[None]:
-    """The commands, started; none of them is left at the end."""
+    """Run the commands; all of them are killed at the end."""
     try:
         for command in commands:
             await command.start()

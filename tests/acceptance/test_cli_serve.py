@@ -122,6 +122,28 @@ def test_workers_stop_if_the_server_is_killed(tmp_path: Path) -> None:
         server.rest()  # until the last worker has closed its output
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_workers_are_registered_when_serve_says_that_it_listens(tmp_path: Path, workers: int) -> None:
+    """So the first call needs no warning that no worker offers its function."""
+    with serving(tmp_path, "--workers", str(workers)) as (_, url):
+        assert job_of(url, call_without_waiting(url, "nap", 0.1))["waiting_for"] == []
+        assert len(pids(url)) == workers
+
+
+def test_serve_listens_although_its_worker_processes_fail(tmp_path: Path) -> None:
+    """It does not wait for a worker that has failed."""
+    app = tmp_path / "app.py"
+    app.write_text(
+        "import sys\nfrom raincheck import App\n"
+        "if '--child' in sys.argv:\n    sys.exit('this worker cannot start')\napp = App()\n",
+        "utf-8",
+    )
+    with running("serve", str(app), "--workers", "2", "--port", "0", "--store", store_in(tmp_path)) as server:
+        url = server.line(LISTENING)
+        assert "this worker cannot start" in "".join(server.lines)
+        assert pids(url) == []
+
+
 def test_a_server_and_a_worker_can_share_a_store(tmp_path: Path) -> None:
     """In two processes."""
     store = store_in(tmp_path)

@@ -1,4 +1,4 @@
-"""Servers, workers and their store are killed again and again: no acknowledged job is lost or goes wrong."""
+"""Servers, workers and their store are killed repeatedly: every acknowledged job ends correctly."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ CONCURRENCY = 10
 LEASE = 1
 SUBMITTERS = 8
 PAUSE = 0.15
-"""Seconds between two orders of one submitter, at most."""
+"""Maximum seconds between two submits of one submitter."""
 
 APART = (0.6, 0.95)
-"""Acknowledged jobs between two kills, as shares of all jobs a kill: they come before all is submitted."""
+"""Jobs acknowledged between two kills, as shares of the jobs per kill."""
 
-PATIENCE = 120.0
-"""Seconds after which a job that has not ended is lost."""
+TIMEOUT = 120.0
+"""Seconds after which a job that has not ended counts as lost."""
 
 
 class Scale(NamedTuple):
-    """How many jobs are submitted, and how often something is killed."""
+    """The number of jobs and of kills."""
 
     jobs: int
     kills: int
 
 
 class Victim(Protocol):
-    """A process that is killed, and started again."""
+    """A process that is killed and restarted."""
 
     async def kill(self) -> None:
-        """With SIGKILL."""
+        """Kill it with SIGKILL."""
 
     async def start(self) -> None:
-        """Start it, for the first time or again."""
+        """Start or restart it."""
 
 
 class StoreVictim:
-    """The server that keeps the jobs; it syncs every write."""
+    """The server of the store; it syncs every write."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -65,7 +65,7 @@ class StoreVictim:
 
 
 class Worker(Command):
-    """A worker that is killed at work: while it runs something, as long as there is more to do."""
+    """A worker that is killed while it runs an attempt, as long as jobs remain."""
 
     def __init__(self, todo: list[Order], ledger: Path, *arguments: str) -> None:
         super().__init__("worker", *arguments, LEDGER=str(ledger))
@@ -79,21 +79,21 @@ class Worker(Command):
         await super().start()
 
     async def kill(self) -> None:
-        while self._todo and not self._at_work():  # noqa: ASYNC110 - a file tells nobody
+        while self._todo and not self._at_work():  # noqa: ASYNC110 - a file has no event
             await asyncio.sleep(0.001)
         await super().kill()
 
     def _at_work(self) -> bool:
-        """Whether it has begun more attempts than it has ended."""
+        """Whether it runs an attempt."""
         with self._ledger.open("rb") as ledger:
             ledger.seek(self._before)
             lines = [line.split() for line in ledger]
-        noted = [what for what, *_, pid in lines if int(pid) == self.pid]
-        return noted.count(b"begin") > len(noted) / 2
+        events = [event for event, *_, pid in lines if int(pid) == self.pid]
+        return events.count(b"begin") > len(events) / 2
 
 
-class Kept(NamedTuple):
-    """Where the jobs are kept, and what may be killed of that: a file dies with those who use it."""
+class DurableStore(NamedTuple):
+    """The URL of the store, and its process if it has one."""
 
     url: str
     victims: list[Victim]
@@ -101,30 +101,30 @@ class Kept(NamedTuple):
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Where the jobs are kept."""
+    """The folder of the store."""
     with on_disk() as path:
         yield path
 
 
 @pytest.fixture(params=["sqlite", "valkey"])
-def kept(request: pytest.FixtureRequest, folder: Path) -> Iterator[Kept]:
-    """Each store that promises to lose nothing."""
+def durable(request: pytest.FixtureRequest, folder: Path) -> Iterator[DurableStore]:
+    """Each durable store."""
     if request.param == "sqlite":
-        yield Kept(f"sqlite:///{folder / 'db'}", [])
+        yield DurableStore(f"sqlite:///{folder / 'db'}", [])
     else:
         with server(folder, appendonly="yes", appendfsync="always") as valkey:
-            yield Kept(valkey.url, [StoreVictim(valkey)])
+            yield DurableStore(valkey.url, [StoreVictim(valkey)])
 
 
 class Order(NamedTuple):
-    """A job to be submitted: its idempotency key, and its steps as (function, number)."""
+    """A job to submit: its idempotency key, and its steps as (function, number)."""
 
     key: str
     steps: list[tuple[str, int]]
 
     @property
     def body(self) -> dict[str, Any]:
-        """The request."""
+        """The body of the request."""
         return {
             "name": "crash",
             "functions": [
@@ -135,7 +135,7 @@ class Order(NamedTuple):
 
 
 def orders(chance: random.Random, count: int) -> list[Order]:
-    """Jobs of one to three steps."""
+    """Jobs with one to three steps."""
 
     def steps() -> list[tuple[str, int]]:
         return [
@@ -149,24 +149,24 @@ def orders(chance: random.Random, count: int) -> list[Order]:
 async def submit(
     server: Command, chance: random.Random, todo: list[Order], acknowledged: asyncio.Queue[tuple[str, Order]]
 ) -> None:
-    """Submit what there is to do, each order until it is acknowledged, whatever happens to the server."""
+    """Submit all orders, each one until it is acknowledged."""
     async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
         while todo:
             order = todo.pop()
             await asyncio.sleep(chance.uniform(0.0, PAUSE))
             while True:
                 try:
-                    answer = await client.post(
+                    response = await client.post(
                         f"{await server.url()}/v1/job",
                         json=order.body,
                         headers={"Idempotency-Key": f'"{order.key}"', "Prefer": "respond-async"},
                     )
-                except httpx2.TransportError:  # it was killed, perhaps after it had stored the job
+                except httpx2.TransportError:  # the server was killed, perhaps after it stored the job
                     await asyncio.sleep(0.01)
                     continue
-                assert answer.status_code in (200, 202, 503), answer.text
-                if answer.status_code != 503:
-                    acknowledged.put_nowait((answer.json()["id"], order))
+                assert response.status_code in (200, 202, 503), response.text
+                if response.status_code != 503:
+                    acknowledged.put_nowait((response.json()["id"], order))
                     break
 
 
@@ -176,7 +176,7 @@ async def kill_at_random(
     victims: list[Victim],
     acknowledged: asyncio.Queue[tuple[str, Order]],
 ) -> dict[str, Order]:
-    """Kill one after the other, each as often as the others, and start it again; what was acknowledged."""
+    """Kill and restart the victims in turn; returns the acknowledged jobs."""
     turns = [victims[turn % len(victims)] for turn in range(scale.kills)]
     chance.shuffle(turns)
     least, most = (int(share * scale.jobs / scale.kills) for share in APART)
@@ -193,24 +193,26 @@ async def kill_at_random(
 @pytest.mark.parametrize(
     "scale", [Scale(200, 5), pytest.param(Scale(2000, 20), marks=pytest.mark.long)], ids=["200", "2000"]
 )
-async def test_whatever_is_killed_every_job_ends_well(folder: Path, kept: Kept, scale: Scale) -> None:
-    """Jobs acknowledged by servers that are killed, run by workers that are killed, are done once."""
+async def test_every_job_is_done_although_processes_are_killed(
+    folder: Path, durable: DurableStore, scale: Scale
+) -> None:
+    """Each step is done once, although servers and workers are killed."""
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - shown if it fails
     chance = random.Random(seed)
     target, ledger = f"{crashing.__file__}:app", folder / "ledger"
-    working = ("--lease", str(LEASE), "--concurrency", str(CONCURRENCY), "--log-level", "warning")
-    api = Command("server", target, "--port", "0", "--store", kept.url, "--log-level", "warning")
-    todo, answers = orders(chance, scale.jobs), asyncio.Queue[tuple[str, Order]]()
-    workers = [Worker(todo, ledger, target, "--store", kept.url, *working) for _ in range(2)]
-    async with running(api, *workers), App(kept.url) as app:
+    options = ("--lease", str(LEASE), "--concurrency", str(CONCURRENCY), "--log-level", "warning")
+    api = Command("server", target, "--port", "0", "--store", durable.url, "--log-level", "warning")
+    todo, acknowledgements = orders(chance, scale.jobs), asyncio.Queue[tuple[str, Order]]()
+    workers = [Worker(todo, ledger, target, "--store", durable.url, *options) for _ in range(2)]
+    async with running(api, *workers), App(durable.url) as app:
         async with asyncio.TaskGroup() as group:
-            victims = [api, *workers, *kept.victims]
-            killing = group.create_task(kill_at_random(chance, scale, victims, answers))
+            victims = [api, *workers, *durable.victims]
+            killing = group.create_task(kill_at_random(chance, scale, victims, acknowledgements))
             for _ in range(SUBMITTERS):
-                group.create_task(submit(api, chance, todo, answers))
+                group.create_task(submit(api, chance, todo, acknowledgements))
         acknowledged = killing.result()
-        ended = [await app.engine.jobs.wait(job_id, PATIENCE) for job_id in acknowledged]
+        ended = [await app.engine.jobs.wait(job_id, TIMEOUT) for job_id in acknowledged]
         assert [await command.stop() for command in (api, *workers)] == [0, 0, 0]
         assert (await app.engine.store.counts()).leased == 0
         assert len(await all_jobs(app.engine.store)) == len(acknowledged) == scale.jobs
@@ -222,7 +224,7 @@ async def test_whatever_is_killed_every_job_ends_well(folder: Path, kept: Kept, 
 
 
 def check(job: Job, order: Order) -> int:
-    """Each step has its own result, recorded once; how many of its attempts were lost."""
+    """Check that each step has its result, recorded once; returns the number of lost attempts."""
     assert job.state == "done", job
     total = 0
     for step, (function, number) in zip(job.steps, order.steps, strict=True):
@@ -235,7 +237,7 @@ def check(job: Job, order: Order) -> int:
 
 
 def check_ledger(jobs: list[Job], lines: list[str]) -> None:
-    """No attempt was made twice, none before its turn, and no more of them than were recorded."""
+    """Check that no attempt ran twice or too early, and that all of them were recorded."""
     when: dict[tuple[str, str, int, int], int] = {}
     for moment, line in enumerate(lines):
         what, job_id, part, attempt, _ = line.split()

@@ -1,4 +1,4 @@
-"""A primary is killed while jobs are submitted and run: a replica takes over all that was acknowledged."""
+"""A primary is killed while jobs are submitted and run: a replica has all acknowledged jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raincheck import App
 from raincheck.core.errors import StoreError
 from tests.acceptance import crashing
 from tests.acceptance.support import Command, running
-from tests.acceptance.test_crash import PATIENCE, Order, check, orders
+from tests.acceptance.test_crash import TIMEOUT, Order, check, orders
 from tests.clusters import cluster, follows, until, watched
 from tests.contract.leaks import all_jobs, assert_no_leaks
 
@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 BEFORE = 1 / 3
-"""The share of the jobs that is acknowledged when the primary is killed."""
+"""The share of jobs that are acknowledged when the primary is killed."""
 
 PAUSE = 0.15
 SUBMITTERS = 6
@@ -33,7 +33,7 @@ FUNCTIONS = {"on_the_loop": crashing.on_the_loop, "in_a_thread": crashing.in_a_t
 
 
 async def submit(app: App, todo: list[Order], acknowledged: dict[str, Order]) -> None:
-    """Submit what there is to do, each order until it is acknowledged, whatever happens to the store."""
+    """Submit all orders, each one until it is acknowledged."""
     while todo:
         order = todo.pop()
         steps = [
@@ -51,8 +51,8 @@ async def submit(app: App, todo: list[Order], acknowledged: dict[str, Order]) ->
             break
 
 
-async def outlive(url: str, jobs: int, kill: Callable[[], None]) -> None:
-    """Submit and run jobs, ``kill`` something meanwhile, and see that all ends well."""
+async def run_through_failover(url: str, jobs: int, kill: Callable[[], None]) -> None:
+    """Submit and run jobs, call ``kill`` meanwhile, and check the results."""
     todo, acknowledged = orders(random.Random(), jobs), dict[str, Order]()
     with tempfile.TemporaryDirectory(prefix="rc-") as folder:
         options = ("--lease", str(LEASE), "--concurrency", "10", "--log-level", "warning")
@@ -65,20 +65,20 @@ async def outlive(url: str, jobs: int, kill: Callable[[], None]) -> None:
                 await asyncio.to_thread(until, lambda: len(acknowledged) >= BEFORE * jobs)
                 await asyncio.to_thread(kill)
             for job_id, order in acknowledged.items():
-                check((await app.engine.jobs.wait(job_id, PATIENCE)).job, order)
+                check((await app.engine.jobs.wait(job_id, TIMEOUT)).job, order)
             assert await worker.stop() == 0
             assert len(await all_jobs(app.engine.store)) == len(acknowledged) == jobs
             await assert_no_leaks(app.engine.store)
 
 
 async def test_sentinels_promote_a_replica(jobs: int) -> None:
-    """Three sentinels find another primary, and so do those who submit and those who run."""
+    """Submitters and workers find the new primary."""
     with watched(appendonly="yes") as servers:
-        await outlive(f"{servers.url}?ack=replicated", jobs, servers.primary.kill)
+        await run_through_failover(f"{servers.url}?ack=replicated", jobs, servers.primary.kill)
 
 
 async def test_a_cluster_promotes_a_replica(jobs: int) -> None:
-    """One of three primaries is killed, and comes back as a replica: the jobs of all three end."""
+    """One of three primaries is killed and comes back as a replica; all jobs end."""
     with cluster(primaries=3, replicas=3, appendonly="yes") as nodes:
 
         def kill() -> None:
@@ -88,4 +88,4 @@ async def test_a_cluster_promotes_a_replica(jobs: int) -> None:
             victim.start()
             until(lambda: follows(victim))
 
-        await outlive(f"{nodes.url}?ack=replicated", jobs, kill)
+        await run_through_failover(f"{nodes.url}?ack=replicated", jobs, kill)

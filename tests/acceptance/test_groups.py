@@ -25,12 +25,12 @@ pytestmark = pytest.mark.acceptance
 
 MEMBERS = crashing.MEMBERS
 LEASE = 1
-PATIENCE = 120.0
-"""Seconds after which a run that has not ended is lost."""
+TIMEOUT = 120.0
+"""Seconds after which a run that has not ended counts as lost."""
 
 
 class Scale(NamedTuple):
-    """How many runs are triggered within how many seconds, and how often something is killed."""
+    """The number of runs, the seconds in which they are triggered, and the number of kills."""
 
     runs: int
     seconds: float
@@ -39,14 +39,14 @@ class Scale(NamedTuple):
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Where the database is."""
+    """The folder of the database."""
     with on_disk() as path:
         yield path
 
 
 @pytest.fixture(params=["sqlite", "valkey"])
 def url(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
-    """Where the store is."""
+    """The URL of the store."""
     if request.param == "sqlite":
         yield f"sqlite:///{folder / 'db'}"
     else:
@@ -55,26 +55,26 @@ def url(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
 
 
 async def trigger(command: Command, wait: float, number: int) -> str:
-    """A run of the group, triggered until it is acknowledged, whatever happens to the server; its id."""
+    """Trigger the group until a run is acknowledged; returns its id."""
     await asyncio.sleep(wait)
     async with httpx2.AsyncClient(trust_env=False, timeout=10) as client:
         while True:
             try:
-                answer = await client.post(
+                response = await client.post(
                     f"{await command.url()}/v1/group/crash",
                     json={"data": {"number": number}},
                     headers={"Idempotency-Key": f'"run-{number}"'},
                 )
-            except httpx2.TransportError:  # it was killed, perhaps after it had stored the run
+            except httpx2.TransportError:  # the server was killed, perhaps after it stored the run
                 await asyncio.sleep(0.01)
                 continue
-            if answer.status_code != 503:
-                assert answer.status_code in (200, 202), answer.text
-                return str(answer.json()["id"])
+            if response.status_code != 503:
+                assert response.status_code in (200, 202), response.text
+                return str(response.json()["id"])
 
 
 async def kill_at_random(chance: random.Random, kills: int, victims: list[Command]) -> None:
-    """Kill one after the other, and start each again."""
+    """Kill and restart the commands in turn."""
     for _ in range(kills):
         await asyncio.sleep(chance.uniform(0.1, 1.0))
         victim = chance.choice(victims)
@@ -85,8 +85,10 @@ async def kill_at_random(chance: random.Random, kills: int, victims: list[Comman
 @pytest.mark.parametrize(
     "scale", [Scale(6, 2.0, 4), pytest.param(Scale(30, 8.0, 15), marks=pytest.mark.long)], ids=["6", "30"]
 )
-async def test_whatever_is_killed_every_run_has_one_follow_up(url: str, folder: Path, scale: Scale) -> None:
-    """It is begun after all jobs of its run ended, and has their results in order."""
+async def test_every_run_has_one_follow_up_although_processes_are_killed(
+    url: str, folder: Path, scale: Scale
+) -> None:
+    """It starts after all jobs of its run have ended, and has their results in order."""
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - shown if it fails
     chance = random.Random(seed)
@@ -100,20 +102,20 @@ async def test_whatever_is_killed_every_run_has_one_follow_up(url: str, folder: 
             tasks.create_task(kill_at_random(chance, scale.kills, [*workers, http]))
             waits = [chance.uniform(0.0, scale.seconds) for _ in range(scale.runs)]
             runs = [tasks.create_task(trigger(http, wait, n)) for n, wait in enumerate(waits)]
-        ended = [(await app.engine.jobs.wait(each.result(), PATIENCE)).job for each in runs]
+        ended = [(await app.engine.jobs.wait(each.result(), TIMEOUT)).job for each in runs]
         for command in (http, *workers):
             await command.stop()
-        found = [stored.job for stored in await listed(app.engine.store, Filter(group="crash"))]
+        jobs = [stored.job for stored in await listed(app.engine.store, Filter(group="crash"))]
         await assert_no_leaks(app.engine.store)
     for run in ended:
         check(run)
-    assert Counter(job.run_of for job in found) == {None: scale.runs} | {run.id: MEMBERS for run in ended}
-    assert {job.state for job in found} == {"done"}
-    check_ledger(ended, found, ledger.read_text("ascii").splitlines())
+    assert Counter(job.run_of for job in jobs) == {None: scale.runs} | {run.id: MEMBERS for run in ended}
+    assert {job.state for job in jobs} == {"done"}
+    check_ledger(ended, jobs, ledger.read_text("ascii").splitlines())
 
 
 def check(run: Job) -> None:
-    """It was gathered once, and its follow-up recorded once."""
+    """Check that the run was gathered once, and its follow-up recorded once."""
     assert run.state == "done", run
     gather, then = run.steps
     assert gather.result == b"[" + b",".join(b"%d" % n for n in range(MEMBERS)) + b"]"
@@ -123,8 +125,8 @@ def check(run: Job) -> None:
     ]  # fmt: skip
 
 
-def check_ledger(runs: list[Job], found: list[Job], lines: list[str]) -> None:
-    """No follow-up began before the last job of its run had ended."""
+def check_ledger(runs: list[Job], jobs: list[Job], lines: list[str]) -> None:
+    """Check that no follow-up started before the last job of its run had ended."""
     ends: dict[str, int] = {}
     begins: dict[str, int] = {}
     for moment, line in enumerate(lines):
@@ -134,7 +136,7 @@ def check_ledger(runs: list[Job], found: list[Job], lines: list[str]) -> None:
         else:
             begins.setdefault(job_id, moment)
     members: dict[Any, list[str]] = {}
-    for job in found:
+    for job in jobs:
         members.setdefault(job.run_of, []).append(job.id)
     for run in runs:
         assert max(ends[job_id] for job_id in members[run.id]) < begins[run.id]

@@ -1,4 +1,4 @@
-"""The store goes away under a server and a worker: both say so, live on, and go on when it is back."""
+"""The store of a server and a worker becomes unavailable: both report it, keep running, and recover."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.servers import Server, free_port, server
 pytestmark = pytest.mark.acceptance
 
 TARGET = f"{gated.__file__}:app"
-PATIENCE = 60.0
-"""Longer than anything takes that is not broken."""
+TIMEOUT = 60.0
+"""Seconds that are enough for everything, unless it is broken."""
 
-SOON = 20.0
-"""So much less than the lease that nobody has waited for it to run out."""
+SHORT_TIMEOUT = 20.0
+"""Seconds that are fewer than the lease, to show that nothing waits until the lease ends."""
 
 
 class Running(NamedTuple):
@@ -36,8 +36,8 @@ class Running(NamedTuple):
 @pytest.fixture
 def valkey() -> Iterator[Server]:
     """The store; it syncs every write."""
-    with on_disk() as folder, server(folder, appendonly="yes", appendfsync="always") as made:
-        yield made
+    with on_disk() as folder, server(folder, appendonly="yes", appendfsync="always") as valkey:
+        yield valkey
 
 
 @pytest.fixture
@@ -50,62 +50,62 @@ async def started(valkey: Server) -> AsyncIterator[Running]:
 
 
 def take_away(valkey: Server, how: str) -> None:
-    """Let the store be gone."""
+    """Make the store unavailable."""
     {"killed": valkey.kill, "frozen": valkey.freeze}[how]()
 
 
 async def give_back(valkey: Server, how: str) -> None:
-    """Let it be there again, with what it had."""
+    """Make it available again, with its data."""
     await asyncio.to_thread({"killed": valkey.start, "frozen": valkey.thaw}[how])
 
 
 async def submitted(client: httpx2.AsyncClient, gate: Path, key: str) -> httpx2.Response:
-    """The answer to a submit of a job that ends once ``gate`` is there."""
+    """Submit a job that runs until the file ``gate`` exists; returns the response."""
     body = {"name": "job", "functions": [{"name": "gated", "args": [str(gate)]}]}
     headers = {"Idempotency-Key": f'"{key}"', "Prefer": "respond-async"}
     return await client.post("/v1/job", json=body, headers=headers)
 
 
 async def until(client: httpx2.AsyncClient, path: str, status: int) -> httpx2.Response:
-    """The answer, once it has this status."""
-    async with asyncio.timeout(PATIENCE):
-        while (answer := await client.get(path)).status_code != status:
+    """Wait for a response with this status."""
+    async with asyncio.timeout(TIMEOUT):
+        while (response := await client.get(path)).status_code != status:
             continue
-    return answer
+    return response
 
 
 async def ended(client: httpx2.AsyncClient, job: dict[str, Any]) -> dict[str, Any]:
-    """A job, once it has ended."""
-    answer = await client.get(f"/v1/job/{job['id']}", headers={"Prefer": "wait=60"})
-    document: dict[str, Any] = answer.json()
+    """Wait until a job has ended."""
+    response = await client.get(f"/v1/job/{job['id']}", headers={"Prefer": "wait=60"})
+    document: dict[str, Any] = response.json()
     return document
 
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
-async def test_an_outage_costs_nothing_but_time(
+async def test_no_job_is_lost_in_an_outage(
     started: Running, valkey: Server, tmp_path: Path, how: str
 ) -> None:
-    """Requests get 503 and when to come again; what ran is recorded once; new work is done at once after."""
+    """Requests get 503 with Retry-After, running attempts are recorded once, and new jobs run right after."""
     client, gate = started.client, tmp_path / "gate"
     before = (await submitted(client, gate, "before")).json()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while before["state"] != "doing":
             before = (await client.get(f"/v1/job/{before['id']}")).json()
 
     take_away(valkey, how)
     not_ready = await until(client, "/readyz", 503)
     refused, listing = await asyncio.gather(submitted(client, gate, "meanwhile"), client.get("/v1/job"))
-    gate.touch()  # what runs ends while its result cannot be written
+    gate.touch()  # the attempt ends while its result cannot be written
     alive = await client.get("/healthz")
     await give_back(valkey, how)
 
     assert (not_ready.json()["type"], not_ready.headers["retry-after"]) == ("not-ready", "2")
-    for answer in (refused, listing):
-        assert (answer.status_code, answer.json()["type"]) == (503, "store-unavailable")
-        assert answer.headers["retry-after"] == "2"
+    for response in (refused, listing):
+        assert (response.status_code, response.json()["type"]) == (503, "store-unavailable")
+        assert response.headers["retry-after"] == "2"
     assert alive.status_code == 200
     await until(client, "/readyz", 200)
-    async with asyncio.timeout(SOON):
+    async with asyncio.timeout(SHORT_TIMEOUT):
         again = await submitted(client, gate, "meanwhile")
         assert (await ended(client, again.json()))["state"] == "done"
     (function,) = (await ended(client, before))["functions"]
@@ -114,26 +114,24 @@ async def test_an_outage_costs_nothing_but_time(
     assert [await command.stop() for command in (started.api, started.worker)] == [0, 0]
 
 
-async def test_a_store_restarted_ten_times_is_found_each_time(
-    started: Running, valkey: Server, tmp_path: Path
-) -> None:
-    """By the server and by the worker: jobs are done after each restart."""
+async def test_a_store_can_be_restarted_ten_times(started: Running, valkey: Server, tmp_path: Path) -> None:
+    """The server and the worker reconnect, and jobs are done after each restart."""
     client, gate = started.client, tmp_path / "gate"
     gate.touch()
     for turn in range(10):
         valkey.stop()
         await asyncio.to_thread(valkey.start)
-        async with asyncio.timeout(SOON):
-            while (answer := await submitted(client, gate, f"{turn}")).status_code == 503:
+        async with asyncio.timeout(SHORT_TIMEOUT):
+            while (response := await submitted(client, gate, f"{turn}")).status_code == 503:
                 continue
-            assert (await ended(client, answer.json()))["state"] == "done"
+            assert (await ended(client, response.json()))["state"] == "done"
     assert len((await client.get("/v1/job")).json()["jobs"]) == 10
 
 
 @pytest.mark.parametrize("role", ["server", "worker"])
-async def test_without_its_store_nothing_starts(role: str) -> None:
-    """It ends within seconds and says why; whoever started it is to start it again."""
+async def test_no_command_starts_without_its_store(role: str) -> None:
+    """It ends within seconds, with the reason; a supervisor can restart it."""
     command = Command(role, TARGET, "--store", f"redis://127.0.0.1:{free_port()}", "--log-level", "error")
-    async with running(command), asyncio.timeout(PATIENCE):
+    async with running(command), asyncio.timeout(TIMEOUT):
         assert await command.ended() == 4
     assert "the server cannot be reached" in command.printed[-1]

@@ -1,4 +1,4 @@
-"""Several processes fire one schedule, and one of them is killed: each firing makes one job."""
+"""Several processes fire one schedule, and one of them is killed: each firing submits one job."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FIRINGS = 9
 
 @pytest.fixture(params=["sqlite", "valkey"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where an empty store is."""
+    """The URL of an empty store."""
     with ExitStack() as stack:
         folder = tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True)
         path = Path(stack.enter_context(folder))
@@ -36,7 +36,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 async def next_firing(store: Store) -> float:
-    """Wait for the job of a firing, and do it; for which moment it was made."""
+    """Wait for the job of a firing and run it; returns the time of the firing."""
     claims = await store.claim("test", ("tick",), 1, 60.0, 60.0)
     for claim in claims:
         done = Succeeded(lifecycle.attempt_of(claim.lease), b"null")
@@ -44,8 +44,8 @@ async def next_firing(store: Store) -> float:
     return claims[0].job.scheduled_at or 0.0
 
 
-async def test_each_firing_makes_one_job(url: str) -> None:
-    """A server and two workers tick; whichever is killed, the others go on, and it comes back."""
+async def test_each_firing_submits_one_job(url: str) -> None:
+    """A server and two workers fire the schedule; each is killed once, and the others continue."""
     path = str(ticking.__file__)
     tickers = [
         Command("server", path, "--port", "0", RAINCHECK_STORE=url),
@@ -62,7 +62,7 @@ async def test_each_firing_makes_one_job(url: str) -> None:
             await victim.kill()
             firings.append(await next_firing(store))
             await victim.start()
-    made = [stored.job.scheduled_at or 0.0 for stored in await all_jobs(store)][::-1]
-    assert made == [round(firings[0] + i, 3) for i in range(len(made))]
-    assert made[: len(firings)] == firings
+    scheduled = [stored.job.scheduled_at or 0.0 for stored in await all_jobs(store)][::-1]
+    assert scheduled == [round(firings[0] + i, 3) for i in range(len(scheduled))]
+    assert scheduled[: len(firings)] == firings
     await store.close()

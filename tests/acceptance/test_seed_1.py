@@ -1,4 +1,4 @@
-"""The first seed's document, replayed: its server, its request, its answers."""
+"""The document of the first seed: its server, its request, its responses."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ def url(server: tuple[Running, str]) -> str:
 
 @pytest.fixture(scope="module")
 def failed(url: str) -> dict[str, Any]:
-    """The seed's own job, once it has ended; its three attempts are one and two seconds apart."""
-    answer = httpx2.post(f"{url}/v1/job", content=BODY, headers=JSON)
-    assert answer.status_code == 202
-    return ended(url, answer.json()["id"])
+    """The ended job of the seed; its three attempts are one and two seconds apart."""
+    response = httpx2.post(f"{url}/v1/job", content=BODY, headers=JSON)
+    assert response.status_code == 202
+    return ended(url, response.json()["id"])
 
 
 def ended(url: str, job_id: str) -> dict[str, Any]:
-    answer = httpx2.get(f"{url}/v1/job/{job_id}", headers={"Prefer": "wait=60"}, timeout=70)
-    assert answer.status_code == 200
-    document: dict[str, Any] = answer.json()
+    response = httpx2.get(f"{url}/v1/job/{job_id}", headers={"Prefer": "wait=60"}, timeout=70)
+    assert response.status_code == 200
+    document: dict[str, Any] = response.json()
     return document
 
 
-def test_the_server_says_what_it_has(server: tuple[Running, str]) -> None:
-    """As in the document: how many functions, and which."""
+def test_the_server_lists_its_functions(server: tuple[Running, str]) -> None:
+    """Their number and their names, as in the document."""
     told = "".join(server[0].lines)
     names = ("/v1/say-hello-world", "/v1/test-1", "/v1/test-2", "/v1/test-fail")
     assert told.startswith("Having 4 function(s):\n" + "".join(f"    - {name}\n" for name in names))
 
 
-def test_creating_a_job_answers_with_the_job(url: str) -> None:
-    """The fields that the document lists, of the types that it gives them."""
+def test_creating_a_job_returns_the_job(url: str) -> None:
+    """With the fields and the types of the document."""
     job = httpx2.post(f"{url}/v1/job", content=BODY, headers=JSON).json()
     assert UUID(job["id"]).version == 7
     assert job["name"] == "test"
@@ -74,34 +74,34 @@ def test_creating_a_job_answers_with_the_job(url: str) -> None:
 
 
 def test_the_job_fails(failed: dict[str, Any]) -> None:
-    """Its second function always does."""
+    """Its second function always fails."""
     assert failed["state"] == "failed"
     assert [function["state"] for function in failed["functions"]] == ["done", "failed", "pending"]
 
 
 def test_every_attempt_is_counted(failed: dict[str, Any]) -> None:
-    """Three were allowed, and made; one was enough for the first function."""
+    """Three for the failing function, one for the first function."""
     assert [function["retry_count"] for function in failed["functions"]] == [1, 3, 0]
 
 
-def test_what_follows_a_failure_never_runs(failed: dict[str, Any]) -> None:
-    """The third function was never begun."""
+def test_functions_after_a_failure_do_not_run(failed: dict[str, Any]) -> None:
+    """The third function has not started."""
     assert failed["functions"][2]["started_at"] is None
     assert failed["functions"][2]["result"] is None
 
 
 def test_the_error_names_the_function_and_the_exception(failed: dict[str, Any]) -> None:
-    """So that one knows where to look."""
+    """So that a user can find the cause."""
     assert failed["error"]["function"] == "/v1/test-fail"
     assert failed["error"]["exception"] == "RuntimeError"
     assert "attempt 3 with [1, '2', 3] failed" in failed["error"]["detail"]
 
 
 def test_the_same_chain_without_the_failure_is_done(url: str) -> None:
-    """And the functions saw each other's results and data."""
+    """The functions receive the previous result and the job's data."""
     functions = [{"name": "/v1/test-1"}, {"name": "/v1/test-2"}]
-    answer = httpx2.post(f"{url}/v1/job", json={"name": "test", "functions": functions})
-    job = ended(url, answer.json()["id"])
+    response = httpx2.post(f"{url}/v1/job", json={"name": "test", "functions": functions})
+    job = ended(url, response.json()["id"])
     assert job["state"] == "done"
     assert [function["retry_count"] for function in job["functions"]] == [1, 1]
     assert job["result"] == {"previous": "test-1 was here", "data": {"left by": "/v1/test-1"}}

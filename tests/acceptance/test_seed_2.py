@@ -1,4 +1,4 @@
-"""The second seed: one server and two workers, apart, on one Valkey; its chain, and a worker that dies."""
+"""The second seed: a server and two workers as processes on one Valkey, its chain, and a worker that dies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OTHER_TARGET = f"{gated.__file__}:app"
 CHAIN = (EXAMPLE / "job_chain.json").read_text("utf-8")
 FUNCTIONS = ["/v1/say-hello-world", "/v1/test-1", "/v1/test-2", "/v1/test-fail"]
 LEASE = "2"
-PATIENCE = 60.0
+TIMEOUT = 60.0
 JSON = {"Content-Type": "application/json"}
 
 Listed = list[dict[str, Any]]
@@ -43,23 +43,23 @@ class Topology(NamedTuple):
 
 @pytest.fixture(scope="module")
 def valkey() -> Iterator[Server]:
-    """The store of them all."""
+    """The store."""
     with (
         tempfile.TemporaryDirectory(prefix="rc-") as folder,
-        server(Path(folder), appendonly="yes", appendfsync="always") as made,
+        server(Path(folder), appendonly="yes", appendfsync="always") as valkey,
     ):
-        yield made
+        yield valkey
 
 
 def worker(target: str, store: str, concurrency: int) -> Command:
-    """A worker, to be started."""
+    """A worker that is not started yet."""
     options = ("--lease", LEASE, "--concurrency", str(concurrency))
     return Command("worker", target, "--store", store, *options)
 
 
 @asynccontextmanager
 async def started(store: str) -> AsyncIterator[Topology]:
-    """One server, and two workers that are there."""
+    """A server and two registered workers."""
     api = Command("server", TARGET, "--store", store, "--port", "0")
     two = [worker(TARGET, store, concurrency) for concurrency in (3, 5)]
     async with running(api, *two), httpx2.AsyncClient(base_url=await api.url(), timeout=90) as client:
@@ -69,34 +69,34 @@ async def started(store: str) -> AsyncIterator[Topology]:
 
 @pytest.fixture(scope="module")
 async def calm(valkey: Server) -> AsyncIterator[Topology]:
-    """One for all tests that harm nobody."""
+    """The topology of all tests that stop no process."""
     async with started(f"{valkey.url}?namespace=calm") as topology:
         yield topology
 
 
 @pytest.fixture
 async def topology(valkey: Server) -> AsyncIterator[Topology]:
-    """One whose workers a test may end."""
+    """A topology whose workers a test can stop."""
     async with started(f"{valkey.url}?namespace={new_id()}") as topology:
         yield topology
 
 
-async def until_workers(client: httpx2.AsyncClient, holds: Callable[[Listed], bool]) -> Listed:
-    """The workers that the server lists, once they are as they should be."""
-    async with asyncio.timeout(PATIENCE):
+async def until_workers(client: httpx2.AsyncClient, condition: Callable[[Listed], bool]) -> Listed:
+    """Wait until the condition holds for the listed workers; returns them."""
+    async with asyncio.timeout(TIMEOUT):
         while True:
             listed: Listed = (await client.get("/v1/worker")).json()
-            if holds(listed):
+            if condition(listed):
                 return listed
             await asyncio.sleep(0.1)
 
 
 async def until(
-    client: httpx2.AsyncClient, job: dict[str, Any], holds: Callable[[dict[str, Any]], bool]
+    client: httpx2.AsyncClient, job: dict[str, Any], condition: Callable[[dict[str, Any]], bool]
 ) -> dict[str, Any]:
-    """A job, once it is as it should be."""
-    async with asyncio.timeout(PATIENCE):
-        while not holds(job):
+    """Wait until the condition holds for a job; returns it."""
+    async with asyncio.timeout(TIMEOUT):
+        while not condition(job):
             job = (await client.get(f"/v1/job/{job['id']}")).json()
     return job
 
@@ -107,17 +107,17 @@ def states(listed: Listed) -> list[str]:
 
 
 async def run(client: httpx2.AsyncClient, body: str | dict[str, Any]) -> dict[str, Any]:
-    """A job, once it has ended."""
-    asked = {"content": body} if isinstance(body, str) else {"json": body}
-    answer = await client.post("/v1/job", headers=JSON, **asked)
-    assert answer.status_code == 202
-    ended = await client.get(answer.headers["Location"], headers={"Prefer": "wait=60"})
+    """Submit a job, and wait until it has ended."""
+    content = {"content": body} if isinstance(body, str) else {"json": body}
+    response = await client.post("/v1/job", headers=JSON, **content)
+    assert response.status_code == 202
+    ended = await client.get(response.headers["Location"], headers={"Prefer": "wait=60"})
     job: dict[str, Any] = ended.json()
     return job
 
 
 def assert_is_as_in_the_document(job: dict[str, Any]) -> None:
-    """What the seed's document shows of its chain."""
+    """Check that the chain is as in the document of the seed."""
     assert (job["name"], job["state"], job["current_function"]) == ("test", "done", 2)
     assert [(f["name"], f["retry_count"], f["retry_options"]["retry_limit"]) for f in job["functions"]] == [
         ("/v1/test-1", 1, 3),
@@ -132,8 +132,8 @@ async def offering(topology: Topology) -> list[dict[str, Any]]:
     return [each for each in listed if (each["state"], each["functions"]) == ("active", FUNCTIONS)]
 
 
-async def test_two_workers_are_there_with_what_they_offer(calm: Topology) -> None:
-    """Active, each with its functions, capacity and version."""
+async def test_two_workers_are_listed_with_their_functions(calm: Topology) -> None:
+    """They are active, and have their capacity and version."""
     listed = await offering(calm)
     assert sorted(each["concurrency"] for each in listed) == [3, 5]
     assert [each["version"] for each in listed] == [VERSION, VERSION]
@@ -141,15 +141,15 @@ async def test_two_workers_are_there_with_what_they_offer(calm: Topology) -> Non
 
 
 async def test_the_chain_is_done_in_one_attempt_each(calm: Topology) -> None:
-    """With the last function as the current one, as the seed's document shows."""
+    """The last function is the current one, as in the document of the seed."""
     assert_is_as_in_the_document(await run(calm.client, CHAIN))
 
 
-async def test_both_workers_do_their_part(calm: Topology) -> None:
-    """Sooner or later each has run some, and nobody else any."""
+async def test_both_workers_run_jobs(calm: Topology) -> None:
+    """After some jobs, each worker has run at least one of them."""
     workers = {each["id"] for each in await offering(calm)}
     ran: set[str] = set()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while ran != workers:
             jobs = await asyncio.gather(*(run(calm.client, CHAIN) for _ in range(20)))
             ran |= {function["worker"] for job in jobs for function in job["functions"]}
@@ -157,7 +157,7 @@ async def test_both_workers_do_their_part(calm: Topology) -> None:
 
 
 async def test_a_job_goes_only_to_a_worker_that_offers_its_function(calm: Topology, tmp_path: Path) -> None:
-    """Until there is one, it waits, and says for what."""
+    """Until then the job waits, and names the function."""
     client, gate = calm.client, tmp_path / "gate"
     gate.touch()
     functions = [{"name": "/v1/test-1"}, {"name": "gated", "args": [str(gate)]}, {"name": "/v1/test-2"}]
@@ -176,7 +176,7 @@ async def test_a_job_goes_only_to_a_worker_that_offers_its_function(calm: Topolo
 
 
 async def test_a_killed_worker_is_unhealthy(topology: Topology) -> None:
-    """Within its lease; the other goes on, and chains are done all the same."""
+    """Within its lease. The other one continues, and chains are done."""
     await topology.workers[0].kill()
     for job in await asyncio.gather(*(run(topology.client, CHAIN) for _ in range(20))):
         assert_is_as_in_the_document(job)
@@ -184,15 +184,17 @@ async def test_a_killed_worker_is_unhealthy(topology: Topology) -> None:
     assert [each["concurrency"] for each in listed if each["state"] == "unhealthy"] == [3]
 
 
-async def test_a_stopped_worker_is_gone(topology: Topology) -> None:
-    """At once: it says so itself."""
+async def test_a_stopped_worker_is_removed(topology: Topology) -> None:
+    """Immediately, as it removes itself."""
     assert await topology.workers[0].stop() == 0
     listed = (await topology.client.get("/v1/worker")).json()
     assert [(each["state"], each["concurrency"]) for each in listed] == [("active", 5)]
 
 
-async def test_what_a_killed_worker_ran_is_run_by_another(topology: Topology, tmp_path: Path) -> None:
-    """Within its lease and two seconds; the attempt is counted as lost, not as made."""
+async def test_another_worker_runs_the_attempts_of_a_killed_worker(
+    topology: Topology, tmp_path: Path
+) -> None:
+    """Within its lease and two seconds. The attempt counts as lost, not as failed."""
     client, gate = topology.client, tmp_path / "gate"
     one, other = (worker(OTHER_TARGET, topology.store, 1) for _ in range(2))
     async with running(one):

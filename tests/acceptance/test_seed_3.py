@@ -1,4 +1,4 @@
-"""The third seed's document, replayed: its requests and answers, its six states, with workers apart."""
+"""The document of the third seed: its requests and responses and its six states, with separate workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("seed 3")]
 
 FOLDER = ROOT / "examples" / "maths"
 TARGET = f"{FOLDER / 'app.py'}:jobs"
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 HEADERS = {"cache-control": "no-cache", "content-type": "application/json"}
 BODY = """
@@ -35,37 +35,37 @@ BODY = """
 
 
 class Maths(NamedTuple):
-    """The API, and a worker that has not been started."""
+    """The API, and a worker that is not started yet."""
 
     client: httpx2.AsyncClient
     worker: Command
     store: str
 
     async def create(self, op: str, a: Any = 2, b: Any = 3, **more: Any) -> str:
-        """A job; its id."""
-        answer = await self.client.post("/maths", json={"op": op, "a": a, "b": b, **more})
-        assert answer.status_code == 200
-        return str(answer.json()["res"])
+        """Create a job; returns its id."""
+        response = await self.client.post("/maths", json={"op": op, "a": a, "b": b, **more})
+        assert response.status_code == 200
+        return str(response.json()["res"])
 
     async def status(self, job_id: str) -> dict[str, Any]:
-        """How a job is."""
-        answer = await self.client.get(f"/maths/{job_id}")
-        assert answer.status_code == 200
-        return dict(answer.json())
+        """The state of a job."""
+        response = await self.client.get(f"/maths/{job_id}")
+        assert response.status_code == 200
+        return dict(response.json())
 
     async def until(self, job_id: str, status: str) -> dict[str, Any]:
-        """How a job is once it is in a state."""
-        async with asyncio.timeout(PATIENCE):
+        """Wait until a job has this status; returns its state."""
+        async with asyncio.timeout(TIMEOUT):
             while True:
-                answer = await self.status(job_id)
-                if answer["status"] == status:
-                    return answer
+                response = await self.status(job_id)
+                if response["status"] == status:
+                    return response
                 await asyncio.sleep(0.05)
 
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("valkey", marks=pytest.mark.long)])
 def store(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where the jobs are: the same for the API and the worker."""
+    """The URL of the store that the API and the worker share."""
     with tempfile.TemporaryDirectory(prefix="rc-") as folder:
         if request.param == "sqlite":
             yield f"sqlite:///{folder}/maths.db"
@@ -76,7 +76,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 async def maths(store: str, tmp_path: Path) -> AsyncIterator[Maths]:
-    """The API as a process; the worker is another, and the test starts it."""
+    """The API as a process, and a worker that the test starts as another one."""
     api = Site("app:api", FOLDER, tmp_path, RAINCHECK_STORE=store)
     worker = Command("worker", TARGET, RAINCHECK_STORE=store)
     async with running(api), httpx2.AsyncClient(base_url=await api.url(), timeout=90) as client:
@@ -86,7 +86,7 @@ async def maths(store: str, tmp_path: Path) -> AsyncIterator[Maths]:
 
 
 async def test_the_document(maths: Maths) -> None:
-    """Its two requests get its two answers; in between nobody works, and the job waits."""
+    """Its two requests get its two responses. Without a worker, the job waits."""
     created = await maths.client.post("/maths", content=BODY, headers=HEADERS)
     assert created.status_code == 200
     assert created.json() == {"success": True, "res": created.json()["res"]}
@@ -95,12 +95,12 @@ async def test_the_document(maths: Maths) -> None:
     assert await maths.status(job_id) == {"state_code": 2, "status": "PENDING", "res": None}
     await maths.worker.start()
     await maths.until(job_id, "COMPLETED")
-    found = await maths.client.request("GET", f"/maths/{job_id}", content=BODY, headers=HEADERS)
-    assert found.json() == {"state_code": 6, "status": "COMPLETED", "res": 6}
+    response = await maths.client.request("GET", f"/maths/{job_id}", content=BODY, headers=HEADERS)
+    assert response.json() == {"state_code": 6, "status": "COMPLETED", "res": 6}
 
 
 async def test_every_operation(maths: Maths) -> None:
-    """Each gives what it is named after."""
+    """Each has its result."""
     await maths.worker.start()
     names = ("add", "subtract", "multiply", "divide")
     ids = [await maths.create(f"math:{name}", 3, 2) for name in names]
@@ -109,7 +109,7 @@ async def test_every_operation(maths: Maths) -> None:
 
 
 async def test_active_and_retrying_and_failed(maths: Maths) -> None:
-    """The states of jobs that a worker has had in its hands."""
+    """The states of jobs that a worker has claimed."""
     await maths.worker.start()
     slow, shy, bad = [
         await maths.create(op, 2, b)
@@ -123,7 +123,7 @@ async def test_active_and_retrying_and_failed(maths: Maths) -> None:
 
 
 async def test_future(maths: Maths) -> None:
-    """A job that is to wait does so, whether somebody works or not, and is done when its time has come."""
+    """A scheduled job waits until its time, with or without a worker, and is then done."""
     await maths.worker.start()
     later = await maths.create("math:add", delay=3600)
     soon = await maths.create("math:add", delay=4)
@@ -133,7 +133,7 @@ async def test_future(maths: Maths) -> None:
 
 
 async def test_a_cancelled_job_has_failed(maths: Maths) -> None:
-    """The document knows no seventh state; the error tells it from a failure."""
+    """The document has no state for it; the error differs."""
     job_id = await maths.create("math:add")
     async with App(maths.store) as app:
         await app.cancel(job_id.partition("@")[2])
@@ -154,28 +154,28 @@ BAD = {
 
 
 async def test_bad_input_is_refused(maths: Maths) -> None:
-    """With a word that names what is bad."""
+    """The message names the invalid part."""
     for word, body in BAD.items():
-        answer = await maths.client.post("/maths", content=body)
-        assert (answer.status_code, answer.json()["success"]) == (400, False)
-        assert word in answer.json()["error"]
+        response = await maths.client.post("/maths", content=body)
+        assert (response.status_code, response.json()["success"]) == (400, False)
+        assert word in response.json()["error"]
 
 
 async def test_an_unknown_job_is_not_found(maths: Maths) -> None:
-    """Nor is one of another queue, or what is no id."""
+    """Nor a job of another queue, nor an invalid id."""
     job_id = (await maths.create("math:add")).partition("@")[2]
     unknown = "f6404090-f2bb-4490-8478-075aa95b29d1"
     for wrong in (f"default@{unknown}", f"other@{job_id}", job_id, "default@", "default@default@x"):
-        answer = await maths.client.get(f"/maths/{wrong}")
-        assert (answer.status_code, answer.json()["success"]) == (404, False)
+        response = await maths.client.get(f"/maths/{wrong}")
+        assert (response.status_code, response.json()["success"]) == (404, False)
 
 
 def test_a_handler_added_after_the_start_changes_nothing(tmp_path: Path) -> None:
-    """Adding it says so, and the running API does not know it."""
+    """It is an error, and the running API does not have the handler."""
     jobs.url = f"sqlite:///{tmp_path}/maths.db"
     with TestClient(api) as client:
         with pytest.raises(RaincheckError, match="the app has started"):
             jobs.function("math:power")(pow)
-        answer = client.post("/maths", json={"op": "math:power", "a": 2, "b": 3})
-        assert answer.status_code == 400
-        assert "there is no op 'math:power'" in answer.json()["error"]
+        response = client.post("/maths", json={"op": "math:power", "a": 2, "b": 3})
+        assert response.status_code == 400
+        assert "there is no op 'math:power'" in response.json()["error"]

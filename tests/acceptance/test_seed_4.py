@@ -1,4 +1,4 @@
-"""The fourth seed's document, replayed: what its client prints, with workers up, down and back."""
+"""The document of the fourth seed: the output of its client, while workers start, stop and start again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("seed 4")]
 
 FOLDER = ROOT / "examples" / "doozer"
 TARGET = f"{FOLDER / 'app.py'}:tasks"
-PATIENCE = 60.0
+TIMEOUT = 60.0
 UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 HELP = """\
@@ -46,20 +46,20 @@ Use "client [command] --help" for more information about a command.
 
 
 class Doozer(NamedTuple):
-    """The API as a process, a worker that has not been started, and the folder of the client."""
+    """The API as a process, a worker that is not started yet, and the folder of the client."""
 
     url: str
     worker: Command
     folder: Path
 
     async def client(self, line: str) -> str:
-        """What ``./client ...`` prints."""
+        """The output of ``./client ...``."""
         code, printed = await self.run(line)
         assert code == 0, printed
         return printed
 
     async def run(self, line: str) -> tuple[int | None, str]:
-        """The exit code of ``./client ...``, and what it prints."""
+        """The exit code and the output of ``./client ...``."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         process = await asyncio.create_subprocess_exec(
             *(str(FOLDER / "client"), *line.split()),
@@ -74,7 +74,7 @@ class Doozer(NamedTuple):
 
 @pytest.fixture(scope="module", params=["sqlite", pytest.param("valkey", marks=pytest.mark.long)])
 def store(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where the tasks are: the same for the API and the worker."""
+    """The URL of the store that the API and the worker share."""
     with tempfile.TemporaryDirectory(prefix="rc-") as folder:
         if request.param == "sqlite":
             yield f"sqlite:///{folder}/doozer.db"
@@ -85,17 +85,17 @@ def store(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the API has its secret and its user, and the client its password."""
-    made = tmp_path_factory.mktemp("doozer")
-    assert raincheck("key", "add", str(made / "secret")).returncode == 0
-    added = raincheck("user", "add", "doozer", "--users", str(made / "users.json"), "--generate")
-    (made / "password").write_text(added.stdout, "utf-8")
-    return made
+    """The folder with the secret and the user of the API, and the password of the client."""
+    folder = tmp_path_factory.mktemp("doozer")
+    assert raincheck("key", "add", str(folder / "secret")).returncode == 0
+    added = raincheck("user", "add", "doozer", "--users", str(folder / "users.json"), "--generate")
+    (folder / "password").write_text(added.stdout, "utf-8")
+    return folder
 
 
 @pytest.fixture(scope="module")
 async def url(store: str, folder: Path) -> AsyncIterator[str]:
-    """Where the API listens."""
+    """The URL of the API."""
     api = Site("app:api", FOLDER, folder, RAINCHECK_STORE=store)
     async with running(api):
         yield await api.url()
@@ -103,7 +103,7 @@ async def url(store: str, folder: Path) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def doozer(store: str, folder: Path, url: str) -> AsyncIterator[Doozer]:
-    """The API, and all that belongs to it."""
+    """The API, its worker and its client."""
     worker = Command("worker", TARGET, RAINCHECK_STORE=store)
     yield Doozer(url, worker, folder)
     if worker.running:
@@ -111,7 +111,7 @@ async def doozer(store: str, folder: Path, url: str) -> AsyncIterator[Doozer]:
 
 
 async def test_adding_with_workers_up_down_and_back(doozer: Doozer) -> None:
-    """The document from its first result to its last, to the letter."""
+    """All results of the document, unchanged."""
     await doozer.worker.start()
     assert await doozer.client("add --i 1,2,3,4,5,6") == "Result: 21\n"
     assert await doozer.client("mul --i 1,2,3,4,5,6") == "Result: 720\n"
@@ -125,7 +125,7 @@ async def test_adding_with_workers_up_down_and_back(doozer: Doozer) -> None:
     assert await doozer.client(f"lookup --uuid={task}") == "Status : PENDING\n"
 
     await doozer.worker.start()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while True:
             printed = await doozer.client(f"lookup --uuid={task}")
             if "PENDING" not in printed and "STARTED" not in printed:
@@ -134,7 +134,7 @@ async def test_adding_with_workers_up_down_and_back(doozer: Doozer) -> None:
 
 
 async def test_a_cancelled_task_has_failed(doozer: Doozer, store: str) -> None:
-    """The lookup says so, and why."""
+    """The lookup returns the state and the reason."""
     deferred = await doozer.client("mul --i 2,3")
     task = deferred.removeprefix("Defered! ").strip()
     async with App(store) as app:
@@ -143,7 +143,7 @@ async def test_a_cancelled_task_has_failed(doozer: Doozer, store: str) -> None:
 
 
 async def test_help_and_version(doozer: Doozer) -> None:
-    """The help of the document; with no command too, and without a server."""
+    """The help of the document, also without a command and without a server."""
     nowhere = doozer._replace(url="http://127.0.0.1:9")
     assert await nowhere.client("help") == HELP
     assert await nowhere.client("") == HELP
@@ -151,8 +151,8 @@ async def test_help_and_version(doozer: Doozer) -> None:
     assert await nowhere.client("version") == "1.0.0\n"
 
 
-async def test_a_token_opens_what_is_restricted(doozer: Doozer) -> None:
-    """It is a JWT; without one, or with one that was tampered with, nothing is told or done."""
+async def test_restricted_routes_require_a_token(doozer: Doozer) -> None:
+    """It is a JWT. Requests without a token, or with a changed one, are refused."""
     token = (await doozer.client("token")).strip()
     assert re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", token)
     unknown = {"task_id": "task_1db8fd1f-aff0-4db6-9c9a-ada3d20cb006"}
@@ -160,17 +160,17 @@ async def test_a_token_opens_what_is_restricted(doozer: Doozer) -> None:
         for path in ("/restricted/add", "/restricted/mul", "/restricted/tasks"):
             for header in (None, f"Bearer {token[:-6]}", token):
                 headers = {} if header is None else {"authorization": header}
-                answer = await client.post(path, json=unknown, headers=headers)
-                assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+                response = await client.post(path, json=unknown, headers=headers)
+                assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
         signed_in = {"authorization": f"Bearer {token}"}
-        found = await client.post("/restricted/tasks", json=unknown, headers=signed_in)
-        assert (found.status_code, list(found.json())) == (404, ["error"])
+        response = await client.post("/restricted/tasks", json=unknown, headers=signed_in)
+        assert (response.status_code, list(response.json())) == (404, ["error"])
         bad = await client.post("/restricted/add", json={"numbers": [1, "2"]}, headers=signed_in)
         assert (bad.status_code, "numbers" in bad.json()["error"]) == (400, True)
 
 
-async def test_a_client_that_cannot_says_why(doozer: Doozer, tmp_path: Path) -> None:
-    """A wrong password, no server, an unknown task: a sentence, and no success."""
+async def test_the_client_prints_errors(doozer: Doozer, tmp_path: Path) -> None:
+    """For a wrong password, no server and an unknown task; the exit code is not 0."""
     (tmp_path / "password").write_text("a wrong one", "utf-8")
     wrong, nowhere = doozer._replace(folder=tmp_path), doozer._replace(url="http://127.0.0.1:9")
     for who, line in ((wrong, "token"), (nowhere, "token"), (doozer, "lookup --uuid=task_1db8fd1f")):

@@ -1,4 +1,4 @@
-"""The fifth seed's document, replayed: groups triggered, jobs looked at, what is not valid told."""
+"""The document of the fifth seed: triggering groups, the status of jobs, and errors of invalid groups."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tests.servers import server
 pytestmark = pytest.mark.acceptance
 
 FOLDER = ROOT / "examples" / "groups"
-PATIENCE = 60.0
+TIMEOUT = 60.0
 RUNNING = re.compile(r"Uvicorn running on (http://\S+)")
 
 
 @pytest.fixture(params=["sqlite", pytest.param("valkey", marks=pytest.mark.long)])
 def store(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where the jobs are."""
+    """The URL of the store."""
     with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as name:
         if request.param == "sqlite":
             yield f"sqlite:///{name}/jobs.db"
@@ -36,7 +36,7 @@ def store(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 async def client(store: str) -> AsyncIterator[httpx2.AsyncClient]:
-    """A client of the example, served as its README says."""
+    """A client of the example, which runs as its README says."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "uvicorn", "app:api", "--port", "0"),
         stderr=asyncio.subprocess.PIPE,
@@ -46,11 +46,11 @@ async def client(store: str) -> AsyncIterator[httpx2.AsyncClient]:
     assert process.stderr is not None
     try:
         async for line in process.stderr:
-            if found := RUNNING.search(line.decode()):
+            if match := RUNNING.search(line.decode()):
                 break
         else:
             raise AssertionError("it ended before it listened")
-        async with httpx2.AsyncClient(base_url=found[1], timeout=PATIENCE) as client:
+        async with httpx2.AsyncClient(base_url=match[1], timeout=TIMEOUT) as client:
             yield client
     finally:
         process.terminate()
@@ -59,37 +59,37 @@ async def client(store: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 async def until(client: httpx2.AsyncClient, path: str, state: str) -> None:
     """Wait until a job is in this state."""
-    async with asyncio.timeout(PATIENCE):
-        while (answer := (await client.get(path)).json())["state"] != state:
-            assert answer["state"] in ("PENDING", "STARTED"), answer
+    async with asyncio.timeout(TIMEOUT):
+        while (response := (await client.get(path)).json())["state"] != state:
+            assert response["state"] in ("PENDING", "STARTED"), response
 
 
 async def test_the_jobs_of_a_group_run_to_their_end(client: httpx2.AsyncClient) -> None:
-    """The paths to look at come in order, and each job is looked at by itself."""
-    answer = await client.get("/group/group_a")
-    assert (answer.status_code, list(answer.json())) == (200, ["Check job status at"])
-    paths = answer.json()["Check job status at"]
+    """The response has the paths of the jobs in order, and each path has the state of its job."""
+    response = await client.get("/group/group_a")
+    assert (response.status_code, list(response.json())) == (200, ["Check job status at"])
+    paths = response.json()["Check job status at"]
     assert len(paths) == 3
     assert all(re.fullmatch(r"/status/[0-9a-f-]{36}", path) for path in paths)
     for path in paths:
         await until(client, path, "SUCCESS")
-        answer = await client.get(path)
-        assert answer.text == f'{{"state":"SUCCESS","task_id":"{path.removeprefix("/status/")}"}}'
+        response = await client.get(path)
+        assert response.text == f'{{"state":"SUCCESS","task_id":"{path.removeprefix("/status/")}"}}'
     names = [(await client.get(f"/v1/job/{path[8:]}")).json()["name"] for path in paths]
     assert names == ["job_a1", "job_a2", "job_a3"]
 
 
-async def test_a_job_that_is_not_there(client: httpx2.AsyncClient) -> None:
-    """In the document's words."""
-    answer = await client.get("/status/dummy")
-    assert (answer.status_code, answer.text) == (404, "Job with given id doesn't exists : dummy")
+async def test_an_unknown_job(client: httpx2.AsyncClient) -> None:
+    """The message is the one in the document."""
+    response = await client.get("/status/dummy")
+    assert (response.status_code, response.text) == (404, "Job with given id doesn't exists : dummy")
 
 
-async def test_groups_that_are_not_valid_harm_nothing_else(client: httpx2.AsyncClient) -> None:
-    """Each says what is wrong with it, where in the file."""
+async def test_invalid_groups_do_not_affect_the_others(client: httpx2.AsyncClient) -> None:
+    """Each has its errors, with their location in the file."""
     wrong = {name: await client.get(f"/group/{name}") for name in ("group_b", "group_c")}
-    assert {answer.status_code for answer in wrong.values()} == {422}
-    faults = {name: answer.json()["faults"] for name, answer in wrong.items()}
+    assert {response.status_code for response in wrong.values()} == {422}
+    faults = {name: response.json()["faults"] for name, response in wrong.items()}
     assert [len(each) for each in faults.values()] == [3, 1]
     assert faults["group_c"][0].endswith("resources/config.yaml:27: a group has at least one job")
     assert (await client.get("/group/group_x")).status_code == 404
@@ -97,11 +97,11 @@ async def test_groups_that_are_not_valid_harm_nothing_else(client: httpx2.AsyncC
     assert (await client.get("/group/group_a")).status_code == 200
 
 
-async def test_a_job_that_runs_for_ever_can_be_cancelled(client: httpx2.AsyncClient) -> None:
-    """By its id, through the API that is beside the two routes."""
+async def test_a_job_that_never_ends_can_be_cancelled(client: httpx2.AsyncClient) -> None:
+    """By its id, through raincheck's own API."""
     (path,) = (await client.get("/group/group_d")).json()["Check job status at"]
     await until(client, path, "STARTED")
     assert (await client.post(f"/v1/job/{path[8:]}/cancel")).status_code == 202
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while (await client.get(path)).json()["state"] != "REVOKED":
             pass

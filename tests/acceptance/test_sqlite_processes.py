@@ -1,4 +1,4 @@
-"""Real processes on one SQLite file: they wake each other, and none of them loses anything."""
+"""Processes that share one SQLite file: they notify each other, and lose no data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHILDREN = str(sqlite_children.__file__)
 
 @pytest.fixture
 def path() -> Iterator[Path]:
-    """Where a database may be; short enough for the names of sockets."""
+    """The path of a database, short enough for the names of sockets."""
     with on_disk() as folder:
         yield folder / "raincheck.db"
 
@@ -45,7 +45,7 @@ async def store(path: Path) -> AsyncIterator[Store]:
 
 
 def url_of(path: Path) -> str:
-    """A database as a URL."""
+    """The URL of a database."""
     return f"sqlite:///{path}"
 
 
@@ -53,7 +53,7 @@ def url_of(path: Path) -> str:
 async def child(
     role: str, path: Path, number: float = 0, **env: str
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A process that plays a role; it is killed at the end."""
+    """A process with a role; it is killed at the end."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         CHILDREN,
@@ -71,25 +71,25 @@ async def child(
 
 
 async def line(process: asyncio.subprocess.Process) -> list[str]:
-    """The words of the next line that a child says."""
+    """The words of the next line that a child prints."""
     assert process.stdout is not None
     return (await process.stdout.readline()).decode().split()
 
 
 async def run(role: str, path: Path, number: float = 0) -> tuple[int | None, str]:
-    """How a child ended, and all that it said."""
+    """Run a child to its end; returns its exit code and output."""
     async with child(role, path, number) as process:
         said, _ = await process.communicate()
         return process.returncode, said.decode()
 
 
 def show(*words: object) -> None:
-    """Figures, shown by ``pytest -s``."""
+    """Print figures, shown by ``pytest -s``."""
     sys.stdout.write(" ".join(map(str, words)) + "\n")
 
 
 def check_integrity(path: Path) -> None:
-    """The file is as SQLite wants it."""
+    """Check the integrity of the file."""
     connection = apsw.Connection(str(path))
     assert connection.execute("PRAGMA integrity_check").get == "ok"
     connection.close()
@@ -100,7 +100,7 @@ class TestWaking:
 
     @pytest.mark.parametrize("bell", ["works", "is blocked"])
     async def test_a_commit_wakes_an_idle_claimer(self, path: Path, bell: str) -> None:
-        """It is told, or looks itself where nobody can tell it; the time is shown, not judged."""
+        """By a notification, or else by polling. The time is shown, not asserted."""
         if bell == "is blocked":
             path.with_name(path.name + "-bell").write_text("a file where the folder would be")
         store = make_store(url_of(path))
@@ -109,7 +109,7 @@ class TestWaking:
         async with child("claimer", path) as claimer:
             assert await line(claimer) == ["ready"]
             for _ in range(10):
-                await asyncio.sleep(0.05)  # it is idle by now
+                await asyncio.sleep(0.05)  # by now it is idle
                 change = submission(store)
                 committed = time.monotonic()
                 assert await store.commit([change]) == [None]
@@ -120,7 +120,7 @@ class TestWaking:
         show(f"the bell {bell}: claimed after", *(f"{1000 * delay:.1f}" for delay in delays), "ms")
 
     @pytest.mark.parametrize("bell", ["works", "is blocked"])
-    async def test_an_idle_claimer_costs_nothing_to_speak_of(self, path: Path, bell: str) -> None:
+    async def test_an_idle_claimer_uses_almost_no_cpu(self, path: Path, bell: str) -> None:
         """Less than a hundredth of a core."""
         if bell == "is blocked":
             path.with_name(path.name + "-bell").write_text("a file where the folder would be")
@@ -133,8 +133,8 @@ class TestManyWriters:
     """Several processes that write as fast as they can."""
 
     @pytest.mark.parametrize("seconds", [1.0, pytest.param(10.0, marks=pytest.mark.long)])
-    async def test_nobody_is_ever_locked_out(self, path: Path, store: Store, seconds: float) -> None:
-        """No error, nothing lost, and a WAL that does not grow for ever."""
+    async def test_no_process_is_locked_out(self, path: Path, store: Store, seconds: float) -> None:
+        """There is no error, no job is lost, and the WAL does not grow without limit."""
         runs = [run("hammer", path, seconds) for _ in range(4)]
         results = await asyncio.gather(*runs, run("looker", path, seconds))
         show("finished:", *(said.strip() for _, said in results[:4]), "pages read:", results[4][1].strip())
@@ -147,27 +147,27 @@ class TestManyWriters:
         check_integrity(path)
 
     async def test_many_processes_create_one_database(self, path: Path) -> None:
-        """One makes it, the others find it made."""
+        """One process creates it, the others open it."""
         results = await asyncio.gather(*(run("opener", path) for _ in range(8)))
         assert results == [(0, "opened\n")] * 8
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked there")
     async def test_a_forked_process_cannot_use_the_store(self, path: Path) -> None:
-        """It is told so at once, and harms nobody."""
+        """It gets an error immediately, and the parent can still use the store."""
         assert await run("forker", path) == (0, "StoreUnavailable\ngoes on\n")
 
 
 class TestKilling:
     """A process that is killed while it commits."""
 
-    async def test_what_was_acknowledged_is_there(self, path: Path, store: Store) -> None:
-        """Every commit that returned, of every process that was killed."""
+    async def test_acknowledged_commits_survive(self, path: Path, store: Store) -> None:
+        """Every commit that returned in a killed process is in the file."""
         acknowledged: list[str] = []
         for number in range(6):
             async with child("committer", path) as committer:
                 for _ in range(5 + 7 * number):
                     acknowledged += await line(committer)
-                assert await store.commit([submission(store)]) == [None]  # it locks nobody out
+                assert await store.commit([submission(store)]) == [None]  # the killed process left no lock
                 committer.send_signal(signal.SIGKILL)
                 said, _ = await committer.communicate()
                 *complete, _ = said.decode().split("\n")
@@ -178,8 +178,8 @@ class TestKilling:
         await assert_no_leaks(store)
         check_integrity(path)
 
-    async def test_what_was_acknowledged_is_there_for_who_comes_later(self, path: Path) -> None:
-        """Also if nobody else had the file open."""
+    async def test_acknowledged_commits_survive_if_no_process_has_the_file_open(self, path: Path) -> None:
+        """A process that opens the file later finds them."""
         async with child("committer", path) as committer:
             acknowledged = [job_id for _ in range(20) for job_id in await line(committer)]
             committer.kill()
@@ -193,10 +193,10 @@ class TestKilling:
 
 
 class TestFullDisk:
-    """No file may grow any more."""
+    """Files cannot grow."""
 
-    async def test_a_full_disk_loses_nothing_and_passes(self, path: Path) -> None:
-        """Commits fail with an error that says so, and go on when there is room, without a restart."""
+    async def test_no_data_is_lost_on_a_full_disk(self, path: Path) -> None:
+        """Commits fail with an error, and succeed when there is space, without a restart."""
         code, said = await run("filler", path)
         show(said)
         lines = [words.split() for words in said.splitlines()]
@@ -212,75 +212,75 @@ class TestFullDisk:
 
 
 class TestUnusableFiles:
-    """What is not a raincheck database."""
+    """Files that are not a raincheck database."""
 
-    def refusal(self, path: Path, **env: str) -> str:
-        """Why a file cannot be opened."""
+    def open_error(self, path: Path, **env: str) -> str:
+        """The error of opening a file."""
         command = [sys.executable, CHILDREN, "opener", url_of(path)]
         return subprocess.run(
             command, env={**os.environ, **env}, capture_output=True, check=True, text=True
         ).stdout.strip()
 
-    def test_a_file_that_is_no_database(self, path: Path) -> None:
-        """It is refused, and left as it is."""
+    def test_a_file_that_is_not_a_database(self, path: Path) -> None:
+        """It is refused, and does not change."""
         path.write_text("Dear diary, " * 1000)
-        assert self.refusal(path) == (
-            f"StoreUnusable {path} is no intact SQLite database: file is not a database"
+        assert self.open_error(path) == (
+            f"StoreUnusable {path} is not an intact SQLite database: file is not a database"
         )
         assert path.read_text() == "Dear diary, " * 1000
 
     def test_a_database_of_another_program(self, path: Path) -> None:
-        """It is refused, and left as it is."""
+        """It is refused, and does not change."""
         other = apsw.Connection(str(path))
         other.execute("CREATE TABLE diary (text)")
         other.close()
         before = path.read_bytes()
-        assert self.refusal(path) == (
-            f"StoreUnusable {path} is the database of another program; give raincheck its own file"
+        assert self.open_error(path) == (
+            f"StoreUnusable {path} is the database of another program: use another file"
         )
         assert path.read_bytes() == before
 
     def test_a_database_of_a_newer_version(self, path: Path) -> None:
-        """It is refused, and left as it is."""
-        assert self.refusal(path) == "opened"
+        """It is refused, and does not change."""
+        assert self.open_error(path) == "opened"
         newer = apsw.Connection(str(path))
         newer.execute("UPDATE meta SET version = 99")
         newer.close()
-        assert self.refusal(path) == (
+        assert self.open_error(path) == (
             f"StoreUnusable {path} was written by a newer raincheck (format 99, this one knows {VERSION}): "
             "upgrade raincheck"
         )
 
     def test_a_damaged_database(self, path: Path) -> None:
         """It is refused."""
-        assert self.refusal(path) == "opened"
+        assert self.open_error(path) == "opened"
         content = bytearray(path.read_bytes())
         content[100:4096] = os.urandom(3996)
         path.write_bytes(content)
-        assert self.refusal(path).startswith(f"StoreUnusable {path} is no intact SQLite database:")
+        assert self.open_error(path).startswith(f"StoreUnusable {path} is not an intact SQLite database:")
 
-    def test_a_folder_that_is_not_there(self, path: Path) -> None:
-        """The error says where to look."""
-        assert self.refusal(path / "nowhere" / "raincheck.db") == (
+    def test_a_missing_folder(self, path: Path) -> None:
+        """The error has the path."""
+        assert self.open_error(path / "nowhere" / "raincheck.db") == (
             f"StoreUnavailable {path}/nowhere/raincheck.db cannot be opened: "
-            "look at its folder and their permissions"
+            "check that its folder exists, and the permissions"
         )
 
-    def test_a_folder_in_its_place(self, path: Path) -> None:
-        """The error says where to look."""
+    def test_a_folder_instead_of_a_file(self, path: Path) -> None:
+        """The error has the path."""
         path.mkdir()
-        assert self.refusal(path).startswith(f"StoreUnavailable {path} cannot be opened")
+        assert self.open_error(path).startswith(f"StoreUnavailable {path} cannot be opened")
 
     @pytest.mark.skipif(os.name != "posix", reason="permissions are different there")
     def test_a_file_that_cannot_be_written(self, path: Path) -> None:
-        """The error says where to look."""
-        assert self.refusal(path) == "opened"
+        """The error has the path."""
+        assert self.open_error(path) == "opened"
         for each in (path, path.parent):
             each.chmod(0o555 if each.is_dir() else 0o444)
         nobody = {"AS_NOBODY": "1"} if os.geteuid() == 0 else {}
         try:
-            assert self.refusal(path, **nobody) == (
-                f"StoreUnavailable {path} cannot be written: look at the permissions of it and its folder"
+            assert self.open_error(path, **nobody) == (
+                f"StoreUnavailable {path} cannot be written: check the permissions of the file and its folder"
             )
         finally:
             path.parent.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The app whose schedule test_schedules has fired by processes that are killed."""
+"""The app of test_schedules, with one schedule."""
 
 from raincheck import App, step
 

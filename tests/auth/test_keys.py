@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from raincheck.auth import Auth, service
-from raincheck.auth.keyfile import add_key, read_keys, remove_key
+from raincheck.auth.keys import add_key, read_keys, remove_key
 from raincheck.core.errors import ConfigError, NotFound, NotSignedIn
 from tests.auth.forging import SECRET, b64, header, token
 

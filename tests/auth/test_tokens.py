@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from raincheck.auth import Auth, Scope
-from raincheck.auth.tokens import MAX_CACHED, Identity, TokenCache
+from raincheck.auth.identity import Identity
+from raincheck.auth.tokens import MAX_CACHED, TokenCache
 from raincheck.core.errors import InvalidInput, NotAllowed, NotSignedIn
 from tests.auth.forging import SECRET, b64, claims, header, token
 

@@ -11,10 +11,8 @@ from time import process_time
 
 import pytest
 
-from raincheck.auth import Auth, Scope, throttle
-from raincheck.auth import passwords as checking
-from raincheck.auth.passwords import Passwords, hash_password
-from raincheck.auth.throttle import Throttle
+from raincheck.auth import Auth, Scope, passwords
+from raincheck.auth.passwords import Passwords, Throttle, hash_password
 from raincheck.auth.users import add_user, read_users, remove_user
 from raincheck.core.errors import (
     ConfigError,
@@ -157,7 +155,7 @@ class TestSigningIn:
         self, auth: Auth, users: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Otherwise the time would reveal which users exist. CPU time is measured, not waiting."""
-        monkeypatch.setattr(throttle, "FAILURES_PER_USER", 1000)
+        monkeypatch.setattr(passwords, "FAILURES_PER_USER", 1000)
         real = await asyncio.to_thread(hash_password, PASSWORD)
         await asyncio.to_thread(add_user, users, "ann", real, BOTH, replace=True)
         await auth.open()
@@ -181,12 +179,12 @@ class TestSigningIn:
     async def test_checks_do_not_block_the_event_loop(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """They run in threads, and their number is limited."""
         limit = 5
-        monkeypatch.setattr(checking, "MAX_PENDING", limit)
-        passwords = Passwords()
-        checks = [asyncio.create_task(passwords.check("wrong", None)) for _ in range(limit)]
+        monkeypatch.setattr(passwords, "MAX_PENDING", limit)
+        checker = Passwords()
+        checks = [asyncio.create_task(checker.check("wrong", None)) for _ in range(limit)]
         await asyncio.sleep(0)
         with pytest.raises(TooManyAttempts):
-            await passwords.check("wrong", None)
+            await checker.check("wrong", None)
         assert not any(check.done() for check in checks)
         assert await asyncio.gather(*checks) == [False] * limit
 
@@ -253,19 +251,19 @@ class TestThrottle:
 
     async def test_after_too_many_failures_attempts_are_refused(self, auth: Auth) -> None:
         """Even with the right password, as guessing would continue otherwise."""
-        for _ in range(throttle.FAILURES_PER_USER):
+        for _ in range(passwords.FAILURES_PER_USER):
             with pytest.raises(NotSignedIn):
                 await auth.sign_in("ann", "wrong", address="192.0.2.1")
         with pytest.raises(TooManyAttempts) as refused:
             await auth.sign_in("ann", PASSWORD, address="192.0.2.1")
-        assert 1 <= refused.value.retry_after <= throttle.MINUTE / throttle.FAILURES_PER_USER
+        assert 1 <= refused.value.retry_after <= passwords.MINUTE / passwords.FAILURES_PER_USER
         assert (await auth.sign_in("ann", PASSWORD, address="192.0.2.2")).scope
 
     async def test_concurrent_attempts_are_limited_too(self, auth: Auth) -> None:
         """Each is counted before its password is checked."""
         attempts = [auth.sign_in("ann", "wrong", address="192.0.2.1") for _ in range(15)]
         ended = await asyncio.gather(*attempts, return_exceptions=True)
-        assert [type(each) for each in ended].count(NotSignedIn) == throttle.FAILURES_PER_USER
+        assert [type(each) for each in ended].count(NotSignedIn) == passwords.FAILURES_PER_USER
 
     def test_a_success_clears_the_failures(self) -> None:
         """A mistyped password is not an attack."""
@@ -278,7 +276,7 @@ class TestThrottle:
     def test_the_failures_of_an_address_are_limited(self) -> None:
         """For all usernames together; other addresses are not affected."""
         throttled = Throttle()
-        for number in range(throttle.FAILURES_PER_ADDRESS):
+        for number in range(passwords.FAILURES_PER_ADDRESS):
             throttled.attempt(f"user{number}", "192.0.2.1")
         with pytest.raises(TooManyAttempts):
             throttled.attempt("ann", "192.0.2.1")
@@ -287,7 +285,7 @@ class TestThrottle:
     def test_an_ipv6_network_counts_as_one_address(self) -> None:
         """A household has billions of addresses."""
         throttled = Throttle()
-        for number in range(throttle.FAILURES_PER_USER):
+        for number in range(passwords.FAILURES_PER_USER):
             throttled.attempt("ann", f"2001:db8::{number}")
         with pytest.raises(TooManyAttempts):
             throttled.attempt("ann", "2001:db8::ffff")
@@ -296,11 +294,11 @@ class TestThrottle:
     def test_failures_expire(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """One more attempt is possible after a fifth of a minute."""
         now = 1000.0
-        monkeypatch.setattr(throttle, "monotonic", lambda: now)
+        monkeypatch.setattr(passwords, "monotonic", lambda: now)
         throttled = Throttle()
-        for _ in range(throttle.FAILURES_PER_USER):
+        for _ in range(passwords.FAILURES_PER_USER):
             throttled.attempt("ann", "")
-        now += throttle.MINUTE / throttle.FAILURES_PER_USER - 1
+        now += passwords.MINUTE / passwords.FAILURES_PER_USER - 1
         with pytest.raises(TooManyAttempts) as refused:
             throttled.attempt("ann", "")
         assert refused.value.retry_after == 1
@@ -309,7 +307,7 @@ class TestThrottle:
 
     def test_the_number_of_buckets_is_limited(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Invented names cannot fill the memory."""
-        monkeypatch.setattr(throttle, "MAX_BUCKETS", 10)
+        monkeypatch.setattr(passwords, "MAX_BUCKETS", 10)
         throttled = Throttle()
         for number in range(40):
             throttled.attempt(f"user{number}", f"192.0.2.{number}")

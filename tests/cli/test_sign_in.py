@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from raincheck.auth.keyfile import add_key
-from raincheck.auth.scopes import Scope
+from raincheck.auth.identity import Scope
+from raincheck.auth.keys import add_key
 from raincheck.auth.users import add_user
-from raincheck.cli import login, main
+from raincheck.cli import main, sign_in
 from tests.auth.forging import SECRET, quick_hash
 from tests.cli.conftest import Outcome, Run
 from tests.cli.processes import APP, running, serving, store_in
@@ -184,7 +184,7 @@ class TestCalling:
         main_end, terminal = os.openpty()
         with open(main_end, "rb", buffering=0), open(terminal) as stdin:  # noqa: PTH123 - descriptors, no paths
             monkeypatch.setattr(sys, "stdin", stdin)
-            monkeypatch.setattr(login, "getpass", getpass)
+            monkeypatch.setattr(sign_in, "getpass", getpass)
             assert main(["login", "--username", "ann", "--url", url]) == 0
             assert main(["user", "add", "bob"]) == 0
         assert prompts == ["Password of ann: ", "Password for bob: ", "Repeat the password: "]

@@ -104,7 +104,7 @@ def new_url(
 @pytest.fixture
 def woken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits is woken, or waits for ever: no store looks by itself whether something has changed."""
-    for look in ("raincheck.store.sqlite.writer.LOOK", "raincheck.store.valkey.LOOK"):
+    for look in ("raincheck.store.sqlite.threads.LOOK", "raincheck.store.valkey.LOOK"):
         monkeypatch.setattr(look, HOUR)
 
 

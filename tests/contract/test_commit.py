@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from raincheck.core import lifecycle
 from raincheck.core.clock import new_id
-from raincheck.core.model import Change, Key, Place, Release, RetryOptions, State, Stored
-from raincheck.core.triggers import Alarm
+from raincheck.core.model import Change, Key, QueueEntry, Release, RetryOptions, State, Stored
+from raincheck.core.triggers import Check
 from raincheck.store import listing
 from raincheck.store.base import Conflict, Duplicate, Filter, Missing, Store
 from tests.contract.steps import (
@@ -80,7 +80,7 @@ class TestWriting:
     async def test_places_dropped_from_the_queue_are_never_claimed(self, store: Store) -> None:
         """A job that fails at its deadline leaves nothing in the queue."""
         job = await submit(store, ("f", "g"), expires_at=later(store, 0.0))
-        assert await write(store, after(store, job, Alarm())) is None
+        assert await write(store, after(store, job, Check())) is None
         assert await take(store, "f", "g") == []
         assert (await store.counts()).queued == {}
 
@@ -88,15 +88,15 @@ class TestWriting:
         """Whoever held the step has lost it."""
         job = await submit(store, ("f", "g"), expires_at=later(store, 0.0))
         claim = await take_one(store, "f")
-        assert await write(store, after(store, job, Alarm((claim.lease,)))) is None
+        assert await write(store, after(store, job, Check((claim.lease,)))) is None
         assert await extend(store, [claim], HOUR) == [None]
         assert (await store.counts()).leased == 0
 
     async def test_a_place_to_be_dropped_may_be_gone_already(self, store: Store) -> None:
         """To drop is no guard."""
         job = await submit(store, "f")
-        change = after(store, job, Alarm())
-        elsewhere = Place(step=0, function="elsewhere", priority=0, due=1.0)
+        change = after(store, job, Check())
+        elsewhere = QueueEntry(step=0, function="elsewhere", priority=0, due=1.0)
         assert await write(store, replace(change, drop=(elsewhere,))) is None
         assert len(await take(store)) == 1
 

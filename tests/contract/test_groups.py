@@ -15,7 +15,7 @@ from raincheck.core import lifecycle
 from raincheck.core.errors import WrongState
 from raincheck.core.model import Job, OnFailure, State, Stored
 from raincheck.core.options import TemplateOptions
-from raincheck.core.triggers import Alarm, Opened
+from raincheck.core.triggers import Check, Opened
 from raincheck.engine.groups.definitions import Group, GroupJob, checked, from_code
 from raincheck.engine.groups.gatherer import Gatherer
 from raincheck.engine.groups.runs import member_ids, members_of, open_members, run_of
@@ -194,7 +194,7 @@ class TestCrash:
         run = await begin(jobs, 1)
         await finish(store, await take_one(store))
         async with Gatherer(jobs):
-            change = lifecycle.advance(run, [Alarm()], store.now())
+            change = lifecycle.advance(run, [Check()], store.now())
             assert await write(store, change) is None
             claim = await store.claim("w", ["then"], 1, 60.0, 10.0)
         assert [each.job.id for each in claim] == [run.id]

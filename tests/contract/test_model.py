@@ -25,8 +25,20 @@ from msgspec.structs import replace
 
 from raincheck.core import lifecycle
 from raincheck.core.errors import IllegalTransition
-from raincheck.core.model import Change, Claim, Job, Key, Lease, Place, Problem, RetryOptions, State, Stored
-from raincheck.core.triggers import Alarm, Cancel, Failed, Lost, Retry, Stopped, Succeeded, Trigger
+from raincheck.core.model import (
+    Change,
+    Claim,
+    Job,
+    Key,
+    Lease,
+    Problem,
+    QueueEntry,
+    RetryOptions,
+    State,
+    Stored,
+)
+from raincheck.core.stages import INLINE_RESULT
+from raincheck.core.triggers import Cancel, Check, Failed, Lost, Retry, Stopped, Succeeded, Trigger
 from raincheck.store import Store, listing, make_store
 from raincheck.store.base import Conflict, Duplicate, Filter, Held, Missing, Outcome
 from raincheck.store.listing import Page
@@ -43,7 +55,7 @@ lease_times = st.sampled_from([0.0, HOUR])
 
 Spot = tuple[str, int]
 
-LARGE = b'"' + b"x" * lifecycle.INLINE_RESULT + b'"'
+LARGE = b'"' + b"x" * INLINE_RESULT + b'"'
 
 
 class Model:
@@ -51,9 +63,9 @@ class Model:
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
-        self.alarms: dict[str, float | None] = {}
-        self.queue: dict[Spot, Place] = {}
-        self.leases: dict[Spot, tuple[Lease, Place]] = {}
+        self.check_times: dict[str, float | None] = {}
+        self.queue: dict[Spot, QueueEntry] = {}
+        self.leases: dict[Spot, tuple[Lease, QueueEntry]] = {}
         self.keys: dict[str, Duplicate] = {}
         self.results: dict[Spot, bytes] = {}
         self.gone: set[str] = set()
@@ -70,7 +82,7 @@ class Model:
         for place in (*change.take, *change.drop):
             self.queue.pop((job.id, place.step), None)
         self.queue |= {(job.id, place.step): place for place in change.put}
-        self.jobs[job.id], self.alarms[job.id] = job, change.alarm
+        self.jobs[job.id], self.check_times[job.id] = job, change.check_at
         self.results |= {(job.id, step): value for step, value in change.results}
         if change.key:
             self.keys[change.key.name] = Duplicate(job.id, change.key.fingerprint)
@@ -106,13 +118,13 @@ class Model:
         found = [lease for (owner, _), (lease, _) in sorted(self.leases.items()) if owner == job_id]
         return Stored(self.jobs[job_id], tuple(found))
 
-    def ready(self, wanted: list[str], now: float) -> list[Place]:
+    def ready(self, wanted: list[str], now: float) -> list[QueueEntry]:
         """The places that may be claimed."""
         return [place for place in self.queue.values() if place.function in wanted and place.due <= now]
 
     def remove(self, job_id: str) -> None:
         """Prune or forget a job."""
-        del self.jobs[job_id], self.alarms[job_id]
+        del self.jobs[job_id], self.check_times[job_id]
         self.results = {spot: value for spot, value in self.results.items() if spot[0] != job_id}
         self.gone.add(job_id)
 
@@ -311,18 +323,18 @@ class Lives(RuleBasedStateMachine):
 
     @rule()
     def wake(self) -> None:
-        """All alarms that have rung are found."""
+        """All check_times that have rung are found."""
         alarmed: list[Stored] = self.run(self.store.due(100)).jobs
         now = self.store.now()
         expected = {
             job_id
-            for job_id, at in self.model.alarms.items()
+            for job_id, at in self.model.check_times.items()
             if at is not None and at <= now and not self.model.jobs[job_id].state.ended
         }
         assert {stored.job.id for stored in alarmed} == expected
         for stored in alarmed:
             assert stored == self.model.stored(stored.job.id)
-            self.follow(stored.job, Alarm(stored.leases))
+            self.follow(stored.job, Check(stored.leases))
 
     @rule()
     def prune(self) -> None:
@@ -331,7 +343,7 @@ class Lives(RuleBasedStateMachine):
         due = [
             job_id
             for job_id, job in self.model.jobs.items()
-            if job.state.ended and (self.model.alarms[job_id] or 0.0) <= now
+            if job.state.ended and (self.model.check_times[job_id] or 0.0) <= now
         ]
         assert self.run(prune(self.store, 100, HOUR)) == len(due)
         for job_id in due:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from raincheck.core import lifecycle
-from raincheck.core.lifecycle import INLINE_RESULT
 from raincheck.core.model import Claim, Job, Stored
+from raincheck.core.stages import INLINE_RESULT
 from raincheck.core.triggers import Retry, Succeeded
 from raincheck.engine.results import load_one, load_previous, load_stored
 from raincheck.store.base import Conflict, Filter, Missing, Store

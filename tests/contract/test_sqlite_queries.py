@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from raincheck.store.sqlite import changes, leases, reads, removal, schedules
+from raincheck.store.sqlite import leases, reads, writes
 from raincheck.store.sqlite.connection import connect
 
 SMALL = {"CONSTANT", "meta", "json_each", "lease", "(subquery-1)", "schedule", "worker"}
@@ -20,12 +20,11 @@ schedules and workers, where all are asked for."""
 
 def queries() -> Iterator[tuple[str, str]]:
     """Every statement of the store that has a name."""
-    for module in (changes, leases, reads, removal, schedules):
+    for module in (leases, reads, writes):
         for name, value in vars(module).items():
-            statements = (value,) if isinstance(value, str) else value if name == "RUN_OUT" else ()
-            for number, sql in enumerate(statements):
-                if name.isupper() and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE)\b", sql):
-                    yield f"{module.__name__.rpartition('.')[2]}.{name}.{number}", sql
+            is_statement = isinstance(value, str) and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE)\b", value)
+            if name.isupper() and is_statement:
+                yield f"{module.__name__.rpartition('.')[2]}.{name}", value
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from raincheck.core.model import Key, RetryOptions, State
-from raincheck.core.triggers import Alarm
+from raincheck.core.triggers import Check
 from raincheck.store.base import Conflict, Ended, Filter, Missing, Store
 from tests.contract.leaks import listed
 from tests.contract.steps import (
@@ -116,14 +116,14 @@ class TestAlarmed:
     async def test_a_job_without_an_alarm_is_never_alarmed(self, store: Store) -> None:
         """However long it waits."""
         change = submission(store, draft("f"))
-        assert change.alarm is None
+        assert change.check_at is None
         assert await write(store, change) is None
         assert (await store.due(10)).jobs == []
 
     async def test_an_alarm_that_was_answered_is_over(self, store: Store) -> None:
         """The change that follows sets the next one."""
         job = await submit(store, "f", expires_at=later(store, 0.0))
-        assert await write(store, after(store, job, Alarm())) is None
+        assert await write(store, after(store, job, Check())) is None
         assert (await store.due(10)).jobs == []
         assert (await get(store, job.id)).job.state is State.FAILED
 

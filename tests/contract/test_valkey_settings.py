@@ -14,7 +14,7 @@ from raincheck.core.errors import StoreUnavailable, StoreUnusable
 from raincheck.core.model import Key
 from raincheck.store import make_store
 from raincheck.store.base import Duplicate
-from raincheck.store.valkey.checks import check
+from raincheck.store.valkey.address import check_settings
 from tests.clusters import follows, until
 from tests.contract.steps import SOON, done, draft, later, submission, submit, write
 from tests.servers import KINDS, Server, server
@@ -111,7 +111,9 @@ class TestSettings:
     )
     def test_a_setting_that_can_lose_jobs_is_warned_of(self, info: dict[str, object], word: str) -> None:
         """In words that say what it means."""
-        assert any(word in warning for warning in check({"valkey_version": "8.0.0", **info}, "local"))
+        assert any(
+            word in warning for warning in check_settings({"valkey_version": "8.0.0", **info}, "local")
+        )
 
     @pytest.mark.parametrize(
         ("info", "ack", "word"),
@@ -125,7 +127,7 @@ class TestSettings:
     def test_a_server_that_will_not_do_is_refused(self, info: dict[str, object], ack: str, word: str) -> None:
         """When it is opened."""
         with pytest.raises(StoreUnusable, match=word):
-            check(info, ack)
+            check_settings(info, ack)
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize(

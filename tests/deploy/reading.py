@@ -1,4 +1,4 @@
-"""What is in the files that deploy raincheck, as the tools that read them see it."""
+"""Reads the deployment files as the tools that use them do."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from raincheck.server.access import PUBLIC
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 TARGET = ROOT / "examples" / "chain" / "app.py"
-"""What the image has as ``app.py``."""
+"""The file that the image has as ``app.py``."""
 
 
 class Command(NamedTuple):
-    """A command line of raincheck: its name, and the options as the command gets them."""
+    """A command line of raincheck: the command and its options."""
 
     name: str
     options: dict[str, Any]
 
 
 def accepted(words: Sequence[str]) -> Command:
-    """What the command line makes of ``raincheck ...``; it raises if it would refuse it."""
+    """Parse a command line of ``raincheck``. Raises if it is invalid."""
     function, bound, _ = cli.parse_args(list(words), exit_on_error=False, print_error=False)
     bound.apply_defaults()
     return Command(function.__name__, bound.arguments)
@@ -46,7 +46,7 @@ def options_of(words: Sequence[str]) -> dict[str, str]:
 
 
 def is_probe(path: str) -> bool:
-    """Whether the server answers there, and to those who have not signed in."""
+    """Whether the server has this path, and it needs no sign-in."""
     return ROUTES[path]["GET"][0] == PUBLIC
 
 

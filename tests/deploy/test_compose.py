@@ -1,4 +1,4 @@
-"""compose.yaml: its commands are raincheck's, its services work together, its limits fit."""
+"""compose.yaml: its commands are valid, its services work together, its time limits fit."""
 
 from __future__ import annotations
 
@@ -31,47 +31,47 @@ each_of_ours = pytest.mark.parametrize("name", list(OURS))
 
 
 def test_there_is_a_server_a_worker_and_a_store() -> None:
-    """The names that ``--scale`` is told, and nothing more."""
+    """The services that ``--scale`` names, and no others."""
     assert list(SERVICES) == ["valkey", "server", "worker"]
     assert list(OURS) == ["server", "worker"]
 
 
 @each_of_ours
 def test_a_command_is_one_of_raincheck(name: str) -> None:
-    """The command line accepts it, option by option."""
+    """The command line accepts each option."""
     command = accepted(OURS[name]["command"])
     assert (command.name, command.options["target"]) == (name, "app.py:app")
 
 
 @each_of_ours
 def test_a_service_is_confined(name: str) -> None:
-    """It can write nowhere but in memory, and holds no privilege."""
+    """It can write only to memory, and has no privileges."""
     service = OURS[name]
     assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
     assert service["security_opt"] == ["no-new-privileges:true"]
 
 
 def test_a_worker_has_longer_to_stop_than_it_gives_what_runs() -> None:
-    """So that it can give back the rest."""
+    """So that it can requeue the remaining attempts."""
     worker = SERVICES["worker"]
-    grace = accepted(worker["command"]).options["working"].grace
+    grace = accepted(worker["command"]).options["worker_options"].grace
     assert seconds(worker["stop_grace_period"]) >= grace + 5
 
 
 def test_the_server_is_published_on_this_machine_alone() -> None:
-    """While nobody has to sign in."""
-    assert accepted(SERVICES["server"]["command"]).options["listening"].insecure
+    """As there is no sign-in."""
+    assert accepted(SERVICES["server"]["command"]).options["server_options"].insecure
     assert SERVICES["server"]["ports"] == ["127.0.0.1:8000:8000"]
 
 
 def test_the_health_of_the_server_is_asked_where_it_tells() -> None:
-    """At a path that is there."""
+    """At an existing path."""
     (path,) = re.findall(r'"GET", "(\S+)"', HEALTH[-1])
     assert is_probe(path)
 
 
 def test_the_store_keeps_what_it_was_given() -> None:
-    """On disk before it is acknowledged, on a volume, and nothing is dropped for want of memory."""
+    """It is on disk before it is acknowledged, on a volume, and is not dropped if memory is full."""
     valkey = SERVICES["valkey"]
     assert options_of(valkey["command"]) == {
         "appendonly": "yes",
@@ -82,23 +82,23 @@ def test_the_store_keeps_what_it_was_given() -> None:
 
 
 def test_with_the_second_file_callers_sign_in() -> None:
-    """With keys and users that outlive the container."""
+    """With keys and users on a volume."""
     (name,) = SIGNIN["services"]
     service = SIGNIN["services"][name]
-    assert not accepted(service["command"]).options["listening"].insecure
+    assert not accepted(service["command"]).options["server_options"].insecure
     (volume,) = service["volumes"]
     assert volume.split(":") == [*SIGNIN["volumes"], "/keys"]
     assert [Path(path).parent for path in service["environment"].values()] == [Path("/keys")] * 2
 
 
 def test_the_commands_that_make_keys_and_users_are_ones() -> None:
-    """As the second file's own words give them."""
+    """As in the comment of the second file."""
     given = re.findall(r"--no-deps server (.+)", WITH_SIGNIN.read_text("utf-8"))
     assert [accepted(line.split()).options.get("file") for line in given] == [Path("/keys/secret"), None]
 
 
 def test_docker_compose_takes_them() -> None:
-    """Where there is a docker with compose; elsewhere the report of the tests says that it was not asked."""
+    """If docker compose is installed; else the test report says that this was not checked."""
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
         pytest.skip("NOT CHECKED: there is no `docker compose` here to read compose.yaml")
@@ -111,7 +111,7 @@ def test_docker_compose_takes_them() -> None:
 
 @asynccontextmanager
 async def composed(command: list[str], **more: str) -> AsyncIterator[tuple[Command, list[Command]]]:
-    """A server and two workers, by their own command lines, on a Valkey with its own settings.
+    """A server and two workers with their command lines, on a Valkey with its settings.
 
     Only what containers would give is put in place: the path of the app, the store's name, the port.
     """
@@ -126,13 +126,13 @@ async def composed(command: list[str], **more: str) -> AsyncIterator[tuple[Comma
 
 
 def here(command: list[str]) -> list[str]:
-    """The command of a service, for this machine alone."""
+    """The command of a service, changed to run on this machine."""
     words = ["--host=127.0.0.1" if word == "--host=0.0.0.0" else word for word in command]
     return [word.replace("app.py", str(TARGET)) for word in words]
 
 
 def healthy(url: str) -> bool:
-    """What the server's health check says, asked of another port."""
+    """The result of the server's health check on another port."""
     assert HEALTH[:3] == ["CMD", "python", "-c"]
     script = HEALTH[3].replace("8000", str(httpx2.URL(url).port))
     return subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 0
@@ -140,7 +140,7 @@ def healthy(url: str) -> bool:
 
 @pytest.mark.acceptance
 async def test_the_same_as_processes() -> None:
-    """A chain is done, the server is healthy, nobody warns, and all stop when they are told to."""
+    """A chain is done, the server is healthy, no process logs a warning, and all stop on a signal."""
     async with composed(OURS["server"]["command"]) as (api, workers):
         url = await api.url()
         async with httpx2.AsyncClient(base_url=url, timeout=70) as client:
@@ -156,7 +156,7 @@ async def test_the_same_as_processes() -> None:
 
 @pytest.mark.acceptance
 async def test_the_same_with_a_sign_in(tmp_path: Path) -> None:
-    """Without a token the server is healthy and tells nothing; a user gets one."""
+    """Without a token the server is healthy and refuses requests; a user can get a token."""
     service = SIGNIN["services"]["server"]
     files = {name: path.replace("/keys", str(tmp_path)) for name, path in service["environment"].items()}
     assert raincheck("key", "add", files["RAINCHECK_SECRET_FILE"]).returncode == 0

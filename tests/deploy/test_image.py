@@ -1,4 +1,4 @@
-"""The image: what goes into it, and how it runs. There is no engine here: its file is read, not built."""
+"""The image: its content and how it runs. The tests read the Dockerfile and do not build it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pins(name: str) -> dict[str, str]:
 
 
 def sources() -> list[str]:
-    """The files and folders that come from here."""
+    """The files and folders that are copied from the repository."""
     copies = [words(rest) for name, rest in DOCKERFILE if name == "COPY"]
     return [source for copy in copies if not copy[0].startswith("--from") for source in copy[:-1]]
 
@@ -32,25 +32,25 @@ def test_what_is_copied_is_there() -> None:
 
 
 def test_nothing_but_what_is_copied_is_sent_to_the_builder() -> None:
-    """`.dockerignore` refuses all but the sources: no secret, no store, no history."""
+    """`.dockerignore` excludes everything except the sources: no secret, no store, no history."""
     rules = [line for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line[0] != "#"]
     assert rules[0] == "*"
     assert {rule[1:] for rule in rules if rule[0] == "!"} == set(sources())
 
 
 def test_the_app_in_it_is_the_chain_example() -> None:
-    """Which the other files call ``app.py``."""
+    """The other files call it ``app.py``."""
     assert [source for source in sources() if fnmatch(source, "*/app.py")] == [str(TARGET.relative_to(ROOT))]
 
 
 def test_it_is_not_root() -> None:
-    """By a number, which Kubernetes can judge."""
+    """By a number, which Kubernetes can verify."""
     (user,) = [rest for name, rest in FINAL if name == "USER"]
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", user)
 
 
 def test_raincheck_gets_the_signals() -> None:
-    """It is started without a shell between, and stopped with the signal that it takes as a request."""
+    """It starts without a shell, and stops with the signal that lets attempts finish."""
     run = dict(FINAL)
     assert json.loads(run["ENTRYPOINT"]) == ["raincheck"]
     assert json.loads(run["CMD"]) == ["--help"]
@@ -58,13 +58,13 @@ def test_raincheck_gets_the_signals() -> None:
 
 
 def test_it_has_what_was_tested() -> None:
-    """Every version in it is the one that the tests run with."""
+    """Every version is the one that the tests use."""
     tested = pins("dev.txt")
     assert {name: version for name, version in pins("run.txt").items() if tested[name] != version} == {}
 
 
 def test_it_has_all_that_raincheck_needs() -> None:
-    """Each dependency of the project, of its sign-in and of its Valkey store is locked for it."""
+    """Each dependency of the project and of its extras auth and valkey is locked."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
     needed = project["dependencies"] + extras["auth"] + extras["valkey"]

@@ -1,15 +1,15 @@
-"""Runs the code blocks of a Markdown document, in order, as a reader would.
+"""Runs the code blocks of a Markdown document in order, as a reader would.
 
-- `python` is run as a script in the document's folder; with `<!-- file: NAME -->` before it, it (like
-  `json` and `yaml`) is written to that file.
-- `console` runs each line that begins with `$ `; what follows it must be its output, where `...` stands
-  for anything, and blanks between columns for as many as there are: a column is as wide as its widest
-  entry, which may be a time. A command that ends with ` &` is a server or a worker: it is left running
-  once it has said so, and stopped at the end of the document.
-- `json` must be JSON. Other languages are for the reader's eyes.
+- `python` runs as a script in the folder of the document. A block after `<!-- file: NAME -->` is written to
+  that file instead, also in other languages.
+- `console` runs each line that begins with `$ `. The lines after it must be its output: `...` matches any
+  text, and the number of spaces between columns does not matter, as the width of a column can depend on a
+  duration.
+  A command that ends with ` &` is a server or a worker. It runs until the end of the document.
+- `json` must be valid JSON. Blocks in other languages are not checked.
 
-Ports 8000 and 8080 in a document are replaced by free ones, so that documents can be tested beside one
-another; 6379 is replaced by the port of a Valkey server that is there for the document.
+Ports 8000 and 8080 in a document are replaced by free ports, so that several documents can be tested at the
+same time. Port 6379 is replaced by the port of a Valkey server for the document.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _BLOCK = re.compile(
 )
 
 _COLUMNS = re.compile(r"(?<=\S) {2,}(?=\S)")
-"""The blanks between two columns; not those at the beginning of a line."""
+"""The spaces between two columns, but not those at the beginning of a line."""
 
 
 class Block(NamedTuple):
-    """One code block, and the file it is written to if it says so."""
+    """A code block. ``file`` is the file that it is written to, if any."""
 
     line: int
     language: str
@@ -56,14 +56,14 @@ def blocks_of(document: str) -> Iterator[Block]:
         yield Block(line, match["language"], match["text"], match["file"])
 
 
-def shows(expected: str, actual: str) -> bool:
-    """Whether this is what a document shows."""
-    wanted, printed = (_COLUMNS.sub("  ", text.strip()) for text in (expected, actual))
-    return re.fullmatch(re.escape(wanted).replace(r"\.\.\.", ".*"), printed, re.DOTALL) is not None
+def matches(expected: str, actual: str) -> bool:
+    """Whether the actual output matches the expected one."""
+    pattern, text = (_COLUMNS.sub("  ", output.strip()) for output in (expected, actual))
+    return re.fullmatch(re.escape(pattern).replace(r"\.\.\.", ".*"), text, re.DOTALL) is not None
 
 
 class Reader:
-    """Somebody who tries everything in a document, in a folder of his own."""
+    """Runs the blocks of a document in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -83,7 +83,7 @@ class Reader:
         }
 
     def read(self, block: Block) -> None:
-        """Try one block."""
+        """Run one block."""
         text = re.sub("8000|8080|6379", lambda match: self._port(match[0]), block.text)
         if block.file is not None:
             (self.folder / block.file).parent.mkdir(parents=True, exist_ok=True)
@@ -94,25 +94,25 @@ class Reader:
             json.loads(text)
         elif block.language == "console":
             for command, expected in _commands(text):
-                self._try(command, expected)
+                self._check(command, expected)
 
-    def _port(self, shown: str) -> str:
-        """What stands for a port that a document shows."""
-        if shown not in self._ports:
+    def _port(self, port: str) -> str:
+        """The port that replaces one in a document."""
+        if port not in self._ports:
             folder = self._stack.enter_context(TemporaryDirectory(prefix="rc-"))
             valkey = self._stack.enter_context(server(Path(folder), appendonly="yes", appendfsync="always"))
-            self._ports[shown] = str(valkey.port)
-        return self._ports[shown]
+            self._ports[port] = str(valkey.port)
+        return self._ports[port]
 
-    def _try(self, command: str, expected: str) -> None:
+    def _check(self, command: str, expected: str) -> None:
         if command.endswith(" &"):
             actual = self._serve(command.removesuffix(" &"))
         else:
             actual = self._run(["bash", "-c", command])
-        assert shows(expected, actual), f"$ {command}\nprinted\n{actual}\nnot\n{expected}"
+        assert matches(expected, actual), f"$ {command}\nprinted\n{actual}\nnot\n{expected}"
 
     def _run(self, command: list[str]) -> str:
-        done = subprocess.run(
+        completed = subprocess.run(
             command,
             cwd=self.folder,
             env=self.environment,
@@ -123,8 +123,8 @@ class Reader:
             check=False,
         )
         if command[0] == sys.executable:
-            assert done.returncode == 0, done.stdout
-        return done.stdout
+            assert completed.returncode == 0, completed.stdout
+        return completed.stdout
 
     def _serve(self, command: str) -> str:
         process = subprocess.Popen(
@@ -144,7 +144,7 @@ class Reader:
                 return printed
         raise AssertionError(f"$ {command}\nended with\n{printed}")
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Stop the servers."""
         with self._stack:
             for process in reversed(self.servers):
@@ -154,16 +154,16 @@ class Reader:
 
 @contextmanager
 def reader(folder: Path) -> Iterator[Reader]:
-    """A reader who stops what he started."""
-    someone = Reader(folder)
+    """A reader; its servers are stopped at the end."""
+    reader = Reader(folder)
     try:
-        yield someone
+        yield reader
     finally:
-        someone.leave()
+        reader.close()
 
 
 def _commands(text: str) -> Iterator[tuple[str, str]]:
-    """The commands of a console block with the output shown for each."""
+    """The commands of a console block, each with its expected output."""
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         lines = part.split("\n")
         end = next(i for i in range(1, len(lines) + 1) if _is_whole("\n".join(lines[:i])))
@@ -171,7 +171,7 @@ def _commands(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_whole(command: str) -> bool:
-    """Whether a command ends here: within quotes, or after a backslash, the next line belongs to it."""
+    """Whether a command is complete. It continues on the next line inside quotes and after a backslash."""
     try:
         return bool(shlex.split(command))
     except ValueError:

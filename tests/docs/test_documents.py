@@ -15,7 +15,7 @@ DOCUMENTS = sorted(
 )
 
 LONG = {"docs/how-to/sign-in.md", "examples/doozer/README.md"}
-"""What these show, the tests of signing in and of the fourth seed try as well, in less time."""
+"""Slow documents. Faster tests of the sign-in and of the fourth seed cover the same features."""
 
 NAMED = [
     pytest.param(document, id=name, marks=[pytest.mark.long] if name in LONG else [])
@@ -27,12 +27,12 @@ NAMED = [
 @pytest.mark.acceptance
 @pytest.mark.parametrize("document", NAMED)
 def test_document(document: Path, tmp_path: Path) -> None:
-    """A reader who tries every block in order sees what the document shows."""
-    if document.is_relative_to(ROOT / "examples"):  # such a document is about the files beside it
+    """Every block runs, and its output is the one in the document."""
+    if document.is_relative_to(ROOT / "examples"):  # such a document describes the files in its folder
         shutil.copytree(document.parent, tmp_path, dirs_exist_ok=True)
-    with reader(tmp_path) as someone:
+    with reader(tmp_path) as blocks:
         for block in blocks_of(document.read_text(encoding="utf-8")):
             try:
-                someone.read(block)
+                blocks.read(block)
             except AssertionError as error:
                 raise AssertionError(f"{document.relative_to(ROOT)}:{block.line}\n{error}") from None

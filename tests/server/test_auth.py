@@ -16,7 +16,7 @@ from starlette.routing import Mount
 
 from raincheck import App, Limits
 from raincheck.auth import Auth, Scope
-from raincheck.auth.throttle import FAILURES_PER_USER
+from raincheck.auth.passwords import FAILURES_PER_USER
 from raincheck.auth.users import add_user
 from raincheck.core.errors import ConfigError
 from raincheck.server import ROUTES, Server, access, serve

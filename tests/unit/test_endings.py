@@ -7,7 +7,7 @@ import pytest
 from raincheck.core import lifecycle
 from raincheck.core.errors import IllegalTransition
 from raincheck.core.model import Release, State
-from raincheck.core.stages import CANCEL_LOOK, MAX_EVENTS
+from raincheck.core.stages import CANCEL_CHECK, MAX_EVENTS
 from tests.unit.world import NOW, World, draft
 
 
@@ -88,10 +88,10 @@ class TestCancel:
         world = World(draft(["a"]))
         world.claim(0)
         world.cancel()
-        assert world.change.alarm == NOW + CANCEL_LOOK
+        assert world.change.check_at == NOW + CANCEL_CHECK
         world.give_back(0)
         world.ring()
-        assert (world.state, world.now) == (State.CANCELLED, NOW + CANCEL_LOOK)
+        assert (world.state, world.now) == (State.CANCELLED, NOW + CANCEL_CHECK)
 
     def test_the_alarm_leaves_a_step_that_still_runs(self) -> None:
         """It looks again later, without another event."""
@@ -99,9 +99,9 @@ class TestCancel:
         world.claim(0)
         world.cancel()
         world.ring()
-        assert (world.state, world.change.alarm, len(world.events)) == (
+        assert (world.state, world.change.check_at, len(world.events)) == (
             State.DOING,
-            NOW + 2 * CANCEL_LOOK,
+            NOW + 2 * CANCEL_CHECK,
             2,
         )
 
@@ -115,7 +115,7 @@ class TestDeadline:
         world = World(draft([["a", "b"], "c"], expires_at=NOW + 60))
         if claimed:
             world.claim(0)
-        assert world.change.alarm == NOW + 60
+        assert world.change.check_at == NOW + 60
         world.ring()
         assert (world.state, world.states) == (State.FAILED, ["cancelled", "cancelled", "pending"])
         error = world.job.error
@@ -132,9 +132,9 @@ class TestDeadline:
         """Of a retry and the deadline."""
         world = World(draft(["a"], expires_at=NOW + 60))
         world.fail(0)
-        assert world.change.alarm == NOW + 5
+        assert world.change.check_at == NOW + 5
         world.ring()
-        assert world.change.alarm == NOW + 60
+        assert world.change.check_at == NOW + 60
 
     def test_it_ends_a_job_that_is_not_even_due(self) -> None:
         """Whatever came first, it came."""
@@ -180,7 +180,7 @@ class TestRetry:
         world = World(draft(["a"], scheduled_at=NOW + 60))
         world.cancel()
         world.retry()
-        assert (world.state, world.queue[0].due, world.change.alarm) == (
+        assert (world.state, world.queue[0].due, world.change.check_at) == (
             State.SCHEDULED,
             NOW + 60,
             NOW + 60,
@@ -195,7 +195,7 @@ class TestRetry:
         else:
             world.cancel()
         world.retry()
-        assert (world.job.expires_at, world.change.alarm) == (kept, kept)
+        assert (world.job.expires_at, world.change.check_at) == (kept, kept)
 
     @pytest.mark.parametrize("ended", [False, True])
     def test_other_jobs_cannot(self, ended: bool) -> None:
@@ -216,14 +216,14 @@ class TestRetention:
         world = World(draft(["a"], result_ttl=90.0))
         world.now += 1000
         getattr(world, end)()
-        assert world.change.alarm == NOW + 1090
+        assert world.change.check_at == NOW + 1090
 
     def test_a_retry_stops_it(self) -> None:
         """The job is unfinished again."""
         world = World(draft(["a"]))
         world.cancel()
         world.retry()
-        assert world.change.alarm is None
+        assert world.change.check_at is None
 
 
 class TestEvents:

@@ -13,20 +13,20 @@ from raincheck.core import lifecycle
 from raincheck.core.errors import IllegalTransition
 from raincheck.core.lifecycle import LateFinish
 from raincheck.core.model import Attempt, Job, Lease, RetryOptions, State, Step, Stored
-from raincheck.core.triggers import Alarm, Cancel, Failed, Lost, Retry, Stopped, Succeeded, Trigger
+from raincheck.core.triggers import Cancel, Check, Failed, Lost, Retry, Stopped, Succeeded, Trigger
 from tests.unit.test_histories import drafts, histories, live
 from tests.unit.world import ERROR, NOW, World, draft
 
-KINDS = ("succeeded", "failed", "fatal", "insisting", "lost", "stopped", "cancel", "alarm", "retry")
+KINDS = ("succeeded", "failed", "fatal", "insisting", "lost", "stopped", "cancel", "check", "retry")
 choices = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 5)), min_size=1, max_size=8)
 """What happens to the job, and to which of the attempts that were being made at it."""
 
 
 def trigger_of(world: World, leases: list[Lease], kind: str, number: int) -> Trigger | None:
     """A trigger as it is told of a job whose leases were ``leases`` when the fold began."""
-    if kind in ("cancel", "alarm"):
+    if kind in ("cancel", "check"):
         still = tuple(world.leases.values())
-        return Cancel(still) if kind == "cancel" else Alarm(still)
+        return Cancel(still) if kind == "cancel" else Check(still)
     if kind == "retry":
         return Retry()
     if not leases:
@@ -79,7 +79,7 @@ def test_a_fold_is_what_its_triggers_make_one_by_one(
     assert change.not_applied == tuple(refused)
     assert replace(folded.job, rev=0) == replace(single.job, rev=0)
     assert (folded.queue, folded.leases) == (single.queue, single.leases)
-    assert folded.change.alarm == single.change.alarm
+    assert folded.change.check_at == single.change.check_at
 
 
 def test_a_whole_stage_is_one_change() -> None:
@@ -114,7 +114,7 @@ def test_none_that_applies_is_illegal() -> None:
     """If no trigger may be applied, the first reason is raised."""
     world = World(draft(["a", "b"]))
     stopped, late = Stopped(world.claim(0)), Succeeded(Attempt(1, 9, "worker", NOW), b"1")
-    with pytest.raises(IllegalTransition, match="nobody asked"):
+    with pytest.raises(IllegalTransition, match="no cancellation"):
         lifecycle.advance(world.job, [stopped, late], world.now)
 
 

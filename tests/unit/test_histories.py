@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raincheck.core.model import Gather, Job, RetryOptions, State
-from raincheck.core.stages import CANCEL_LOOK, GATHER_LOOK, GATHER_LOOK_MOST, current_stage, gathering
+from raincheck.core.stages import CANCEL_CHECK, GATHER_CHECK, GATHER_CHECK_MOST, current_stage, gathering_step
 from tests.unit.world import NOW, World, draft
 
 names = st.sampled_from("abc")
@@ -101,18 +101,18 @@ def test_the_alarm_is_set_for_whatever_time_alone_brings(job: Job, history: list
         now = world.job
         if now.state.ended:
             assert now.finished_at is not None
-            assert world.change.alarm == now.finished_at + now.result_ttl
+            assert world.change.check_at == now.finished_at + now.result_ttl
             continue
         stage = current_stage(now)
         times = [s.due for s in now.steps if s.stage == stage and s.state in ("scheduled", "retrying")]
         if now.expires_at is not None:
             times.append(now.expires_at)
         if now.cancel_requested_at is not None:
-            times.append(now.updated_at + CANCEL_LOOK)
-        if now.state is not State.SCHEDULED and (index := gathering(now)) is not None:
+            times.append(now.updated_at + CANCEL_CHECK)
+        if now.state is not State.SCHEDULED and (index := gathering_step(now)) is not None:
             age = now.updated_at - now.steps[index].due
-            times.append(now.updated_at + min(max(GATHER_LOOK, age / 2), GATHER_LOOK_MOST))
-        assert world.change.alarm == min(times, default=None)
+            times.append(now.updated_at + min(max(GATHER_CHECK, age / 2), GATHER_CHECK_MOST))
+        assert world.change.check_at == min(times, default=None)
 
 
 @given(drafts, histories)

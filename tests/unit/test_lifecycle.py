@@ -19,7 +19,7 @@ class TestSubmit:
         world = World(draft(["a", "b"]))
         assert (world.state, sorted(world.queue)) == (State.PENDING, [0])
         assert world.queue[0].due == NOW
-        assert world.change.alarm is None
+        assert world.change.check_at is None
 
     def test_it_is_its_first_revision_and_first_event(self) -> None:
         """Revisions and events count from one."""
@@ -31,7 +31,7 @@ class TestSubmit:
         world = World(draft([["a", "b"]], scheduled_at=NOW + 60))
         assert (world.state, world.states) == (State.SCHEDULED, ["scheduled", "scheduled"])
         assert [place.due for place in world.queue.values()] == [NOW + 60, NOW + 60]
-        assert world.change.alarm == NOW + 60
+        assert world.change.check_at == NOW + 60
 
     def test_a_job_of_a_schedule_keeps_its_moment(self) -> None:
         """It is ready at once, and shows which firing it is."""
@@ -186,7 +186,7 @@ class TestRetries:
         """Its place and the alarm are set for then, and its error says so."""
         world = World(draft(["a"]))
         world.fail(0)
-        assert (world.state, world.queue[0].due, world.change.alarm) == (State.RETRYING, NOW + 5, NOW + 5)
+        assert (world.state, world.queue[0].due, world.change.check_at) == (State.RETRYING, NOW + 5, NOW + 5)
         error = world.job.steps[0].error
         assert error is not None
         assert (error.function, error.attempt, error.retryable, error.retry_after) == ("a", 1, True, 5.0)
@@ -197,13 +197,13 @@ class TestRetries:
         world = World(draft(["a"]))
         world.fail(0)
         world.ring()
-        assert (world.now, world.state, world.change.alarm) == (NOW + 5, State.PENDING, None)
+        assert (world.now, world.state, world.change.check_at) == (NOW + 5, State.PENDING, None)
 
     def test_without_a_pause_it_is_pending_at_once(self) -> None:
         """There is nothing to wait for."""
         world = World(draft(["a"], options=RetryOptions(retry_limit=2, delay=0.0)))
         world.fail(0)
-        assert (world.state, world.change.alarm) == (State.PENDING, None)
+        assert (world.state, world.change.check_at) == (State.PENDING, None)
 
     def test_the_last_attempt_ends_the_job(self) -> None:
         """Its error is the job's."""

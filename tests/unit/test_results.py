@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from raincheck.core.lifecycle import INLINE_RESULT, previous_results
+from raincheck.core.lifecycle import previous_results
 from raincheck.core.model import Gather, State
+from raincheck.core.stages import INLINE_RESULT
 from raincheck.core.triggers import Succeeded
 from tests.unit.world import World, draft
 

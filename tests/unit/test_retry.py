@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raincheck.core.errors import RetryLater
-from raincheck.core.model import LONGEST, RetryOptions
+from raincheck.core.model import MAX_SECONDS, RetryOptions
 from raincheck.core.retry import check, names_of, pause, retryable
 
 options = st.builds(
     RetryOptions,
-    delay=st.floats(0, LONGEST),
+    delay=st.floats(0, MAX_SECONDS),
     backoff=st.floats(1, 1000),
-    max_delay=st.floats(0, LONGEST),
+    max_delay=st.floats(0, MAX_SECONDS),
     jitter=st.floats(0, 1),
 )
 chances = st.floats(0, 1, exclude_max=True)
@@ -57,7 +57,7 @@ def test_no_delay_stays_none_when_the_backoff_overflows() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "expected"),
-    [(0.0, 0.0), (7.5, 7.5), (9999.0, 9999.0), (-1.0, 0.0), (math.inf, LONGEST), (math.nan, 0.0)],
+    [(0.0, 0.0), (7.5, 7.5), (9999.0, 9999.0), (-1.0, 0.0), (math.inf, MAX_SECONDS), (math.nan, 0.0)],
 )
 def test_what_an_exception_asks_for_goes_before_the_options(asked: float, expected: float) -> None:
     """Ceiling and jitter do not apply to it; nonsense is bounded."""

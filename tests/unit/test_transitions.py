@@ -12,8 +12,8 @@ from raincheck.core.errors import IllegalTransition
 from raincheck.core.model import Attempt, Gather, Lease, State
 from raincheck.core.triggers import (
     TRANSITIONS,
-    Alarm,
     Cancel,
+    Check,
     Failed,
     Gathered,
     Lost,
@@ -25,7 +25,7 @@ from raincheck.core.triggers import (
 )
 from tests.unit.world import ERROR, NOW, Transition, World, draft
 
-TRIGGERS = ("succeeded", "failed", "lost", "stopped", "cancel", "alarm", "retry", "opened", "gathered")
+TRIGGERS = ("succeeded", "failed", "lost", "stopped", "cancel", "check", "retry", "opened", "gathered")
 ATTEMPT = Attempt(0, 1, "worker", NOW)
 
 DRAFTS = (
@@ -72,7 +72,7 @@ def situation(world: World) -> Hashable:
     )
     held = tuple((i, ahead(lease.until)) for i, lease in sorted(world.leases.items()))
     asked = job.cancel_requested_at is not None
-    alarm = None if job.state.ended else ahead(world.change.alarm)
+    alarm = None if job.state.ended else ahead(world.change.check_at)
     return steps, job.state, job.run, asked, ahead(job.scheduled_at), ahead(job.expires_at), held, alarm
 
 
@@ -112,7 +112,7 @@ def trigger_for(world: World, name: str) -> Trigger | None:
         "lost": Lost(ATTEMPT),
         "stopped": Stopped(ATTEMPT),
         "cancel": Cancel(leases),
-        "alarm": Alarm(leases),
+        "check": Check(leases),
         "retry": Retry(),
         "opened": Opened(),
         "gathered": Gathered(b"[]"),
@@ -126,7 +126,7 @@ _ENDED = tuple(state for state in State if state.ended)
 def test_only_a_cancelled_job_may_be_stopped() -> None:
     """A worker cannot stop a job that nobody asked it to stop."""
     world = World(draft(["a"]))
-    with pytest.raises(IllegalTransition, match="nobody asked"):
+    with pytest.raises(IllegalTransition, match="no cancellation"):
         world.stop()
 
 
@@ -135,14 +135,14 @@ def test_an_attempt_at_a_step_that_is_done_is_illegal(trigger: Trigger) -> None:
     """A step that is done cannot be done again, whatever the store lets through."""
     world = World(draft(["a", "b"]))
     world.succeed(0)
-    with pytest.raises(IllegalTransition, match="step 0 is not being done"):
+    with pytest.raises(IllegalTransition, match="step 0 is not running"):
         lifecycle.advance(world.job, [trigger], world.now)
 
 
 def test_an_attempt_at_a_step_that_is_not_ready_is_illegal() -> None:
     """A step cannot be done before the one before it."""
     world = World(draft(["a", "b"]))
-    with pytest.raises(IllegalTransition, match="step 1 is not being done"):
+    with pytest.raises(IllegalTransition, match="step 1 is not running"):
         lifecycle.advance(world.job, [Succeeded(Attempt(1, 1, "worker", NOW), b"1")], world.now)
 
 
@@ -150,7 +150,7 @@ def test_a_lease_on_a_step_that_is_done_is_illegal() -> None:
     """Leases that cannot be are noticed."""
     world = World(draft(["a", "b"]))
     world.succeed(0)
-    with pytest.raises(IllegalTransition, match="step 0 is not being done"):
+    with pytest.raises(IllegalTransition, match="step 0 is not running"):
         lifecycle.advance(world.job, [Cancel((Lease(0, 1, "worker", NOW, NOW),))], world.now)
 
 
@@ -164,5 +164,5 @@ def test_a_result_that_the_table_does_not_state_is_illegal(monkeypatch: pytest.M
 def test_an_alarm_that_rings_too_early_is_illegal() -> None:
     """Nothing becomes of an alarm before its time: a job is never run early."""
     world = World(draft(["a"], scheduled_at=NOW + 20))
-    with pytest.raises(IllegalTransition, match="nothing is due yet"):
-        lifecycle.advance(world.job, [Alarm()], NOW + 19.9)
+    with pytest.raises(IllegalTransition, match="no due time or deadline"):
+        lifecycle.advance(world.job, [Check()], NOW + 19.9)

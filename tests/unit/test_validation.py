@@ -12,7 +12,7 @@ from msgspec import Raw
 from raincheck.core.clock import to_datetime
 from raincheck.core.errors import Fault, InvalidArguments, InvalidInput
 from raincheck.core.limits import DAY, Limits
-from raincheck.core.model import LONGEST, Job, RetryOptions, State, Step
+from raincheck.core.model import MAX_SECONDS, Job, RetryOptions, State, Step
 from raincheck.core.options import MAX_PRIORITY, JobOptions
 from raincheck.engine.validation import Stages, Validator
 from raincheck.functions.registry import Function, Functions, step
@@ -160,9 +160,9 @@ class TestFaults:
             ({"delay": -1.0}, ["/delay"]),
             ({"delay": math.nan}, ["/delay"]),
             ({"delay": 1.0, "scheduled_at": NOW + 1}, ["/delay"]),
-            ({"scheduled_at": NOW + LONGEST + 1}, ["/scheduled_at"]),
+            ({"scheduled_at": NOW + MAX_SECONDS + 1}, ["/scheduled_at"]),
             ({"expires_at": NOW}, ["/expires_at"]),
-            ({"expires_at": NOW + LONGEST + 1}, ["/expires_at"]),
+            ({"expires_at": NOW + MAX_SECONDS + 1}, ["/expires_at"]),
             ({"expires_at": NOW + 5, "delay": 5.0}, ["/expires_at"]),
             ({"priority": MAX_PRIORITY + 1}, ["/priority"]),
             ({"priority": -MAX_PRIORITY - 1}, ["/priority"]),
@@ -174,7 +174,7 @@ class TestFaults:
         """Nothing that could not be stored, shown or waited for gets in."""
         assert [pointer for _, pointer in faults_of(functions, **fields)] == pointers
 
-    @pytest.mark.parametrize("delay", [math.inf, LONGEST + 1])
+    @pytest.mark.parametrize("delay", [math.inf, MAX_SECONDS + 1])
     def test_a_delay_beyond_all_plans(self, functions: Functions, delay: float) -> None:
         """As its date would be."""
         assert "/delay" in [pointer for _, pointer in faults_of(functions, delay=delay)]

@@ -11,9 +11,9 @@ from raincheck.store import mask
 from raincheck.store.valkey.address import CLUSTER_SHARDS, HostPort, make_pool, parse
 
 
-def options(url: str, place: HostPort | None = None) -> dict[str, Any]:
+def options(url: str, node: HostPort | None = None) -> dict[str, Any]:
     """What a connection to it is made with."""
-    pool: Any = make_pool(parse(url), place)
+    pool: Any = make_pool(parse(url), node)
     kwargs: dict[str, Any] = pool.connection_kwargs
     return kwargs
 
@@ -37,16 +37,16 @@ class TestForms:
         assert parse(url).form == form
 
     @pytest.mark.parametrize(
-        ("url", "places"),
+        ("url", "nodes"),
         [
             ("redis+cluster://a:7000,b", (HostPort("a", 7000), HostPort("b", 6379))),
             ("redis+cluster://user:p%40ss@[::1]:7000", (HostPort("::1", 7000),)),
             ("redis+sentinel://a,b:1/main", (HostPort("a", 26379), HostPort("b", 1))),
         ],
     )
-    def test_several_hosts_may_be_named(self, url: str, places: tuple[HostPort, ...]) -> None:
+    def test_several_hosts_may_be_named(self, url: str, nodes: tuple[HostPort, ...]) -> None:
         """Each with its port, or the usual one."""
-        assert parse(url).places == places
+        assert parse(url).nodes == nodes
 
     def test_a_cluster_has_shards_unless_it_says_otherwise(self) -> None:
         """A single server has one: more cost round trips and bring nothing there."""

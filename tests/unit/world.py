@@ -17,18 +17,18 @@ from raincheck.core.model import (
     Gather,
     Job,
     Lease,
-    Place,
     Problem,
+    QueueEntry,
     Release,
     RetryOptions,
     State,
     Step,
     Stored,
 )
-from raincheck.core.stages import current_stage, gathering
+from raincheck.core.stages import current_stage, gathering_step
 from raincheck.core.triggers import (
-    Alarm,
     Cancel,
+    Check,
     Failed,
     Gathered,
     Lost,
@@ -97,9 +97,9 @@ class World:
 
     def __init__(self, job: Job) -> None:
         self.now = NOW
-        self.queue: dict[int, Place] = {}
+        self.queue: dict[int, QueueEntry] = {}
         self.leases: dict[int, Lease] = {}
-        self.claimed: dict[int, Place] = {}
+        self.claimed: dict[int, QueueEntry] = {}
         self.tokens = 0
         self.seen: list[Transition] = []
         self.change = lifecycle.submit(job, self.now)
@@ -207,9 +207,9 @@ class World:
 
     def ring(self) -> Change:
         """The alarm goes off, as soon as it may."""
-        assert self.change.alarm is not None
-        self.now = max(self.now, self.change.alarm)
-        return self.act(Alarm(tuple(self.leases.values())))
+        assert self.change.check_at is not None
+        self.now = max(self.now, self.change.check_at)
+        return self.act(Check(tuple(self.leases.values())))
 
     def retry(self) -> Change:
         """Somebody retries the job."""
@@ -234,7 +234,7 @@ class World:
     def actions(self) -> list[Action]:
         """What can happen now."""
         found = []
-        if (index := gathering(self.job)) is not None and self.job.state is not State.SCHEDULED:
+        if (index := gathering_step(self.job)) is not None and self.job.state is not State.SCHEDULED:
             opened = self.job.steps[index].state is State.DOING
             found = [
                 Action(name) for name in (("gather", "gather_some", "overflow") if opened else ("open",))
@@ -249,7 +249,7 @@ class World:
                 found.append(Action("stop", i))
         if not self.job.state.ended:
             found.append(Action("cancel"))
-            if self.change.alarm is not None:
+            if self.change.check_at is not None:
                 found.append(Action("ring"))
             if any(place.due > self.now for place in self.queue.values()):
                 found.append(Action("wait"))
@@ -283,7 +283,7 @@ class World:
             self.claim(step)
         return self.attempt(step)
 
-    def _put(self, place: Place) -> None:
+    def _put(self, place: QueueEntry) -> None:
         assert place.step not in self.queue
         assert place.step not in self.leases
         self.queue[place.step] = place
@@ -321,12 +321,12 @@ class World:
         assert self.queue.keys() | self.leases.keys() == (set() if job.state.ended else waiting)
         assert self.leases.keys() == self.claimed.keys()
         for i, place in (self.queue | self.claimed).items():
-            assert place == Place(i, job.steps[i].function, job.priority, job.steps[i].due)
+            assert place == QueueEntry(i, job.steps[i].function, job.priority, job.steps[i].due)
         assert all(step.state is State.DONE for step in job.steps if step.stage < stage)
         assert job.updated_at == self.now
         assert (job.finished_at is not None) == job.state.ended
         assert State.DOING not in {step.state for step in job.steps if step.gather is None}
-        assert job.state is not State.DOING or gathering(job) is not None
+        assert job.state is not State.DOING or gathering_step(job) is not None
         numbers = [event.number for event in job.events]
         assert numbers == [*range(numbers[-1] - len(numbers) + 1, numbers[-1] + 1)]
         if before is not None:

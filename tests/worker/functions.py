@@ -12,7 +12,7 @@ from raincheck import Context, DoNotRetry, RetryLater
 
 
 class Unspeakable(Exception):
-    """An exception that cannot be told."""
+    """An exception whose message cannot be read."""
 
     def __str__(self) -> str:
         raise RuntimeError("not even this")

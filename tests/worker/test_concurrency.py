@@ -8,6 +8,8 @@ import pytest
 
 from raincheck import App, Context, Worker
 from raincheck.engine.validation import Stages
+from raincheck.worker.claimer import Claimer
+from raincheck.worker.executor import Slots
 from tests.worker.helpers import entry
 
 
@@ -199,3 +201,44 @@ async def test_many_members_of_a_stage_may_end_at_once(app: App) -> None:
     assert ended.result == list(range(60))
     assert ended.data == {f"k{n}": n for n in range(60)}
     assert {entry(ended, 0, n).retry_count for n in range(60)} == {1}
+
+
+async def test_a_claim_takes_at_most_half_of_the_slots(app: App) -> None:
+    """A claim leaves room for the next one, which the store works on while the first is run."""
+
+    @app.function
+    async def quick() -> None:
+        pass
+
+    async with app:
+        for _ in range(10):
+            await app.submit("quick", [quick.step()])
+        slots = Slots(5)
+        claimer = Claimer(app.engine.store, "w", [quick], 60.0, slots)
+        assert len((await claimer.claim()).claims) == 3
+        slots.used = 3
+        assert len((await claimer.claim()).claims) == 2
+
+
+async def test_slow_functions_hold_no_more_leases_than_slots(app: App) -> None:
+    """A worker whose slots are all taken leaves the other steps in the queue, for other workers."""
+    go, begun = asyncio.Event(), asyncio.Event()
+    running = 0
+
+    @app.function
+    async def slow() -> None:
+        nonlocal running
+        running += 1
+        if running == 5:
+            begun.set()
+        await go.wait()
+
+    async with app:
+        jobs = [await app.submit("slow", [slow.step()]) for _ in range(12)]
+        async with Worker(app, concurrency=5):
+            await begun.wait()
+            counts = await app.engine.store.counts()
+            assert (counts.leased, counts.queued) == (5, {"slow": 7})
+            go.set()
+            for job in jobs:
+                await app.wait(job.id)

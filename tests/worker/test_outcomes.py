@@ -75,7 +75,7 @@ async def test_whatever_is_raised_is_a_failure(
         (functions.leave, "SystemExit", "enough"),
         (functions.interrupt, "KeyboardInterrupt", ""),
         (functions.cancel, "CancelledError", ""),
-        (functions.mumble, "Unspeakable", "it cannot be told: RuntimeError"),
+        (functions.mumble, "Unspeakable", "its message cannot be read: RuntimeError"),
     ],
 )
 async def test_whatever_a_child_raises_is_a_failure(
@@ -92,7 +92,10 @@ async def test_an_exception_that_cannot_be_told_is_told_of(app: App) -> None:
     """Where an exception has no words of its own, its class is named."""
     ended = await outcome(app, app.function(raiser(Unspeakable())[0]))
     assert ended.error is not None
-    assert (ended.error.exception, ended.error.detail) == ("Unspeakable", "it cannot be told: RuntimeError")
+    assert (ended.error.exception, ended.error.detail) == (
+        "Unspeakable",
+        "its message cannot be read: RuntimeError",
+    )
 
 
 @pytest.mark.parametrize("process", [False, True])

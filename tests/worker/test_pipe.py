@@ -9,12 +9,12 @@ import pytest
 from raincheck import App, Worker
 from raincheck.core.triggers import Stopped, Succeeded
 from raincheck.functions.registry import Function
-from raincheck.worker.attempt import InFlight, Outcome, Reason, RunningAttempt
+from raincheck.worker.attempt import Inbox, InFlight, Reason, RunningAttempt
 from raincheck.worker.cancellation import Beat, Cancellation
 from raincheck.worker.claimer import Claimed
 from raincheck.worker.completer import Completer
 from raincheck.worker.executor import Executor
-from raincheck.worker.inbox import Inbox
+from raincheck.worker.outcome import Outcome
 from raincheck.worker.worker import Pipe
 from tests.worker import functions
 from tests.worker.helpers import entry, logged, no_room_on_disk
@@ -30,7 +30,7 @@ async def pipe_with(
             await app.submit("job", [function.step()])
         pipe = Pipe(app.engine.store, app.engine.functions, Executor(10, 1), app.engine.limits, {})
         pipe.begin(Claimed(await app.engine.store.claim("w", (function.name,), jobs, 60.0), {}))
-        yield pipe, pipe.in_flight.held()
+        yield pipe, pipe.in_flight.all()
         await pipe.abort()
         await pipe.close()
 
@@ -75,8 +75,8 @@ async def test_what_has_not_begun_is_stopped_at_once(app: App, mode: str) -> Non
         for attempt in attempts:
             pipe.executor.stop(attempt, Reason.GIVEN_BACK)
         await pipe.in_flight.emptied()
-        assert all(attempt.ended for attempt in attempts)
-        assert (pipe.executor.room(), pipe.executor.room(processes=True)) == (10, 1)
+        assert all(attempt.has_ended for attempt in attempts)
+        assert (pipe.executor.slots().free, pipe.executor.slots(processes=True).free) == (10, 1)
         assert (await app.engine.store.counts()).leased == 0
 
 
@@ -114,7 +114,7 @@ async def test_an_attempt_whose_lease_is_lost_is_dropped(app: App) -> None:
         pipe.executor.stop(attempt, Reason.LOST)
         await cancelled.wait()
         await pipe.in_flight.emptied()
-        assert attempt.ended
+        assert attempt.has_ended
         assert (await app.status(attempt.job.id)).state == "doing"
         cancellation.close()
 

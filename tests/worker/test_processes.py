@@ -52,7 +52,7 @@ async def test_a_child_that_dies_is_a_failure(
     assert ended.error is not None
     assert (ended.error.exception, ended.error.detail) == (
         "ProcessDied",
-        f"the process that was to run it died: {word}",
+        f"its child process died: {word}",
     )
 
 

@@ -10,9 +10,9 @@ const [what, count] = [process.argv[2], Number(process.argv[3])];
 const now = () => performance.now() / 1000;
 
 async function timed(work) {
-  const begun = now();
+  const startedAt = now();
   await work();
-  return now() - begun;
+  return now() - startedAt;
 }
 
 const each = async (queue, jobs) => {

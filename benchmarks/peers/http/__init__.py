@@ -1,1 +1,1 @@
-"""What a user would build: FastAPI in front of a peer. ``uvicorn benchmarks.peers.http.NAME:app``."""
+"""FastAPI apps in front of a peer, as a user would build them: ``uvicorn benchmarks.peers.http.NAME:app``."""

@@ -1,4 +1,4 @@
-"""FastAPI and arq: ``async def`` endpoints; a result is asked for as often as the worker polls."""
+"""FastAPI and arq: ``async def`` endpoints; results are polled as often as the worker polls the queue."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from arq import create_pool
 from arq.jobs import Job as ArqJob
 from fastapi import FastAPI
 
-from benchmarks.peers.http.face import Job, NewJob, Prefer
+from benchmarks.peers.http.documents import Job, NewJob, Prefer
 from benchmarks.peers.systems.arq import POLL, SETTINGS
 
 
@@ -26,13 +26,13 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/readyz")
 async def ready() -> str:
-    """Ready as soon as it answers."""
+    """The server is ready when it responds."""
     return "ready"
 
 
 @app.post("/v1/job", status_code=202)
 async def create(job: NewJob, prefer: Prefer = None) -> Job:
-    """Enqueue; with ``Prefer: wait``, wait."""
+    """Enqueue a job; with ``Prefer: wait``, wait for its result."""
     queued = await app.state.pool.enqueue_job("nothing")
     if not prefer:
         return Job(id=queued.job_id, state="pending")
@@ -41,6 +41,6 @@ async def create(job: NewJob, prefer: Prefer = None) -> Job:
 
 @app.get("/v1/job/{job_id}")
 async def find(job_id: str) -> Job:
-    """How it is."""
+    """The state of a job."""
     info = await ArqJob(job_id, app.state.pool).result_info()
     return Job(id=job_id, state="done", result=info.result) if info else Job(id=job_id, state="pending")

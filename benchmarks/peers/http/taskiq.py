@@ -1,4 +1,4 @@
-"""FastAPI and taskiq: ``async def`` endpoints; a result is asked for every millisecond."""
+"""FastAPI and taskiq: ``async def`` endpoints; results are polled every millisecond."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from benchmarks.peers.http.face import Job, NewJob, Prefer
+from benchmarks.peers.http.documents import Job, NewJob, Prefer
 from benchmarks.peers.systems.taskiq import broker, nothing
 
 
@@ -24,13 +24,13 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/readyz")
 async def ready() -> str:
-    """Ready as soon as it answers."""
+    """The server is ready when it responds."""
     return "ready"
 
 
 @app.post("/v1/job", status_code=202)
 async def create(job: NewJob, prefer: Prefer = None) -> Job:
-    """Enqueue; with ``Prefer: wait``, wait."""
+    """Enqueue a job; with ``Prefer: wait``, wait for its result."""
     task = await nothing.kiq()
     if not prefer:
         return Job(id=task.task_id, state="pending")
@@ -40,7 +40,7 @@ async def create(job: NewJob, prefer: Prefer = None) -> Job:
 
 @app.get("/v1/job/{job_id}")
 async def find(job_id: str) -> Job:
-    """How it is."""
+    """The state of a job."""
     if not await broker.result_backend.is_result_ready(job_id):
         return Job(id=job_id, state="pending")
     result = await broker.result_backend.get_result(job_id)

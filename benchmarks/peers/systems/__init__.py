@@ -1,1 +1,1 @@
-"""The peers, a file each, as their documents tell a user to run them."""
+"""The measured systems, one file each, run as their documentation says."""

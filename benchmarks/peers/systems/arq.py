@@ -1,4 +1,4 @@
-"""arq: ``arq WorkerSettings``. A poll every 5 ms instead of 500, and no log of each job, in its favour."""
+"""arq: ``arq WorkerSettings``. It polls every 5 ms instead of 500 and does not log jobs, in its favour."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from benchmarks.peers.contract import URL, AsyncClient, script
 SETTINGS = RedisSettings.from_dsn(URL)
 POLL = 0.005
 QUIET = {"version": 1}
-"""Logs nothing: as it comes, arq writes two lines for each job."""
+"""A logging configuration without handlers. By default, arq logs two lines for each job."""
 
 
 async def nothing(context: dict[str, Any]) -> int:
-    """Does nothing."""
+    """Do nothing."""
     return 0
 
 
 class WorkerSettings:
-    """What ``arq`` is given."""
+    """The settings of the worker."""
 
     functions = (nothing,)
     redis_settings = SETTINGS
@@ -32,7 +32,7 @@ class Arq(AsyncClient):
     """``enqueue_job`` and ``result``."""
 
     def worker(self) -> list[str]:
-        """One process."""
+        """The command of one process."""
         return [script("arq"), f"{__name__}.WorkerSettings", "--custom-log-dict", f"{__name__}.QUIET"]
 
     async def open(self) -> None:
@@ -44,15 +44,15 @@ class Arq(AsyncClient):
         await self.pool.aclose()
 
     async def submit(self) -> Any:
-        """A job."""
+        """Enqueue a job."""
         return await self.pool.enqueue_job("nothing")
 
     async def result(self, job: Any) -> Any:
-        """Its result; asked as often as the worker polls."""
+        """Wait for its result, polled as often as the worker polls the queue."""
         return await job.result(poll_delay=POLL)
 
     def left(self) -> int:
-        """The queue; a job leaves it when it is done."""
+        """The length of the queue; a job leaves it when it is done."""
         return int(self.server.zcard("arq:queue"))
 
 

@@ -1,4 +1,4 @@
-"""BullMQ on Node: the work is in ``bullmq/peer.js``; 100 jobs at once, as raincheck's worker has."""
+"""BullMQ on Node: the work is in ``bullmq/peer.js``; 100 concurrent jobs, as in raincheck's worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class BullMQ(Client):
     """Each call is a run of the program, which times itself."""
 
     def worker(self) -> list[str]:
-        """One process."""
+        """The command of one process."""
         return ["node", str(PROGRAM), "worker"]
 
     def one_by_one(self, jobs: int) -> float:
@@ -32,7 +32,7 @@ class BullMQ(Client):
         return float(self._run("bulk", jobs))
 
     def chains(self, chains: int) -> None:
-        """A flow: a parent, its child, and the child of that, which goes first."""
+        """A flow: a parent, its child, and the child of the child, which runs first."""
         self._run("chains", chains)
 
     def latencies(self, calls: int) -> list[float]:
@@ -41,17 +41,17 @@ class BullMQ(Client):
         return took
 
     def left(self) -> int:
-        """Waiting, active, and parents that wait for their children."""
+        """Waiting jobs, active jobs, and parents that wait for their children."""
         keys = self.server.pipeline().llen("bull:bench:wait").llen("bull:bench:active")
         return sum(keys.zcard("bull:bench:waiting-children").execute())
 
     def close(self) -> None:
-        """Leave."""
+        """Close the client."""
         self.server.close()
 
     def _run(self, way: str, count: int) -> Any:
-        done = subprocess.run(["node", PROGRAM, way, str(count)], stdout=subprocess.PIPE, check=True)
-        return json.loads(done.stdout)
+        completed = subprocess.run(["node", PROGRAM, way, str(count)], stdout=subprocess.PIPE, check=True)
+        return json.loads(completed.stdout)
 
 
 client = BullMQ

@@ -1,4 +1,4 @@
-"""Celery: ``celery worker``, results in Redis, all by default: prefork, as many processes as cores."""
+"""Celery: ``celery worker``, results in Redis, default settings: prefork, one process per core."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ app = Celery("bench", broker=URL, backend=URL)
 
 @app.task
 def nothing() -> int:
-    """Does nothing."""
+    """Do nothing."""
     return 0
 
 
@@ -24,24 +24,24 @@ class CeleryClient(SyncClient):
     numbers = count(1)
 
     def worker(self) -> list[str]:
-        """One worker."""
+        """The command of one worker."""
         name = f"{next(self.numbers)}@bench"
         return [script("celery"), "-A", __name__, "worker", "--loglevel", "WARNING", "--hostname", name]
 
     def submit(self) -> Any:
-        """A task."""
+        """Enqueue a task."""
         return nothing.delay()
 
     def result(self, job: Any) -> Any:
-        """Its result, which comes by publish and subscribe."""
+        """Wait for its result, which arrives by publish and subscribe."""
         return job.get()
 
     def chain(self) -> Any:
-        """A chain."""
+        """Enqueue a chain."""
         return chain(nothing.si(), nothing.si(), nothing.si()).delay()
 
     def left(self) -> int:
-        """The queue, and what was taken and not acknowledged."""
+        """Queued tasks, and tasks that a worker has taken and not acknowledged."""
         waiting, taken = self.server.pipeline().llen("celery").hlen("unacked").execute()
         return int(waiting + taken)
 

@@ -1,4 +1,4 @@
-"""dramatiq: ``dramatiq --processes 1``, eight threads by default, with its Redis results."""
+"""dramatiq: ``dramatiq --processes 1``, eight threads by default, results in Redis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ dramatiq.set_broker(broker)
 
 @dramatiq.actor(store_results=True)
 def nothing() -> int:
-    """Does nothing."""
+    """Do nothing."""
     return 0
 
 
@@ -26,19 +26,19 @@ class DramatiqClient(SyncClient):
     """``send``, ``get_result`` and ``pipeline``."""
 
     def worker(self) -> list[str]:
-        """One process."""
+        """The command of one process."""
         return [script("dramatiq"), __name__, "--processes", "1"]
 
     def submit(self) -> Any:
-        """A message."""
+        """Send a message."""
         return nothing.send()
 
     def result(self, job: Any) -> Any:
-        """Its result: a blocking pop."""
+        """Wait for its result with a blocking pop."""
         return job.get_result(block=True, timeout=10_000)
 
     def chain(self) -> Any:
-        """A pipeline whose results are not passed on."""
+        """Enqueue a pipeline whose results are not passed on."""
         pipe = dramatiq.pipeline(
             [
                 nothing.message_with_options(pipe_ignore=True),
@@ -48,7 +48,7 @@ class DramatiqClient(SyncClient):
         return pipe.run()
 
     def left(self) -> int:
-        """Messages that were not acknowledged."""
+        """Messages that are not acknowledged."""
         return int(self.server.hlen("dramatiq:default.msgs"))
 
 

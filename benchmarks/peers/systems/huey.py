@@ -1,4 +1,4 @@
-"""huey on Redis: ``huey_consumer``, one thread by default; results told by a blocking pop, in its favour."""
+"""huey on Redis: ``huey_consumer``, one thread by default; a blocking pop for results, in its favour."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ huey = RedisHuey("bench", url=URL, notify_result=True)
 
 @huey.task()
 def nothing(*results: int) -> int:
-    """Does nothing, whatever a pipeline passes on; huey keeps no result that is None."""
+    """Do nothing. A pipeline passes arguments; the result is 0, because huey does not store None."""
     return 0
 
 
@@ -24,30 +24,30 @@ class HueyClient(SyncClient):
         self.submitted = 0
 
     def worker(self) -> list[str]:
-        """One process."""
+        """The command of one process."""
         return [script("huey_consumer"), f"{__name__}.huey", "--quiet"]
 
     def clear(self) -> None:
-        """Forget everything, and how much there was."""
+        """Delete all data, and reset the counter."""
         super().clear()
         self.submitted = 0
 
     def submit(self) -> Any:
-        """A task."""
+        """Enqueue a task."""
         self.submitted += 1
         return nothing()
 
     def result(self, job: Any) -> Any:
-        """Its result."""
+        """Wait for its result."""
         return job.get(blocking=True)
 
     def chain(self) -> Any:
-        """A pipeline."""
+        """Enqueue a pipeline."""
         self.submitted += 3
         return huey.enqueue(nothing.s().then(nothing).then(nothing))
 
     def left(self) -> int:
-        """What has no result yet."""
+        """Tasks without a result."""
         return self.submitted - int(self.server.hlen("huey.results.bench"))
 
 

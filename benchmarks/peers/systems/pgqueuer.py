@@ -25,13 +25,13 @@ TABLES = ("pgqueuer", "pgqueuer_log", "pgqueuer_statistics")
 
 
 async def work() -> None:
-    """What a worker process does until it is ended."""
+    """Run a worker until its process ends."""
     connection = await asyncpg.connect(URL)
     pgq = PgQueuer(AsyncpgDriver(connection))
 
     @pgq.entrypoint(NAME)
     async def nothing(job: Job) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     await pgq.run(batch_size=BATCH)
 
@@ -40,7 +40,7 @@ class PgQueuerClient(AsyncClient):
     """``enqueue``, one or a list, over a pool; ``CompletionWatcher``."""
 
     def worker(self) -> list[str]:
-        """One process."""
+        """The command of one process."""
         return [sys.executable, "-m", __name__]
 
     async def open(self) -> None:
@@ -57,34 +57,34 @@ class PgQueuerClient(AsyncClient):
     async def shut(self) -> None:
         """Disconnect."""
         await self.watcher.__aexit__(None, None)
-        self.pool.terminate()  # not close: the watcher still holds a connection that listens
+        self.pool.terminate()  # not close: the watcher still has a connection that listens
 
     async def submit(self) -> Any:
-        """A row."""
+        """Insert a row."""
         (job,) = await self.queries.enqueue(NAME, None)
         return job
 
     async def submit_many(self, jobs: int) -> None:
-        """Many rows."""
+        """Insert many rows."""
         await self.queries.enqueue([NAME] * jobs, [None] * jobs, [0] * jobs)
 
     async def result(self, job: Any) -> Any:
-        """How it has ended, told by a notification; debounced by 50 ms by default, here not at all."""
+        """Wait for a notification of its end; without the default debounce of 50 ms."""
         return await self.watcher.wait_for(job)
 
     def left(self) -> int:
-        """Rows of the queue."""
+        """The number of rows in the queue."""
         return int(self._value("SELECT count(*) FROM pgqueuer"))
 
     def stored(self) -> int:
-        """The table and its indexes."""
+        """The size of the table and its indexes."""
         return int(self._value("SELECT pg_total_relation_size('pgqueuer')"))
 
     def spent(self) -> None:
-        """PostgreSQL does not tell."""
+        """PostgreSQL does not report it."""
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete all data."""
         self.runner.run(self.pool.execute(f"TRUNCATE {', '.join(TABLES)}"))
 
     def _value(self, query: str) -> Any:

@@ -14,7 +14,7 @@ class Raincheck(AsyncClient):
     """The App; many at once are a gather, for there is no bulk call."""
 
     def worker(self) -> list[str]:
-        """One process."""
+        """The command of one process."""
         module = "benchmarks.programs.functions:app"
         return [script("raincheck"), "worker", module, "--store", URL, "--log-level", "error"]
 
@@ -28,15 +28,15 @@ class Raincheck(AsyncClient):
         await app.close()
 
     async def submit(self) -> Any:
-        """A job of one function."""
+        """Submit a job with one function."""
         return await app.submit("bench", [nothing.step()])
 
     async def submit_many(self, jobs: int) -> None:
-        """A thousand submits that are awaited together."""
+        """Await many submits together."""
         await asyncio.gather(*(self.submit() for _ in range(jobs)))
 
     def fill(self, jobs: int) -> None:
-        """Straight into the store: a million must not take long."""
+        """Write to the store directly, to fill it quickly with a million jobs."""
         self.runner.run(fill(URL, jobs))
 
     async def answer(self) -> None:
@@ -44,15 +44,15 @@ class Raincheck(AsyncClient):
         await nothing.call()
 
     async def result(self, job: Any) -> Any:
-        """The job once it has ended."""
+        """Wait until the job has ended."""
         return await app.wait(job.id)
 
     async def chain(self) -> Any:
-        """A job of three functions."""
+        """Submit a job with three functions."""
         return await app.submit("bench", [nothing.step()] * 3)
 
     def left(self) -> int:
-        """The counters of the store."""
+        """The number of jobs that have not ended, from the counters of the store."""
         counts = self.runner.run(app.engine.store.counts())
         return sum(count for state, count in counts.states.items() if not state.ended)
 

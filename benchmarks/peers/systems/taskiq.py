@@ -15,7 +15,7 @@ broker.add_middlewares(PipelineMiddleware())
 
 @broker.task
 async def nothing() -> int:
-    """Does nothing."""
+    """Do nothing."""
     return 0
 
 
@@ -23,11 +23,11 @@ class Taskiq(AsyncClient):
     """``kiq``, ``wait_result`` and ``Pipeline``."""
 
     def worker(self) -> list[str]:
-        """One process."""
+        """The command of one process."""
         return [script("taskiq"), "worker", f"{__name__}:broker", "--workers", "1", "--log-level", "WARNING"]
 
     async def open(self) -> None:
-        """Connect, and make the consumer group."""
+        """Connect, and create the consumer group."""
         await broker.startup()
 
     async def shut(self) -> None:
@@ -35,24 +35,24 @@ class Taskiq(AsyncClient):
         await broker.shutdown()
 
     def clear(self) -> None:
-        """Forget everything but the consumer group, which only a worker or a client that starts makes."""
+        """Delete all data except the consumer group, which workers and clients create only at their start."""
         super().clear()
         self.server.xgroup_create("taskiq", "taskiq", id="0", mkstream=True)
 
     async def submit(self) -> Any:
-        """A task."""
+        """Enqueue a task."""
         return await nothing.kiq()
 
     async def result(self, job: Any) -> Any:
-        """Its result; asked every millisecond, which is every 0.2 s by default."""
+        """Wait for its result, polled every millisecond instead of every 0.2 s."""
         return await job.wait_result(check_interval=0.001)
 
     async def chain(self) -> Any:
-        """A pipeline whose results are not passed on."""
+        """Enqueue a pipeline whose results are not passed on."""
         return await Pipeline(broker, nothing).call_after(nothing).call_after(nothing).kiq()
 
     def left(self) -> int:
-        """What the group has not read, and what it has not acknowledged."""
+        """Messages that the group has not read or not acknowledged."""
         group: Any = self.server.xinfo_groups("taskiq")[0]
         return int(group["lag"] or 0) + int(group["pending"])
 

@@ -12,14 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
-
-from raincheck.auth.scopes import DEFAULT_SCOPES, Scope, allows, parse_scopes
+from raincheck.auth.identity import DEFAULT_SCOPES, Identity, Scope, Token, allows, parse_scopes
 from raincheck.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from raincheck.auth.service import Service
-    from raincheck.auth.tokens import Identity
 
 __all__ = [
     "DEFAULT_SCOPES",
@@ -34,18 +31,6 @@ __all__ = [
 
 DEFAULT_USERS = "raincheck-users.json"
 """The default file of users."""
-
-
-class Token(Struct, frozen=True, kw_only=True):
-    """The token of a caller. ``expires_in`` is in seconds; ``scope`` is a list separated by spaces."""
-
-    access_token: str
-    token_type: str = "Bearer"  # noqa: S105 - the name of a scheme
-    expires_in: int
-    scope: str
-
-    def __repr__(self) -> str:
-        return f"Token(expires_in={self.expires_in}, scope={self.scope!r})"
 
 
 class Auth:
@@ -156,8 +141,18 @@ class Auth:
 
     def _make_service(self) -> Service:
         with require_auth_extra():
-            from raincheck.auth.service import Service
-        return Service(self)
+            from raincheck.auth.service import Service, Settings
+        settings = Settings(
+            secrets=self.secrets,
+            secret_file=self.secret_file,
+            users=self.users,
+            jwks_url=self.jwks_url,
+            algorithm=self.algorithm,
+            issuer=self.issuer,
+            audience=self.audience,
+            lifetime=self.lifetime,
+        )
+        return Service(settings)
 
 
 @contextmanager

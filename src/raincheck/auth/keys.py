@@ -1,11 +1,15 @@
-"""Keys that sign and verify tokens. Each is for one algorithm and has an id, its ``kid``."""
+"""Keys that sign and verify tokens, and the file of keys that ``raincheck key`` changes.
+
+Each key is for one algorithm and has an id, its ``kid``.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt import PyJWK, PyJWTError
 from jwt.algorithms import OKPAlgorithm
 
-from raincheck.core.errors import ConfigError
+from raincheck.auth.files import locked, read_private, write_private
+from raincheck.core.errors import ConfigError, NotFound
 
 MIN_SECRET_BYTES = 32
 """Minimum length of a secret, the output size of HS256 (RFC 7518 §3.2)."""
@@ -121,6 +126,46 @@ def new_jwk(algorithm: str) -> JWK:
     return {**jwk, "kid": secrets.token_hex(6), "alg": algorithm, "use": "sig"}
 
 
+def read_keys(path: Path) -> list[JWK]:
+    """The keys in a file; empty if the file does not exist. Raises `ConfigError`."""
+    if not path.exists():
+        return []
+    content = read_private(path)
+    if content.lstrip()[:1] != b"{":
+        raise ConfigError(
+            f"{path} has secrets, one per line, not keys. Add a new secret as its first line by hand."
+        )
+    try:
+        keys_from_file(content)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return parse_jwks(content)
+
+
+def add_key(path: Path, algorithm: str) -> str:
+    """Add a key that signs all new tokens; returns its id."""
+    jwk = new_jwk(algorithm)
+    _change_file(path, lambda keys: keys.insert(0, jwk))
+    return str(jwk["kid"])
+
+
+def remove_key(path: Path, kid: str) -> None:
+    """Remove a key and invalidate the tokens signed with it.
+
+    Raises `NotFound`, or `ConfigError` if it is the only key.
+    """
+
+    def remove(keys: list[JWK]) -> None:
+        remaining = [key for key in keys if key.get("kid") != kid]
+        if len(remaining) == len(keys):
+            raise NotFound(f"the key {kid[:100]!r} does not exist in {path}")
+        if not remaining:
+            raise ConfigError(f"{kid} is the only key in {path}. Add another key first.")
+        keys[:] = remaining
+
+    _change_file(path, remove)
+
+
 def _secret_key(secret: bytes) -> Key:
     if secret.startswith((b"-----BEGIN", b"ssh-")):
         raise ConfigError(
@@ -168,3 +213,10 @@ def _parse_key(jwk: JWK, algorithm: str) -> Key | None:
     if not isinstance(kid, str):
         kid = hashlib.blake2b(repr(sorted(jwk.items())).encode(), digest_size=6).hexdigest()
     return Key(kid, parsed, "d" in jwk or algorithm == "HS256")
+
+
+def _change_file(path: Path, change: Callable[[list[JWK]], None]) -> None:
+    with locked(path):
+        keys = read_keys(path)
+        change(keys)
+        write_private(path, msgspec.json.format(msgspec.json.encode({"keys": keys}), indent=2) + b"\n")

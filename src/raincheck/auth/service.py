@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import Final
 
-from raincheck.auth import Token
+from msgspec import Struct
+
 from raincheck.auth.files import WatchedFile
+from raincheck.auth.identity import Identity, Scope, Token, allows, parse_scopes
 from raincheck.auth.issuer import Issuer
 from raincheck.auth.keys import ISSUER_ALGORITHMS, keys_from_file, keys_from_secrets
-from raincheck.auth.passwords import Passwords
-from raincheck.auth.scopes import Scope, allows, parse_scopes
-from raincheck.auth.throttle import Throttle
-from raincheck.auth.tokens import Identity, Rules, TokenCache, issue, key_id, verify
+from raincheck.auth.passwords import Passwords, Throttle
+from raincheck.auth.tokens import Rules, TokenCache, issue, key_id, verify
 from raincheck.auth.users import User, Users, parse_users
 from raincheck.core.clock import monotonic, now
 from raincheck.core.errors import ConfigError, Fault, InvalidInput, NotAllowed, NotFound, NotSignedIn
-
-if TYPE_CHECKING:
-    from raincheck.auth import Auth
 
 _BEARER: Final = re.compile(rb"bearer +([A-Za-z0-9._~+/=-]+) *", re.IGNORECASE)
 """RFC 6750 §2.1; the scheme's case does not matter (RFC 9110 §11.1)."""
@@ -30,21 +28,41 @@ WRONG_LOGIN = "the username or the password is wrong"
 NO_USERS = "this server has no users yet. Add one with raincheck user add NAME."
 
 
+class Settings(Struct, frozen=True, kw_only=True):
+    """The parameters of `Auth`. ``lifetime`` is in seconds."""
+
+    secrets: tuple[str, ...]
+    secret_file: Path | None
+    users: Path | None
+    jwks_url: str | None
+    algorithm: str
+    issuer: str
+    audience: str
+    lifetime: float
+
+    def __repr__(self) -> str:
+        return f"Settings(issuer={self.issuer!r}, audience={self.audience!r})"  # without the secrets
+
+
 class Service:
     """Issues tokens and verifies them."""
 
-    def __init__(self, auth: Auth) -> None:
-        if auth.jwks_url and auth.algorithm not in ISSUER_ALGORITHMS:
+    def __init__(self, settings: Settings) -> None:
+        if settings.jwks_url and settings.algorithm not in ISSUER_ALGORITHMS:
             raise ConfigError(
                 f"the algorithm of an issuer must be one of {', '.join(sorted(ISSUER_ALGORITHMS))}"
             )
-        self._auth = auth
-        self._rules = Rules(issuer=auth.issuer, audience=auth.audience, typed=auth.jwks_url is None)
-        self._keys = keys_from_secrets([secret.encode() for secret in auth.secrets])
-        self._key_file = WatchedFile(auth.secret_file, keys_from_file) if auth.secret_file else None
-        self._users = WatchedFile(auth.users, parse_users, Users) if auth.users else None
+        self._settings = settings
+        self._rules = Rules(
+            issuer=settings.issuer, audience=settings.audience, typed=settings.jwks_url is None
+        )
+        self._keys = keys_from_secrets([secret.encode() for secret in settings.secrets])
+        self._key_file = WatchedFile(settings.secret_file, keys_from_file) if settings.secret_file else None
+        self._users = WatchedFile(settings.users, parse_users, Users) if settings.users else None
         self._verified = TokenCache()
-        self._issuer = Issuer(auth.jwks_url, auth.algorithm, self._verified.clear) if auth.jwks_url else None
+        self._issuer = (
+            Issuer(settings.jwks_url, settings.algorithm, self._verified.clear) if settings.jwks_url else None
+        )
         self._passwords = Passwords()
         self._throttle = Throttle()
         self._opened = False
@@ -62,7 +80,7 @@ class Service:
     async def sign_in(self, username: str, password: str, scope: str | None, address: str) -> Token:
         """See `Auth.sign_in`."""
         if self._issuer is not None:
-            raise NotFound(f"this server accepts tokens of {self._auth.issuer}. Sign in there.")
+            raise NotFound(f"this server accepts tokens of {self._settings.issuer}. Sign in there.")
         if self._users is None:
             raise NotFound(
                 "this server has no file of users. Make one with raincheck user add, and configure it."
@@ -76,12 +94,12 @@ class Service:
         if not await self._passwords.check(password, hashed) or user is None:
             raise NotSignedIn(WRONG_LOGIN if len(self._users.value) else NO_USERS)
         self._throttle.succeeded(username, address)
-        return self._token(user.name, _requested_scopes(user, scope), self._auth.lifetime, user.stamp)
+        return self._token(user.name, _requested_scopes(user, scope), self._settings.lifetime, user.stamp)
 
     async def issue(self, subject: str, scopes: frozenset[Scope], lifetime: float | None) -> Token:
         """See `Auth.issue`."""
         await self._refresh()
-        return self._token(subject, scopes, lifetime or self._auth.lifetime, "")
+        return self._token(subject, scopes, lifetime or self._settings.lifetime, "")
 
     def cached_identity(self, authorization: bytes | None) -> Identity | None:
         """The identity in a header that was verified before; None if it must be verified again."""

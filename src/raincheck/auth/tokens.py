@@ -11,8 +11,8 @@ import msgspec
 from jwt.api_jws import PyJWS
 from msgspec import Struct
 
+from raincheck.auth.identity import Identity, Scope
 from raincheck.auth.keys import Key, Keys
-from raincheck.auth.scopes import Scope
 from raincheck.core.clock import new_id
 from raincheck.core.errors import NotSignedIn
 
@@ -30,18 +30,6 @@ MAX_CACHED = 4096
 
 _TYPE = "at+jwt"
 _SCOPES = frozenset(Scope)
-
-
-class Identity(Struct, frozen=True, kw_only=True):
-    """A verified caller. ``subject`` is the username; ``expires_at`` is in seconds since 1970.
-
-    ``stamp`` is `User.stamp` at the time of the sign-in; it is empty for other tokens.
-    """
-
-    subject: str
-    scopes: frozenset[Scope]
-    expires_at: float
-    stamp: str = ""
 
 
 class _Header(Struct, frozen=True):

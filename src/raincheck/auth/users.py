@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from raincheck.auth.files import locked, read_private, write_private
-from raincheck.auth.scopes import Scope
+from raincheck.auth.identity import Scope
 from raincheck.core.clock import now, to_datetime
 from raincheck.core.errors import ConfigError, Fault, InvalidInput, NotFound
 

@@ -12,11 +12,11 @@ from cyclopts import Parameter
 from msgspec import Raw
 from rich.text import Text
 
+from raincheck.cli.connection import DEFAULT_CONNECTION, Connection
 from raincheck.cli.exit_codes import Exit, UsageError, code_of_job
 from raincheck.cli.job_view import STYLES, format_problem, local_now
 from raincheck.cli.jobs import command
 from raincheck.cli.listings import print_table
-from raincheck.cli.options import DEFAULT_CONNECTION, Connection
 from raincheck.cli.target import load
 from raincheck.cli.terminal import cut, json_text, new_table, note, out, plain, print_json, print_json_line
 from raincheck.client import Client, Reply

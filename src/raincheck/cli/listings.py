@@ -9,9 +9,9 @@ from cyclopts.validators import Number
 from rich.table import Table
 from rich.text import Text
 
+from raincheck.cli.connection import DEFAULT_CONNECTION, Connection
 from raincheck.cli.exit_codes import Exit
 from raincheck.cli.job_view import STYLES, elapsed, flatten_steps, format_state, local_now
-from raincheck.cli.options import DEFAULT_CONNECTION, Connection
 from raincheck.cli.terminal import cut, new_table, note, plain, print_json, show
 from raincheck.core.model import State
 from raincheck.engine.documents import CountDocument, FunctionSummary, JobPage, WorkerDocument

@@ -10,10 +10,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from raincheck.cli.connection import DEFAULT_CONNECTION, Connection
 from raincheck.cli.exit_codes import Exit
 from raincheck.cli.job_view import elapsed, local_now
 from raincheck.cli.listings import print_table
-from raincheck.cli.options import DEFAULT_CONNECTION, Connection
 from raincheck.cli.terminal import cut, new_table, note, out, plain, print_json, show
 from raincheck.client import Reply
 from raincheck.core.clock import new_id

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,21 +20,34 @@ from rich.text import Text
 
 from raincheck.app import App
 from raincheck.auth import Auth
-from raincheck.cli.event_loop import Main, in_thread, run, settle
-from raincheck.cli.logs import set_up_logging
-from raincheck.cli.options import Level
+from raincheck.cli.runner import (
+    Main,
+    WorkerProcesses,
+    call_when_parent_stops,
+    freeze_startup_objects,
+    read_first_line,
+    run_in_thread,
+    run_until_signal,
+)
 from raincheck.cli.target import load
-from raincheck.cli.terminal import out, plain, warn
-from raincheck.cli.worker_processes import Children, call_when_parent_stops, first_line
+from raincheck.cli.terminal import Level, out, plain, set_up_logging, warn
+from raincheck.core.clock import now
+from raincheck.core.errors import StoreError
 from raincheck.store import mask
 
 AtLeastOne = Annotated[int, Parameter(validator=Number(gte=1))]
 Flag = Annotated[bool, Parameter(show_default=False)]
 
+REGISTRATION_TIMEOUT = 5.0
+"""Seconds that ``serve`` waits for its workers to register before it says that it listens."""
+
+_POLL_INTERVAL = 0.02
+"""Seconds between two looks at the registered workers."""
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Listening:
+class ServerOptions:
     """Options of the HTTP server."""
 
     host: Annotated[str, Parameter(env_var="RAINCHECK_HOST")] = "127.0.0.1"
@@ -50,13 +65,13 @@ class Listening:
     def auth(self) -> Auth | None:
         """The sign-in that the options and the environment configure; None if they do not."""
         options = {"RAINCHECK_SECRET_FILE": self.secret_file, "RAINCHECK_USERS": self.users}
-        given = {name: str(path) for name, path in options.items() if path is not None}
-        return Auth.from_environment(os.environ | given)
+        variables = {name: str(path) for name, path in options.items() if path is not None}
+        return Auth.from_environment(os.environ | variables)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Working:
+class WorkerOptions:
     """Options of a worker."""
 
     concurrency: AtLeastOne = 100
@@ -71,7 +86,7 @@ class Working:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Common:
+class AppOptions:
     """Options of all commands that run an app."""
 
     store: Annotated[str | None, Parameter(metavar="URL")] = None
@@ -81,17 +96,17 @@ class Common:
     log_level: Level = "info"
     """Lowest level to log, on stderr."""
     child: Annotated[bool, Parameter(show=False)] = False
-    """Read the store's URL from stdin, and stop at its end (`raincheck.cli.worker_processes`)."""
+    """Read the store's URL from stdin, and stop at its end (`raincheck.cli.runner`)."""
 
 
 def serve(
     target: str,
     /,
     *,
-    listening: Listening = Listening(),
+    server_options: ServerOptions = ServerOptions(),
     workers: AtLeastOne = 1,
-    working: Working = Working(),
-    common: Common = Common(),
+    worker_options: WorkerOptions = WorkerOptions(),
+    app_options: AppOptions = AppOptions(),
 ) -> int:
     """Run the HTTP server and the workers of an app.
 
@@ -102,25 +117,43 @@ def serve(
     workers
         Number of workers; one runs in this process, several run in processes of their own.
     """
-    app = _set_up(target, common)
-    _introduce(app)
-    children = Children(_worker_command(target, working, common), app.url, workers, working.grace)
+    app = _load_app(target, app_options)
+    print_summary(app)
+    command = _worker_command(target, worker_options, app_options)
+    processes = WorkerProcesses(command, app.url, workers, worker_options.grace)
 
     async def work(stop: asyncio.Event) -> None:
         if workers == 1:
-            await in_thread(_worker(app, working), stop)
+            await run_in_thread(_worker(app, worker_options), stop)
         else:
-            await children.run(stop)
+            await processes.run(stop)
+
+    started_at = now()
+
+    async def registered() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REGISTRATION_TIMEOUT):
+                while not processes.any_failed:
+                    pids = {os.getpid()} if workers == 1 else processes.pids
+                    if await _count_registered(app, pids, started_at) >= workers:
+                        return
+                    await asyncio.sleep(_POLL_INTERVAL)
 
     async def main(stop: asyncio.Event) -> None:
         async with app, asyncio.TaskGroup() as group:
             group.create_task(work(stop))
-            await _listen(app, listening, stop)
+            await _listen(app, server_options, stop, registered)
 
-    return _run(main, common, working.grace, children.kill)
+    return _run(main, app_options, worker_options.grace, processes.kill)
 
 
-def server(target: str, /, *, listening: Listening = Listening(), common: Common = Common()) -> int:
+def server(
+    target: str,
+    /,
+    *,
+    server_options: ServerOptions = ServerOptions(),
+    app_options: AppOptions = AppOptions(),
+) -> int:
     """Run the HTTP server of an app, without workers.
 
     Parameters
@@ -128,17 +161,23 @@ def server(target: str, /, *, listening: Listening = Listening(), common: Common
     target
         The app, as module:app or path/to/file.py:app.
     """
-    app = _set_up(target, common)
-    _introduce(app)
+    app = _load_app(target, app_options)
+    print_summary(app)
 
     async def main(stop: asyncio.Event) -> None:
         async with app:
-            await _listen(app, listening, stop)
+            await _listen(app, server_options, stop)
 
-    return _run(main, common, 0)
+    return _run(main, app_options, 0)
 
 
-def worker(target: str, /, *, working: Working = Working(), common: Common = Common()) -> int:
+def worker(
+    target: str,
+    /,
+    *,
+    worker_options: WorkerOptions = WorkerOptions(),
+    app_options: AppOptions = AppOptions(),
+) -> int:
     """Run a worker of an app, without the HTTP server.
 
     Parameters
@@ -146,84 +185,125 @@ def worker(target: str, /, *, working: Working = Working(), common: Common = Com
     target
         The app, as module:app or path/to/file.py:app.
     """
-    app = _set_up(target, common)
-    if not common.child:
-        _introduce(app)
-        out.print(f"Working, up to {working.concurrency} attempts at once.")
+    app = _load_app(target, app_options)
+    if not app_options.child:
+        print_summary(app)
+        out.print(f"Working, up to {worker_options.concurrency} attempts at once.")
 
-    work = _worker(app, working)
+    work = _worker(app, worker_options)
 
     async def main(stop: asyncio.Event) -> None:
         async with app:
             await work(stop)
 
-    return _run(main, common, working.grace)
+    return _run(main, app_options, worker_options.grace)
 
 
-def _set_up(target: str, common: Common) -> App:
-    set_up_logging(common.log_level)
-    app = load(target)
-    app.config = common.config or app.config
-    app.url = (first_line() if common.child else common.store) or app.url
-    return app
-
-
-def _run(main: Main, common: Common, grace: float, at_once: Callable[[], None] = lambda: None) -> int:
-    async def child(stop: asyncio.Event) -> None:
-        loop = asyncio.get_running_loop()
-        call_when_parent_stops(lambda: loop.call_soon_threadsafe(stop.set))
-        await main(stop)
-
-    return run(child if common.child else main, grace=grace, at_once=at_once)
-
-
-def _introduce(app: App) -> None:
+def print_summary(app: App) -> None:
+    """Print the functions and the store of an app."""
     out.print(f"Having {len(app.functions)} function(s):")
     for name in app.functions.names:
         out.print(f"    - {plain(name)}", soft_wrap=True)
     out.print(f"Store: {plain(mask(app.url))}", soft_wrap=True)
 
 
-async def _listen(app: App, listening: Listening, stop: asyncio.Event) -> None:
+def _load_app(target: str, options: AppOptions) -> App:
+    """Load the app, and set its store and its configuration file from the options."""
+    set_up_logging(options.log_level)
+    app = load(target)
+    app.config = options.config or app.config
+    app.url = (read_first_line() if options.child else options.store) or app.url
+    return app
+
+
+def _run(main: Main, options: AppOptions, grace: float, kill: Callable[[], None] = lambda: None) -> int:
+    """Run ``main`` until a signal; in a child, also until the parent stops it."""
+
+    async def child(stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        call_when_parent_stops(lambda: loop.call_soon_threadsafe(stop.set))
+        await main(stop)
+
+    return run_until_signal(child if options.child else main, grace=grace, kill=kill)
+
+
+async def _no_workers() -> None:
+    """The workers of a server without workers are always registered."""
+
+
+async def _listen(
+    app: App,
+    options: ServerOptions,
+    stop: asyncio.Event,
+    registered: Callable[[], Awaitable[None]] = _no_workers,
+) -> None:
+    """Serve the app until ``stop`` is set; print its URL once it listens and ``registered`` has returned."""
     from raincheck.server import serve as listen
 
-    if app.auth is None or listening.secret_file or listening.users:
-        app.auth = listening.auth
+    if app.auth is None or options.secret_file or options.users:
+        app.auth = options.auth
+    url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    def started(url: str) -> None:
-        if app.auth is not None:
-            out.print("Callers must sign in: raincheck login.")
-            if not ip_address(urlsplit(url).hostname or "").is_loopback:
-                warn("connections are not encrypted. Put a reverse proxy with TLS in front of the server.")
-        elif listening.insecure:
-            warn("open to everyone who can reach this address: no sign-in is configured")
-        else:
-            out.print("Open to all users of this machine: no sign-in is configured.")
-        out.print(Text.assemble("Listening and serving HTTP on ", (url, "bold")), soft_wrap=True)
-        settle()
+    async def announce() -> None:
+        listening_at = await url
+        await registered()
+        _print_listening(listening_at, signs_in=app.auth is not None, insecure=options.insecure)
+        freeze_startup_objects()
 
-    await listen(
-        app.engine,
-        listening.host,
-        listening.port,
-        stop=stop,
-        started=started,
-        title=app.title,
-        auth=app.auth,
-        insecure=listening.insecure,
-    )
+    async with asyncio.TaskGroup() as group:
+        announcement = group.create_task(announce())
+        try:
+            await listen(
+                app.engine,
+                options.host,
+                options.port,
+                stop=stop,
+                started=url.set_result,
+                title=app.title,
+                auth=app.auth,
+                insecure=options.insecure,
+            )
+        finally:
+            announcement.cancel()
 
 
-def _worker(app: App, working: Working) -> Main:
+def _print_listening(url: str, *, signs_in: bool, insecure: bool) -> None:
+    """Print who can call the server, and its URL."""
+    if signs_in:
+        out.print("Callers must sign in: raincheck login.")
+        if not ip_address(urlsplit(url).hostname or "").is_loopback:
+            warn("connections are not encrypted. Put a reverse proxy with TLS in front of the server.")
+    elif insecure:
+        warn("open to everyone who can reach this address: no sign-in is configured")
+    else:
+        out.print("Open to all users of this machine: no sign-in is configured.")
+    out.print(Text.assemble("Listening and serving HTTP on ", (url, "bold")), soft_wrap=True)
+
+
+async def _count_registered(app: App, pids: Collection[int], since: float) -> int:
+    """How many of these processes have a registered worker that started at ``since`` or later.
+
+    0 if the store is unavailable.
+    """
+    try:
+        workers = await app.engine.workers.read()
+    except StoreError:
+        return 0
+    host = socket.gethostname()
+    own = {each.pid for each in workers if each.host == host and each.started_at >= since}
+    return len(own & set(pids))
+
+
+def _worker(app: App, options: WorkerOptions) -> Main:
     from raincheck.worker import Worker
 
     async def work(stop: asyncio.Event) -> None:
-        await Worker(app, **asdict(working)).run(stop)
+        await Worker(app, **asdict(options)).run(stop)
 
     return work
 
 
-def _worker_command(target: str, working: Working, common: Common) -> list[str]:
-    options = {**asdict(working), "log-level": common.log_level, "config": common.config}
+def _worker_command(target: str, worker_options: WorkerOptions, app_options: AppOptions) -> list[str]:
+    options = {**asdict(worker_options), "log-level": app_options.log_level, "config": app_options.config}
     command = [sys.executable, "-m", "raincheck", "worker", target, "--child"]
     return [*command, *(f"--{name}={value}" for name, value in options.items() if value is not None)]

@@ -39,8 +39,9 @@ class Backoff:
     def next_delay(self, request: Request, outcome: Reply | NoResponse, took: float = 0.0) -> float | None:
         """The delay in seconds before the next attempt; None to give up.
 
-        ``took`` is how many seconds the failed attempt took. The time that the server was asked to
-        wait does not count towards the limit. Delays are random, to spread the load of many clients.
+        ``took`` is how many seconds the failed attempt took. The wait that the request
+        asks the server for does not count towards the limit. Delays are random, to spread the load of
+        many clients.
         """
         if not _can_repeat(request, outcome):
             return None

@@ -1,4 +1,4 @@
-"""Responses of a server, and the exceptions that error responses are turned into."""
+"""Responses of a server, and the results and exceptions that they become."""
 
 from __future__ import annotations
 
@@ -7,15 +7,26 @@ from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
 from raincheck.core import errors
 from raincheck.core.clock import from_datetime, now
-from raincheck.core.errors import Fault, JobCancelled, JobFailed, RaincheckError, Refused, Unreachable
+from raincheck.core.errors import (
+    Fault,
+    JobCancelled,
+    JobFailed,
+    RaincheckError,
+    Refused,
+    UnexpectedResult,
+    Unreachable,
+)
 from raincheck.core.model import Problem, State
+
+if TYPE_CHECKING:
+    from raincheck.engine.documents import JobDocument
 
 T = TypeVar("T")
 
@@ -54,6 +65,10 @@ class CallResponse(Struct, frozen=True):
     id: str
     state: State
     result: Raw = Raw(b"null")
+
+
+class _ResultField(Struct, frozen=True):
+    result: Raw
 
 
 class RawJobPage(Struct, frozen=True):
@@ -103,6 +118,25 @@ def job_failed(job_id: str, problem: Problem | None) -> JobFailed:
 def job_cancelled(job_id: str, problem: Problem | None) -> JobCancelled:
     """The exception for a cancelled job."""
     return JobCancelled(f"job {job_id} was cancelled", job_id=job_id, problem=problem)
+
+
+def result_of(document: JobDocument, raw: bytes, returns: Any) -> Any:
+    """The result of an ended job. Raises `JobFailed`, `JobCancelled` or `UnexpectedResult`."""
+    if document.state is State.CANCELLED:
+        raise job_cancelled(document.id, document.error)
+    if document.state is State.FAILED:
+        raise job_failed(document.id, document.error)
+    return convert_result(msgspec.json.decode(raw, type=_ResultField).result, returns, document.id)
+
+
+def convert_result(result: Raw, returns: Any, job_id: str) -> Any:
+    """Decode a result as the type ``returns``. Raises `UnexpectedResult` if it has another type."""
+    try:
+        return msgspec.json.decode(result, type=returns)
+    except msgspec.ValidationError as error:
+        raise UnexpectedResult(
+            f"the result of job {job_id} does not have the type `returns`: {error}"
+        ) from None
 
 
 def _reason_phrase(status: int) -> str:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -34,7 +34,7 @@ from raincheck.core.model import (
     State,
     Stored,
 )
-from raincheck.core.stages import ChangeBuilder, gathering, is_open
+from raincheck.core.stages import ChangeBuilder, gathering_step, is_open
 from raincheck.core.triggers import (
     CANCELLED,
     DOING,
@@ -44,8 +44,8 @@ from raincheck.core.triggers import (
     RETRYING,
     SCHEDULED,
     TRANSITIONS,
-    Alarm,
     Cancel,
+    Check,
     Failed,
     Gathered,
     Lost,
@@ -55,9 +55,6 @@ from raincheck.core.triggers import (
     Succeeded,
     Trigger,
 )
-
-INLINE_RESULT = 1024
-"""Bytes of a result that is kept in the job's record; a larger one is written once, beside it."""
 
 
 def submit(draft: Job, now: float, key: Key | None = None) -> Change:
@@ -70,6 +67,7 @@ def submit(draft: Job, now: float, key: Key | None = None) -> Change:
     change = ChangeBuilder(replace(draft, rev=0, created_at=now, scheduled_at=at, events=()), now)
     change.make_ready(0, due)
     change.add_event("submitted")
+    change.state = change.resting_state()
     return change.build(key=key)
 
 
@@ -86,15 +84,14 @@ def advance(job: Job, triggers: Sequence[Trigger], now: float) -> Change:
     not_applied: list[int] = []
     refused: IllegalTransition | None = None
     for position, trigger in enumerate(triggers):
-        name = _NAMES[type(trigger)]
         try:
-            before, allowed, moment = _check(change, name, trigger)
+            (name, write, _), before, allowed, moment = _permit(change, trigger)
         except IllegalTransition as error:
             refused = refused or error
             not_applied.append(position)
             continue
         change.settle(moment)
-        _RULES[type(trigger)](change, trigger)
+        write(change, trigger)
         after = change.resting_state()
         if after not in allowed:
             raise IllegalTransition(f"{name}: {before} must not become {after}")
@@ -112,7 +109,7 @@ def on_claim(job: Job, lease: Lease) -> Trigger | None:
     if job.cancel_requested_at is not None:
         return Stopped(attempt_of(lease))
     if job.expires_at is not None and job.expires_at <= lease.since:
-        return Alarm((lease,))
+        return Check((lease,))
     return None
 
 
@@ -157,7 +154,7 @@ def previous_results(job: Job, stage: int) -> bytes:
 def cancel_of(stored: Stored) -> Cancel | None:
     """What a request to cancel a job means: its trigger; None if it is cancelled, or being cancelled."""
     job = stored.job
-    being_stopped = stored.leases or gathering(job) is not None
+    being_stopped = stored.leases or gathering_step(job) is not None
     if job.state is CANCELLED or (job.cancel_requested_at is not None and being_stopped):
         return None
     return Cancel(stored.leases)
@@ -177,58 +174,53 @@ def attempt_of(lease: Lease) -> Attempt:
     return Attempt(lease.step, lease.token, lease.worker, lease.since, lease.progress)
 
 
-def _check(change: ChangeBuilder, name: str, trigger: Trigger) -> tuple[State, frozenset[State], float]:
-    """The state that a trigger finds, those it may lead to, and the moment by which due steps are pending.
+def _permit(change: ChangeBuilder, trigger: Trigger) -> tuple[_Rule, State, frozenset[State], float]:
+    """The rule of a trigger, the state it finds, the states it may lead to, and the time up to which steps
+    are due.
 
-    Raises `IllegalTransition` if the trigger may not be applied; the change is as it was.
+    Raises `IllegalTransition` if the trigger may not be applied; the change stays as it was.
     """
-    attempts, moment = _attempts(trigger), change.now
+    rule = _RULES[type(trigger)]
+    name, _, need = rule
+    attempt: Attempt | None = getattr(trigger, "attempt", None)
+    attempts = (attempt,) if attempt is not None else _leased(trigger)
     before = DOING if attempts and not change.state.ended else change.state
     allowed = TRANSITIONS.get((before, name))
     if allowed is None:
         raise IllegalTransition(f"{name}: not possible for a job that is {before}")
+    moment = change.now
     for attempt in attempts:
         step = change.steps[attempt.step]
         if not is_open(step, change.stage) or step.gather is not None or change.has_ended_lease(attempt.step):
-            raise IllegalTransition(f"{name}: step {attempt.step} is not being done")
-        moment = max(moment, attempt.started_at)  # the clock may have been set back
-    if (needed := _NEEDS.get(type(trigger))) is not None and not needed[0](change):
-        raise IllegalTransition(f"{name}: {needed[1]}")
-    return before, allowed, moment
+            raise IllegalTransition(f"{name}: step {attempt.step} is not running")
+        if attempt.started_at > moment:  # the clock may have been set back
+            moment = attempt.started_at
+    if need is not None and not need.is_met(change):
+        raise IllegalTransition(f"{name}: {need.otherwise}")
+    return rule, before, allowed, moment
 
 
-def _attempts(trigger: Trigger) -> tuple[Attempt, ...]:
-    """The attempts being made at the job, as far as the trigger tells of them."""
-    attempt = getattr(trigger, "attempt", None)
-    if attempt is not None:
-        return (attempt,)
+def _leased(trigger: Trigger) -> tuple[Attempt, ...]:
+    """The attempts that are running, if the trigger names their leases."""
     return tuple(map(attempt_of, getattr(trigger, "leases", ())))
 
 
+def _is_cancelling(change: ChangeBuilder) -> bool:
+    return change.job.cancel_requested_at is not None
+
+
 def _waits_to_open(change: ChangeBuilder) -> bool:
-    return change.gathering is not None and change.steps[change.gathering].state is PENDING
+    return change.gathering_step is not None and change.steps[change.gathering_step].state is PENDING
 
 
 def _waits_to_gather(change: ChangeBuilder) -> bool:
-    return change.gathering is not None and change.steps[change.gathering].state is DOING
+    return change.gathering_step is not None and change.steps[change.gathering_step].state is DOING
 
 
-def _has_come(change: ChangeBuilder) -> bool:
+def _is_check_due(change: ChangeBuilder) -> bool:
     expires_at = change.job.expires_at
     waits = change.state is SCHEDULED or change.state is RETRYING
     return not waits or change.is_due(change.now) or (expires_at is not None and expires_at <= change.now)
-
-
-_NEEDS: dict[type, tuple[Callable[[ChangeBuilder], bool], str]] = {
-    Stopped: (
-        lambda change: change.job.cancel_requested_at is not None,
-        "nobody asked for this job to be cancelled",
-    ),
-    Alarm: (_has_come, "nothing is due yet"),
-    Opened: (_waits_to_open, "the job does not wait for the jobs of a group to be there"),
-    Gathered: (_waits_to_gather, "the job does not wait for the jobs of a group to end"),
-}
-"""What a trigger needs besides a state that knows it, and what is said if that is missing."""
 
 
 def _succeeded(change: ChangeBuilder, trigger: Succeeded) -> None:
@@ -247,13 +239,6 @@ def _succeeded(change: ChangeBuilder, trigger: Succeeded) -> None:
     return None
 
 
-def _keep_result(change: ChangeBuilder, index: int, result: bytes) -> dict[str, Any]:
-    """Keep the result of a step: the fields of the step in the record; a large one goes beside it."""
-    is_large = len(result) > INLINE_RESULT
-    change.add_result(index, result, is_large=is_large)
-    return {"result_size": len(result)} if is_large else {"result": result}
-
-
 def _results_too_large(function: str, total: int, most: int) -> Problem:
     return Problem(
         type="results-too-large",
@@ -267,7 +252,7 @@ def _results_too_large(function: str, total: int, most: int) -> Problem:
 
 def _go_on(change: ChangeBuilder) -> None:
     """A step of a stage is done: once all of them are, the next one begins, or the job is done."""
-    if change.has_open_steps:
+    if change.open_steps:
         return
     if change.stage == change.steps[-1].stage:
         change.end(DONE)
@@ -339,7 +324,7 @@ def _stopped(change: ChangeBuilder, trigger: Stopped | Succeeded | Failed) -> No
 
 
 def _opened(change: ChangeBuilder, trigger: Opened) -> None:
-    index = change.gathering or 0
+    index = change.gathering_step or 0
     step = change.steps[index]
     gather = None if step.gather is None else replace(step.gather, members=())
     change.set_step(index, replace(step, state=DOING, gather=gather, started_at=change.now))
@@ -347,7 +332,7 @@ def _opened(change: ChangeBuilder, trigger: Opened) -> None:
 
 
 def _gathered(change: ChangeBuilder, trigger: Gathered) -> None:
-    index = change.gathering or 0
+    index = change.gathering_step or 0
     step = replace(change.steps[index], finished_at=change.now)
     if change.job.cancel_requested_at is not None:
         change.set_step(index, replace(step, state=CANCELLED))
@@ -358,8 +343,8 @@ def _gathered(change: ChangeBuilder, trigger: Gathered) -> None:
     if error is not None:
         change.set_step(index, replace(step, state=FAILED, error=error, gather=gather))
         return _fail(change, error, index)
-    kept = _keep_result(change, index, trigger.result or b"null")
-    change.set_step(index, replace(step, state=DONE, gather=gather, **kept))
+    result, size = change.keep_result(index, trigger.result or b"null")
+    change.set_step(index, replace(step, state=DONE, gather=gather, result=result, result_size=size))
     change.add_event("gathered", index)
     return _go_on(change)
 
@@ -385,9 +370,9 @@ def _ungathered(gather: Gather, trigger: Gathered) -> Problem | None:
     return None
 
 
-def _cancel(change: ChangeBuilder, trigger: Cancel | Alarm) -> None:
+def _cancel(change: ChangeBuilder, trigger: Cancel | Check) -> None:
     again = change.job.cancel_requested_at is not None
-    gathers = change.state is not SCHEDULED and change.gathering is not None
+    gathers = change.state is not SCHEDULED and change.gathering_step is not None
     if not gathers:  # else it ends when the jobs of its group have
         change.take.update(change.strike(keep={lease.step for lease in trigger.leases}))
     if not again:
@@ -401,7 +386,7 @@ def _cancel(change: ChangeBuilder, trigger: Cancel | Alarm) -> None:
     change.add_event("cancelled")
 
 
-def _alarm(change: ChangeBuilder, trigger: Alarm) -> None:
+def _check(change: ChangeBuilder, trigger: Check) -> None:
     job = change.job
     if job.expires_at is not None and job.expires_at <= change.now:
         error = Problem(
@@ -433,21 +418,27 @@ def _retry(change: ChangeBuilder, trigger: Retry) -> None:
     change.add_event("retry")
 
 
-_RULES: dict[type, Callable[[ChangeBuilder, Any], None]] = {
-    Succeeded: _succeeded,
-    Failed: _failed,
-    Lost: _lost,
-    Stopped: _stopped,
-    Cancel: _cancel,
-    Alarm: _alarm,
-    Retry: _retry,
-    Opened: _opened,
-    Gathered: _gathered,
+class _Need(NamedTuple):
+    """What a trigger needs besides the right state, and the error if it is missing."""
+
+    is_met: Callable[[ChangeBuilder], bool]
+    otherwise: str
+
+
+_Rule = tuple[str, Callable[[ChangeBuilder, Any], None], _Need | None]
+"""The name of a trigger in the table of transitions, the rule that writes its change, and what it needs."""
+
+_RULES: dict[type, _Rule] = {
+    Succeeded: ("succeeded", _succeeded, None),
+    Failed: ("failed", _failed, None),
+    Lost: ("lost", _lost, None),
+    Stopped: ("stopped", _stopped, _Need(_is_cancelling, "no cancellation of the job was requested")),
+    Cancel: ("cancel", _cancel, None),
+    Check: ("check", _check, _Need(_is_check_due, "no due time or deadline is reached")),
+    Retry: ("retry", _retry, None),
+    Opened: ("opened", _opened, _Need(_waits_to_open, "the job does not wait for its group to be created")),
+    Gathered: ("gathered", _gathered, _Need(_waits_to_gather, "the job does not wait for its group to end")),
 }
-
-
-_NAMES = {kind: kind.__name__.lower() for kind in _RULES}
-"""The triggers as the table names them."""
 
 
 def _fail(change: ChangeBuilder, error: Problem, index: int | None = None) -> None:
@@ -459,7 +450,7 @@ def _fail(change: ChangeBuilder, error: Problem, index: int | None = None) -> No
 
 def _cancelled(change: ChangeBuilder, index: int) -> None:
     """One running step of a job that is to be cancelled has ended; the last one ends the job."""
-    if change.has_open_steps:
+    if change.open_steps:
         change.add_event("stopped", index)
     else:
         change.end(CANCELLED)
@@ -477,8 +468,11 @@ def _end(
     lost: int = 0,
 ) -> None:
     """End an attempt, which counts as made or as ``lost``: its lease goes, its step is in ``state`` now."""
-    step = change.steps[attempt.step]
-    kept = {} if result is None else _keep_result(change, attempt.step, result)
+    index = attempt.step
+    step = change.steps[index]
+    size = None
+    if result is not None:
+        result, size = change.keep_result(index, result)
     ended = replace(
         step,
         state=state,
@@ -490,12 +484,14 @@ def _end(
         finished_at=change.now,
         worker=attempt.worker,
         progress=attempt.progress,
-        **kept,
+        result=result,
+        result_size=size,
     )
-    change.set_step(attempt.step, ended)
+    change.set_step(index, ended)
     _release(change, attempt, expired=lost > 0)
 
 
 def _release(change: ChangeBuilder, attempt: Attempt, expired: bool) -> None:
-    change.hold.pop(attempt.step, None)
+    if change.hold:
+        change.hold.pop(attempt.step, None)
     change.release[attempt.step] = Release(attempt.step, attempt.token, expired)

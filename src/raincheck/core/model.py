@@ -48,10 +48,10 @@ class State(StrEnum):
         return State.DOING if leased and not self.ended else self
 
 
-LONGEST = 10 * 366 * 86400.0
+MAX_SECONDS = 10 * 366 * 86400.0
 """Seconds; no pause and no date lies further off."""
 
-Seconds = Annotated[float, Meta(ge=0, le=LONGEST)]
+Seconds = Annotated[float, Meta(ge=0, le=MAX_SECONDS)]
 
 OnFailure = Literal["fail", "continue"]
 """What the run of a group does when a job of it ends without a result."""
@@ -196,7 +196,7 @@ class Job(Struct, frozen=True, array_like=True):
     schedule: str | None = None
 
 
-class Place(Struct, frozen=True, array_like=True):
+class QueueEntry(Struct, frozen=True, array_like=True):
     """A step's place in the queue of its function, ready from ``due`` on."""
 
     step: int
@@ -245,12 +245,12 @@ class Change(Struct, frozen=True, kw_only=True):
     """
 
     job: Job
-    take: tuple[Place, ...] = ()
+    take: tuple[QueueEntry, ...] = ()
     release: tuple[Release, ...] = ()
     hold: tuple[Release, ...] = ()
-    drop: tuple[Place, ...] = ()
-    put: tuple[Place, ...] = ()
-    alarm: float | None = None
+    drop: tuple[QueueEntry, ...] = ()
+    put: tuple[QueueEntry, ...] = ()
+    check_at: float | None = None
     key: Key | None = None
     results: tuple[tuple[int, bytes], ...] = ()
     not_applied: tuple[int, ...] = ()

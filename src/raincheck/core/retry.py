@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from raincheck.core.model import LONGEST, RetryOptions
+from raincheck.core.model import MAX_SECONDS, RetryOptions
 
 
 class Backoff:
@@ -37,7 +37,7 @@ def pause(options: RetryOptions, attempts: int, chance: float, asked: float | No
     What the exception ``asked`` for goes before the options, their ceiling too.
     """
     if asked is not None:
-        return min(max(0.0, asked), LONGEST)
+        return min(max(0.0, asked), MAX_SECONDS)
     try:
         full = options.delay * options.backoff ** (attempts - 1)
     except OverflowError:

@@ -60,8 +60,8 @@ class Cancel(Struct, frozen=True):
     leases: tuple[Lease, ...] = ()
 
 
-class Alarm(Struct, frozen=True):
-    """The job's `Change.alarm` has come; ``leases`` are those in force on it."""
+class Check(Struct, frozen=True):
+    """The job's `Change.check_at` has come; ``leases`` are those in force on it."""
 
     leases: tuple[Lease, ...] = ()
 
@@ -86,18 +86,18 @@ class Gathered(Struct, frozen=True):
     errors: tuple[ErrorDetail, ...] = ()
 
 
-Trigger = Succeeded | Failed | Lost | Stopped | Cancel | Alarm | Retry | Opened | Gathered
+Trigger = Succeeded | Failed | Lost | Stopped | Cancel | Check | Retry | Opened | Gathered
 
 TRANSITIONS: dict[tuple[State, str], frozenset[State]] = {
     (SCHEDULED, "claim"): frozenset((DOING,)),
-    (SCHEDULED, "alarm"): frozenset((PENDING, FAILED)),
+    (SCHEDULED, "check"): frozenset((PENDING, FAILED)),
     (SCHEDULED, "cancel"): frozenset((CANCELLED,)),
     (PENDING, "claim"): frozenset((DOING,)),
-    (PENDING, "alarm"): frozenset((PENDING, FAILED, CANCELLED)),
+    (PENDING, "check"): frozenset((PENDING, FAILED, CANCELLED)),
     (PENDING, "cancel"): frozenset((PENDING, CANCELLED)),
     (PENDING, "opened"): frozenset((DOING,)),
     (RETRYING, "claim"): frozenset((DOING,)),
-    (RETRYING, "alarm"): frozenset((PENDING, FAILED)),
+    (RETRYING, "check"): frozenset((PENDING, FAILED)),
     (RETRYING, "cancel"): frozenset((CANCELLED,)),
     (DOING, "claim"): frozenset((DOING,)),
     (DOING, "give back"): frozenset((SCHEDULED, PENDING, RETRYING)),
@@ -107,7 +107,7 @@ TRANSITIONS: dict[tuple[State, str], frozenset[State]] = {
     (DOING, "stopped"): frozenset((PENDING, CANCELLED)),
     (DOING, "gathered"): frozenset((PENDING, DONE, FAILED, CANCELLED)),
     (DOING, "cancel"): frozenset((PENDING, DOING)),
-    (DOING, "alarm"): frozenset((PENDING, DOING, FAILED)),
+    (DOING, "check"): frozenset((PENDING, DOING, FAILED)),
     (FAILED, "retry"): frozenset((SCHEDULED, PENDING)),
     (CANCELLED, "retry"): frozenset((SCHEDULED, PENDING)),
 }

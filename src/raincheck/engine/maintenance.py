@@ -16,7 +16,7 @@ from raincheck.core import lifecycle
 from raincheck.core.clock import chance
 from raincheck.core.errors import IllegalTransition, StoreError
 from raincheck.core.model import Change, Claim, Job, Schedule, Stored
-from raincheck.core.triggers import Alarm, Lost, Trigger
+from raincheck.core.triggers import Check, Lost, Trigger
 from raincheck.engine.engine import Engine
 from raincheck.engine.groups.gatherer import Gatherer
 from raincheck.store.base import Ended
@@ -109,7 +109,7 @@ class Maintenance:
         return await self._decide(triggers)
 
     async def _wake(self, stored: list[Stored]) -> int:
-        return await self._decide([(each.job, Alarm(each.leases)) for each in stored])
+        return await self._decide([(each.job, Check(each.leases)) for each in stored])
 
     async def _fire(self, due: list[Schedule]) -> int:
         await self._declare()

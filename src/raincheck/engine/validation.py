@@ -18,7 +18,7 @@ from raincheck.core.clock import from_datetime, new_id
 from raincheck.core.codec import decode_job, encode_job
 from raincheck.core.errors import Fault, InvalidArguments, InvalidInput
 from raincheck.core.limits import Limits
-from raincheck.core.model import LONGEST, Job, Step
+from raincheck.core.model import MAX_SECONDS, Job, Step
 from raincheck.core.options import MAX_PRIORITY, JobOptions
 from raincheck.engine.requests import FunctionRequest
 from raincheck.functions.registry import Function, Functions, is_function_name
@@ -236,8 +236,8 @@ def _new_step(
 
 def _option_faults(step: Step, at: str) -> Iterator[Fault]:
     """The faults of the options of a step made in Python."""
-    if step.timeout is not None and not 0 < step.timeout <= LONGEST:
-        yield Fault(f"must be above 0 and at most {LONGEST:.0f} seconds", f"{at}/timeout")
+    if step.timeout is not None and not 0 < step.timeout <= MAX_SECONDS:
+        yield Fault(f"must be above 0 and at most {MAX_SECONDS:.0f} seconds", f"{at}/timeout")
     if step.retry is not None:
         try:
             retries.check(step.retry)
@@ -254,13 +254,13 @@ def _due(options: JobOptions, now: float) -> float | None:
 def _delay_faults(options: JobOptions, at: str) -> Iterator[Fault]:
     if options.delay is not None and options.scheduled_at is not None:
         yield Fault("delay and scheduled_at exclude each other", f"{at}/delay")
-    if options.delay is not None and not 0 <= options.delay <= LONGEST:
-        yield Fault(f"must be between 0 and {LONGEST:.0f} seconds", f"{at}/delay")
+    if options.delay is not None and not 0 <= options.delay <= MAX_SECONDS:
+        yield Fault(f"must be between 0 and {MAX_SECONDS:.0f} seconds", f"{at}/delay")
 
 
 def _fields_faults(job: Job, now: float, limits: Limits, at: str) -> Iterator[Fault]:
     """The faults of a job's fields, without those of its steps."""
-    due, latest = job.scheduled_at or now, now + LONGEST
+    due, latest = job.scheduled_at or now, now + MAX_SECONDS
     if not 0 < len(job.name) <= limits.name:
         yield Fault(f"a name must have 1 to {limits.name} characters (got {len(job.name)})", f"{at}/name")
     elif _CONTROL.search(job.name):
@@ -284,8 +284,8 @@ def _fields_faults(job: Job, now: float, limits: Limits, at: str) -> Iterator[Fa
 
 def ttl_faults(result_ttl: float, at: str = "") -> Iterator[Fault]:
     """The fault of a ``result_ttl`` that is out of range."""
-    if not 0 <= result_ttl <= LONGEST:
-        yield Fault(f"must be between 0 and {LONGEST:.0f} seconds", f"{at}/result_ttl")
+    if not 0 <= result_ttl <= MAX_SECONDS:
+        yield Fault(f"must be between 0 and {MAX_SECONDS:.0f} seconds", f"{at}/result_ttl")
 
 
 def _is_typed(stages: AnyStages) -> bool:

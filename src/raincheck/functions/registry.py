@@ -13,7 +13,7 @@ import msgspec
 
 from raincheck.core.codec import to_json
 from raincheck.core.errors import RegisteredTooLate, RegistrationError
-from raincheck.core.model import LONGEST, FunctionInfo, RetryOptions, Step
+from raincheck.core.model import MAX_SECONDS, FunctionInfo, RetryOptions, Step
 from raincheck.core.retry import check
 from raincheck.functions.signature import Signature
 
@@ -111,10 +111,10 @@ def _check_options(name: str, options: RetryOptions, timeout: float | None, wait
         check(options)
     except msgspec.ValidationError as error:
         raise RegistrationError(f"{name}: its retry options cannot be kept: {error}") from None
-    if timeout is not None and not 0 < timeout <= LONGEST:
-        raise RegistrationError(f"{name}: a timeout lies above 0, up to {LONGEST:.0f} seconds")
-    if not 0 <= wait <= LONGEST:
-        raise RegistrationError(f"{name}: a wait lies between 0 and {LONGEST:.0f} seconds")
+    if timeout is not None and not 0 < timeout <= MAX_SECONDS:
+        raise RegistrationError(f"{name}: a timeout lies above 0, up to {MAX_SECONDS:.0f} seconds")
+    if not 0 <= wait <= MAX_SECONDS:
+        raise RegistrationError(f"{name}: a wait lies between 0 and {MAX_SECONDS:.0f} seconds")
 
 
 def step(name: str, /, *args: Any, **kwargs: Any) -> Step:

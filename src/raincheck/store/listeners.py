@@ -13,17 +13,17 @@ from raincheck.store.base import Listener
 logger = logging.getLogger("raincheck.store")
 
 
-class Signals:
-    """The listeners of one store. ``attend`` is called when the first of them comes."""
+class Listeners:
+    """The listeners of one store. ``on_first`` is called when the first listener is added."""
 
-    def __init__(self, attend: Callable[[], None]) -> None:
-        self._attend = attend
+    def __init__(self, on_first: Callable[[], None]) -> None:
+        self._on_first = on_first
         self._lock = Lock()
         self._listeners: dict[object, Listener] = {}
 
     @property
-    def wanted(self) -> bool:
-        """Whether anybody listens."""
+    def present(self) -> bool:
+        """Whether there is a listener."""
         return bool(self._listeners)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -33,7 +33,7 @@ class Signals:
             first = not self._listeners
             self._listeners[mark] = listener
         if first:
-            self._attend()
+            self._on_first()
 
         def unlisten() -> None:
             with self._lock:
@@ -41,7 +41,7 @@ class Signals:
 
         return unlisten
 
-    def tell(self, jobs: Mapping[str, Job | None]) -> None:
+    def notify(self, jobs: Mapping[str, Job | None]) -> None:
         """These jobs have changed; an empty mapping: any may have. May be called from any thread."""
         if not self._listeners:
             return

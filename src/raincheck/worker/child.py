@@ -1,7 +1,7 @@
 """A child process that runs ``process=True`` functions, one at a time.
 
-It is spawned, never forked, and speaks bytes with its parent: MessagePack arrays, of JSON values.
-Errors cross as plain data. It ends with its parent, however that ends.
+It is spawned, never forked. It exchanges MessagePack arrays of JSON values with its parent, and sends
+exceptions as plain data. It ends when its parent ends, in any way.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from raincheck.core.retry import names_of
 from raincheck.functions.context import Context
 from raincheck.functions.registry import Function
 from raincheck.functions.signature import Signature
-from raincheck.worker.attempt import asked_pause, words_of
+from raincheck.worker.outcome import message_of, retry_after_of
 
 
 class Order(msgspec.Struct, array_like=True):
-    """What to run: where the function is defined, and the job (its record) and step it is for."""
+    """An attempt to run: where its function is defined, its job (the record) and step."""
 
     token: int
     module: str
@@ -44,10 +44,11 @@ class Order(msgspec.Struct, array_like=True):
 
 
 class Reply(msgspec.Struct, array_like=True):
-    """``ready``, ``progress``, ``done`` or ``failed``. ``value`` and ``data`` are JSON, ``names`` those of
-    an exception and its bases.
+    """``ready``, ``progress``, ``done`` or ``failed``. ``value`` and ``data`` are JSON, ``names`` the names
+    of the exception's class and its bases.
 
-    ``token`` is the order's: what a function left running may tell progress when the next one runs.
+    ``token`` is that of the order: a thread that a function left running may report progress while the next
+    function runs.
     """
 
     kind: str
@@ -65,9 +66,9 @@ _decode = msgspec.msgpack.Decoder(Order).decode
 
 
 def main(pipe: Connection) -> None:
-    """Serve orders until the parent hangs up."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group, they are the parent's to handle
-        signal.signal(number, lambda *_: None)  # not SIG_IGN: what functions start would inherit that
+    """Serve orders until the parent closes the pipe."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the parent handles them
+        signal.signal(number, lambda *_: None)  # not SIG_IGN: processes that functions start would inherit it
     Thread(target=_die_with_parent, daemon=True).start()
     lock = Lock()
 
@@ -118,9 +119,9 @@ def _failure(error: BaseException) -> Reply:
     return Reply(
         "failed",
         names=names_of(type(error)),
-        message=words_of(error),
+        message=message_of(error),
         fatal=isinstance(error, DoNotRetry | InvalidArguments | NotJSON),
-        retry_after=asked_pause(error),
+        retry_after=retry_after_of(error),
     )
 
 

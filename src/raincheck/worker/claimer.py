@@ -14,11 +14,12 @@ from raincheck.core.retry import Backoff
 from raincheck.engine.results import load_previous
 from raincheck.functions.registry import Function
 from raincheck.store.base import Held, Store
+from raincheck.worker.executor import Slots
 
 logger = logging.getLogger("raincheck.worker")
 
 WAIT = 30.0
-"""Seconds for which one claim waits for something to do."""
+"""Seconds for which a claim waits for a ready step."""
 
 
 class Claimed(NamedTuple):
@@ -32,23 +33,33 @@ NOTHING = Claimed([], {})
 
 
 class Claimer:
-    """Claims steps of ``functions`` for ``worker``, with leases of ``lease`` seconds."""
+    """Claims steps of ``functions`` for the free ones of ``slots``, with leases of ``lease`` seconds.
 
-    def __init__(self, store: Store, worker: str, functions: Sequence[Function], lease: float) -> None:
+    A claim takes at most half of all slots. So there is room for the next claim before what the last one
+    brought has run: the store works on one while the worker runs the other.
+    """
+
+    def __init__(
+        self, store: Store, worker: str, functions: Sequence[Function], lease: float, slots: Slots
+    ) -> None:
         self._store = store
         self._worker = worker
         self._names = tuple(function.name for function in functions)
         self._with_context = {f.name for f in functions if f.signature.context is not None}
         self._lease = lease
+        self._slots = slots
+        self._most = -(-slots.size // 2)
         self._backoff = Backoff()
 
-    async def claim(self, room: int) -> Claimed:
-        """Up to ``room`` steps; none if nothing came for a while, or if the store is away.
+    async def claim(self) -> Claimed:
+        """Steps for free slots; waits for a free slot, and then for a ready step.
 
-        If it is cancelled, or cannot read what the steps need, they are given back.
+        None if no step came for a while, or if the store is away. If the call is cancelled, or cannot read
+        what the steps need, they are given back.
         """
+        limit = min(await self._slots.wait(), self._most)
         try:
-            claims = await self._store.claim(self._worker, self._names, room, self._lease, WAIT)
+            claims = await self._store.claim(self._worker, self._names, limit, self._lease, WAIT)
             claimed = Claimed(claims, await self._previous(claims))
         except StoreError as error:
             if not self._backoff.is_on:
@@ -56,7 +67,7 @@ class Claimer:
             await asyncio.sleep(self._backoff.next(chance()))
             return NOTHING
         if self._backoff.is_on:
-            logger.info("claims are answered again")
+            logger.info("claims succeed again")
             self._backoff.reset()
         return claimed
 
@@ -73,7 +84,7 @@ class Claimer:
 
 
 async def give_back(store: Store, held: Sequence[Held]) -> None:
-    """Give steps back, unrun; if the store is away, their leases run out."""
+    """Return steps to the queue, unrun; if the store is away, their leases run out."""
     try:
         await store.release(held)
     except StoreError as error:

@@ -1,8 +1,8 @@
 """Writes the outcomes of attempts.
 
-All outcomes of one job that are there together make one change, and the changes of all jobs that are there
-together make one commit. While a change of a job is being written, later outcomes of that job wait for it;
-they make the next change of the job as it is then, so that it need not be read again.
+All outcomes of one job that come together make one change, and the changes of all jobs that come together
+make one commit. While a change of a job is being written, later outcomes of that job wait for it; they make
+the next change of the job as it is then, so that the job is not read again.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from raincheck.core.lifecycle import LateFinish
 from raincheck.core.model import Change, Job
 from raincheck.core.retry import Backoff
 from raincheck.store.base import Missing, Store
-from raincheck.worker.attempt import InFlight, Outcome
+from raincheck.worker.attempt import InFlight
 from raincheck.worker.claimer import give_back
+from raincheck.worker.outcome import Outcome
 
 logger = logging.getLogger("raincheck.worker")
 
 
-class Ending(Struct, eq=False):
-    """A job as it was last seen, the outcomes being written to it, and those that have come since."""
+class Ending(Struct, eq=False, gc=False):
+    """The newest known revision of a job, the outcomes being written to it, and those that came later."""
 
     job: Job
     outcomes: list[Outcome]
     waiting: list[Outcome] = []
 
     def take_waiting(self) -> None:
-        """Go on with the outcomes that have come since."""
+        """Go on with the outcomes that came later."""
         self.outcomes, self.waiting = self.waiting, []
         self.job = max((self.job, *(o.attempt.job for o in self.outcomes)), key=lambda job: job.rev)
 
 
 class Completer:
-    """Writes outcomes, and removes an attempt from ``in_flight`` once its outcome is written or void.
+    """Writes outcomes, and removes an attempt from ``in_flight`` once its outcome is written or discarded.
 
-    While the store is away it keeps trying: the leases go on being extended, so nothing is lost.
+    While the store is away it keeps trying: the leases are extended meanwhile, so nothing is lost.
     """
 
     def __init__(self, store: Store, in_flight: InFlight) -> None:
@@ -52,7 +53,7 @@ class Completer:
         self._writes: set[asyncio.Task[None]] = set()
 
     def complete(self, outcomes: Sequence[Outcome]) -> None:
-        """Write these, those of one job in their order."""
+        """Write these; the outcomes of one job in their order."""
         fresh: dict[str, Ending] = {}
         for outcome in outcomes:
             job = outcome.attempt.job
@@ -69,13 +70,13 @@ class Completer:
             write.add_done_callback(self._writes.discard)
 
     async def close(self) -> None:
-        """Write no more; leases whose outcome could not be written run out."""
+        """Write no more; leases whose outcome was not written run out."""
         for write in self._writes:
             write.cancel()
         await asyncio.gather(*self._writes, return_exceptions=True)
 
     async def _write(self, endings: list[Ending]) -> None:
-        """Write outcomes, then those of the same jobs that have come meanwhile, until none comes."""
+        """Write outcomes, then those of the same jobs that came meanwhile, until none came."""
         while endings:
             await self._settle(endings)
             for ending in endings:
@@ -86,7 +87,7 @@ class Completer:
                 ending.take_waiting()
 
     async def _settle(self, endings: list[Ending]) -> None:
-        """Write outcomes, however long it takes, until each is written or void."""
+        """Try until each outcome is written or discarded."""
         backoff = Backoff()
         while endings:
             try:
@@ -96,12 +97,12 @@ class Completer:
                 count = sum(len(ending.outcomes) for ending in endings)
                 logger.warning("%d outcomes wait for the store: %s", count, error)
                 await asyncio.sleep(backoff.next(chance()))
-            except Exception:  # noqa: BLE001 - it is logged with the outcome that raises it
+            except Exception:  # noqa: BLE001 - logged with the outcome that raises it
                 await self._settle_apart(endings)
             endings = [ending for ending in endings if ending.outcomes]
 
     async def _settle_apart(self, endings: list[Ending]) -> None:
-        """One of these outcomes cannot be written: write each on its own, so that the others are."""
+        """One of these outcomes raises: write each on its own, so that the others are written."""
         outcomes = [(ending, outcome) for ending in endings for outcome in ending.outcomes]
         if len(outcomes) == 1:
             attempt = outcomes[0][1].attempt
@@ -116,7 +117,7 @@ class Completer:
             ending.outcomes = []
 
     async def _commit(self, endings: list[Ending]) -> None:
-        """Write one change of each job; what does not apply stays in its ``outcomes``."""
+        """Write one change per job; outcomes that do not apply stay in ``Ending.outcomes``."""
         now = self._store.now()
         tried: list[Ending] = []
         changes: list[Change] = []
@@ -137,7 +138,7 @@ class Completer:
         outcomes, ending.outcomes = ending.outcomes, []
         for position in reversed(change.not_applied):
             outcome = outcomes.pop(position)
-            if change.job.state.ended:  # which has ended all its leases
+            if change.job.state.ended:  # and with it all its leases
                 logger.warning("%s: its job has ended, its result is discarded", outcome.attempt)
                 self._in_flight.remove(outcome.attempt)
             else:
@@ -145,10 +146,10 @@ class Completer:
         for outcome in outcomes:
             self._in_flight.remove(outcome.attempt)
         if not change.job.state.ended:
-            self._in_flight.saw(change.job)
+            self._in_flight.update(change.job)
 
     async def _read(self, endings: list[Ending]) -> None:
-        """Read each job whose outcomes did not apply, once, and see what they mean now."""
+        """Read each job whose outcomes did not apply, once; then retry, discard or give back each outcome."""
         if not endings:
             return
         back: list[Outcome] = []
@@ -169,7 +170,7 @@ class Completer:
             ending.outcomes = again
             if now is not None:
                 ending.job = now.job
-                self._in_flight.saw(now.job)
+                self._in_flight.update(now.job)
         await self._give_back(back)
 
     async def _give_back(self, outcomes: list[Outcome]) -> None:

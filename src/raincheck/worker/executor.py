@@ -1,7 +1,7 @@
-"""Runs attempts, and gives those that have ended.
+"""Runs attempts, and returns those that have finished.
 
-Async functions are run by a few coroutines that take attempts off a deque, so that a quick function
-costs no task of its own; sync functions by threads; ``process=True`` by child processes.
+Async functions are run by a few coroutines (runners) that take attempts off a deque, so that a quick function
+costs no task of its own; sync functions by threads; ``process=True`` functions by child processes.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ import asyncio
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Sequence
-from contextvars import copy_context
+from contextlib import suppress
+from contextvars import Context, copy_context
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 
 from raincheck.core.clock import monotonic
-from raincheck.worker.attempt import Finished, Reason, RunningAttempt
-from raincheck.worker.inbox import Inbox
+from raincheck.worker.attempt import Inbox, Reason, RunningAttempt
+from raincheck.worker.outcome import Finished
 from raincheck.worker.processes import Processes
-from raincheck.worker.threads import Threads
 
 STRETCH = 0.001
-"""Seconds for which a runner takes attempt after attempt before others have the loop."""
+"""Seconds for which a runner runs attempt after attempt before it yields to the loop."""
 
 ABANDON = 1.0
-"""Seconds that an attempt has to stop once it was told to; then it is abandoned."""
+"""Seconds that an attempt has to return after it was stopped; then it is abandoned."""
 
 BURST = 16
 """How many runners are started at once."""
@@ -34,83 +36,72 @@ class Executor:
     in child processes."""
 
     def __init__(self, concurrency: int, processes: int) -> None:
-        self._concurrency = concurrency
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._finished: Inbox[Finished] = Inbox()
-        self._ended = asyncio.Event()
-        self._counts = {"async": 0, "thread": 0, "process": 0}
+        self._slots = Slots(concurrency)
+        self._process_slots = Slots(processes)
         self._waiting: deque[RunningAttempt] = deque()
         self._runners: set[asyncio.Task[None]] = set()
         self._starting_runners = False
         self._threads = Threads(concurrency, self._context, self._finished)
+        self._in_threads = 0
         self._processes = Processes(processes)
         self._children: set[asyncio.Task[None]] = set()
         self._stuck: set[asyncio.Task[None]] = set()
         self._closed = False
         self.abandoned = 0
-        """How many threads still run the function of an attempt that was abandoned."""
+        """How many threads still run the function of an abandoned attempt."""
 
-    def room(self, *, processes: bool = False) -> int:
-        """How many more attempts can be run on the loop and in threads, or else in ``processes``."""
-        if processes:
-            return self._processes.size - self._counts["process"]
-        return self._concurrency - self._counts["async"] - self._counts["thread"]
-
-    async def wait_for_room(self, *, processes: bool = False) -> int:
-        """The room, once there is any."""
-        while (room := self.room(processes=processes)) <= 0:
-            self._ended.clear()
-            await self._ended.wait()
-        return room
+    def slots(self, *, processes: bool = False) -> Slots:
+        """The slots for attempts on the loop and in threads, or those in ``processes``."""
+        return self._process_slots if processes else self._slots
 
     def start(self, attempts: Sequence[RunningAttempt]) -> None:
-        """Begin these."""
+        """Start these."""
         threaded: list[RunningAttempt] = []
         for attempt in attempts:
             mode = attempt.function.mode
-            self._counts[mode] += 1
+            self.slots(processes=mode == "process").used += 1
             if mode == "async":
                 self._waiting.append(attempt)
             elif mode == "thread":
-                self._set_timer(attempt)
+                self._set_deadline(attempt)
                 threaded.append(attempt)
             else:
                 self._keep(self._children, asyncio.create_task(self._run_in_process(attempt)))
         if threaded:
-            self._threads.start(threaded, self._counts["thread"])
+            self._in_threads += len(threaded)
+            self._threads.start(threaded, self._in_threads)
         if self._waiting:
             self._start_runners(1)
 
     async def finished(self) -> list[Finished]:
-        """The attempts that have ended since the last call, each once; waits for one.
+        """The attempts that have finished since the last call, each once; waits for the first.
 
-        None, if what came is the end of a thread whose attempt was abandoned: that is discarded.
+        Empty, if a thread has returned whose attempt was abandoned: its result is discarded.
         """
-        ended: list[Finished] = []
+        finished: list[Finished] = []
         for each in await self._finished.take():
-            if not each.attempt.ended:
-                self._end(each.attempt)
-                ended.append(each)
-            elif each.attempt.abandoned and each.attempt.function.mode == "thread":
+            attempt = each.attempt
+            if not attempt.has_ended:
+                self._end(attempt)
+                finished.append(each)
+            elif attempt.is_abandoned and attempt.function.mode == "thread":
                 self.abandoned -= 1
-        return ended
+        return finished
 
     def stop(self, attempt: RunningAttempt, reason: Reason) -> None:
-        """Tell an attempt to stop; if it does not, it is abandoned a while later."""
-        if attempt.ended or attempt.has_returned or attempt.reason is not None:
+        """Stop an attempt; if it does not return within a second, it is abandoned."""
+        if not attempt.stop(reason):
             return
-        attempt.reason = reason
-        if attempt.task is not None:
-            attempt.task.cancel()
-        elif attempt.function.mode != "thread":  # it has not begun
-            attempt.has_returned = True
+        if attempt.has_returned:  # it waited for its turn
             self._finished.put(Finished(attempt, None, CancelledError()))
-            return
-        self._loop.call_later(ABANDON, self._abandon, attempt)
+        else:
+            self._loop.call_later(ABANDON, self._abandon, attempt)
 
     def take_waiting(self) -> list[RunningAttempt]:
-        """Take back the attempts that have not begun."""
+        """Remove the attempts that have not begun, and return them."""
         attempts = [attempt for attempt in self._waiting if not attempt.has_returned]
         attempts += self._threads.take_waiting()
         self._waiting.clear()
@@ -132,11 +123,10 @@ class Executor:
         await self._processes.close()
 
     def _end(self, attempt: RunningAttempt) -> None:
-        attempt.ended = True
-        if attempt.timer is not None:
-            attempt.timer.cancel()
-        self._counts[attempt.function.mode] -= 1
-        self._ended.set()
+        attempt.end()
+        mode = attempt.function.mode
+        self._in_threads -= mode == "thread"
+        self.slots(processes=mode == "process").release()
 
     def _keep(self, tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
         tasks.add(task)
@@ -147,12 +137,12 @@ class Executor:
         self._starting_runners = False
         if self._closed:
             return
-        for _ in range(min(most, len(self._waiting), self._concurrency - len(self._runners))):
+        for _ in range(min(most, len(self._waiting), self._slots.size - len(self._runners))):
             runner = self._loop.create_task(self._run_waiting(), context=self._context.copy())
             self._keep(self._runners, runner)
 
     async def _run_waiting(self) -> None:
-        """Run what waits until nothing does; if an attempt takes its time, other runners are started."""
+        """Run the attempts that wait until none does; while one of them awaits, other runners go on."""
         since = monotonic()
         runner = asyncio.current_task()
         assert runner is not None  # noqa: S101 - it is one
@@ -174,8 +164,8 @@ class Executor:
 
     async def _run(self, attempt: RunningAttempt, runner: asyncio.Task[None]) -> None:
         args, kwargs = attempt.arguments
-        self._set_timer(attempt)
-        attempt.task = runner
+        self._set_deadline(attempt)
+        attempt.begin(runner)
         result, error = None, None
         try:
             result = await attempt.function.function(*args, **kwargs)
@@ -183,47 +173,129 @@ class Executor:
             if self._closed:
                 raise
             error = raised  # whatever a function raises is its outcome
-        attempt.task = None
-        attempt.returned()
+        attempt.mark_returned()
         self._finished.put(Finished(attempt, result, error))
 
     async def _run_in_process(self, attempt: RunningAttempt) -> None:
         if attempt.has_returned:
             return
-        attempt.task = asyncio.current_task()
+        attempt.begin(asyncio.current_task())
         result: Any = None
         error: BaseException | None = None
         try:
             child = await self._processes.child()
-            self._set_timer(attempt)
+            self._set_deadline(attempt)
             result = await self._processes.run(child, attempt)
         except BaseException as raised:
             if self._closed:
                 raise
             error = raised
-        attempt.task = None
-        if not attempt.has_returned:
-            attempt.returned()
+        attempt.mark_returned()
         self._finished.put(Finished(attempt, result, error))
 
-    def _set_timer(self, attempt: RunningAttempt) -> None:
+    def _set_deadline(self, attempt: RunningAttempt) -> None:
         if (seconds := attempt.timeout) is not None:
-            attempt.deadline = monotonic() + seconds
-            attempt.timer = self._loop.call_later(seconds, self.stop, attempt, Reason.TIMEOUT)
+            timer = self._loop.call_later(seconds, self.stop, attempt, Reason.TIMEOUT)
+            attempt.set_deadline(seconds, timer)
 
     def _abandon(self, attempt: RunningAttempt) -> None:
-        """It was told to stop, and did not: its slot is free for another."""
-        if attempt.ended or attempt.has_returned:
+        """Free the slot of an attempt that was stopped and has not returned."""
+        if not attempt.abandon():
             return
-        attempt.abandoned = True
         if attempt.task in self._runners:
             self._runners.discard(attempt.task)
             self._keep(self._stuck, attempt.task)
         self._finished.put(Finished(attempt, None, CancelledError()))
         if attempt.function.mode == "thread":
             self.abandoned += 1
-            self._threads.replace(self._counts["thread"] - 1)
+            self._threads.replace(self._in_threads - 1)
         self._start_runners(1)
+
+
+class Slots:
+    """Room for ``size`` attempts at once."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.used = 0
+        self._released = asyncio.Event()
+
+    @property
+    def free(self) -> int:
+        """How many more attempts there is room for."""
+        return self.size - self.used
+
+    def release(self) -> None:
+        """Free the slot of an attempt that has ended."""
+        self.used -= 1
+        self._released.set()
+
+    async def wait(self) -> int:
+        """How many are free, once any is."""
+        while self.free <= 0:
+            self._released.clear()
+            await self._released.wait()
+        return self.free
+
+
+class Threads:
+    """At most ``size`` threads, started as they are needed; what has returned is put into ``finished``.
+
+    They are fed through one queue (`asyncio.to_thread` costs some 40 µs per call, this a few). Each function
+    runs in a copy of ``context``: the next one does not see the variables that it sets.
+    """
+
+    def __init__(self, size: int, context: Context, finished: Inbox[Finished]) -> None:
+        self._size = size
+        self._context = context
+        self._finished = finished
+        self._queue: SimpleQueue[RunningAttempt | None] = SimpleQueue()
+        self._threads = 0
+
+    def start(self, attempts: Sequence[RunningAttempt], running: int) -> None:
+        """Start these; with them, ``running`` attempts need a thread."""
+        for attempt in attempts:
+            self._queue.put(attempt)
+        self._start_threads(running)
+
+    def replace(self, running: int) -> None:
+        """Replace a thread whose attempt was abandoned, if ``running`` others need one."""
+        self._threads -= 1
+        self._start_threads(running)
+
+    def take_waiting(self) -> list[RunningAttempt]:
+        """Remove the attempts that no thread has begun, and return them."""
+        attempts: list[RunningAttempt] = []
+        with suppress(Empty):
+            while True:
+                attempt = self._queue.get_nowait()
+                if attempt is not None and not attempt.has_ended:
+                    attempts.append(attempt)
+        return attempts
+
+    def close(self) -> None:
+        """Let each thread end once its function has returned."""
+        self._queue.put(None)
+
+    def _start_threads(self, running: int) -> None:
+        while self._threads < min(self._size, running):
+            self._threads += 1
+            Thread(target=self._work, name=f"raincheck-function-{self._threads}", daemon=True).start()
+
+    def _work(self) -> None:
+        while (attempt := self._queue.get()) is not None:
+            result, error = None, None
+            if attempt.reason is None:  # else it was stopped before it began
+                args, kwargs = attempt.arguments
+                try:
+                    result = self._context.copy().run(attempt.function.function, *args, **kwargs)
+                except BaseException as raised:  # noqa: BLE001 - whatever a function raises is its outcome
+                    error = raised
+            attempt.mark_returned()
+            self._finished.put_from_thread(Finished(attempt, result, error))
+            if attempt.is_abandoned:  # another thread has taken the place of this one
+                return
+        self._queue.put(None)  # for the next thread
 
 
 def end_task(task: asyncio.Task[None]) -> None:

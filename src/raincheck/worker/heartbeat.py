@@ -1,4 +1,4 @@
-"""Extends the leases, from an OS thread of its own: no function, however it blocks, can starve it."""
+"""Extends the leases, from an OS thread of its own: a function that blocks the event loop cannot stop it."""
 
 from __future__ import annotations
 
@@ -17,23 +17,22 @@ from raincheck.core.errors import StoreError
 from raincheck.core.model import WorkerInfo
 from raincheck.store.base import Store
 from raincheck.store.listeners import call_into
-from raincheck.worker.attempt import InFlight, RunningAttempt
+from raincheck.worker.attempt import Inbox, InFlight, RunningAttempt
 from raincheck.worker.cancellation import Beat
-from raincheck.worker.inbox import Inbox
 
 logger = logging.getLogger("raincheck.worker")
 
-LOOK = 0.5
-"""Seconds between looks at the event loop, at most."""
+CHECK_EVERY = 0.5
+"""Seconds between two checks of the event loop, at most."""
 
 BLOCKED = 1.0
-"""Seconds without a turn of the event loop that are worth a line in the log, at most."""
+"""Seconds after which a blocked event loop is logged, at most."""
 
 
 class Heartbeat(Thread):
-    """Three times a lease (of ``lease`` seconds), extends every lease ``in_flight`` and registers the worker.
+    """Extends every lease ``in_flight`` and registers the worker, three times per ``lease`` (seconds).
 
-    What it learns of the leases goes into ``beats``. It looks at the event loop on which it is made.
+    It puts lost leases and newer revisions into ``beats``, and checks the event loop that creates it.
     """
 
     def __init__(
@@ -55,28 +54,28 @@ class Heartbeat(Thread):
         self._stopped = True
         self._changed.set()
 
-    def tell(self, **fields: Any) -> None:
-        """Register the worker with these fields changed, now and from now on."""
+    def update(self, **fields: Any) -> None:
+        """Change fields of the worker's registration, at once."""
         self._info = replace(self._info, **fields)
         self._changed.set()
 
     def run(self) -> None:
-        """Beat until stopped."""
+        """Send heartbeats until stopped."""
         due = monotonic() + self._lease / 3
         while not self._stopped:
-            changed = self._changed.wait(min(LOOK, self._lease / 12, max(0.0, due - monotonic())))
+            changed = self._changed.wait(min(CHECK_EVERY, self._lease / 12, max(0.0, due - monotonic())))
             self._changed.clear()
             if self._stopped:
                 return
             changed = changed or self._in_flight.abandoned != self._abandoned
             if changed or monotonic() >= due:
-                due = monotonic() + (self._lease / 3 if self._try_beat() else self._lease / 12)
-            self._loop.look(self._in_flight)
+                due = monotonic() + (self._lease / 3 if self._try_send() else self._lease / 12)
+            self._loop.check(self._in_flight)
 
-    def _try_beat(self) -> bool:
-        """Beat; False: it must be tried again soon."""
+    def _try_send(self) -> bool:
+        """Send a heartbeat; False: try again soon."""
         try:
-            self._beat()
+            self._send()
         except StoreError as error:
             logger.warning("the leases could not be extended: %s", error)
         except Exception:
@@ -85,8 +84,8 @@ class Heartbeat(Thread):
             return True
         return False
 
-    def _beat(self) -> None:
-        attempts = self._in_flight.held()
+    def _send(self) -> None:
+        attempts = self._in_flight.all()
         self._abandoned = self._in_flight.abandoned
         info = replace(self._info, abandoned=self._abandoned)
         revs = self._store.heartbeat(info, [attempt.held for attempt in attempts], self._lease)
@@ -96,35 +95,35 @@ class Heartbeat(Thread):
 
 
 class Loop:
-    """The running event loop, seen from another thread: whether something blocks it for ``most`` seconds."""
+    """The running event loop, checked from another thread: is it blocked for more than ``most`` seconds?"""
 
     def __init__(self, most: float) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = get_ident()
         self._most = most
-        self._asked_at: float | None = None
-        self._is_told = False
+        self._called_at: float | None = None
+        self._is_logged = False
 
-    def look(self, in_flight: InFlight) -> None:
-        """Log once what blocks the loop, if it has not come round for too long."""
-        if self._asked_at is None:
-            self._asked_at = monotonic()
-            call_into(self._loop, self._came_round)
-        elif not self._is_told and (seconds := monotonic() - self._asked_at) > self._most:
-            self._is_told = True
+    def check(self, in_flight: InFlight) -> None:
+        """Log, once, the function that blocks the loop, if a call into it has waited for too long."""
+        if self._called_at is None:
+            self._called_at = monotonic()
+            call_into(self._loop, self._called)
+        elif not self._is_logged and (seconds := monotonic() - self._called_at) > self._most:
+            self._is_logged = True
             frame = sys._current_frames().get(self._thread)
-            where = blocked_at(_frames(frame), in_flight.held())
+            where = blocked_at(_frames(frame), in_flight.all())
             logger.warning(
                 "%s has blocked the event loop for %.1f s: run it with def, or process=True", where, seconds
             )
 
-    def _came_round(self) -> None:
-        self._asked_at = None
-        self._is_told = False
+    def _called(self) -> None:
+        self._called_at = None
+        self._is_logged = False
 
 
 def blocked_at(frames: Iterable[FrameType], attempts: Iterable[RunningAttempt]) -> str:
-    """The function that blocks the loop and where, by the loop's stack (innermost frame first)."""
+    """The function that blocks the loop, its file and line, from the loop's stack (innermost frame first)."""
     names = {
         code: attempt.function.name
         for attempt in attempts

@@ -1,4 +1,4 @@
-"""Child processes for ``process=True`` functions: spawned when needed, killed to stop what they run."""
+"""Child processes for ``process=True`` functions: spawned when needed, killed to stop an attempt."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import msgspec
 from msgspec.structs import replace
 
 from raincheck.core.codec import encode_job
-from raincheck.core.lifecycle import INLINE_RESULT
 from raincheck.core.model import Job
+from raincheck.core.stages import INLINE_RESULT
 from raincheck.worker import child
-from raincheck.worker.attempt import ChildError, Encoded, RunningAttempt
+from raincheck.worker.attempt import RunningAttempt
 from raincheck.worker.child import Order, Reply
+from raincheck.worker.outcome import ChildError, Encoded
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Child:
-    """One process, ready to work, and the pipe to it."""
+    """A child process that is ready, and the pipe to it."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -36,17 +37,17 @@ class Child:
         self.process = context.Process(target=child.main, args=(theirs,), name="raincheck-child", daemon=True)
         self.process.start()
         theirs.close()
-        with self._child_errors("did not begin"):
+        with self._child_errors("did not start"):
             self.pipe.recv_bytes()
 
     def run(self, attempt: RunningAttempt) -> Reply:
-        """Run an attempt and note its progress, blocking until it is done. Raises `ChildError` if it dies."""
+        """Run an attempt and note its progress; blocks. Raises `ChildError` if the child dies."""
         with self._child_errors("died"):
             self.pipe.send_bytes(_encode(_order(attempt)))
             while (reply := _decode(self.pipe.recv_bytes())).kind == "progress":
                 if reply.token == attempt.token:
                     attempt.report(reply.value)
-        attempt.returned()
+        attempt.mark_returned()
         return reply
 
     @contextmanager
@@ -57,40 +58,40 @@ class Child:
             self.end()
             code = self.process.exitcode or 0
             how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-            raise ChildError(("ProcessDied",), f"the process that was to run it {what}: {how}") from None
+            raise ChildError(("ProcessDied",), f"its child process {what}: {how}") from None
 
     def kill(self) -> None:
-        """Kill it, without waiting for its end."""
+        """Kill it; does not wait for its end."""
         with suppress(OSError):
             self.process.kill()
 
     def end(self) -> None:
-        """Wait until it has ended, which it does when the pipe is closed."""
+        """Close the pipe, which ends it, and wait until it has ended."""
         self.pipe.close()
         self.process.join()
 
 
 class Processes:
-    """Children for up to ``size`` attempts at once."""
+    """Child processes for up to ``size`` attempts at once."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self._idle: list[Child] = []
         self._closed = False
-        # twice as many: those that wait for a child's reply, and those that wait for the end of one
+        # some threads wait for a reply of a child, others for the end of one
         self._threads = ThreadPoolExecutor(2 * size, thread_name_prefix="raincheck-process")
 
     async def run(self, child: Child, attempt: RunningAttempt) -> Encoded:
-        """The result of an attempt in a child, which goes back to the idle ones.
+        """Run an attempt in a child; the child is idle again afterwards.
 
-        Raises `ChildError` with what the function raised. Cancelling it kills the child.
+        Raises `ChildError` if the function raised. If the call is cancelled, the child is killed.
         """
         pending = self._call(child.run, attempt)
         try:
             reply = await asyncio.shield(pending)
         except BaseException:
             child.kill()
-            pending.add_done_callback(asyncio.Future.exception)  # its error is known: it was killed
+            pending.add_done_callback(asyncio.Future.exception)  # it failed because the child was killed
             raise
         self._idle.append(child)
         if reply.kind == "failed":
@@ -111,7 +112,7 @@ class Processes:
             raise
 
     def _keep(self, starting: asyncio.Future[Child]) -> None:
-        """Keep a child that nobody waited for."""
+        """Keep a child whose attempt was cancelled before it was ready."""
         if not starting.cancelled() and starting.exception() is None:
             self._idle.append(starting.result())
             if self._closed:
@@ -121,7 +122,7 @@ class Processes:
         return asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
 
     async def close(self) -> None:
-        """End the children; none of them is at work any more."""
+        """End the children, which are all idle."""
         self._closed = True
         for idle in self._idle:
             idle.kill()
@@ -145,7 +146,7 @@ def _order(attempt: RunningAttempt) -> Order:
 
 
 def _slim(job: Job) -> Job:
-    """The job without large results, which records had within them before version 4."""
+    """The job without large results, which were part of the record before version 4."""
     if not any(step.result is not None and len(step.result) > INLINE_RESULT for step in job.steps):
         return job
     steps = (

@@ -1,9 +1,9 @@
 """The way of a step through a worker: claim -> prepare -> execute -> judge -> complete.
 
-`Pipe` is that way. Each part takes values and gives values: the claimer gives claims, `prepare` attempts,
-the executor those that have finished, `judge` their outcomes, and the completer writes them. `InFlight` holds
-every attempt meanwhile. Beside the pipe, the heartbeat extends leases from a thread of its own,
-`Cancellation` finds attempts that have to stop, and `send_progress` tells how far they have come.
+`Pipe` is that way. Each part takes values and returns values: the claimer returns claims, which `begin` makes
+attempts and hands to the executor; the executor returns those that have finished, `judge` returns their
+outcomes, and the completer writes them. `InFlight` holds every attempt meanwhile. Beside the pipe, the
+heartbeat extends leases from a thread of its own, and `Cancellation` finds attempts that have to stop.
 `raincheck.engine.maintenance` recovers what other workers lost.
 """
 
@@ -13,7 +13,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, suppress
 from types import MappingProxyType
 from typing import Any, Self
@@ -29,14 +30,13 @@ from raincheck.engine.maintenance import Maintenance
 from raincheck.functions.registry import Functions
 from raincheck.store.base import Store
 from raincheck.version import VERSION
-from raincheck.worker.attempt import InFlight, Outcome, Reason, RunningAttempt, judge, prepare
+from raincheck.worker.attempt import Inbox, InFlight, Reason, RunningAttempt
 from raincheck.worker.cancellation import Cancellation
 from raincheck.worker.claimer import Claimed, Claimer, give_back
 from raincheck.worker.completer import Completer
 from raincheck.worker.executor import ABANDON, Executor
 from raincheck.worker.heartbeat import Heartbeat
-from raincheck.worker.inbox import Inbox
-from raincheck.worker.progress import send_progress
+from raincheck.worker.outcome import Finished, Outcome, judge, prepare
 
 logger = logging.getLogger("raincheck.worker")
 
@@ -44,19 +44,21 @@ LAST_TRIES = 2.0
 """Seconds for which a worker that leaves tries to write outcomes, if the store is away."""
 
 PATIENCE = 1.0
-"""Seconds that a worker which leaves gives its heartbeat to end, if the store is slow."""
+"""Seconds for which a worker that leaves waits for its heartbeat to end, if the store is slow."""
 
 STRETCH = 0.01
-"""Seconds for which outcomes are judged before others have the loop."""
+"""Seconds for which outcomes are judged before the loop goes on with other tasks."""
+
+REPORT_EVERY = 0.1
+"""Seconds between two reports of progress."""
 
 
 class Worker:
     """Runs the functions of ``app``: up to ``concurrency`` attempts at once on the loop and in threads,
-    and up to ``processes`` (by default one a core) in child processes.
+    and up to ``processes`` (default: the CPU count) in child processes.
 
-    ``lease`` is how many seconds after this process has died others may take over what it ran; ``grace``
-    how many seconds running attempts get when it is stopped. Use it as an async context manager, or
-    ``await run(stop)``.
+    If this process dies, other workers take over its steps after ``lease`` seconds. When it is stopped,
+    running attempts have ``grace`` seconds to end. Use it with ``async with``, or ``await run(stop)``.
     """
 
     def __init__(
@@ -98,8 +100,8 @@ class Worker:
             await self._task
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set; then take no more, let running attempts end within the grace
-        period, give back the rest, and leave. Cancelled, it leaves without the grace."""
+        """Work until ``stop`` is set; then claim no more, let running attempts end within the grace period,
+        give back the rest, and return. If the call is cancelled, it returns without the grace period."""
         await self._app.open()
         engine = self._app.engine
         store = engine.store
@@ -119,36 +121,28 @@ class Worker:
             self._ready.set()
             ways = [
                 asyncio.create_task(way)
-                for way in (
-                    pipe.finish(),
-                    pipe.stop(cancellation),
-                    send_progress(store, pipe.reports),
-                )
+                for way in (pipe.finish(), pipe.stop(cancellation), pipe.send_progress())
             ]
             try:
                 await self._claim(stop, pipe, ways)
-                heartbeat.tell(state="stopping")
+                heartbeat.update(state="stopping")
                 await pipe.wind_up(self._grace)
             finally:
                 await pipe.abort()
                 await cancel_all(ways)
 
     async def _claim(self, stop: asyncio.Event, pipe: Pipe, ways: list[asyncio.Task[None]]) -> None:
-        """Claim and run until told to stop; a cancelled claim gives back what it brings.
+        """Claim and run until ``stop`` is set; a cancelled claim gives back what it brings.
 
-        Each kind of slot that has functions has a claimer: full ones must not keep the others from work.
+        Each kind of slot that has functions has a claimer: if one kind is full, the other goes on.
         """
-        functions = list(self._app.functions)
-        kinds = {
-            processes: [f for f in functions if (f.mode == "process") is processes]
-            for processes in (False, True)
-        }
-        tasks: list[asyncio.Task[Any]] = [
-            asyncio.create_task(pipe.claim(Claimer(pipe.store, self.id, each, self._lease), processes))
-            for processes, each in kinds.items()
-            if each
-        ]
-        tasks.append(asyncio.create_task(stop.wait()))
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
+        for processes in (False, True):
+            functions = [f for f in self._app.functions if (f.mode == "process") is processes]
+            if functions:
+                slots = pipe.executor.slots(processes=processes)
+                claimer = Claimer(pipe.store, self.id, functions, self._lease, slots)
+                tasks.append(asyncio.create_task(pipe.claim(claimer)))
         try:
             done, _ = await asyncio.wait([*tasks, *ways], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -160,7 +154,7 @@ class Worker:
         cancellation.close()
         await pipe.close()
         heartbeat.stop()
-        if heartbeat.ident is not None:  # it was started; its last word must not come after the farewell
+        if heartbeat.ident is not None:  # it was started; its last heartbeat must not register it again
             await asyncio.to_thread(heartbeat.join, PATIENCE)
             held = self._app.engine.held
             held[:] = [table for table in held if table is not pipe.in_flight]
@@ -181,7 +175,7 @@ class Worker:
 
 
 class Pipe:
-    """Takes steps from the store through this process. ``state`` is what functions get as ``ctx.state``."""
+    """Claims, prepares, executes, judges and completes steps. ``state`` becomes ``ctx.state``."""
 
     def __init__(
         self, store: Store, functions: Functions, executor: Executor, limits: Limits, state: Mapping[str, Any]
@@ -196,29 +190,23 @@ class Pipe:
         self._completer = Completer(store, self.in_flight)
         self._releases: set[asyncio.Task[None]] = set()
 
-    async def claim(self, claimer: Claimer, processes: bool) -> None:
-        """Claim as much as there is room for, and begin it, until cancelled."""
+    async def claim(self, claimer: Claimer) -> None:
+        """Claim steps and begin them, until cancelled."""
         while True:
-            room = await self.executor.wait_for_room(processes=processes)
-            self.begin(await claimer.claim(room))
+            self.begin(await claimer.claim())
 
     def begin(self, claimed: Claimed) -> None:
-        """Prepare what was claimed, and run it; not what is old because the loop was blocked when it came."""
+        """Prepare the steps of a claim and run them.
+
+        Those whose lease has run out are given back: they waited for a loop that was blocked.
+        """
         now = self.store.now()
         late: list[RunningAttempt] = []
         ready: list[RunningAttempt] = []
         outcomes: list[Outcome] = []
-        for claim in claimed.claims:
-            previous = claimed.previous.get(claim.lease.token, b"null")
-            if previous is None:
-                logger.warning("job %s was removed before its %s began", claim.job.id, claim.step.function)
-                continue
-            function = self._functions.get(claim.step.function)
-            if function is None:  # a worker claims only what it offers
-                raise LookupError(claim.step.function)
-            attempt = RunningAttempt.of(claim, function, self.reports, previous)
+        for attempt in self._attempts(claimed):
             self.in_flight.add(attempt)
-            if claim.lease.until <= now:
+            if attempt.claim.lease.until <= now:
                 late.append(attempt)
             elif (trigger := prepare(attempt, self._state)) is not None:
                 self.in_flight.end(attempt)
@@ -229,35 +217,65 @@ class Pipe:
         self._completer.complete(outcomes)
         self.executor.start(ready)
 
+    def _attempts(self, claimed: Claimed) -> Iterator[RunningAttempt]:
+        for claim in claimed.claims:
+            previous = claimed.previous.get(claim.lease.token, b"null")
+            if previous is None:
+                logger.warning("job %s was removed before its %s began", claim.job.id, claim.step.function)
+                continue
+            function = self._functions.get(claim.step.function)
+            if function is None:  # a worker claims only what it offers
+                raise LookupError(claim.step.function)
+            yield RunningAttempt.of(claim, function, self.reports, previous)
+
     async def finish(self) -> None:
-        """Judge what has finished, and complete it, until cancelled."""
+        """Judge the attempts that have finished, and complete them, until cancelled."""
         while True:
-            finished = await self.executor.finished()
+            finished = deque(await self.executor.finished())
             self.in_flight.abandoned = self.executor.abandoned
-            returned: list[RunningAttempt] = []
-            outcomes: list[Outcome] = []
-            since = monotonic()
-            for each in finished:
-                self.in_flight.end(each.attempt)
-                trigger = judge(each, self._limits)
-                if trigger is not None:
-                    outcomes.append(Outcome(each.attempt, trigger))
-                elif each.attempt.reason is Reason.LOST:
-                    self.in_flight.remove(each.attempt)
-                else:
-                    returned.append(each.attempt)
-                if monotonic() - since > STRETCH:  # large results, or very many
-                    self._completer.complete(outcomes)
+            while finished:
+                self._finish(finished)
+                if finished:  # large results, or very many
                     await asyncio.sleep(0)
-                    outcomes, since = [], monotonic()
-            self._completer.complete(outcomes)
-            self._give_back(returned)
+
+    def _finish(self, finished: deque[Finished]) -> None:
+        """Judge and complete as many as fit into `STRETCH`."""
+        returned: list[RunningAttempt] = []
+        outcomes: list[Outcome] = []
+        until = monotonic() + STRETCH
+        while finished and monotonic() < until:
+            each = finished.popleft()
+            attempt = each.attempt
+            self.in_flight.end(attempt)
+            trigger = judge(each, self._limits)
+            if trigger is not None:
+                outcomes.append(Outcome(attempt, trigger))
+            elif attempt.reason is Reason.LOST:
+                self.in_flight.remove(attempt)
+            else:
+                returned.append(attempt)
+        self._completer.complete(outcomes)
+        self._give_back(returned)
 
     async def stop(self, cancellation: Cancellation) -> None:
         """Stop attempts whose job is to be cancelled or whose lease is lost, until cancelled."""
         while True:
             for attempt, reason in await cancellation.next():
                 self.executor.stop(attempt, reason)
+
+    async def send_progress(self) -> None:
+        """Send the latest progress of attempts to the store, a few times per second, until cancelled."""
+        while True:
+            await asyncio.gather(*(self._report(attempt) for attempt in await self.reports.take()))
+            await asyncio.sleep(REPORT_EVERY)
+
+    async def _report(self, attempt: RunningAttempt) -> None:
+        if (progress := attempt.take_progress()) is None:
+            return
+        try:
+            await self.store.report(attempt.held, progress)
+        except StoreError as error:
+            logger.debug("the progress of %s was not stored: %s", attempt, error)
 
     async def wind_up(self, grace: float) -> None:
         """Give back what has not begun, and let the rest end within ``grace`` seconds."""
@@ -268,7 +286,7 @@ class Pipe:
 
     async def abort(self) -> None:
         """Stop what still runs, and give it back: another worker runs it again."""
-        for attempt in self.in_flight.held():
+        for attempt in self.in_flight.all():
             self.executor.stop(attempt, Reason.GIVEN_BACK)
         with suppress(TimeoutError):
             async with asyncio.timeout(ABANDON + LAST_TRIES):

@@ -17,11 +17,10 @@ from rich.text import Text
 
 from raincheck.cli.demo.app import JOB
 from raincheck.cli.exit_codes import code_of_job
+from raincheck.cli.job_view import show_changes, watch_changes
+from raincheck.cli.runner import ignore_ctrl_c
 from raincheck.cli.terminal import one_line, out
-from raincheck.cli.watching import show_changes, watch
-from raincheck.cli.worker_processes import ignore_ctrl_c
 from raincheck.client import Client, JobHandle
-from raincheck.client.blocking.compat import sleep
 from raincheck.client.requests import job_path
 from raincheck.core.clock import monotonic
 from raincheck.core.errors import Unreachable
@@ -38,12 +37,11 @@ def demo() -> int:
     with TemporaryDirectory(prefix="raincheck-", ignore_cleanup_errors=True) as folder:
         _print_title("Starting a server and two workers, each in its own process, with a new SQLite file")
         with _server(Path(folder)) as url, Client(url) as client:
-            _await_workers(client)
             _print_title(f"Submitting a job: POST {url}/v1/job")
             _print(_chain())
             job_id = JobHandle(client, client.request("POST", "/v1/job", msgspec.json.encode(JOB)).body).id
             _print_title("Watching the job")
-            job = show_changes(watch(client, job_id))
+            job = show_changes(watch_changes(client, job_id))
             _print_title(f"The ended job, shortened: GET {job_path(job_id)}")
             _print(_short_json(job))
     _print_title(f"Stopped and cleaned up after {monotonic() - started_at:.1f} s")
@@ -86,14 +84,6 @@ def _server(folder: Path) -> Iterator[str]:
                 process.wait(_KILL_AFTER)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def _await_workers(client: Client) -> None:
-    """Wait up to 5 s for both workers, to avoid the warning that a job waits for a worker."""
-    for _ in range(100):
-        if len(client.workers()) == 2:
-            return
-        sleep(0.05)
 
 
 def _chain() -> Text:

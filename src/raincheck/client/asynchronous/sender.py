@@ -1,21 +1,26 @@
-"""Sends requests over HTTP: signs them in, and sends them again where that is safe."""
+"""Sends requests over HTTP: signs them in, and sends them again where that is safe.
+
+`SignIn` holds one token for all requests. It renews the token before it expires or if the server refuses it.
+"""
 
 from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Awaitable, Callable
 from math import inf
 
 import httpx2
 
-from raincheck.client.asynchronous.compat import Lock, TokenSource, run_in_thread, sleep
-from raincheck.client.asynchronous.signin import SignIn
+from raincheck.client.asynchronous.compat import Lock, TokenSource, fetch_token, run_in_thread, sleep
 from raincheck.client.backoff import Backoff, NoResponse
-from raincheck.client.requests import Request, is_local
+from raincheck.client.requests import Request, is_local, token_request
 from raincheck.client.responses import Reply, error_from
-from raincheck.client.token import Login
+from raincheck.client.token import Login, Token, TokenResponse, parse_token, token_from
 from raincheck.core.clock import monotonic
 from raincheck.core.errors import Unreachable
+
+Send = Callable[[Request], Awaitable[Reply]]
 
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout)
@@ -60,8 +65,8 @@ class AsyncSender:
     async def send(self, request: Request, patience: float | None = None) -> Reply:
         """Send a request, and return its successful response.
 
-        A request is sent again where that is safe, for up to the client's ``patience`` or the given
-        one, whichever is shorter (seconds). Raises the exception for an error response, or
+        A request is sent again where that is safe, for up to the shorter one of the client's ``patience``
+        and the parameter (seconds). Raises the exception for an error response, or
         `Unreachable` if there is no response.
         """
         return await self._send(request, True, inf if patience is None else patience)
@@ -126,3 +131,41 @@ class AsyncSender:
 
 def _with_token(headers: dict[str, str], token: str) -> dict[str, str]:
     return {**headers, "Authorization": f"Bearer {token}"}
+
+
+class SignIn:
+    """Holds the token to send. It gets a new one with ``login`` or from ``source``."""
+
+    def __init__(
+        self, send: Send, login: Login | None, source: TokenSource | None, token: str | None
+    ) -> None:
+        self._send = send
+        self._login = login
+        self._source = source
+        self._token = None if token is None else parse_token(token)
+        self._lock = Lock()
+
+    @property
+    def is_renewable(self) -> bool:
+        """Whether it can get a new token."""
+        return self._login is not None or self._source is not None
+
+    async def token(self, refused: str | None = None) -> str | None:
+        """The token to send. If the current one is ``refused``, it is renewed first where possible.
+
+        If several requests need a new token at the same time, only one is fetched.
+        """
+        if not self.is_renewable:
+            return None if self._token is None else self._token.value
+        async with self._lock:
+            if self._token is None or not self._token.is_fresh or self._token.value == refused:
+                self._token = await self._fetch()
+            return self._token.value
+
+    async def _fetch(self) -> Token:
+        if self._source is not None:
+            return parse_token(await fetch_token(self._source))
+        assert self._login is not None  # noqa: S101 - `is_renewable` says so
+        requested_at = monotonic()
+        reply = await self._send(token_request(*self._login))
+        return token_from(reply.read(TokenResponse), requested_at)

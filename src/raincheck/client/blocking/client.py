@@ -23,8 +23,14 @@ from raincheck.client.requests import (
     status_request,
     submit_request,
 )
-from raincheck.client.responses import CallResponse, RawJobPage, Reply, unreadable_response
-from raincheck.client.results import convert_result, result_of
+from raincheck.client.responses import (
+    CallResponse,
+    RawJobPage,
+    Reply,
+    convert_result,
+    result_of,
+    unreadable_response,
+)
 from raincheck.client.token import Login
 from raincheck.core.clock import monotonic, new_id
 from raincheck.core.errors import ConfigError, Gone, Unfinished, Unreachable
@@ -116,7 +122,7 @@ class Client:
     ) -> JobHandle:
         """Submit a job that runs ``functions`` in order; a list among them is a parallel stage.
 
-        The job is stored durably when this returns. A function without arguments can be given by its
+        The job is stored durably when this returns. A function without arguments can be passed as its
         name. The options are those of `App.submit`. With ``wait``, returns when the job has ended, or
         after that many seconds. Raises `InvalidInput` or `NotJSON`; nothing is stored then.
         """
@@ -201,7 +207,10 @@ class Client:
                 sleep(min(reply.retry_after or _SHORTEST_WAIT, until - monotonic()))
 
     def watch(self, job_id: str) -> Iterator[JobHandle]:
-        """Yield the job now and after every change or progress, until it has ended."""
+        """Yield the job now and after changes, until it has ended.
+
+        It polls the server, at first every 0.15 s, later every second, so it can miss a state that is short.
+        """
         seen, idle = b"", 0
         while True:
             reply = self._get_job(job_id, 0.0 if idle < _QUICK_POLLS else 1.0)
@@ -359,7 +368,7 @@ class JobHandle:
         return self._update(self._client.wait(self.id, timeout))
 
     def watch(self) -> Iterator[JobDocument]:
-        """Yield the job's document now and after every change or progress, until the job has ended."""
+        """Yield the job's document now and after changes, until it has ended. See `Client.watch`."""
         for job in self._client.watch(self.id):
             yield self._update(job).document
 

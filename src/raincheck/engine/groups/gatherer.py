@@ -17,7 +17,7 @@ from raincheck.core import lifecycle
 from raincheck.core.errors import StoreError
 from raincheck.core.lifecycle import previous_results
 from raincheck.core.model import ErrorDetail, Job, State, Stored
-from raincheck.core.stages import gathering
+from raincheck.core.stages import gathering_step
 from raincheck.core.triggers import Gathered
 from raincheck.engine.groups.runs import BATCH, cancel_members, member_ids, open_members, size_of
 from raincheck.engine.jobs import Jobs
@@ -83,7 +83,7 @@ class Gatherer:
             for job in of_groups:
                 if job.run_of is not None and job.state.ended:
                     self._due.setdefault(job.run_of, False)
-                elif job.run_of is None and job.rev > 1 and gathering(job) is not None:
+                elif job.run_of is None and job.rev > 1 and gathering_step(job) is not None:
                     self._due[job.id] = True
         call_into(self._loop, self._has_due.set)
 
@@ -120,7 +120,7 @@ class Gatherer:
         Without ``may_create`` its members are not created: the process that submitted it is doing that.
         """
         (run,) = await self._jobs.store.find([run_id])
-        index = gathering(run.job) if isinstance(run, Stored) else None
+        index = gathering_step(run.job) if isinstance(run, Stored) else None
         if index is None or not isinstance(run, Stored):
             self._progress.pop(run_id, None)
             return False

@@ -20,7 +20,7 @@ from raincheck.core.clock import following_id, new_id
 from raincheck.core.codec import merge
 from raincheck.core.errors import Fault, InvalidInput, NotFound, StoreError, TooLarge, WrongState
 from raincheck.core.model import Gather, Job, Member, State, Step, Stored
-from raincheck.core.stages import gathering
+from raincheck.core.stages import gathering_step
 from raincheck.core.triggers import Opened, Trigger
 from raincheck.engine.documents import JobDocument
 from raincheck.engine.groups.definitions import Group, Groups
@@ -215,7 +215,7 @@ def members_of(run: Job) -> Iterator[Job]:
 
 async def open_members(jobs: Jobs, run: Job) -> Job | None:
     """Create or reopen the members of a run. Returns the run then, or None if another process changed it."""
-    index = gathering(run)
+    index = gathering_step(run)
     if index is None or run.steps[index].state is not State.PENDING:
         return None
     gather, store = run.steps[index].gather, jobs.store

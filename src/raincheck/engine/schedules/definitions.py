@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from raincheck.core.codec import encode_schedule, to_json
 from raincheck.core.errors import Fault, InvalidFile, InvalidInput, RegistrationError
-from raincheck.core.model import LONGEST, CatchUp, Job, Schedule, Seconds
+from raincheck.core.model import MAX_SECONDS, CatchUp, Job, Schedule, Seconds
 from raincheck.core.options import JobOptions, TemplateKeywords, TemplateOptions, object_of
 from raincheck.engine.config_file import ConfigFile
 from raincheck.engine.groups.definitions import Groups, is_group_name
@@ -33,7 +33,7 @@ NAME = re.compile(r"[A-Za-z0-9_@][A-Za-z0-9_.:@-]*")
 GRACE = 60.0
 """The default of ``grace``: the seconds that a firing can be late and still count as on time."""
 
-Interval = Annotated[float, Meta(ge=SHORTEST, le=LONGEST)]
+Interval = Annotated[float, Meta(ge=SHORTEST, le=MAX_SECONDS)]
 
 
 class ScheduleOptions(TemplateOptions, frozen=True, kw_only=True, omit_defaults=False):
@@ -147,12 +147,12 @@ def _faults(name: str, options: ScheduleOptions) -> Iterator[Fault]:
         )
     if options.zone is not None and options.cron is None:
         yield Fault("needs cron", "/zone")
-    if options.expires_in is not None and not 0 < options.expires_in <= LONGEST:
-        yield Fault(f"must be above 0 and at most {LONGEST:.0f} seconds", "/expires_in")
+    if options.expires_in is not None and not 0 < options.expires_in <= MAX_SECONDS:
+        yield Fault(f"must be above 0 and at most {MAX_SECONDS:.0f} seconds", "/expires_in")
     if options.catch_up not in list(CatchUp):
         yield Fault(f"must be one of {', '.join(CatchUp)}", "/catch_up")
-    if not 0 <= options.grace <= LONGEST:
-        yield Fault(f"must be between 0 and {LONGEST:.0f} seconds", "/grace")
+    if not 0 <= options.grace <= MAX_SECONDS:
+        yield Fault(f"must be between 0 and {MAX_SECONDS:.0f} seconds", "/grace")
 
 
 def schedules_in(file: ConfigFile, validator: Validator, now: float) -> list[Schedule]:

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 from raincheck.core.clock import to_datetime
 from raincheck.core.errors import Fault
-from raincheck.core.model import LONGEST, CatchUp, Schedule
+from raincheck.core.model import MAX_SECONDS, CatchUp, Schedule
 
 MOST = 100
 """Firings that are made up for at once: the newest of those missed in a long outage."""
@@ -53,8 +53,8 @@ def faults_of(rhythm: Rhythm, now: float) -> Iterator[Fault]:
     """The faults of a rhythm."""
     if (rhythm.cron is None) == (rhythm.every is None):
         yield Fault("set either cron or every", "/cron" if rhythm.every is None else "/every")
-    if rhythm.every is not None and not SHORTEST <= rhythm.every <= LONGEST:
-        yield Fault(f"must be between {SHORTEST:g} and {LONGEST:.0f} seconds", "/every")
+    if rhythm.every is not None and not SHORTEST <= rhythm.every <= MAX_SECONDS:
+        yield Fault(f"must be between {SHORTEST:g} and {MAX_SECONDS:.0f} seconds", "/every")
     if rhythm.cron is not None:
         yield from list(_zone_faults(rhythm.zone)) or _cron_faults(rhythm, now)
 

@@ -1,7 +1,7 @@
 """The SQLite store: one file, any number of processes on one machine.
 
-Writes go through one thread a process, many to a transaction (`writer`); reads through another
-(`reader`). Processes notify each other (`notifier`). Durable: WAL with ``synchronous=FULL``.
+One thread per process writes, another reads (`threads`). Processes notify each other (`notifier`). Commits
+are durable: WAL with ``synchronous=FULL``.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from raincheck.store.base import (
     Missing,
     Outcome,
 )
-from raincheck.store.listeners import Signals
-from raincheck.store.sqlite import leases, reads, removal, schedules, writer
-from raincheck.store.sqlite.changes import Effects
-from raincheck.store.sqlite.reader import Read, Reader
-from raincheck.store.sqlite.writer import Commit, Write, Writer
+from raincheck.store.listeners import Listeners
+from raincheck.store.sqlite import leases, reads, threads, writes
+from raincheck.store.sqlite.threads import Commit, Read, Reader, Write, Writer
+from raincheck.store.sqlite.writes import Effects
 
 T = TypeVar("T")
 
 HEARTBEAT_TIMEOUT = 5.0
+"""Seconds for which `SQLiteStore.heartbeat` waits for the thread that writes."""
 
 __all__ = ["SQLiteStore"]
 
@@ -49,8 +49,10 @@ class SQLiteStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._signals = Signals(attend=lambda: self._writer.batcher.wake())  # to look what other processes do
-        self._writer = Writer(self._signals)
+        self._listeners = Listeners(
+            on_first=lambda: self._writer.batcher.wake()
+        )  # to look what other processes do
+        self._writer = Writer(self._listeners)
         self._reader = Reader()
 
     def now(self) -> float:
@@ -59,7 +61,7 @@ class SQLiteStore:
     async def open(self) -> None:
         if self._writer.batcher.running:
             return
-        path = await asyncio.to_thread(self.path.absolute)  # whatever becomes the current folder later
+        path = await asyncio.to_thread(self.path.absolute)  # the current folder may change
         self._writer.start(path)
         self._reader.start(path)
         try:
@@ -70,9 +72,9 @@ class SQLiteStore:
 
     async def close(self) -> None:
         with suppress(StoreError):
-            await self._write(_nothing)  # once this is answered, so is all before it
+            await self._write(_nothing)  # it is answered after all earlier calls
         await asyncio.to_thread(self._stop)
-        self._signals.tell({})  # callers that wait look again, and find it closed
+        self._listeners.notify({})  # waiting callers read again, and get an error
 
     def _stop(self) -> None:
         self._reader.batcher.close()
@@ -84,11 +86,11 @@ class SQLiteStore:
     async def claim(
         self, worker: str, functions: Sequence[str], limit: int, lease: float, wait: float = 0.0
     ) -> list[Claim]:
-        demand = leases.Demand(worker, tuple(functions), limit, lease)
+        request = leases.ClaimRequest(worker, tuple(functions), limit, lease)
         batcher = self._writer.batcher
-        taken = await batcher.ask(writer.Claim(batcher, demand, clock.monotonic() + wait))
-        jobs = {n: decode_job(record) for n, record in taken.records.items()}
-        return [Claim(jobs[n], lease) for n, lease in taken.leases]
+        claimed = await batcher.ask(threads.Claim(batcher, request, clock.monotonic() + wait))
+        jobs = {n: decode_job(record) for n, record in claimed.records.items()}
+        return [Claim(jobs[n], lease) for n, lease in claimed.leases]
 
     def heartbeat(self, worker: WorkerInfo, held: Sequence[Held], lease: float) -> list[int | None]:
         call = Write(
@@ -103,7 +105,7 @@ class SQLiteStore:
         return answers
 
     async def release(self, held: Sequence[Held]) -> None:
-        await self._write(writer.releaser(held))
+        await self._write(threads.releaser(held))
 
     async def report(self, held: Held, progress: bytes) -> bool:
         return await self._write(lambda connection, effects: leases.report(connection, held, progress))
@@ -115,7 +117,7 @@ class SQLiteStore:
         return await self._read(lambda connection: reads.results(connection, wanted))
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        return self._signals.listen(listener)
+        return self._listeners.listen(listener)
 
     async def page(self, which: Filter, limit: int, after: str | None = None) -> Candidates:
         return await self._read(lambda connection: reads.page(connection, which, limit, after))
@@ -125,7 +127,7 @@ class SQLiteStore:
 
     async def remove(self, jobs: Sequence[Ended], remember: float) -> list[bool]:
         return await self._write(
-            lambda connection, effects: removal.remove(connection, jobs, remember, effects)
+            lambda connection, effects: writes.remove(connection, jobs, remember, effects)
         )
 
     async def workers(self) -> list[WorkerInfo]:
@@ -135,10 +137,10 @@ class SQLiteStore:
         return await self._read(reads.counts)
 
     async def put_schedule(self, schedule: Schedule) -> bool:
-        return await self._write(lambda connection, effects: schedules.put(connection, schedule))
+        return await self._write(lambda connection, effects: writes.put_schedule(connection, schedule))
 
     async def schedules(self, name: str | None = None) -> list[Schedule]:
-        return await self._read(lambda connection: schedules.find(connection, name))
+        return await self._read(lambda connection: reads.schedules(connection, name))
 
     async def _write(self, do: Callable[[apsw.Connection, Effects], T]) -> T:
         return await self._writer.batcher.ask(Write(do))

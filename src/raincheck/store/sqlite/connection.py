@@ -1,11 +1,14 @@
-"""Connections to the file: how they are set up, and what their errors mean."""
+"""Connections to the database file: settings, migrations, transactions, and SQLite's errors as ours."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -19,20 +22,23 @@ VERSION = 4
 APPLICATION_ID = 0x7261696E  # "rain"
 BUSY_SECONDS = 30.0
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-OLDEST_SQLITE = 3_051_003  # before it, two connections can corrupt a WAL database
+OLDEST_SQLITE = 3_051_003  # older versions can corrupt a WAL database that two connections write
 
 _PRAGMAS = (
     "synchronous=FULL",
-    "fullfsync=ON",  # on a Mac, fsync alone does not reach the disk
+    "fullfsync=ON",  # on macOS, fsync alone does not reach the disk
     "wal_autocheckpoint=4000",
     "journal_size_limit=67108864",
-    "cache_size=-4096",  # the operating system caches the file, too
+    "cache_size=-4096",  # the operating system caches the file too
     "temp_store=MEMORY",
 )
 
 
 def connect(path: Path) -> apsw.Connection:
-    """A connection that commits durably: WAL with a sync at every commit. Creates what is not there."""
+    """A connection that commits durably: WAL with a sync for every commit. Creates missing files and tables.
+
+    Raises `StoreUnusable` or `StoreUnavailable`.
+    """
     if apsw.SQLITE_VERSION_NUMBER < OLDEST_SQLITE:
         raise StoreUnusable(
             f"SQLite {apsw.sqlite_lib_version()} can corrupt a database that several processes write; "
@@ -41,9 +47,9 @@ def connect(path: Path) -> apsw.Connection:
     with mapped(path):
         connection = apsw.Connection(str(path))
         try:
-            patience = _Patience()
-            connection.set_busy_handler(patience)
-            _set_up(connection, path, patience)
+            wait = _BusyHandler()
+            connection.set_busy_handler(wait)
+            _set_up(connection, path, wait)
         except BaseException:
             close(connection)
             raise
@@ -51,30 +57,54 @@ def connect(path: Path) -> apsw.Connection:
 
 
 def close(connection: apsw.Connection) -> None:
-    """Let go of a connection, in whatever state it is."""
+    """Close a connection in any state, without an error."""
     with suppress(apsw.Error):
         connection.close(True)
 
 
 def query(connection: apsw.Connection, sql: str, bindings: Sequence[Any] = ()) -> Iterator[Any]:
-    """The rows of a query, read as they are taken; their columns have the types of the schema."""
+    """The rows of a query, read one by one; the columns have the types of the schema."""
     return connection.execute(sql, tuple(bindings))
 
 
-def _set_up(connection: apsw.Connection, path: Path, patience: Callable[[int], bool]) -> None:
-    with transaction(connection, "DEFERRED"):  # another may just be creating it
-        version = _version(connection, path)  # before anything of it is changed
-    asked = 0
+ROWS_PER_STATEMENT = (64, 16, 4, 1)
+"""Few sizes, so that SQLite prepares each statement once and keeps it."""
+
+_ROW = re.compile(r"VALUES (\([?, ]+\))")
+
+
+def write_rows(connection: apsw.Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    """Execute a statement that contains ``VALUES (?, ...)`` for all rows, with many rows per statement.
+
+    A connection releases the interpreter lock for each statement, and waits for it behind a busy event loop:
+    one statement with 64 rows waits once, 64 statements wait 64 times.
+    """
+    rest = list(rows)
+    for size in ROWS_PER_STATEMENT:
+        while len(rest) >= size:
+            connection.execute(_with_rows(statement, size), tuple(chain.from_iterable(rest[:size])))
+            del rest[:size]
+
+
+@lru_cache(maxsize=64)
+def _with_rows(statement: str, size: int) -> str:
+    return _ROW.sub(lambda row: "VALUES " + ", ".join([row[1]] * size), statement)
+
+
+def _set_up(connection: apsw.Connection, path: Path, wait: Callable[[int], bool]) -> None:
+    with transaction(connection, "DEFERRED"):  # another process may be creating it
+        version = _version(connection, path)  # before anything is changed
+    attempts = 0
     while True:
         try:
             mode = connection.pragma("journal_mode", "WAL")
             break
-        except apsw.BusyError:  # another is just doing so: SQLite does not wait for that by itself
-            if not patience(asked):
+        except apsw.BusyError:  # another process is setting it: SQLite does not wait for that
+            if not wait(attempts):
                 raise
-            asked += 1
+            attempts += 1
     if mode != "wal":
-        raise StoreUnusable(f"{path} is on a file system where SQLite has no WAL; put it on a local disk")
+        raise StoreUnusable(f"{path} is on a file system without WAL support: use a local disk")
     for pragma in _PRAGMAS:
         connection.execute(f"PRAGMA {pragma}").fetchall()
     if version < VERSION:
@@ -83,11 +113,14 @@ def _set_up(connection: apsw.Connection, path: Path, patience: Callable[[int], b
 
 
 def _version(connection: apsw.Connection, path: Path) -> int:
-    """The version of the tables, 0 if there are none. Raises `StoreUnusable` if it is not ours to use."""
+    """The version of the tables; 0: there are none.
+
+    Raises `StoreUnusable` if the file belongs to another program or to a newer version.
+    """
     owner = connection.pragma("application_id")
     if owner != APPLICATION_ID:
         if owner or connection.execute("SELECT count(*) FROM sqlite_schema").get:
-            raise StoreUnusable(f"{path} is the database of another program; give raincheck its own file")
+            raise StoreUnusable(f"{path} is the database of another program: use another file")
         return 0
     version: int = connection.execute("SELECT version FROM meta").get
     if version > VERSION:
@@ -114,41 +147,41 @@ def _sql(name: str) -> str:
 
 @contextmanager
 def transaction(connection: apsw.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
-    """Write all that is done within, durably, or nothing of it; or (``DEFERRED``) read from one snapshot."""
+    """Commit the block durably, or roll it back if it raises. With ``DEFERRED``, read from one snapshot."""
     connection.execute(f"BEGIN {kind}")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException as error:
         full = isinstance(error, apsw.IOError) and connection.system_errno in NO_SPACE
-        with suppress(apsw.Error):  # the first error is the one to be told
-            if connection.in_transaction:  # SQLite may have rolled back by itself
+        with suppress(apsw.Error):  # the first error is raised
+            if connection.in_transaction:  # SQLite may have rolled back already
                 connection.execute("ROLLBACK")
         if full:
             raise apsw.FullError(str(error)) from error
         raise
 
 
-class _Patience:
-    """A busy handler that asks again every fraction of a millisecond: fair, and quick to notice.
+class _BusyHandler:
+    """Tries again every fraction of a millisecond, for `BUSY_SECONDS`.
 
-    SQLite's own sleeps ever longer, so that a writer among busy ones may wait for very long.
+    SQLite's own handler sleeps longer each time, so that one of several busy writers can wait very long.
     """
 
     def __init__(self) -> None:
         self._since = 0.0
-        self._never = Event()
+        self._never_set = Event()
 
-    def __call__(self, asked: int) -> bool:
-        if asked == 0:
+    def __call__(self, attempts: int) -> bool:
+        if attempts == 0:
             self._since = monotonic()
-        self._never.wait(0.0002 + 0.0006 * chance())
+        self._never_set.wait(0.0002 + 0.0006 * chance())
         return monotonic() - self._since < BUSY_SECONDS
 
 
 @contextmanager
 def mapped(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours, each saying what to do."""
+    """Raise our errors for SQLite's."""
     try:
         yield
     except apsw.Error as error:
@@ -156,19 +189,23 @@ def mapped(path: Path) -> Iterator[None]:
 
 
 def translate(error: apsw.Error, path: Path) -> StoreError:
-    """Our error for one of SQLite's."""
+    """Our error for an error of SQLite; the message says what to do."""
     match error:
         case apsw.FullError():
-            return StoreFull(f"no space left for {path}: free some; nothing acknowledged is lost")
+            return StoreFull(f"no space left for {path}: free some space; acknowledged jobs are not lost")
         case apsw.BusyError() | apsw.LockedError():
-            return StoreUnavailable(f"{path} was busy for {BUSY_SECONDS:g} s: another process holds it")
+            return StoreUnavailable(f"{path} was locked by another process for {BUSY_SECONDS:g} s: retry")
         case apsw.ReadOnlyError() | apsw.PermissionsError():
-            return StoreUnavailable(f"{path} cannot be written: look at the permissions of it and its folder")
+            return StoreUnavailable(
+                f"{path} cannot be written: check the permissions of the file and its folder"
+            )
         case apsw.CantOpenError():
-            return StoreUnavailable(f"{path} cannot be opened: look at its folder and their permissions")
+            return StoreUnavailable(
+                f"{path} cannot be opened: check that its folder exists, and the permissions"
+            )
         case apsw.IOError():
             return StoreUnavailable(f"reading or writing {path} failed: {error}")
         case apsw.NotADBError() | apsw.CorruptError():
-            return StoreUnusable(f"{path} is no intact SQLite database: {error}")
+            return StoreUnusable(f"{path} is not an intact SQLite database: {error}")
         case _:
             return StoreError(f"{path}: {error}")

@@ -1,4 +1,4 @@
-"""Claims, heartbeats and releases: moves between the queue and the leases, and the register of workers."""
+"""Claims, releases and heartbeats: moves between the queue and the leases, and the register of workers."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import msgspec
 
 from raincheck.core.model import Lease, WorkerInfo
 from raincheck.store.base import Held
-from raincheck.store.sqlite.changes import ENQUEUE, Effects, count_places
-from raincheck.store.sqlite.connection import query
-from raincheck.store.sqlite.rows import write_rows
+from raincheck.store.sqlite.connection import query, write_rows
+from raincheck.store.sqlite.writes import ENQUEUE, Effects, count_queued
 
 WAITING = """
     SELECT name FROM function
@@ -53,8 +52,8 @@ _encode = msgspec.json.Encoder().encode
 _encode_worker = msgspec.msgpack.Encoder().encode
 
 
-class Demand(NamedTuple):
-    """What a claim asks for."""
+class ClaimRequest(NamedTuple):
+    """The parameters of a claim; ``lease`` in seconds."""
 
     worker: str
     functions: tuple[str, ...]
@@ -62,68 +61,68 @@ class Demand(NamedTuple):
     lease: float
 
 
-class Taken(NamedTuple):
-    """What a claim got: the records of jobs by number, and leases, each with the number of its job."""
+class Claimed(NamedTuple):
+    """The records of the claimed jobs by number, and the leases, each with the number of its job."""
 
     records: dict[int, bytes]
     leases: list[tuple[int, Lease]]
 
 
-def claim(connection: apsw.Connection, demand: Demand, now: float) -> Taken:
-    """Lease up to ``limit`` ready steps: the share of each function first, then what is left."""
-    waiting = _waiting(connection, demand.functions)
+def claim(connection: apsw.Connection, request: ClaimRequest, now: float) -> Claimed:
+    """Lease up to ``limit`` ready steps: an equal share per function first, then the rest."""
+    functions = _with_entries(connection, request.functions)
     rows: list[Any] = []
-    while waiting and len(rows) < demand.limit:
-        share = -(-(demand.limit - len(rows)) // len(waiting))
-        still = []
-        for function in waiting:
-            room = min(share, demand.limit - len(rows))
-            got = _dequeue(connection, function, room, now)
-            rows += got
-            if len(got) == room:
-                still.append(function)
-        waiting = still
+    while functions and len(rows) < request.limit:
+        share = -(-(request.limit - len(rows)) // len(functions))
+        unfinished = []
+        for function in functions:
+            room = min(share, request.limit - len(rows))
+            taken = _dequeue(connection, function, room, now)
+            rows += taken
+            if len(taken) == room:
+                unfinished.append(function)
+        functions = unfinished
     if not rows:
-        return Taken({}, [])
+        return Claimed({}, [])
     last: int = connection.execute(NEW_TOKENS, (len(rows),)).get
-    until = now + demand.lease
-    places = Counter(row[0] for row in rows)
-    connection.executemany(SERVED, [(n, last, function) for function, n in places.items()])
+    until = now + request.lease
+    counts = Counter(row[0] for row in rows)
+    connection.executemany(SERVED, [(n, last, function) for function, n in counts.items()])
     leased = [(token, *row) for token, row in enumerate(rows, last - len(rows) + 1)]
     write_rows(
         connection,
         LEASE,
         [
-            (job, step, token, demand.worker, now, until, function, priority, due)
+            (job, step, token, request.worker, now, until, function, priority, due)
             for token, function, priority, due, job, step in leased
         ],
     )
-    numbers = list({job for _, _, _, _, job, _ in leased})  # a job may have very many steps
-    return Taken(
+    numbers = list({job for _, _, _, _, job, _ in leased})  # a job may have many steps
+    return Claimed(
         dict(query(connection, RECORDS, (_encode(numbers).decode(),))),
-        [(job, Lease(step, token, demand.worker, now, until)) for token, _, _, _, job, step in leased],
+        [(job, Lease(step, token, request.worker, now, until)) for token, _, _, _, job, step in leased],
     )
 
 
-def _waiting(connection: apsw.Connection, functions: tuple[str, ...]) -> list[str]:
-    """Those of ``functions`` with anything in their queue, the one served longest ago first."""
+def _with_entries(connection: apsw.Connection, functions: tuple[str, ...]) -> list[str]:
+    """The functions whose queue is not empty, the one that was served longest ago first."""
     return [name for (name,) in query(connection, WAITING, (_encode(functions).decode(),))]
 
 
 def _dequeue(connection: apsw.Connection, function: str, limit: int, now: float) -> list[Any]:
     rows: list[Any] = []
     for priority in _priorities(connection, function):
-        got = list(query(connection, READY, (function, priority, now, limit - len(rows))))
-        if got:  # they are the first of the queue: all up to the last of them
-            connection.execute(TAKE, got[-1])
-        rows += got
+        ready = list(query(connection, READY, (function, priority, now, limit - len(rows))))
+        if ready:  # the first entries of the queue: delete all up to the last of them
+            connection.execute(TAKE, ready[-1])
+        rows += ready
         if len(rows) >= limit:
             break
     return rows
 
 
 def _priorities(connection: apsw.Connection, function: str) -> Iterator[int]:
-    """The distinct priorities in a queue, highest first, found by hopping along the index."""
+    """The distinct priorities in a queue, highest first; one lookup in the index per priority."""
     priority = connection.execute(NEXT_PRIORITY, (function, -(2**63))).get
     while priority is not None:
         yield priority
@@ -131,10 +130,10 @@ def _priorities(connection: apsw.Connection, function: str) -> Iterator[int]:
 
 
 def next_due(connection: apsw.Connection, functions: tuple[str, ...]) -> float | None:
-    """When the next place of any of ``functions`` is due; None: there is none."""
+    """The earliest due time of the queue entries of these functions; None: there are no entries."""
     times: Iterator[float] = (
         connection.execute(FIRST_DUE, (function, priority)).get
-        for function in _waiting(connection, functions)
+        for function in _with_entries(connection, functions)
         for priority in _priorities(connection, function)
     )
     return min(times, default=None)
@@ -143,7 +142,7 @@ def next_due(connection: apsw.Connection, functions: tuple[str, ...]) -> float |
 def heartbeat(
     connection: apsw.Connection, worker: WorkerInfo, held: Sequence[Held], lease: float, now: float
 ) -> list[int | None]:
-    """Register a worker, and extend its leases; the job's revision for each, None for a lost one."""
+    """Register a worker and extend its leases; the revision of the job per lease, None for a lost lease."""
     if worker.state == "stopped":
         connection.execute(UNREGISTER, (worker.id,))
     else:
@@ -152,14 +151,14 @@ def heartbeat(
 
 
 def release(connection: apsw.Connection, held: Sequence[Held], effects: Effects) -> None:
-    """Put steps back where they were claimed from."""
-    places = [place for lease in held for place in query(connection, RELEASE, lease)]
-    write_rows(connection, ENQUEUE, places)
-    count_places(connection, Counter(function for function, *_ in places))
-    for function, _, due, _, _ in places:
-        effects.put(function, due)
+    """Return steps to the queue entries that they were claimed from."""
+    entries = [entry for lease in held for entry in query(connection, RELEASE, lease)]
+    write_rows(connection, ENQUEUE, entries)
+    count_queued(connection, Counter(function for function, *_ in entries))
+    for function, _, due, _, _ in entries:
+        effects.add_entry(function, due)
 
 
 def report(connection: apsw.Connection, lease: Held, progress: bytes) -> bool:
-    """Note progress on a lease."""
+    """Store the progress of an attempt with its lease. False: the lease is lost."""
     return connection.execute(REPORT, (progress, *lease)).get is not None

@@ -1,9 +1,9 @@
 """Notifications between the processes that have the same database open.
 
-Each process that waits for something has a datagram socket in a folder beside the database; a process that
-writes sends a notification to all of them. It is only a hint: a lost one costs a second, because every
-process also looks at the database once a second. Where there are no such sockets, it looks 40 times a
-second at SQLite's own change counter, which costs a few microseconds.
+Each process that waits has a datagram socket in a folder next to the database. A process that writes sends a
+notification to all sockets. A lost notification costs at most a second, because every process also checks
+once per second. Without such sockets, a process checks SQLite's change counter 40 times per second, which
+costs a few microseconds.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from raincheck.core.clock import new_id, now
 
 MAX_BYTES = 60_000
 PATH_LIMIT = 100
-SETTLED = 0.1
-"""Seconds after which a folder's time of change is sure to differ at the next change."""
+MTIME_RESOLUTION = 0.1
+"""Seconds after a change of a folder from which the next change gives it another mtime."""
 
 
 class Notification(msgspec.Struct, array_like=True):
-    """Functions with new queue entries, and jobs that changed; ``all``: look at everything."""
+    """Functions with new queue entries, and jobs that changed; ``all``: anything may have changed."""
 
     functions: list[str]
     jobs: list[str]
@@ -35,39 +35,39 @@ class Notification(msgspec.Struct, array_like=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Notification)
-_LOOK_AT_ALL = _encoder.encode(Notification([], [], True))
+_ALL = _encoder.encode(Notification([], [], True))
 
 
 class Notifier:
-    """The socket of one process. All of it belongs to one thread, except what is passed to ``heard``."""
+    """The socket of one process. Used by one thread; ``receive`` is called on another."""
 
-    def __init__(self, database: Path, heard: Callable[[Notification], None]) -> None:
+    def __init__(self, database: Path, receive: Callable[[Notification], None]) -> None:
         self._folder = database.with_name(database.name + "-bell")
         self._name = f"{os.getpid()}-{new_id()[-8:]}"
-        self._heard = heard
+        self._receive = receive
         self._listener: socket.socket | None = None
         self._thread: Thread | None = None
         self._sender: socket.socket | None = None
         self._peers: list[str] = []
-        self._stamp = 0
+        self._mtime = 0
         self._missed: set[str] = set()
         self._closed = False
         self.deaf = not hasattr(socket, "AF_UNIX") or os.name != "posix"
-        """Whether others cannot be heard."""
+        """Whether this process cannot receive notifications."""
 
     @property
     def behind(self) -> bool:
-        """Whether some peer's inbox was full, so that it has to be notified again."""
+        """Whether the inbox of another process was full, so that it has to be notified again."""
         return bool(self._missed)
 
     @property
-    def settled(self) -> bool:
-        """Whether it listens already, or never will."""
-        return self._listener is not None or self.deaf
+    def is_listening(self) -> bool:
+        """Whether this process receives notifications."""
+        return self._listener is not None
 
     def listen(self) -> bool:
-        """Hear the others from now on. True: from just now on, so they may not have been heard before."""
-        if self.settled:
+        """Receive notifications. True: this call started it, so earlier changes may have been missed."""
+        if self.is_listening or self.deaf:
             return False
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
@@ -84,7 +84,7 @@ class Notifier:
     def _bind(self, listener: socket.socket) -> None:
         with suppress(FileNotFoundError):
             return self._bind_once(listener)
-        return self._bind_once(listener)  # somebody had just removed the folder on leaving
+        return self._bind_once(listener)  # a process that ended has just removed the folder
 
     def _bind_once(self, listener: socket.socket) -> None:
         self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -99,23 +99,23 @@ class Notifier:
             if self._closed:
                 return
             with suppress(msgspec.MsgspecError):
-                self._heard(_decoder.decode(message))
+                self._receive(_decoder.decode(message))
 
     def notify(self, functions: Iterable[str], jobs: Iterable[str]) -> None:
-        """Tell all other processes. Never blocks, never fails."""
+        """Notify all other processes. Does not block and does not raise."""
         peers = self._others()
         if not peers:
             return
         message = _encoder.encode(Notification(list(functions), list(jobs)))
         if len(message) > MAX_BYTES:
-            message = _LOOK_AT_ALL
+            message = _ALL
         for peer in peers:
-            self._send(peer, _LOOK_AT_ALL if peer in self._missed else message)
+            self._send(peer, _ALL if peer in self._missed else message)
 
     def notify_missed(self) -> None:
-        """Notify those again whose inbox was full."""
+        """Notify the processes again whose inbox was full."""
         for peer in tuple(self._missed):
-            self._send(peer, _LOOK_AT_ALL)
+            self._send(peer, _ALL)
 
     def _send(self, peer: str, message: bytes) -> None:
         self._missed.discard(peer)
@@ -126,19 +126,19 @@ class Notifier:
             self._sender.sendto(message, self._address(peer))
         except BlockingIOError:
             self._missed.add(peer)
-        except ConnectionRefusedError:  # its process died
+        except ConnectionRefusedError:  # its process has ended
             with suppress(OSError):
                 (self._folder / peer).unlink()
         except OSError:
             pass
 
     def _others(self) -> list[str]:
-        """The sockets in the folder but our own; read anew only when the folder may have changed."""
+        """The other sockets in the folder; the folder is read only if it may have changed."""
         try:
             changed = self._folder.stat().st_mtime_ns
-            if changed != self._stamp:
+            if changed != self._mtime:
                 self._peers = [path.name for path in self._folder.iterdir() if path.name != self._name]
-                self._stamp = changed if now() - changed / 1e9 > SETTLED else 0
+                self._mtime = changed if now() - changed / 1e9 > MTIME_RESOLUTION else 0
         except OSError:
             return []
         return self._peers
@@ -151,7 +151,7 @@ class Notifier:
         """Stop listening."""
         self._closed = True
         if self._listener is not None and self._thread is not None:
-            self._send(self._name, _LOOK_AT_ALL)  # wakes the thread
+            self._send(self._name, _ALL)  # wakes the thread
             self._thread.join(1.0)
             self._listener.close()
             with suppress(OSError):

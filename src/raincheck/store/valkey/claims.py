@@ -1,4 +1,4 @@
-"""Claiming from one shard, in one script call."""
+"""Claims from one shard, in one script call; and leases that are given back."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any, NamedTuple
 
 from raincheck.core.errors import StoreError
 from raincheck.core.model import Claim
-from raincheck.store.valkey import packing
-from raincheck.store.valkey.connection import PATIENCE, Command
-from raincheck.store.valkey.keys import Keys, ShardKeys
+from raincheck.store.valkey.connection import RETRY_FOR, Command
+from raincheck.store.valkey.keys import ShardKeys
+from raincheck.store.valkey.packing import read_claims, read_held
 from raincheck.store.valkey.pipeline import Pipeline
 
-SHARE = -1
-"""How many of a function to take: the script shares out by itself."""
+FAIR_SHARE = -1
+"""The number of entries to take of a function: the script computes its share."""
 
-LATE = PATIENCE + 0.5
-"""Seconds after which a claim takes nothing, for nobody waits for it any more."""
+EXPIRES_AFTER = RETRY_FOR + 0.5
+"""Seconds after which a claim takes nothing, because no caller waits for it."""
 
-GIVE_BACK = 0.5
-"""Seconds for which a claim that is cancelled waits for its reply, to give back what it brings."""
+GIVE_BACK_TIMEOUT = 0.5
+"""Seconds for which a cancelled claim waits for its reply, to give back what it got."""
 
 
-class Demand(NamedTuple):
-    """What a claim asks for."""
+class ClaimRequest(NamedTuple):
+    """The arguments of a claim."""
 
     worker: str
     functions: tuple[str, ...]
@@ -34,60 +34,63 @@ class Demand(NamedTuple):
     lease: float
 
 
-class Found(NamedTuple):
-    """What it got, and when the next place is due."""
+class Claimed(NamedTuple):
+    """The claims, and when the next queue entry is due."""
 
     claims: list[Claim]
-    due: float
+    next_due: float
 
 
-async def claim(keys: Keys, pipeline: Pipeline, demand: Demand) -> Found:
-    """What there is now, where there is one shard."""
-    return await claim_from(keys, pipeline, keys.shards[0], demand, dict.fromkeys(demand.functions, SHARE))
+async def claim(pipeline: Pipeline, request: ClaimRequest) -> Claimed:
+    """Claim from the only shard, without waiting."""
+    shares = dict.fromkeys(request.functions, FAIR_SHARE)
+    return await claim_from(pipeline, pipeline.keys.shards[0], request, shares)
 
 
 async def claim_from(
-    keys: Keys,
     pipeline: Pipeline,
     shard: ShardKeys,
-    demand: Demand,
-    plan: Mapping[str, int],
-    patience: float = PATIENCE,
-) -> Found:
-    """What one shard gives: of each function so many. A call that is cancelled gives back what it got."""
-    queues = [key for function in plan for key in shard.queue(function)]
-    until = (
-        math.inf if len(keys.shards) > 1 else pipeline.clock.now() + LATE
-    )  # nodes have clocks of their own
-    head = (demand.worker, demand.limit, demand.lease, len(keys.shards), shard.number, until)
-    words = [*head, *(word for pair in plan.items() for word in pair)]
-    command = pipeline.command("claim", shard, words, queues, patience)
+    request: ClaimRequest,
+    shares: Mapping[str, int],
+    retry_for: float = RETRY_FOR,
+) -> Claimed:
+    """Claim from one shard; ``shares`` are the entries to take of each function.
+
+    A cancelled call gives back what it got.
+    """
+    shards = len(pipeline.keys.shards)
+    queues = [key for function in shares for key in shard.queue(function)]
+    # several nodes have several clocks: no time limit there
+    expires_at = math.inf if shards > 1 else pipeline.clock.now() + EXPIRES_AFTER
+    head = (request.worker, request.limit, request.lease, shards, shard.number, expires_at)
+    words = [*head, *(word for pair in shares.items() for word in pair)]
+    command = pipeline.command("claim", shard, words, queues, retry_for)
     pipeline.send(command)
     try:
         reply = await asyncio.shield(command.future)
     except asyncio.CancelledError:
         if not pipeline.withdraw(command):
-            returning = pipeline.spawn(_give_back(keys, pipeline, shard, command))
-            await asyncio.wait([returning], timeout=GIVE_BACK)
+            returning = pipeline.spawn(_give_back(pipeline, shard, command))
+            await asyncio.wait([returning], timeout=GIVE_BACK_TIMEOUT)
         raise
-    if not reply:
-        pipeline.clock.look_again()
-        return Found([], math.inf)
+    if not reply:  # it expired: our clock may be wrong
+        pipeline.clock.sync_soon()
+        return Claimed([], math.inf)
     if len(reply) == 1:
-        return Found([], float(reply[0] or math.inf))
-    return Found(packing.claims(reply, demand.worker), math.inf)
+        return Claimed([], float(reply[0] or math.inf))
+    return Claimed(read_claims(reply, request.worker), math.inf)
 
 
-async def _give_back(keys: Keys, pipeline: Pipeline, shard: ShardKeys, command: Command) -> None:
-    """Give back what a claim brings whose caller has gone."""
+async def _give_back(pipeline: Pipeline, shard: ShardKeys, command: Command) -> None:
+    """Give back what a claim gets after its caller was cancelled."""
     with suppress(StoreError):
         reply = await command.future
         if len(reply) > 1:
-            await release(keys, pipeline, shard, [word for lease in packing.held_in(reply) for word in lease])
+            await release(pipeline, shard, read_held(reply))
 
 
-async def release(keys: Keys, pipeline: Pipeline, shard: ShardKeys, leases: list[Any]) -> list[str]:
-    """Give leases back (id, step and token of each); their functions."""
-    words = (keys.bell, shard.ready, *leases)
-    functions = await pipeline.send(pipeline.command("release", shard, words, [shard.nothing]))
+async def release(pipeline: Pipeline, shard: ShardKeys, leases: list[Any]) -> list[str]:
+    """Give back leases (id, step and token of each). Returns their functions."""
+    words = (pipeline.keys.channel, shard.ready, *leases)
+    functions = await pipeline.call("release", shard, *words, keys=[shard.absent])
     return [function.decode() for function in functions]

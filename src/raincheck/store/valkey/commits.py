@@ -1,4 +1,4 @@
-"""Commits of one event loop: those that are there together share a script call a shard."""
+"""Group commit: changes of one event loop that wait at the same time share a script call per shard."""
 
 from __future__ import annotations
 
@@ -9,112 +9,110 @@ from typing import Any, NamedTuple
 
 from raincheck.core.model import Job
 from raincheck.store.base import Outcome
-from raincheck.store.valkey import packing
-from raincheck.store.valkey.hints import Hints
+from raincheck.store.valkey.connection import Command
 from raincheck.store.valkey.keys import Keys, ShardKeys
+from raincheck.store.valkey.packing import PackedChange, read_outcome
+from raincheck.store.valkey.subscription import Hints
 
 MAX_CHANGES = 500
 """Changes in one script call: the server does nothing else meanwhile."""
 
 MAX_BYTES = 4 << 20
-"""Bytes in one script call, unless one change alone has more."""
+"""Bytes in one script call, unless one change alone is larger."""
 
-IN_FLIGHT = 4
-"""Script calls of one shard that are on their way at once; later changes wait, and go together."""
-
+MAX_IN_FLIGHT = 4
+"""Script calls of one shard in flight; later changes wait and share the next call."""
 
 EARLY = 16
-"""Changes that go out during the turn if no batch is in flight, so that server and loop work together."""
+"""Changes that are sent before the turn ends if no call is in flight: server and loop overlap."""
 
 
 class _Caller:
-    """Who committed changes together, and the outcomes so far."""
+    """The future of one call of `CommitQueue.add`, and the outcomes so far."""
 
-    __slots__ = ("future", "open", "outcomes")
+    __slots__ = ("future", "missing", "outcomes")
 
     def __init__(self, size: int) -> None:
         self.outcomes: list[Outcome] = [None] * size
-        self.open = size
+        self.missing = size
         self.future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
 
-    def settle(self, place: int, outcome: Outcome) -> None:
-        """One of the outcomes has come."""
-        self.outcomes[place] = outcome
-        self.open -= 1
-        if not self.open and not self.future.done():
+    def settle(self, index: int, outcome: Outcome) -> None:
+        """Store an outcome; the last one settles the future."""
+        self.outcomes[index] = outcome
+        self.missing -= 1
+        if not self.missing and not self.future.done():
             self.future.set_result(self.outcomes)
 
     def fail(self, error: Exception) -> None:
-        """One of them will not come."""
+        """Raise an error to the caller."""
         if not self.future.done():
             self.future.set_exception(error)
 
 
-class _Order(NamedTuple):
+class _QueuedChange(NamedTuple):
     """A change, and where its outcome goes."""
 
     caller: _Caller
     place: int
-    change: packing.Packed
+    packed: PackedChange
 
 
 class Batch:
     """Changes that go to a shard in one script call."""
 
-    def __init__(self, commits: Commits, shard: ShardKeys, orders: list[_Order]) -> None:
-        self._commits = commits
-        self._orders = orders
+    def __init__(self, shard: ShardKeys, queued: list[_QueuedChange]) -> None:
+        self._queued = queued
         self.shard = shard
-        self.functions = {place.function for each in orders for place in each.change.change.put}
+        self.changes = [each.packed for each in queued]
+        self.functions = {entry.function for each in self.changes for entry in each.change.put}
 
-    def arguments(self, hints: Hints, channel: str) -> tuple[list[str], tuple[Any, ...]]:
-        """The keys and the words of ``commit.lua``."""
-        packed = packing.Batch(self.shard)
-        for order in self._orders:
-            packed.add(order.change)
-        jobs = [job.id for order in self._orders if (job := order.change.change.job).rev > 1]
-        return packed.keys, (packed.packed, channel, hints.message(self.functions, jobs), *packed.bodies)
+    @property
+    def updated(self) -> list[str]:
+        """The ids of jobs that existed before."""
+        return [job.id for each in self.changes if (job := each.change.job).rev > 1]
 
-    def settle(self, reply: list[Any], hints: Hints) -> None:
-        """Give each caller the outcomes, and tell this process what was written."""
+    def settle(self, reply: list[Any]) -> dict[str, Job | None]:
+        """Deliver the outcomes to the callers. Returns the jobs that were written."""
         written: dict[str, Job | None] = {}
-        for (caller, place, change), each in zip(self._orders, reply, strict=True):
-            outcome = packing.outcome(each) if each else None
+        for (caller, index, packed), each in zip(self._queued, reply, strict=True):
+            outcome = read_outcome(each) if each else None
             if outcome is None:
-                written[change.change.job.id] = change.change.job
-            caller.settle(place, outcome)
-        self._commits.ended(self.shard)
-        hints.tell(written, self.functions)
+                written[packed.change.job.id] = packed.change.job
+            caller.settle(index, outcome)
+        return written
 
     def fail(self, error: Exception) -> None:
-        """No outcome will come."""
-        for order in self._orders:
-            order.caller.fail(error)
-        self._commits.ended(self.shard)
+        """Raise an error to the callers."""
+        for queued in self._queued:
+            queued.caller.fail(error)
 
 
-class Commits:
-    """The changes of one loop that wait. ``flush`` sends `batches` now, ``schedule`` after this turn."""
+class CommitQueue:
+    """The changes of one loop that wait to be sent.
+
+    It calls ``flush`` to have `batches` sent at once, and ``schedule`` at the end of the turn.
+    """
 
     def __init__(self, keys: Keys, flush: Callable[[], None], schedule: Callable[[], None]) -> None:
         self._keys = keys
         self._flush = flush
         self._schedule = schedule
-        self._waiting: list[deque[_Order]] = [deque() for _ in keys.shards]
+        self._waiting: list[deque[_QueuedChange]] = [deque() for _ in keys.shards]
         self._in_flight = [0] * len(keys.shards)
 
     @property
     def is_busy(self) -> bool:
-        """Whether there is anything that has no outcome yet."""
+        """Whether a change has no outcome yet."""
         return any(self._in_flight) or any(self._waiting)
 
-    def add(self, changes: Sequence[packing.Packed]) -> asyncio.Future[list[Outcome]]:
-        """Have changes sent at the end of this turn; their outcomes to come."""
+    def add(self, changes: Sequence[PackedChange]) -> asyncio.Future[list[Outcome]]:
+        """Queue changes. Returns the future of their outcomes."""
         caller = _Caller(len(changes))
-        for place, change in enumerate(changes):
-            shard = self._keys.shard_of(change.raw_id)
-            self._waiting[shard.number].append(_Order(caller, place, change))
-        number = changes[-1].raw_id[-1] % len(self._waiting)
+        number = 0
+        for index, change in enumerate(changes):
+            number = self._keys.shard_of(change.raw_id).number
+            self._waiting[number].append(_QueuedChange(caller, index, change))
         if self._in_flight[number] == 0 and len(self._waiting[number]) >= EARLY:
             self._flush()
         else:
@@ -122,23 +120,51 @@ class Commits:
         return caller.future
 
     def batches(self) -> Iterator[Batch]:
-        """What is to be sent now."""
+        """The batches to send now. Call `finish` with each when it has a reply or failed."""
         for shard, waiting in zip(self._keys.shards, self._waiting, strict=True):
-            while waiting and self._in_flight[shard.number] < IN_FLIGHT:
+            while waiting and self._in_flight[shard.number] < MAX_IN_FLIGHT:
                 self._in_flight[shard.number] += 1
-                yield Batch(self, shard, _cut(waiting))
+                yield Batch(shard, _take(waiting))
 
-    def ended(self, shard: ShardKeys) -> None:
-        """A batch of a shard is over."""
-        self._in_flight[shard.number] -= 1
-        if self._waiting[shard.number]:
+    def finish(self, batch: Batch) -> None:
+        """A batch is no longer in flight."""
+        number = batch.shard.number
+        self._in_flight[number] -= 1
+        if self._waiting[number]:
             self._schedule()
 
 
-def _cut(waiting: deque[_Order]) -> list[_Order]:
-    """The first of the orders, as many as go into one call."""
-    orders = [waiting.popleft()]
-    size = orders[0].change.size
-    while waiting and len(orders) < MAX_CHANGES and (size := size + waiting[0].change.size) <= MAX_BYTES:
-        orders.append(waiting.popleft())
-    return orders
+class CommitCommand(Command):
+    """The script call of a batch."""
+
+    def __init__(
+        self, batch: Batch, queue: CommitQueue, hints: Hints, words: tuple[Any, ...], slot: int
+    ) -> None:
+        super().__init__(words, slot=slot, script="commit", durable=True)
+        self._batch = batch
+        self._queue = queue
+        self._hints = hints
+
+    def settle(self, reply: Any) -> None:
+        if self.future.done():  # its callers already got an error: the server did not reply in time
+            self._hints.notify_all()
+            return
+        self.future.set_result(None)
+        written = self._batch.settle(reply)
+        self._queue.finish(self._batch)
+        self._hints.notify(written, self._batch.functions)
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+            self._batch.fail(error)
+            self._queue.finish(self._batch)
+
+
+def _take(waiting: deque[_QueuedChange]) -> list[_QueuedChange]:
+    """Take the first changes, as many as fit into one call."""
+    taken = [waiting.popleft()]
+    size = taken[0].packed.size
+    while waiting and len(taken) < MAX_CHANGES and (size := size + waiting[0].packed.size) <= MAX_BYTES:
+        taken.append(waiting.popleft())
+    return taken

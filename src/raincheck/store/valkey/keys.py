@@ -1,14 +1,17 @@
-"""Every key, and how a job's id leads to the shard it lives in: nowhere else is a key put together.
+"""The keys of a namespace, the shard of each job, and the scripts. No other module builds a key.
 
-All keys of a shard carry its number as hash tag, so that they live in one slot of a cluster. What is
-not of one shard lives with shard 0. The last byte of a job's id (random bits) chooses its shard, and a
-checksum that of an idempotency key.
+All keys of a shard have its number as hash tag, so a cluster keeps them in one slot. Keys that belong to no
+shard are with shard 0. The last byte of a job id (random bits) selects its shard; a checksum selects the
+shard of an idempotency key.
 """
 
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from typing import NamedTuple
 from zlib import crc32
 
 from raincheck.core.model import State
@@ -22,7 +25,7 @@ STATES = (
     State.CANCELLED,
     State.DOING,
 )
-"""In the order of their keys and of their number in a record's header."""
+"""In the order of their keys and of their number in the header of a record."""
 
 _FIXED = (
     *("jobs", "leases", "until", "progress", "wake", "prune", "gone", "meta", "queued", "served"),
@@ -31,7 +34,7 @@ _FIXED = (
 
 
 def packed(job_id: str) -> bytes:
-    """A UUID as its 16 bytes. Raises `ValueError` for anything else, also for one in another spelling."""
+    """A UUID as 16 bytes. Raises `ValueError` for other text, also for a UUID in another spelling."""
     raw = bytes.fromhex(job_id.replace("-", "")) if len(job_id) == 36 else b""
     if len(raw) != 16 or unpacked(raw) != job_id:
         raise ValueError(f"{job_id!r} is not the id of a job")
@@ -46,13 +49,13 @@ def unpacked(raw: bytes) -> str:
 
 @lru_cache(4096)
 def tag(kind: str, value: str) -> bytes:
-    """4 bytes that stand for a job's name, its group or a function of it; others may have the same."""
+    """A digest of 4 bytes of a job's name, group or function; different values can have the same."""
     return hashlib.blake2b(f"{kind}:{value}".encode(), digest_size=4).digest()
 
 
 @lru_cache(4096)
 def tags(name: str, functions: tuple[str, ...], group: str | None) -> bytes:
-    """All tags of a job; they stay the same for its whole life."""
+    """All tags of a job. They never change."""
     found = {tag("function", function) for function in functions}
     if group is not None:
         found.add(tag("group", group))
@@ -60,7 +63,7 @@ def tags(name: str, functions: tuple[str, ...], group: str | None) -> bytes:
 
 
 class ShardKeys:
-    """The keys of one shard. ``fixed``: what every script gets first, in the order of ``head.lua``."""
+    """The keys of one shard. ``fixed`` are the first keys of every script, in the order of ``head.lua``."""
 
     def __init__(self, namespace: str, number: int) -> None:
         self._prefix = f"{namespace}:{{{number}}}:"
@@ -68,21 +71,20 @@ class ShardKeys:
         self.queue = lru_cache(4096)(self._queue)
         self.leases = self._prefix + "leases"
         self.ready = self._prefix + "ready:"
-        self.nothing = self._prefix + "nothing"
-        """No such key is ever made: named, it keeps a script off a slot that is just being moved."""
-        self.fixed = [self._prefix + name for name in _FIXED] + [self.state(state) for state in STATES]
+        self.absent = self._prefix + "nothing"
+        """A key that never exists: as a key of a script, it delays the script while its slot is moved."""
+        self.fixed = [
+            *(self._prefix + name for name in _FIXED),
+            *(f"{self._prefix}state:{state}" for state in STATES),
+        ]
 
     def _queue(self, function: str) -> tuple[str, str]:
-        """Where ready places of a function wait, and where those wait that are due later."""
+        """The queue of a function: the ready entries, and the entries that are due later."""
         return self.ready + function, f"{self._prefix}later:{function}"
 
-    def answer(self, caller: str) -> str:
-        """The last answer to a caller, should it ask again; it expires by itself."""
-        return f"{self._prefix}answer:{caller}"
-
-    def state(self, state: State) -> str:
-        """The ids of the jobs in this state at rest, each with its tags."""
-        return f"{self._prefix}state:{state}"
+    def reply(self, call: str) -> str:
+        """The recorded reply of a script call; it expires."""
+        return f"{self._prefix}answer:{call}"
 
 
 class Keys:
@@ -90,7 +92,7 @@ class Keys:
 
     def __init__(self, namespace: str, shards: int) -> None:
         self.shards = [ShardKeys(namespace, number) for number in range(shards)]
-        self.bell = f"{namespace}:bell"
+        self.channel = f"{namespace}:bell"
         self.config = f"{namespace}:{{0}}:config"
         self.workers = [f"{namespace}:{{0}}:workers", f"{namespace}:{{0}}:workers-until"]
         self.schedules = [f"{namespace}:{{0}}:schedules", f"{namespace}:{{0}}:schedules-due"]
@@ -102,3 +104,39 @@ class Keys:
     def shard_of_key(self, name: bytes) -> ShardKeys:
         """The shard of an idempotency key."""
         return self.shards[crc32(name) % len(self.shards)]
+
+
+class Script(NamedTuple):
+    """The source of a script and its SHA-1, by which the server identifies it.
+
+    ``records_reply``: it gets a token and a key for its reply, so that a repeated call gets the same reply.
+    ``durable``: its reply counts only after the write was acknowledged (``ack`` in the URL).
+    """
+
+    source: str
+    sha: str
+    records_reply: bool
+    durable: bool
+
+
+_RECORD_REPLY = {"commit", "claim", "remove", "schedule", "reserve"}
+_DURABLE = {"commit", "reserve", "void"}
+
+
+@cache
+def scripts() -> dict[str, Script]:
+    """Every script by name. The first call reads files: do not make it on an event loop."""
+    here = resources.files(__package__)
+    head = (here / "head.lua").read_text(encoding="utf-8")
+    return _read(here, head) | _read(here / "cluster", head)
+
+
+def _read(folder: Traversable, head: str) -> dict[str, Script]:
+    found = {}
+    for file in folder.iterdir():
+        name, _, suffix = file.name.partition(".")
+        if suffix == "lua" and name != "head":
+            source = head + file.read_text(encoding="utf-8")
+            sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+            found[name] = Script(source, sha, name in _RECORD_REPLY, name in _DURABLE)
+    return found

@@ -1,1 +1,1 @@
-"""What only a cluster needs, or jobs that are spread over several shards."""
+"""What only several shards or several nodes need."""

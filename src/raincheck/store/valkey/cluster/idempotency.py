@@ -1,7 +1,8 @@
-"""Idempotency keys where jobs live in several shards: a key is reserved in its own, then the job is written.
+"""Idempotency keys with several shards: reserve the key in its own shard, then write the job.
 
-Whoever reserved may die before it writes. So who finds a key taken looks for its job; if that is not
-there though there was time, he makes its id void, so that it can never be written, and takes the key.
+The caller that reserved a key can die before it writes the job. So a caller that finds a key taken looks for
+its job. If the job is not there in time, the caller voids its id, so that it can never be written, and takes
+the key.
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ from typing import NamedTuple
 
 from raincheck.core.model import Change, Key
 from raincheck.store.base import Conflict, Duplicate, Outcome
-from raincheck.store.valkey.keys import Keys, packed, unpacked
+from raincheck.store.valkey.keys import packed, unpacked
 from raincheck.store.valkey.pipeline import Pipeline
 
 TIME_TO_WRITE = 2.0
-"""Seconds between a reservation and its job, after which others may take the key."""
+"""Seconds between a reservation and its job. Later, other callers can take the key."""
 
-PAUSE = 0.005
+FIRST_DELAY, MAX_DELAY = 0.005, 0.2
+"""Seconds between two looks for a job that is being written."""
 
-Write = Callable[[Change], Awaitable[Outcome]]
+PRESENT, VOID = 1, 0
+"""Replies of ``void.lua``: the job is or was there; it can never be written."""
 
 
-class Taken(NamedTuple):
-    """For whom a key is reserved."""
+class Reservation(NamedTuple):
+    """The job for which a key is reserved, and for how long it has been."""
 
     raw_id: bytes
     fingerprint: str
@@ -32,47 +35,47 @@ class Taken(NamedTuple):
     age: float
 
 
-async def write(keys: Keys, pipeline: Pipeline, change: Change, key: Key, write: Write) -> Outcome:
-    """``write`` a change whose idempotency ``key`` was not used yet."""
-    taken = await _reserve(keys, pipeline, key, packed(change.job.id))
-    if taken is not None:
-        return Duplicate(unpacked(taken.raw_id), bytes.fromhex(taken.fingerprint))
+async def write(
+    pipeline: Pipeline, change: Change, key: Key, write: Callable[[Change], Awaitable[Outcome]]
+) -> Outcome:
+    """``write`` a change if its idempotency ``key`` is free."""
+    raw_id = packed(change.job.id)
+    other = await _reserve(pipeline, key, raw_id)
+    if other is not None:
+        return Duplicate(unpacked(other.raw_id), bytes.fromhex(other.fingerprint))
     outcome = await write(change)
     if isinstance(outcome, Conflict):
         name = key.name.encode()
-        words = (name, packed(change.job.id))
-        await pipeline.send(pipeline.command("unreserve", keys.shard_of_key(name), words))
+        await pipeline.call("unreserve", pipeline.keys.shard_of_key(name), name, raw_id)
     return outcome
 
 
-async def _reserve(keys: Keys, pipeline: Pipeline, key: Key, raw_id: bytes) -> Taken | None:
-    """Reserve a key; or for whom it is reserved, whose job is there."""
-    instead, pause = b"", PAUSE
+async def _reserve(pipeline: Pipeline, key: Key, raw_id: bytes) -> Reservation | None:
+    """Reserve a key. Returns the reservation of another job that is there, if there is one."""
+    void_id, delay = b"", FIRST_DELAY
     while True:
-        taken = await _try(keys, pipeline, key, raw_id, instead)
-        if taken is None:
+        other = await _try_to_reserve(pipeline, key, raw_id, void_id)
+        if other is None:
             return None
-        mine = taken.raw_id == raw_id
-        late = taken.age > TIME_TO_WRITE and not mine
-        found = await _look(keys, pipeline, taken.raw_id, f"{taken.until:.6f}" if late else "")
-        if found == 1:
-            return taken
-        if found == 0 or mine:
-            instead = taken.raw_id
-        else:  # it is just being written
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, 0.2)
+        is_own = other.raw_id == raw_id
+        is_late = other.age > TIME_TO_WRITE and not is_own
+        void_until = f"{other.until:.6f}" if is_late else ""
+        shard = pipeline.keys.shard_of(other.raw_id)
+        status = int(await pipeline.call("void", shard, other.raw_id, void_until))
+        if status == PRESENT:
+            return other
+        if status == VOID or is_own:
+            void_id = other.raw_id
+        else:  # it is being written
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, MAX_DELAY)
 
 
-async def _try(keys: Keys, pipeline: Pipeline, key: Key, raw_id: bytes, instead: bytes) -> Taken | None:
+async def _try_to_reserve(pipeline: Pipeline, key: Key, raw_id: bytes, void_id: bytes) -> Reservation | None:
     name = key.name.encode()
-    words = (name, raw_id, key.fingerprint.hex(), repr(key.until), instead)
-    answer = await pipeline.send(pipeline.command("reserve", keys.shard_of_key(name), words))
-    if not answer:
+    words = (name, raw_id, key.fingerprint.hex(), repr(key.until), void_id)
+    reply = await pipeline.call("reserve", pipeline.keys.shard_of_key(name), *words)
+    if not reply:
         return None
-    other, fingerprint, until, age = answer
-    return Taken(other, fingerprint.decode(), float(until), float(age))
-
-
-async def _look(keys: Keys, pipeline: Pipeline, raw_id: bytes, until: str) -> int:
-    return int(await pipeline.send(pipeline.command("void", keys.shard_of(raw_id), (raw_id, until))))
+    other_id, fingerprint, until, age = reply
+    return Reservation(other_id, fingerprint.decode(), float(until), float(age))

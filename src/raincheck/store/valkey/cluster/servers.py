@@ -1,4 +1,4 @@
-"""The nodes of a cluster: which of them has which slot, and what to do when one sends a command on."""
+"""The nodes of a cluster: which node has which slot, and how to follow a redirection."""
 
 from __future__ import annotations
 
@@ -12,148 +12,147 @@ from redis.crc import key_slot
 
 from raincheck.core import clock
 from raincheck.store.valkey.address import Address, HostPort
-from raincheck.store.valkey.connection import Command, Refused, Server
-from raincheck.store.valkey.errors import code_of
+from raincheck.store.valkey.connection import Command, OnFailure, Server, error_code
 
 logger = logging.getLogger("raincheck.store")
 
-LOOK_TIMEOUT = 1.0
-"""Seconds that one node gets to tell which node has which slot."""
+SLOTS_TIMEOUT = 1.0
+"""Seconds for one node to reply with its slots."""
 
-LOOK_EVERY = 0.1
-"""Seconds between two looks, at least."""
+READ_SLOTS_EVERY = 0.1
+"""Minimum seconds between two reads of the slots."""
 
 
 class ClusterServers:
-    """The nodes of a cluster on one event loop, as far as they were needed."""
+    """The nodes of a cluster on one event loop. Connects to a node when there is a command for it."""
 
-    def __init__(self, address: Address, refused: Refused) -> None:
+    def __init__(self, address: Address, on_failure: OnFailure) -> None:
         self._address = address
-        self._refused = refused
+        self._on_failure = on_failure
         self._nodes: dict[HostPort, Server] = {}
         self._slots: dict[int, HostPort] = {}
         self._known: tuple[HostPort, ...] = ()
         self._unrouted: list[Command] = []
-        self._looking: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self._looked_at = -LOOK_EVERY
+        self._read_at = -READ_SLOTS_EVERY
         self.slot = lru_cache(4096)(_slot)
 
     def write(self, commands: Sequence[Command]) -> None:
-        """Send each command to the node that has its slot."""
-        loads: dict[HostPort, list[Command]] = {}
+        """Send each command to the node of its slot."""
+        by_node: dict[HostPort, list[Command]] = {}
         for command in commands:
-            place = command.asked or self._slots.get(command.slot)
-            if place is None:
+            node = command.ask_node or self._slots.get(command.slot)
+            if node is None:
                 self._unrouted.append(command)
             else:
-                command.sent_to = place
-                loads.setdefault(place, []).append(command)
+                command.sent_to = node
+                by_node.setdefault(node, []).append(command)
         if self._unrouted:
-            self._look()
-        for place, load in loads.items():
-            self._node(place).write(load)
+            self._read_slots()
+        for node, of_node in by_node.items():
+            self._server(node).write(of_node)
 
-    def _node(self, place: HostPort) -> Server:
-        node = self._nodes.get(place)
-        if node is None:
-            node = self._nodes[place] = Server(self._address, place, self._refused)
-        return node
+    def _server(self, node: HostPort) -> Server:
+        server = self._nodes.get(node)
+        if server is None:
+            server = self._nodes[node] = Server(self._address, node, self._on_failure)
+        return server
 
     def redirect(self, command: Command, error: Exception) -> bool:
-        """Follow MOVED and ASK; any other error is a reason to look again which node has which slot."""
+        """Follow MOVED and ASK. After any other error, read the slots again."""
         code, *words = str(error).split(" ")
-        if code_of(error) not in ("MOVED", "ASK"):
-            self._look()
+        if error_code(error) not in ("MOVED", "ASK"):
+            self._read_slots()
             return False
         host, _, port = words[1].rpartition(":")
-        place = HostPort(host or self._slots[command.slot].host, int(port))
+        node = HostPort(host or self._slots[command.slot].host, int(port))
         if code == "MOVED":
-            self._slots[int(words[0])] = place
-            self._look()
+            self._slots[int(words[0])] = node
+            self._read_slots()
         else:
-            command.asked = place
+            command.ask_node = node
         return True
 
-    def _look(self) -> None:
-        """Look in the background which node has which slot; meanwhile commands go by what is known."""
-        if self._looking is None:
-            self._looking = self._loop.create_task(self._learn())
+    def _read_slots(self) -> None:
+        """Read the slots of all nodes in the background; meanwhile the known ones are used."""
+        if self._reading is None:
+            self._reading = self._loop.create_task(self._read_from_any())
 
-    async def _learn(self) -> None:
+    async def _read_from_any(self) -> None:
         error: Exception = ConnectionError("no node of the cluster can be reached")
         try:
-            await asyncio.sleep(self._looked_at + LOOK_EVERY - self._loop.time())
-            for place in self._anyone():
+            await asyncio.sleep(self._read_at + READ_SLOTS_EVERY - self._loop.time())
+            for node in self._all_nodes():
                 try:
-                    async with asyncio.timeout(LOOK_TIMEOUT):
-                        self._note(await self._ask_for_slots(place), place)
+                    async with asyncio.timeout(SLOTS_TIMEOUT):
+                        self._update(await self._send_cluster_slots(node), node)
                     break
-                except Exception as failure:  # noqa: BLE001 - another node may tell
+                except Exception as failure:  # noqa: BLE001 - try another node
                     error = failure
         finally:
-            self._looked_at = self._loop.time()
-            self._looking = None
+            self._read_at = self._loop.time()
+            self._reading = None
             self._route_again(error)
 
-    def _ask_for_slots(self, place: HostPort) -> asyncio.Future[Any]:
-        command = Command(("CLUSTER", "SLOTS"), patience=0.0)
-        self._node(place).write([command])
+    def _send_cluster_slots(self, node: HostPort) -> asyncio.Future[Any]:
+        command = Command(("CLUSTER", "SLOTS"), retry_for=0.0)
+        self._server(node).write([command])
         return command.future
 
     def _route_again(self, error: Exception) -> None:
-        """Send what waited for the look; what is still of no node gets an error."""
+        """Send the commands that waited for the slots; a command whose slot has no node gets an error."""
         unrouted, self._unrouted = self._unrouted, []
         self.write([command for command in unrouted if command.slot in self._slots])
         for command in unrouted:
             if command.slot not in self._slots:
-                self._refused(command, error)
+                self._on_failure(command, error)
 
-    def _note(self, ranges: Sequence[Any], asked: HostPort) -> None:
-        """Take over what CLUSTER SLOTS says; nodes that are gone are closed."""
+    def _update(self, ranges: Sequence[Any], source: HostPort) -> None:
+        """Use a reply of CLUSTER SLOTS; close the connections to nodes that it does not name."""
         self._slots, known = {}, set()
-        for first, last, *nodes in ranges:
-            places = [_place(node, asked) for node in nodes]
-            known.update(places)
-            self._slots.update(dict.fromkeys(range(first, last + 1), places[0]))
+        for first, last, *replicas in ranges:
+            nodes = [_node(each, source) for each in replicas]
+            known.update(nodes)
+            self._slots.update(dict.fromkeys(range(first, last + 1), nodes[0]))
         self._known = tuple(known)
-        for place in self._nodes.keys() - known:
-            self._nodes.pop(place).close()
+        for node in self._nodes.keys() - known:
+            self._nodes.pop(node).close()
 
-    def _anyone(self) -> list[HostPort]:
-        """Every node known, in an order by chance: one that is cut off from the others is asked in vain."""
-        places = dict.fromkeys((*self._known, *self._address.places))
-        return sorted(places, key=lambda place: (self._is_away(place), clock.chance()))
+    def _all_nodes(self) -> list[HostPort]:
+        """Every known node, reachable ones first, otherwise at random: one may be cut off from the others."""
+        nodes = dict.fromkeys((*self._known, *self._address.nodes))
+        return sorted(nodes, key=lambda node: (self._is_unreachable(node), clock.chance()))
 
-    def _is_away(self, place: HostPort) -> bool:
-        node = self._nodes.get(place)
-        return node is not None and node.is_away
+    def _is_unreachable(self, node: HostPort) -> bool:
+        server = self._nodes.get(node)
+        return server is not None and server.is_unreachable
 
-    def pings(self) -> list[Command]:
-        """Commands that were sent to all nodes: replied to, all commands before them are."""
+    def ping(self) -> list[Command]:
+        """PINGs to all nodes: their replies come after those of all earlier commands."""
         pings = []
-        for node in self._nodes.values():
-            pings.append(Command(("PING",), patience=0.0))
-            node.write(pings[-1:])
+        for server in self._nodes.values():
+            pings.append(Command(("PING",), retry_for=0.0))
+            server.write(pings[-1:])
         return pings
 
-    def place(self) -> HostPort:
+    def subscription_node(self) -> HostPort:
         """A node for a subscription."""
-        return self._anyone()[0]
+        return self._all_nodes()[0]
 
     def close(self) -> None:
         """Close all connections. Commands without a reply fail."""
-        if self._looking is not None:
-            self._looking.cancel()
-        for node in self._nodes.values():
-            node.close()
+        if self._reading is not None:
+            self._reading.cancel()
+        for server in self._nodes.values():
+            server.close()
 
 
 def _slot(key: str) -> int:
     return int(key_slot(key.encode()))
 
 
-def _place(node: Sequence[Any], asked: HostPort) -> HostPort:
-    """A node of ``CLUSTER SLOTS``; one without a name is that which was asked."""
-    host = node[0].decode() if isinstance(node[0], bytes) else node[0]
-    return HostPort(host or asked.host, int(node[1]))
+def _node(entry: Sequence[Any], source: HostPort) -> HostPort:
+    """A node in a reply of CLUSTER SLOTS; without a host, it is the node that replied."""
+    host = entry[0].decode() if isinstance(entry[0], bytes) else entry[0]
+    return HostPort(host or source.host, int(entry[1]))

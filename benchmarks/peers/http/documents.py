@@ -1,4 +1,4 @@
-"""What the apps have in common: the documents that go in and out."""
+"""The request and response bodies that the apps share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastapi import Header
 from pydantic import BaseModel
 
 Prefer = Annotated[str | None, Header()]
-"""``wait=10``: answer when there is a result."""
+"""``wait=10``: respond when the job has a result."""
 
 
 class Function(BaseModel):
@@ -20,7 +20,7 @@ class Function(BaseModel):
 
 
 class NewJob(BaseModel):
-    """What is posted."""
+    """The body of ``POST /v1/job``."""
 
     name: str
     functions: list[Function]
@@ -28,7 +28,7 @@ class NewJob(BaseModel):
 
 
 class Job(BaseModel):
-    """What is known of a job."""
+    """A job."""
 
     id: str
     state: str

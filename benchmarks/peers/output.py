@@ -1,4 +1,4 @@
-"""What came of a run, written down: all of it in JSON, tables in Markdown, a chart for the documents."""
+"""Writes the results of a run: JSON, tables in Markdown, and a chart for the documentation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import report
-from benchmarks.peers.place import python
+from benchmarks.peers.peer_bench import python
 from benchmarks.peers.roster import Peer
 from benchmarks.processes import ROOT
 from benchmarks.run import Result
@@ -16,7 +16,7 @@ from benchmarks.table import number
 
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "explanation" / "performance.md"
-"""The page with the chart beside it, and with the overview between two comments."""
+"""The page with the chart; it has the overview between two comments."""
 
 BEGIN, END = "<!-- figures: make bench-peers -->", "<!-- end of figures -->"
 NAME = "peers"
@@ -30,32 +30,34 @@ COLUMNS = {
     "chain, steps/s": ("chain", "{}"),
     "result p50, ms": ("latency", "{}_p50"),
     "p99, ms": ("latency", "{}_p99"),
-    "worker CPU, µs a job": ("cpu", "{}"),
-    "Valkey CPU, µs a job": ("cpu", "{}_server"),
+    "worker CPU, µs per job": ("cpu", "{}"),
+    "Valkey CPU, µs per job": ("cpu", "{}_server"),
     "worker idle, MiB": ("memory", "{}"),
-    "bytes a job": ("bytes", "{}"),
+    "bytes per job": ("bytes", "{}"),
     "HTTP POST, /s": ("http", "{}_post"),
     "HTTP GET, /s": ("http", "{}_get"),
     "POST to result, ms": ("http", "{}_p50"),
 }
-"""Of the overview: the measure and the row that a column shows; ``{}`` is the peer."""
+"""The columns of the overview: their measure and row; ``{}`` is the key of the peer."""
 
 
 def write(folder: Path, facts: dict[str, Any], results: Sequence[Result], peers: Sequence[Peer]) -> None:
-    """Write ``peers.json`` and ``peers.md``; if there are peers, draw the chart. A run for the documents
-    also renews their page."""
+    """Write ``peers.json`` and ``peers.md``, and draw the chart if there are peers.
+
+    If ``folder`` is `RESULTS`, also update the performance page.
+    """
     table = list(overview(results, peers))
     report.write(folder, facts, results, NAME, [*table, ""])
     if not any(peer.venv for peer in peers):
-        return  # nobody to be compared with
+        return  # there is nothing to compare
     if folder == RESULTS:
-        _renew(facts, report.summary(results), table)
+        _update_page(facts, report.summary(results), table)
     chart = (PAGE.parent if folder == RESULTS else folder) / "peers.svg"
     command = [python("peers"), "-m", "benchmarks.peers.chart", str(folder / f"{NAME}.json"), str(chart)]
     subprocess.run(command, cwd=ROOT, check=True)
 
 
-def _renew(facts: dict[str, Any], summary: str, table: Sequence[str]) -> None:
+def _update_page(facts: dict[str, Any], summary: str, table: Sequence[str]) -> None:
     machine = next(report.introduction(facts))
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
@@ -64,7 +66,7 @@ def _renew(facts: dict[str, Any], summary: str, table: Sequence[str]) -> None:
 
 
 def overview(results: Sequence[Result], peers: Sequence[Peer]) -> Iterator[str]:
-    """A line for each peer, a column for each of its figures; a dash is what it has not, or was not asked."""
+    """Yield a line for each peer, with a column for each figure; a dash is a figure that it does not have."""
     figures = {
         (result.measure.name, line.row.key): number(line.figure.middle)
         for result in results

@@ -1,4 +1,4 @@
-"""Where peers are measured: the servers of one run, and how a peer is asked on the one that it uses."""
+"""The environment of the peers: the servers of one run, and the calls that measure a peer on its server."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from benchmarks.valkey import valkey
 
 HOME = Path(__file__).parents[1]
 ONE_BY_ONE, TOGETHER = 5_000, 50_000
-"""How many jobs are enqueued at most, one by one and otherwise."""
+"""Maximum number of enqueued jobs, one by one and otherwise."""
 
 AOF = {roster.EVERYSEC: "everysec", roster.ALWAYS: "always"}
 
 
-class Place(Bench):
-    """Some peers and their servers; what has been found of each is kept for the measures that come after."""
+class PeerBench(Bench):
+    """Peers and their servers. Readings are kept, as several measures use those of one call."""
 
     def __init__(self, folder: Path, peers: Sequence[Peer], *, quick: bool) -> None:
         super().__init__(folder, quick=quick)
         self.peers = [replace(peer, jobs=self.size(peer.jobs), calls=self.size(peer.calls)) for peer in peers]
         self.problems: list[str] = []
         self._urls: dict[str, str] = {}
-        self._found: dict[tuple[str, str], Readings] = {}
+        self._readings: dict[tuple[str, str], Readings] = {}
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Run the servers while the block runs."""
+        """Run the servers."""
         with ExitStack() as stack:
             for server in {peer.server: None for peer in self.peers}:
                 try:
                     self._urls[server] = stack.enter_context(self._serve(server))
                 except (ChildError, OSError, subprocess.SubprocessError) as error:
-                    self.problems.append(f"{server} could not be started: {error}")
+                    self.problems.append(f"cannot start {server}: {error}")
             yield
 
     @contextmanager
@@ -63,50 +63,52 @@ class Place(Bench):
         return [peer for peer in self.peers if not peer.variant]
 
     def env(self, peer: Peer) -> dict[str, str]:
-        """What tells a peer where its server is."""
+        """The environment variables of a peer, with the URL of its server."""
         return {"BENCH_URL": self._urls[peer.server], "BENCH_FOLDER": str(self.fresh())}
 
     def enqueue(self, peer: Peer) -> Readings:
-        """As `drive.enqueue`."""
+        """See `drive.enqueue`."""
         few, many = (min(peer.jobs, self.size(most)) for most in (ONE_BY_ONE, TOGETHER))
         return self._once(peer, drive.enqueue, few=few, many=many, lacks=sorted(peer.lacks))
 
     def drain(self, peer: Peer, workers: int = 1, **some: int) -> Readings:
-        """As `drive.drain`."""
+        """See `drive.drain`."""
         return self._once(peer, drive.drain, **{"jobs": peer.jobs, "workers": workers} | some)
 
     def chain(self, peer: Peer) -> Readings:
-        """As `drive.chain`, with a fifth as many chains as there are jobs otherwise."""
+        """See `drive.chain`; the number of chains is a fifth of the number of jobs."""
         return self._once(peer, drive.chain, chains=max(peer.jobs // 5, 1))
 
     def latency(self, peer: Peer) -> Readings:
-        """As `drive.latency`."""
+        """See `drive.latency`."""
         return self._once(peer, drive.latency, calls=peer.calls)
 
-    def anew(self, function: Callable[..., Any]) -> None:
-        """Forget what was found by a function of `drive`."""
-        self._found = {key: found for key, found in self._found.items() if key[0] != function.__name__}
+    def discard(self, function: Callable[..., Any]) -> None:
+        """Discard the readings of a function of `drive`."""
+        self._readings = {
+            key: readings for key, readings in self._readings.items() if key[0] != function.__name__
+        }
 
     def _once(self, peer: Peer, function: Callable[..., Readings], **arguments: Any) -> Readings:
         key = function.__name__, repr((peer.key, sorted(arguments.items())))
-        if (found := self._found.get(key)) is None:
+        if (readings := self._readings.get(key)) is None:
             try:
                 if peer.server not in self._urls:
-                    raise ChildError("its server is not there")
-                found = self.ask(peer, function, **arguments)
+                    raise ChildError("its server did not start")
+                readings = self.call_drive(peer, function, **arguments)
             except ChildError as error:
                 self.problems.append(f"{peer.name}, {function.__name__}: {error}")
-                found = {}
-            self._found[key] = found
-        return found
+                readings = {}
+            self._readings[key] = readings
+        return readings
 
-    def ask(self, peer: Peer, function: Callable[..., Any], **arguments: Any) -> Any:
-        """What a function of `drive` returns, called in a fresh Python of the peer's virtualenv."""
+    def call_drive(self, peer: Peer, function: Callable[..., Any], **arguments: Any) -> Any:
+        """Call a function of `drive` in a new Python process of the peer's virtualenv; returns its result."""
         print(f"  {peer.name}: {function.__name__}", file=sys.stderr, flush=True)
         arguments = {"peer": peer.module or peer.key, **arguments}
         return processes.call(function, self.fresh() / "log", self.env(peer), arguments, python(peer.venv))
 
 
 def python(venv: str | None) -> str:
-    """The Python of a virtualenv of the peers, or this one."""
+    """The path of the Python of a virtualenv of the peers; without a name, of this Python."""
     return str(HOME / f".venv-{venv}" / "bin" / "python") if venv else sys.executable

@@ -1,16 +1,53 @@
-"""The tokens that ``raincheck login`` stores, by server, in a file that only its owner can read."""
+"""The options of commands that call a server, and the tokens that ``raincheck login`` stores.
+
+The tokens are in a file that only its owner can read, by server.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from cyclopts import Parameter
 from msgspec import Struct
 
 from raincheck.auth.files import locked, read_private, write_private
-from raincheck.core.errors import ConfigError
+from raincheck.client import Client
+from raincheck.core.errors import ConfigError, NotSignedIn
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Connection:
+    """The server to call, and the output format."""
+
+    url: Annotated[str, Parameter(env_var="RAINCHECK_URL", metavar="URL")] = DEFAULT_URL
+    """URL of the server."""
+    token_file: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    """File with the token to send (default: RAINCHECK_TOKEN, else the token of raincheck login)."""
+    json: Annotated[bool, Parameter(show_default=False)] = False
+    """Print the response as JSON."""
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """A client of the server that sends the stored token. It sends no request twice."""
+        with Client(self.url, token=token_for(self.url, self.token_file), patience=0.0) as client:
+            try:
+                yield client
+            except NotSignedIn as error:
+                error.add_note(f"Sign in with: raincheck login --url {client.url}")
+                raise
+
+
+DEFAULT_CONNECTION = Connection()
 
 VARIABLE = "RAINCHECK_TOKEN"
 
@@ -37,7 +74,7 @@ def token_for(url: str, token_file: Path | None = None) -> str | None:
         return _check_token(read_private(token_file).decode("ascii", "replace").strip(), str(token_file))
     if token := os.environ.get(VARIABLE, "").strip():
         return _check_token(token, VARIABLE)
-    stored = _read().get(_server(url))
+    stored = _read_tokens().get(_without_slash(url))
     return None if stored is None else stored.token
 
 
@@ -47,37 +84,37 @@ def _check_token(token: str, origin: str) -> str:
     return token
 
 
-def store(url: str, credential: Credential) -> Path:
+def store_token(url: str, credential: Credential) -> Path:
     """Store the token of a server; returns the path of the file."""
-    path = _path()
+    path = _tokens_path()
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot create the directory {path.parent}: {error.strerror}") from None
     with locked(path):
-        _write(_read() | {_server(url): credential})
+        _write_tokens(_read_tokens() | {_without_slash(url): credential})
     return path
 
 
-def delete(url: str) -> bool:
+def delete_token(url: str) -> bool:
     """Delete the token of a server; returns whether there was one."""
-    path = _path()
+    path = _tokens_path()
     if not path.exists():
         return False
     with locked(path):
-        credentials = _read()
-        removed = credentials.pop(_server(url), None)
-        _write(credentials)
+        credentials = _read_tokens()
+        removed = credentials.pop(_without_slash(url), None)
+        _write_tokens(credentials)
     return removed is not None
 
 
-def _path() -> Path:
+def _tokens_path() -> Path:
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(home) / "raincheck" / "tokens.json"
 
 
-def _read() -> dict[str, Credential]:
-    path = _path()
+def _read_tokens() -> dict[str, Credential]:
+    path = _tokens_path()
     if not path.exists():
         return {}
     try:
@@ -86,9 +123,9 @@ def _read() -> dict[str, Credential]:
         raise ConfigError(f"{path} is not valid. Delete it and sign in again: raincheck login") from None
 
 
-def _write(credentials: dict[str, Credential]) -> None:
-    write_private(_path(), msgspec.json.encode(credentials))
+def _write_tokens(credentials: dict[str, Credential]) -> None:
+    write_private(_tokens_path(), msgspec.json.encode(credentials))
 
 
-def _server(url: str) -> str:
+def _without_slash(url: str) -> str:
     return url.rstrip("/")

@@ -1,0 +1,235 @@
+"""Runs the parts of an app until a signal: on the main thread, in a thread of its own, in worker processes.
+
+A child (``--child``) reads the store's URL from stdin, as other users of the machine can read command
+lines. The end of stdin tells it to stop. This works on every platform, and also if the parent is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import Thread
+from types import FrameType
+from typing import Any
+
+from raincheck.cli.exit_codes import Exit
+from raincheck.cli.terminal import note
+from raincheck.core.clock import monotonic
+
+Main = Callable[[asyncio.Event], Awaitable[None]]
+"""A coroutine function that runs until its event is set."""
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds between thread switches. With the default of 5 ms, store threads wait for a busy event loop."""
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
+
+
+def run_until_signal(main: Main, *, grace: float, kill: Callable[[], None] = lambda: None) -> int:
+    """Run ``main``. The first signal sets its event; the second calls ``kill`` and ends the process."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    freeze_startup_objects()
+
+    async def until_signalled() -> None:
+        stop = asyncio.Event()
+        with _handle_signals(stop, grace, kill):
+            await main(stop)
+
+    _run_on_new_loop(until_signalled())
+    return Exit.OK
+
+
+def freeze_startup_objects() -> None:
+    """Exclude all objects that exist now from garbage collection: the app and its modules stay anyway."""
+    gc.collect()
+    gc.freeze()
+
+
+async def run_in_thread(main: Main, stop: asyncio.Event) -> None:
+    """Run ``main`` in its own thread: if its event loop is blocked, the caller's is not."""
+    caller = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = caller.create_future()
+    started: asyncio.Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = caller.create_future()
+
+    async def body() -> None:
+        thread_stop = asyncio.Event()
+        caller.call_soon_threadsafe(started.set_result, (asyncio.get_running_loop(), thread_stop))
+        await main(thread_stop)
+
+    def thread() -> None:
+        try:
+            _run_on_new_loop(body())
+        except BaseException as error:  # noqa: BLE001 - the caller raises it again
+            caller.call_soon_threadsafe(ended.set_exception, error)
+        else:
+            caller.call_soon_threadsafe(ended.set_result, None)
+
+    Thread(target=thread, name="raincheck-worker", daemon=True).start()
+    loop, thread_stop = await started
+    stopping = asyncio.create_task(_set_when_stopped(stop, loop, thread_stop))
+    try:
+        await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        loop.call_soon_threadsafe(thread_stop.set)
+        await ended
+        raise
+    finally:
+        stopping.cancel()
+
+
+async def _set_when_stopped(
+    stop: asyncio.Event, loop: asyncio.AbstractEventLoop, thread_stop: asyncio.Event
+) -> None:
+    await stop.wait()
+    loop.call_soon_threadsafe(thread_stop.set)
+
+
+def _run_on_new_loop(main: Coroutine[object, object, None]) -> None:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(main)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop if it is installed; None for the default of asyncio."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+@contextmanager
+def _handle_signals(stop: asyncio.Event, grace: float, kill: Callable[[], None]) -> Iterator[None]:
+    """Handle signals. Uses `signal.signal`, which works on every platform and with every event loop."""
+    loop = asyncio.get_running_loop()
+
+    def begin_stop() -> None:
+        stop.set()
+        note(
+            f"Stopping. Running attempts have {grace:g} s to finish. Press Ctrl-C again to stop now."
+            if grace
+            else "Stopping."
+        )
+
+    def on_first_signal(number: int, frame: FrameType | None) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, on_second_signal)
+        loop.call_soon_threadsafe(begin_stop)
+
+    def on_second_signal(number: int, frame: FrameType | None) -> None:
+        kill()
+        os._exit(Exit.INTERRUPTED)
+
+    previous = {each: signal.signal(each, on_first_signal) for each in _SIGNALS}
+    try:
+        yield
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+
+logger = logging.getLogger("raincheck.cli")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+"""Seconds before a dead child is replaced. The pause doubles while children die early."""
+
+_EARLY = 60.0
+"""A child that dies within this many seconds of its start dies early."""
+
+_KILL_AFTER = 5.0
+"""Seconds after its grace period at which a child is killed."""
+
+
+class WorkerProcesses:
+    """``count`` processes that run the same command; each reads ``first_line`` from stdin.
+
+    ``grace`` is in seconds. ``pids`` are those of the running processes; ``any_failed`` says whether a
+    process has ended although it was not stopped.
+    """
+
+    def __init__(self, command: Sequence[str], first_line: str, count: int, grace: float) -> None:
+        self._command = command
+        self._first_line = first_line
+        self._count = count
+        self._grace = grace
+        self.pids: set[int] = set()
+        self.any_failed = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep the processes running until ``stop`` is set, then stop them."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._count):
+                group.create_task(self._keep_one(stop))
+
+    def kill(self) -> None:
+        """Kill all processes now."""
+        for pid in self.pids:
+            with suppress(OSError):
+                os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    async def _keep_one(self, stop: asyncio.Event) -> None:
+        pause = _FIRST_PAUSE
+        while not stop.is_set():
+            started_at = monotonic()
+            code = await self._run_one(stop)
+            if stop.is_set():
+                return
+            self.any_failed = True
+            pause = _FIRST_PAUSE if monotonic() - started_at > _EARLY else pause
+            logger.warning("a worker process ended with exit code %d; a new one starts in %g s", code, pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _run_one(self, stop: asyncio.Event) -> int:
+        """Start one process and wait for its end; returns its exit code."""
+        child = await asyncio.create_subprocess_exec(*self._command, stdin=subprocess.PIPE, **ignore_ctrl_c())
+        self.pids.add(child.pid)
+        assert child.stdin is not None  # noqa: S101 - it is a pipe
+        ended, stopping = asyncio.create_task(child.wait()), asyncio.create_task(stop.wait())
+        try:
+            child.stdin.write(self._first_line.encode() + b"\n")
+            await asyncio.wait([ended, stopping], return_when=asyncio.FIRST_COMPLETED)
+            child.stdin.close()
+            await asyncio.wait([ended], timeout=self._grace + _KILL_AFTER)
+        finally:
+            stopping.cancel()
+            if not ended.done():
+                child.kill()
+            code = await ended
+            self.pids.discard(child.pid)
+        return code
+
+
+def ignore_ctrl_c() -> dict[str, Any]:
+    """Options that start a process which Ctrl-C does not reach; its parent stops it."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
+
+
+def read_first_line() -> str:
+    """In the child: read the line that the server wrote to stdin."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(0, 1)):
+        line += byte
+    return line.decode().rstrip("\n")
+
+
+def call_when_parent_stops(callback: Callable[[], object]) -> None:
+    """In the child: call ``callback`` from a thread when the server stops the child, or has died."""
+
+    def read_to_end() -> None:
+        with suppress(OSError):
+            while os.read(0, 1024):
+                pass
+        callback()
+
+    Thread(target=read_to_end, name="raincheck-parent", daemon=True).start()

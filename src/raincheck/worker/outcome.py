@@ -1,0 +1,197 @@
+"""How an attempt begins and how it ends: `prepare` and `judge` return triggers for the lifecycle.
+
+Nothing here calls a function or the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from msgspec import Struct
+
+from raincheck.core.clock import chance
+from raincheck.core.codec import to_json
+from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON
+from raincheck.core.lifecycle import on_claim
+from raincheck.core.limits import Limits
+from raincheck.core.model import Problem
+from raincheck.core.retry import names_of
+from raincheck.core.triggers import Failed, Stopped, Succeeded, Trigger
+from raincheck.functions.context import Context
+from raincheck.worker.attempt import Reason, RunningAttempt
+
+logger = logging.getLogger("raincheck.worker")
+
+DETAIL_LIMIT = 2000
+"""Characters of an exception's message that are stored."""
+
+
+class Finished(Struct, frozen=True, gc=False):
+    """How the function of an attempt ended: what it returned or raised."""
+
+    attempt: RunningAttempt
+    result: Any
+    error: BaseException | None
+
+
+class Outcome(Struct, frozen=True, gc=False):
+    """The trigger that an attempt applies to its job."""
+
+    attempt: RunningAttempt
+    trigger: Trigger
+
+
+class Encoded(NamedTuple):
+    """A result and changed data that are JSON already, as a child process sends them."""
+
+    result: bytes
+    data: bytes | None
+
+
+class ChildError(Exception):
+    """An exception of a function in a child process, as plain data: ``names`` of its class and bases."""
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        message: str,
+        *,
+        fatal: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.names = names
+        self.fatal = fatal
+        self.retry_after = retry_after
+
+
+def prepare(attempt: RunningAttempt, state: Mapping[str, Any]) -> Trigger | None:
+    """Create an attempt's context and decode its arguments. None: run it; else the trigger that ends it."""
+    claim, signature = attempt.claim, attempt.function.signature
+    trigger = on_claim(claim.job, claim.lease)
+    if trigger is not None:
+        return trigger
+    if signature.context is not None:
+        attempt.context = Context(
+            claim.job,
+            claim.lease.step,
+            attempt.previous,
+            report=attempt.report,
+            cancelled=attempt.is_stopping,
+            state=state,
+        )
+    try:
+        step = claim.step
+        attempt.arguments = signature.bind(step.args, step.kwargs, context=attempt.context)
+    except Exception as error:  # noqa: BLE001 - the arguments do not fit, or their class raises
+        return failed(attempt, error, fatal=True)
+    return None
+
+
+def judge(finished: Finished, limits: Limits) -> Trigger | None:
+    """The trigger for how an attempt ended; None: its lease is lost, or its step goes back to the queue.
+
+    An attempt that took longer than its timeout has timed out, even if it returned a result.
+    """
+    attempt, error = finished.attempt, finished.error
+    if attempt.reason is Reason.LOST or (attempt.reason is Reason.GIVEN_BACK and error is not None):
+        return None
+    if attempt.reason is Reason.CANCELLED:
+        return Stopped(attempt.attempt)
+    if attempt.reason is Reason.TIMEOUT or attempt.is_late:
+        return _timed_out(attempt)
+    if error is not None:
+        return failed(attempt, error)
+    return _succeeded(attempt, finished.result, limits)
+
+
+def _succeeded(attempt: RunningAttempt, result: Any, limits: Limits) -> Trigger:
+    """The attempt returned ``result``: it has failed if that cannot be stored."""
+    try:
+        if isinstance(result, Encoded):
+            value, data = result
+        else:
+            value = to_json(result)
+            data = None if attempt.context is None else attempt.context.changed_data()
+    except NotJSON as error:
+        named = NotJSON(f"what {attempt.function.name} returned or put into data is {error}")
+        return failed(attempt, named, fatal=True)
+    except Exception as error:  # noqa: BLE001 - raised by the class of what was returned
+        return failed(attempt, error, fatal=True)
+    if len(value) > limits.result:
+        return _too_large(attempt, "result", len(value), limits.result)
+    if data is not None and len(data) > limits.result:
+        return _too_large(attempt, "data", len(data), limits.result)
+    return Succeeded(attempt.attempt, value, data, limits.results)
+
+
+def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False) -> Failed:
+    """The attempt raised ``error``; ``fatal``: another attempt would fail in the same way."""
+    names = error.names if isinstance(error, ChildError) else names_of(type(error))
+    detail = message_of(error)
+    problem = Problem(
+        type="function-failed",
+        title=f"{attempt.function.name} raised {names[0]}",
+        detail=detail,
+        exception=names[0],
+    )
+    logger.warning("%s raised %s: %s", attempt, names[0], detail)
+    logger.debug("the traceback of %s", attempt, exc_info=error)
+    return Failed(
+        attempt.attempt,
+        problem,
+        names,
+        attempt.function.retry,
+        fatal or isinstance(error, DoNotRetry | InvalidArguments) or getattr(error, "fatal", False) is True,
+        retry_after_of(error),
+        chance(),
+    )
+
+
+def message_of(error: BaseException) -> str:
+    """The message of an exception, fit to be stored, even if its class raises."""
+    try:
+        message = str(error)
+    except Exception as wrong:  # noqa: BLE001 - it is the function's own code
+        message = f"its message cannot be read: {type(wrong).__name__}"
+    return message[:DETAIL_LIMIT].encode("utf-8", "replace").decode("utf-8")
+
+
+def retry_after_of(error: BaseException) -> float | None:
+    """The ``retry_after`` of an exception in seconds; None: it has none, or one that is no number."""
+    try:
+        after = float(error.retry_after)  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 - it has none, or one that is something else
+        return None
+    return None if math.isnan(after) else after
+
+
+def _timed_out(attempt: RunningAttempt) -> Failed:
+    if attempt.reason is None and attempt.function.mode == "async":
+        logger.warning(
+            "%s took longer than its timeout of %g s and blocked the event loop, so that it could not be "
+            "stopped: run it with def, or process=True",
+            attempt,
+            attempt.timeout,
+        )
+    else:
+        logger.warning("%s took longer than its timeout of %g s", attempt, attempt.timeout)
+    problem = Problem(
+        type="timeout",
+        title=f"{attempt.function.name} took too long",
+        detail=f"an attempt may take {attempt.timeout:g} s",
+        exception="TimeoutError",
+    )
+    return Failed(attempt.attempt, problem, names_of(TimeoutError), attempt.function.retry, chance=chance())
+
+
+def _too_large(attempt: RunningAttempt, what: str, size: int, limit: int) -> Failed:
+    problem = Problem(
+        type="result-too-large",
+        title=f"The {what} of {attempt.function.name} is too large",
+        detail=f"it has {size} bytes, at most {limit} are kept: store it elsewhere and return where",
+    )
+    return Failed(attempt.attempt, problem, fatal=True)
