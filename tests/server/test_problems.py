@@ -96,7 +96,7 @@ def test_every_error_of_raincheck_has_an_answer(request_: Request) -> None:
             "JobFailed",
             "JobCancelled",
         ),
-        *("Unreachable", "Unfinished", "UnexpectedResult"),  # raised by clients
+        *("Refused", "Unreachable", "Unfinished", "UnexpectedResult"),  # raised by clients
         *("NotJSON", "RetryLater", "DoNotRetry", "IllegalTransition", "RaincheckError"),
     }
     known = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type)}
