@@ -50,9 +50,9 @@ class Calls:
         ``priority`` runs first. Raises `InvalidInput` or `NotJSON`; then nothing was stored.
         """
         engine = await self._opened()
-        job_opts = job_options(options)
-        draft = engine.validator.draft(name, functions, job_opts, engine.store.now())
-        key = key_of_job(idempotency_key, name, functions, job_opts)
+        typed = job_options(options)
+        draft = engine.validator.draft(name, functions, typed, engine.store.now())
+        key = key_of_job(idempotency_key, name, functions, typed)
         return await self._document(await engine.jobs.submit(draft, key))
 
     async def trigger(
