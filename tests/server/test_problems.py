@@ -85,7 +85,7 @@ def test_every_fault_has_a_pointer(request_: Request) -> None:
 
 
 def test_every_error_of_raincheck_has_an_answer(request_: Request) -> None:
-    """None ends with what nobody expected but bugs, and what only Python can raise."""
+    """Only bugs and errors that HTTP cannot raise become an internal error."""
     internal = {
         *(
             "RegistrationError",

@@ -57,7 +57,7 @@ def test_a_resource_knows_its_methods() -> None:
 
 
 async def lived(app: App) -> list[Any]:
-    """What the server says in its lifespan, from which it is asked to leave at once."""
+    """The messages of the server in a lifespan that ends at once."""
     said: list[Any] = []
     asked = iter(({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}))
 
@@ -77,7 +77,7 @@ async def test_a_lifespan_opens_and_closes(app: App) -> None:
 
 
 async def test_a_start_that_fails_is_told(tmp_path: Path) -> None:
-    """To whoever runs the server, and raised."""
+    """It is reported to the ASGI server, and raised."""
     (tmp_path / "jobs.db").write_text("this is no database, and long enough to show it" * 10)
     app = App(f"sqlite:///{tmp_path / 'jobs.db'}")
     said: list[Any] = []

@@ -132,7 +132,7 @@ class TestFind:
     async def test_a_job_removed_meanwhile_is_gone(
         self, client: httpx2.AsyncClient, hands: Hands, app: App
     ) -> None:
-        """Whoever waits for it learns so."""
+        """A request that waits for it gets 410."""
         job = (await client.post("/v1/job", json=JOB)).json()
         await hands.fail("add")
         await client.post(f"/v1/job/{job['id']}/retry")
@@ -194,7 +194,7 @@ class TestStopping:
     async def test_those_who_wait_are_answered_at_once(
         self, client: httpx2.AsyncClient, app: App, server: Server
     ) -> None:
-        """With things as they are, whatever they wait for."""
+        """They get the current state, whatever they wait for."""
         job = (await client.post("/v1/job", json=JOB)).json()
         headers = {"prefer": "wait=60"}
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
