@@ -1,4 +1,4 @@
-"""YAML files: what they mean, and how their faults are told."""
+"""YAML files: their values and their faults."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_aliases_do_not_grow_without_bound() -> None:
 
 
 def test_a_pointer_leads_to_its_line_or_to_the_nearest_above() -> None:
-    """What is missing in a mapping is told where the mapping is."""
+    """A missing key has the line of its mapping."""
     document = read("a:\n  - x\n  - b/c:\n      d: 1\n")
     pointers = ["", "/a", "/a/0", "/a/1", "/a/1/b~1c", "/a/1/b~1c/d", "/a/1/missing", "/other"]
     assert [document.line(pointer) for pointer in pointers] == [1, 1, 2, 3, 3, 4, 3, 1]
@@ -91,6 +91,6 @@ def test_a_pointer_leads_to_its_line_or_to_the_nearest_above() -> None:
 
 
 def test_a_file_that_is_not_there_is_told_so(tmp_path: Path) -> None:
-    """With what the system says."""
+    """With the error of the operating system."""
     with pytest.raises(InvalidFile, match="cannot be read: No such file"):
         load(tmp_path / "raincheck.yaml")

@@ -1,4 +1,4 @@
-"""Groups as values: their definitions, their faults, and the jobs that a run is made of."""
+"""Groups as values: definitions, faults, and the jobs of a run."""
 
 from __future__ import annotations
 
@@ -108,14 +108,14 @@ class TestDefinition:
 
 
 def group(size: int, data: bytes = b"{}") -> Group:
-    """A group of so many jobs."""
+    """A group of ``size`` jobs."""
     jobs = [GroupJob(f"m{i}", [step("f", i)], from_json(data)) for i in range(size)]
     then: Stages = [step("then"), [step("a"), step("b")]]
     return checked("g", from_code(jobs, then, "fail", TemplateOptions()), Validator(NONE, Limits()))
 
 
 class TestRun:
-    """The jobs that a run is made of."""
+    """The jobs of a run."""
 
     def test_a_run_gathers_first_and_then_goes_on(self) -> None:
         """Its stages follow each other without a gap."""

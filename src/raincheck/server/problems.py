@@ -54,9 +54,9 @@ DETAILS = {
     "validation": "nothing was changed: fix the fields listed in `errors` and retry",
     "invalid-group": "nothing was changed: to trigger this group, fix the fields of its declaration that are "
     "listed in `errors`",
-    "store-unavailable": "no data is known to be lost: retry later",
-    "store-full": "no data is known to be lost: free disk space or memory of the store, then retry",
-    "internal": "this is a bug; the server's log has the details",
+    "store-unavailable": "the store did not confirm the operation: retry later with the same Idempotency-Key",
+    "store-full": "the store has no space left: free some, then retry",
+    "internal": "this is a bug of the server: report it to the operator, whose log has the details",
 }
 """The details of problems whose exception has faults, or may name files of the server."""
 

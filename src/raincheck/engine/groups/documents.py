@@ -30,7 +30,7 @@ class GroupFunction(Struct, frozen=True, kw_only=True):
 
 
 class GroupJobDocument(Struct, frozen=True, kw_only=True):
-    """One job in a group's definition; ``functions`` has an entry a stage, as that of a job has."""
+    """One job in a group's definition; ``functions`` has one entry per stage, as in a job."""
 
     name: str
     functions: list[GroupFunction | list[GroupFunction]]
