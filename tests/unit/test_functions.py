@@ -219,9 +219,9 @@ class TestFunction:
         """As a step."""
         seen: list[Step] = []
 
-        async def caller(made: Step) -> str:
+        async def submit(made: Step) -> str:
             seen.append(made)
             return "result"
 
-        assert await Function(add, "add", caller=caller).call(1, 2) == "result"
+        assert await Function(add, "add", submit=submit).call(1, 2) == "result"
         assert seen == [Step("add", 0, b"[1,2]", b"{}")]

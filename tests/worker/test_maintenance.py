@@ -77,7 +77,7 @@ async def test_maintenance_outlives_its_failures(app: App) -> None:
             over.set()
             return 0
 
-        with logged("maintenance will try again", "raincheck.maintenance") as line:
+        with logged("maintenance failed, retrying", "raincheck.maintenance") as line:
             task = asyncio.create_task(maintenance._repeat(duty, 0.0))
             await over.wait()
             task.cancel()

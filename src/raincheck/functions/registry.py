@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterator
@@ -40,7 +41,7 @@ class Function:
         timeout: float | None = None,
         process: bool = False,
         wait: float = DEFAULT_WAIT,
-        caller: Callable[[Step], Awaitable[Any]] | None = None,
+        submit: Callable[[Step], Awaitable[Any]] | None = None,
     ) -> None:
         _check_options(name, retry, timeout, wait)
         self.function = function
@@ -55,7 +56,7 @@ class Function:
                 "the child process can find it"
             )
         self.mode = "process" if process else "async" if inspect.iscoroutinefunction(function) else "thread"
-        self._caller = caller
+        self._submit = submit
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", name)
         self.__qualname__ = getattr(function, "__qualname__", name)
@@ -78,9 +79,15 @@ class Function:
 
         Raises `JobFailed` or `JobCancelled` if the job ends without a result.
         """
-        if self._caller is None:
+        if self._submit is None:
             raise RegistrationError(f"{self.name} is not registered with an app")
-        return await self._caller(self.step(*args, **kwargs))
+        return await self._submit(self.step(*args, **kwargs))
+
+    def with_submit(self, submit: Callable[[Step], Awaitable[Any]]) -> Function:
+        """A copy whose `call` uses ``submit``. The registry keeps the original, which holds no app."""
+        function = copy.copy(self)
+        function._submit = submit
+        return function
 
     @cached_property
     def info(self) -> FunctionInfo:
