@@ -24,8 +24,8 @@ from starlette.routing import Route
 
 from raincheck import App
 from raincheck.engine.documents import encode, job_document, raw
-from raincheck.server import create_server
-from raincheck.server.bodies import job_request
+from raincheck.engine.requests import decode_job
+from raincheck.server import Server
 from raincheck.server.http_protocol import Protocol
 
 SECONDS = 4
@@ -50,7 +50,7 @@ def classes(app: App) -> Any:
     """The two endpoints with the classes of Starlette."""
 
     async def create(request: Request) -> Response:
-        job = job_request(await request.body())
+        job = decode_job(await request.body())
         engine = app.engine
         draft = engine.validator.draft(job.name, job.functions, job, engine.store.now())
         stored = await engine.jobs.submit(draft)
@@ -82,7 +82,7 @@ async def serve(variant: str, folder: str) -> None:
 
     async with app:
         job = await app.submit("one", [add.step(1, 2)])
-        application: Any = {"bare": bare, "classes": classes(app)}.get(variant) or create_server(app.engine)
+        application: Any = {"bare": bare, "classes": classes(app)}.get(variant) or Server(app.engine)
         config = uvicorn.Config(
             application,
             port=0,

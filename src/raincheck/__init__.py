@@ -1,7 +1,7 @@
 """raincheck: ask for a result; get it now, or take a rain check and redeem it later.
 
-Each name is loaded when it is first asked for: ``raincheck --help`` loads none of them, a program
-that only submits no worker.
+Each name is loaded at its first use: ``raincheck --help`` loads none of them, and a program that only submits
+loads no worker.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from raincheck.core.limits import Limits
     from raincheck.core.model import RetryOptions, State, Step
     from raincheck.engine.documents import JobDocument
-    from raincheck.engine.groups.definition import GroupJob
+    from raincheck.engine.groups.definitions import GroupJob
     from raincheck.engine.groups.documents import RunDocument
     from raincheck.functions.context import Context
     from raincheck.functions.registry import Function, step
@@ -86,7 +86,7 @@ _HOMES = {
     "Client": "client",
     "Context": "functions.context",
     "Function": "functions.registry",
-    "GroupJob": "engine.groups.definition",
+    "GroupJob": "engine.groups.definitions",
     "JobDocument": "engine.documents",
     "JobHandle": "client",
     "Limits": "core.limits",
@@ -97,9 +97,9 @@ _HOMES = {
     "Worker": "worker",
     "step": "functions.registry",
 }
-"""The module of each name; those not here are errors."""
+"""The module of each name. Names that are not here are errors of `raincheck.core.errors`."""
 
-if not TYPE_CHECKING:  # a type checker shall not think that there is every name
+if not TYPE_CHECKING:  # a type checker must not accept every name
 
     def __getattr__(name: str) -> object:
         if name not in __all__:

@@ -1,4 +1,8 @@
-"""The App: functions and a store, and what can be asked of them in Python."""
+"""The App: declares functions, groups and schedules, names the store, and has the calls of `Calls`.
+
+It holds an `Engine`, which has all of the work; the HTTP API (`App.asgi`), the worker (`Worker(app)`) and
+`App.blocking` use the same engine.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +18,8 @@ from raincheck.core.limits import Limits
 from raincheck.core.model import OnFailure, RetryOptions
 from raincheck.core.options import TemplateKeywords, template_options
 from raincheck.engine.engine import Engine
-from raincheck.engine.groups.declared import Groups
-from raincheck.engine.groups.definition import GroupJob, from_code
-from raincheck.engine.schedules.definition import ScheduleKeywords
+from raincheck.engine.groups.definitions import GroupJob, Groups, from_code
+from raincheck.engine.schedules.definitions import ScheduleKeywords
 from raincheck.engine.validation import Stages
 from raincheck.functions.registry import DEFAULT_WAIT, Function, Functions
 
@@ -30,13 +33,13 @@ Lifespan = Callable[["App"], AbstractAsyncContextManager[Mapping[str, Any] | Non
 
 
 class App(Calls):
-    """Functions, and the store their jobs live in.
+    """Functions, and the store of their jobs.
 
-    ``store`` is a URL; without one ``RAINCHECK_STORE``, else ``sqlite:///raincheck.db``. ``config`` is
-    the file that declares groups and schedules; without one ``RAINCHECK_CONFIG``, else ``raincheck.yaml``,
-    if it is there. ``lifespan`` is an async context manager around everything a worker process runs; what
-    it yields (a mapping) is ``ctx.state``. ``auth`` says who may call the HTTP API; without one, the
-    environment does. The store is opened by the first call, or by ``async with app``.
+    ``store`` is a URL (default: ``RAINCHECK_STORE``, else ``sqlite:///raincheck.db``). ``config`` is the path
+    of the configuration file, which declares groups and schedules (default: ``RAINCHECK_CONFIG``, else
+    ``raincheck.yaml`` if it exists). ``lifespan`` is an async context manager that a worker process enters
+    when it starts and leaves when it stops; it yields a mapping, ``ctx.state``. ``auth`` is the sign-in of
+    the HTTP API (default: as the environment says). The first call opens the store, or ``async with app``.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class App(Calls):
 
     @property
     def url(self) -> str:
-        """The URL of the store; it may be changed until the store is opened."""
+        """The URL of the store. It may change until the store is opened."""
         return self.engine.url
 
     @url.setter
@@ -67,7 +70,7 @@ class App(Calls):
 
     @property
     def config(self) -> str | os.PathLike[str] | None:
-        """The file that declares groups and schedules, if it was named."""
+        """The path of the configuration file; None if none was named."""
         return self.engine.config
 
     @config.setter
@@ -76,7 +79,7 @@ class App(Calls):
 
     @property
     def limits(self) -> Limits:
-        """How much is accepted."""
+        """The limits on sizes and times."""
         return self.engine.limits
 
     @property
@@ -112,26 +115,25 @@ class App(Calls):
         process: bool = False,
         wait: float = DEFAULT_WAIT,
     ) -> Any:
-        """Register a function, under its own name or the one given.
+        """Register a function, under ``name`` or its own name.
 
-        ``retry`` and ``timeout`` (seconds an attempt) hold unless a step has its own. ``async def``
-        runs on the worker's loop, ``def`` in a thread, either in a process of its own with ``process``.
-        ``wait`` is how long a call over HTTP waits for the result, unless it says otherwise.
-        Raises `RegistrationError`, or `RegisteredTooLate` once the app has started.
+        ``retry`` and ``timeout`` (seconds per attempt) are the defaults of its steps. An ``async def`` runs
+        on the event loop of the worker, a ``def`` in a thread, and both in a child process with ``process``.
+        ``wait`` is the default wait of a call over HTTP, in seconds. Raises `RegistrationError`, or
+        `RegisteredTooLate` if the app has started.
         """
 
         def register(function: Callable[..., Any]) -> Function:
-            made = Function(
+            registered = Function(
                 function,
                 name if isinstance(name, str) else function.__name__,
                 retry=retry,
                 timeout=timeout,
                 process=process,
                 wait=wait,
-                caller=self.call,
             )
-            self.functions.add(made)
-            return made
+            self.functions.add(registered)
+            return registered.with_submit(self.call)
 
         return register(name) if callable(name) else register
 
@@ -144,23 +146,23 @@ class App(Calls):
         on_failure: OnFailure = "fail",
         **options: Unpack[TemplateKeywords],
     ) -> None:
-        """Declare a group: jobs that are triggered together, and the functions that follow them.
+        """Declare a group: jobs that are triggered together, and functions that follow when all have ended.
 
-        The first function of ``then`` has the jobs' results, in order, as ``ctx.previous``. A job without a
-        result fails the run, or with ``on_failure="continue"`` leaves null there. Options are ``data``,
-        ``priority`` and ``result_ttl``. The faults of a group are raised when it is triggered. Raises
+        The first function of ``then`` gets the jobs' results, in order, as ``ctx.previous``. A job without a
+        result fails the run; with ``on_failure="continue"`` its result is null. Options are ``data``,
+        ``priority`` and ``result_ttl``. Faults of a group are raised when it is triggered. Raises
         `RegistrationError` or `NotJSON`.
         """
         self.groups.add(name, from_code(jobs, then, on_failure, template_options(options)))
 
     def schedule(self, name: str, functions: Stages = (), **options: Unpack[ScheduleKeywords]) -> None:
-        """Declare a schedule: servers and workers of the app put it when they start, if it is new or changed.
+        """Declare a schedule. Servers and workers of the app put it when they start, if it is new or changed.
 
-        It submits a job of its name and these functions, or triggers a ``group``, by a ``cron`` expression
-        in the IANA ``zone`` (UTC), or ``every`` so many seconds. Jobs get ``data``, ``priority`` and
-        ``result_ttl``; each may take ``expires_in`` seconds. A firing more than ``grace`` seconds (60) late
-        was missed; with ``catch_up`` the ``latest`` of those is made up for, or ``all``, or ``none``. Raises
-        `InvalidInput`.
+        It submits a job with its name and these functions, or triggers a ``group``: by a ``cron`` expression
+        in the IANA ``zone`` (UTC), or ``every`` number of seconds. Its jobs get ``data``, ``priority`` and
+        ``result_ttl``, and must end within ``expires_in`` seconds. A firing that is more than ``grace``
+        seconds (60) late counts as missed; ``catch_up`` makes up for the ``latest`` missed firing, for
+        ``all`` or for ``none``. Raises `InvalidInput`.
         """
         self.schedules.declare(name, functions, **options)
 
@@ -170,7 +172,7 @@ class App(Calls):
         return self.engine.opened
 
     async def open(self) -> None:
-        """Open the store; from now on no function can be registered. Calling it again does nothing."""
+        """Open the store. From now on no function can be registered. Further calls do nothing."""
         await self.engine.open()
 
     async def close(self) -> None:
@@ -186,7 +188,7 @@ class App(Calls):
 
     @cached_property
     def asgi(self) -> ASGIApp:
-        """The HTTP API, an ASGI application to be served or mounted in another."""
-        from raincheck.server import create_server  # a program that only submits loads no web stack
+        """The HTTP API, an ASGI application that you can serve or mount in another."""
+        from raincheck.server import Server  # here, so that a program that only submits loads no web stack
 
-        return create_server(self.engine, title=self.title, auth=self.auth)
+        return Server(self.engine, self.title, self.auth)

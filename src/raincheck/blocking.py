@@ -1,4 +1,7 @@
-"""The App for code that is not async: the same calls, run on a loop in a thread of its own."""
+"""``App.blocking``: the calls of `Calls` for code that is not async.
+
+A `BlockingApp` runs each coroutine on an event loop in a thread of its own and blocks until it is done.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,15 @@ T = TypeVar("T")
 
 
 class BlockingApp:
-    """Each method does what the one of the same name does in `App`, and blocks until it is done.
+    """The methods of `App` with the same names; each blocks until it is done.
 
-    Not for use within an event loop: there, await the methods of `App`. Safe to use from any thread.
+    Do not use it in an event loop: await the methods of `App` there. It is safe to use from any thread.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._calls = Calls(engine)
         self._lock = Lock()
-        self._host: _Host | None = None
+        self._thread: _LoopThread | None = None
 
     def submit(
         self,
@@ -61,7 +64,7 @@ class BlockingApp:
         return self._run(self._calls.status(job_id))
 
     def wait(self, job_id: str, timeout: float | None = None) -> JobDocument:
-        """The job once it has ended, or as it is after ``timeout`` seconds."""
+        """The job when it has ended, or as it is after ``timeout`` seconds."""
         return self._run(self._calls.wait(job_id, timeout))
 
     def call(self, step: Step) -> Any:
@@ -69,15 +72,15 @@ class BlockingApp:
         return self._run(self._calls.call(step))
 
     def cancel(self, job_id: str) -> JobDocument:
-        """Stop a job."""
+        """Cancel a job."""
         return self._run(self._calls.cancel(job_id))
 
     def retry(self, job_id: str) -> JobDocument:
-        """Let a failed or cancelled job go on."""
+        """Continue a failed or cancelled job."""
         return self._run(self._calls.retry(job_id))
 
     def watch(self, job_id: str) -> Iterator[JobDocument]:
-        """The job, again and again until it has ended."""
+        """The job now, and again after each change, until it has ended."""
         documents = self._calls.watch(job_id)
         try:
             while (document := self._run(_next(documents))) is not None:
@@ -86,26 +89,26 @@ class BlockingApp:
             self._run(documents.aclose())
 
     def close(self) -> None:
-        """Close the store and end the thread; the next call opens it anew."""
+        """Close the store and end the thread; the next call opens the store again."""
         with self._lock:
-            host, self._host = self._host, None
-        if host is not None:
-            host.run(self._calls.engine.close())
-            host.close()
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.run(self._calls.engine.close())
+            thread.close()
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         if _on_a_loop():
             coroutine.close()
-            raise RuntimeError("this would block the event loop: await the method of App instead")
+            raise RuntimeError("this call would block the event loop: await the method of App instead")
         with self._lock:
-            if self._host is None:
-                self._host = _Host()
-            host = self._host
-        return host.run(coroutine)
+            if self._thread is None:
+                self._thread = _LoopThread()
+            thread = self._thread
+        return thread.run(coroutine)
 
 
-class _Host:
-    """A loop in a thread of its own."""
+class _LoopThread:
+    """An event loop in a thread of its own."""
 
     def __init__(self) -> None:
         started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
@@ -124,7 +127,7 @@ class _Host:
         try:
             return future.result()
         except BaseException:
-            future.cancel()  # should this thread have been interrupted
+            future.cancel()  # this thread may have been interrupted
             raise
 
     def close(self) -> None:

@@ -1,5 +1,7 @@
-"""What a Python program can ask: of jobs, of groups, of schedules. `App` has these calls, async;
-`BlockingApp` has them for code that is not async.
+"""The calls of a Python program on jobs, groups and schedules, as coroutines.
+
+`App` inherits `Calls`, and `App.schedules` is a `Schedules`. `App.blocking` has the same calls for code that
+is not async: it is a `BlockingApp`, which runs the coroutines of a `Calls` on an event loop in a thread.
 """
 
 from __future__ import annotations
@@ -19,16 +21,16 @@ from raincheck.engine.documents import JobDocument
 from raincheck.engine.engine import Engine
 from raincheck.engine.groups.documents import RunDocument
 from raincheck.engine.idempotency import key_of_job, key_of_run
-from raincheck.engine.schedules.definition import ScheduleKeywords, define, schedule_options
+from raincheck.engine.schedules.definitions import ScheduleKeywords, define, schedule_options
 from raincheck.engine.schedules.documents import ScheduleDocument, schedule_document
 from raincheck.engine.validation import Stages
 
 WATCH_INTERVAL = 0.25
-"""Seconds between looks at a job being done, whose progress is not a change of its record."""
+"""Seconds between reads of a running job: its progress is not a change of its record."""
 
 
 class Calls:
-    """The calls of a program, on an engine that the first of them opens."""
+    """The calls on jobs and groups. The first call opens the engine."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -41,16 +43,16 @@ class Calls:
         idempotency_key: str | None = None,
         **options: Unpack[JobKeywords],
     ) -> JobDocument:
-        """Submit a job: its functions in order, a list among them being a parallel stage.
+        """Submit a job: its functions in order; a list among them is a parallel stage.
 
-        Durable when this returns. Options are ``data``, ``delay``, ``scheduled_at``, ``expires_at``,
-        ``priority`` and ``result_ttl``: ``delay`` and ``result_ttl`` are seconds; higher ``priority`` goes
-        first. Raises `InvalidInput` or `NotJSON`, and then nothing was stored.
+        The job is durable when this returns. Options are ``data``, ``delay``, ``scheduled_at``,
+        ``expires_at``, ``priority`` and ``result_ttl``: ``delay`` and ``result_ttl`` are seconds; a higher
+        ``priority`` runs first. Raises `InvalidInput` or `NotJSON`; then nothing was stored.
         """
         engine = await self._opened()
-        asked = job_options(options)
-        draft = engine.validator.draft(name, functions, asked, engine.store.now())
-        key = key_of_job(idempotency_key, name, functions, asked)
+        typed = job_options(options)
+        draft = engine.validator.draft(name, functions, typed, engine.store.now())
+        key = key_of_job(idempotency_key, name, functions, typed)
         return await self._document(await engine.jobs.submit(draft, key))
 
     async def trigger(
@@ -61,16 +63,17 @@ class Calls:
         args: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> RunDocument:
-        """Start a run of a group. Durable when this returns; it goes on if this process dies.
+        """Start a run of a group. It is durable when this returns, and continues if this process dies.
 
-        ``data`` goes over that of every job and of the follow-up. ``args`` gives jobs, by name, other
-        arguments for their first function: a list by position, a mapping by name. A run is a job, too:
-        ``app.wait(run.id)`` gives its end. Raises `NotFound`, `InvalidInput` or `NotJSON`.
+        ``data`` is merged over the data of every job and of the functions that follow. ``args`` replaces the
+        arguments of the first function of jobs, by job name: a list by position, a mapping by name. A run is
+        a job too: ``app.wait(run.id)`` waits for its end. Raises `NotFound`, `InvalidInput` or `NotJSON`.
         """
         engine = await self._opened()
-        shared, given = bytes(object_of(data)), {name: to_json(each) for name, each in (args or {}).items()}
-        draft = engine.runs.draft(group, shared, given)
-        key = key_of_run(idempotency_key, group, shared, given)
+        data_json = bytes(object_of(data))
+        args_json = {name: to_json(each) for name, each in (args or {}).items()}
+        draft = engine.runs.draft(group, data_json, args_json)
+        key = key_of_run(idempotency_key, group, data_json, args_json)
         return await self._run_document(await engine.runs.trigger(draft, key))
 
     async def run(self, group: str, run_id: str) -> RunDocument:
@@ -84,31 +87,31 @@ class Calls:
         return await self._document(await engine.jobs.find(job_id))
 
     async def wait(self, job_id: str, timeout: float | None = None) -> JobDocument:
-        """The job once it has ended, or as it is after ``timeout`` seconds."""
+        """The job when it has ended, or as it is after ``timeout`` seconds. Raises `NotFound` or `Gone`."""
         engine = await self._opened()
         return await self._document(await engine.jobs.wait(job_id, timeout))
 
     async def call(self, step: Step) -> Any:
         """Submit a job of one step, wait for its end and return its result.
 
-        Raises `JobFailed` or `JobCancelled` if it ends otherwise.
+        Raises `JobFailed` or `JobCancelled` if the job has no result.
         """
         engine = await self._opened()
         draft = engine.validator.draft(step.function, [step], JobOptions(), engine.store.now())
         return result_of((await engine.jobs.submit(draft, wait=None)).job)
 
     async def cancel(self, job_id: str) -> JobDocument:
-        """Stop a job; one being run is stopped soon. Raises `NotFound` or `WrongState`."""
+        """Cancel a job; a running step is stopped soon. Raises `NotFound` or `WrongState`."""
         engine = await self._opened()
         return await self._document(await engine.jobs.cancel(job_id))
 
     async def retry(self, job_id: str) -> JobDocument:
-        """Let a failed or cancelled job go on where it ended. Raises `NotFound` or `WrongState`."""
+        """Continue a failed or cancelled job where it ended. Raises `NotFound` or `WrongState`."""
         engine = await self._opened()
         return await self._document(await engine.jobs.retry(job_id))
 
     async def watch(self, job_id: str) -> AsyncGenerator[JobDocument, None]:
-        """The job now, and again whenever it has changed or come further, until it has ended."""
+        """The job now, and again after each change of its state or progress, until it has ended."""
         engine = await self._opened()
         seen: JobDocument | None = None
         while True:
@@ -133,22 +136,22 @@ class Calls:
 
 
 class Schedules:
-    """The schedules of an app. All calls but `declare` are coroutines, and open the store if need be."""
+    """The calls on schedules. `declare` is a plain function; the first of the others opens the engine."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def declare(self, name: str, functions: Stages = (), **options: Unpack[ScheduleKeywords]) -> None:
-        """Note a schedule that servers and workers put when they start.
+        """Declare a schedule that servers and workers put when they start.
 
         Raises `InvalidInput`, or `RegistrationError` if its name is taken or the app has started.
         """
         if self._engine.opened:
             raise RegisteredTooLate(
-                f"{name}: the app has started: declare schedules before that, or put them"
+                f"schedule {name}: the app has started: declare schedules before that, or use schedules.put"
             )
-        options_ = schedule_options(options)
-        self._engine.schedules.add(define(name, functions, options_, self._engine.validator, now(), "code"))
+        schedule = define(name, functions, schedule_options(options), self._engine.validator, now(), "code")
+        self._engine.schedules.add(schedule)
 
     async def put(
         self,
@@ -160,11 +163,10 @@ class Schedules:
     ) -> ScheduleDocument:
         """Create or replace a schedule; the options are those of `App.schedule`. Raises `InvalidInput`."""
         engine = await self._opened()
-        asked = schedule_options(options)
-        make = partial(define, name, functions, asked, engine.validator, now())
-        made = await asyncio.to_thread(make)  # files of zones are read
-        engine.schedules.check(made)
-        schedule, _ = await engine.scheduler.put(made, paused)
+        make = partial(define, name, functions, schedule_options(options), engine.validator, now())
+        schedule = await asyncio.to_thread(make)  # reads files of time zones
+        engine.schedules.check(schedule)
+        schedule, _ = await engine.scheduler.put(schedule, paused)
         return await self._document(schedule)
 
     async def find(self, name: str) -> ScheduleDocument:
@@ -178,22 +180,22 @@ class Schedules:
         return [await self._document(schedule) for schedule in await engine.scheduler.list_schedules()]
 
     async def pause(self, name: str) -> ScheduleDocument:
-        """Let it fire no more until it is resumed. Raises `NotFound`."""
+        """Stop a schedule from firing until it is resumed. Raises `NotFound`."""
         engine = await self._opened()
         return await self._document(await engine.scheduler.pause(name))
 
     async def resume(self, name: str) -> ScheduleDocument:
-        """Let it fire again; what fell into the pause is left out. Raises `NotFound`."""
+        """Resume a paused schedule; it skips the firings of the pause. Raises `NotFound`."""
         engine = await self._opened()
         return await self._document(await engine.scheduler.resume(name))
 
     async def run(self, name: str) -> JobDocument:
-        """Submit its job now; its firings stay as they are. Raises `NotFound`."""
+        """Submit the job of a schedule now; its firings do not change. Raises `NotFound`."""
         engine = await self._opened()
-        return await _document(engine, await engine.jobs.submit(await engine.scheduler.job_now(name)))
+        return await _document(engine, await engine.jobs.submit(await engine.scheduler.draft_now(name)))
 
     async def delete(self, name: str) -> None:
-        """Remove it; its jobs stay. Raises `NotFound`."""
+        """Delete a schedule; its jobs stay. Raises `NotFound`."""
         engine = await self._opened()
         await engine.scheduler.delete(name)
 
@@ -207,7 +209,7 @@ class Schedules:
 
 
 async def _document(engine: Engine, stored: Stored) -> JobDocument:
-    """A stored job as a document, by a registry of workers that is fresh."""
+    """The document of a job, after the registry of workers was refreshed."""
     await engine.workers.refresh()
     return await engine.document(stored)
 
@@ -218,5 +220,5 @@ def result_of(job: Job) -> Any:
         return from_json(previous_results(job, job.steps[-1].stage + 1))
     if job.state is State.CANCELLED:
         raise JobCancelled(f"job {job.id} was cancelled", job_id=job.id)
-    detail = f"{job.error.title}: {job.error.detail}" if job.error else "no reason is known"
+    detail = f"{job.error.title}: {job.error.detail}" if job.error else "the job has no error"
     raise JobFailed(f"job {job.id} failed: {detail}", job_id=job.id, problem=job.error)

@@ -144,6 +144,24 @@ def test_serve_listens_although_its_worker_processes_fail(tmp_path: Path) -> Non
         assert pids(url) == []
 
 
+def test_serve_listens_although_its_worker_starts_slowly(tmp_path: Path) -> None:
+    """It waits at most a few seconds, for example for a lifespan that loads a model."""
+    app, gate = tmp_path / "app.py", tmp_path / "gate"
+    app.write_text(
+        "import asyncio\nfrom contextlib import asynccontextmanager\nfrom pathlib import Path\n"
+        "from raincheck import App\n"
+        "@asynccontextmanager\nasync def lifespan(app):\n"
+        f"    while not Path({str(gate)!r}).exists():\n        await asyncio.sleep(0.01)\n    yield None\n"
+        "app = App(lifespan=lifespan)\n@app.function\ndef one() -> int:\n    return 1\n",
+        "utf-8",
+    )
+    with running("serve", str(app), "--port", "0", "--store", store_in(tmp_path)) as server:
+        url = server.line(LISTENING)
+        assert pids(url) == []
+        gate.touch()
+        assert called(url, "one") == 1
+
+
 def test_a_server_and_a_worker_can_share_a_store(tmp_path: Path) -> None:
     """In two processes."""
     store = store_in(tmp_path)

@@ -51,9 +51,9 @@ def ended(url: str, job_id: str) -> dict[str, Any]:
 
 def test_the_server_lists_its_functions(server: tuple[Running, str]) -> None:
     """Their number and their names, as in the document."""
-    told = "".join(server[0].lines)
+    output = "".join(server[0].lines)
     names = ("/v1/say-hello-world", "/v1/test-1", "/v1/test-2", "/v1/test-fail")
-    assert told.startswith("Having 4 function(s):\n" + "".join(f"    - {name}\n" for name in names))
+    assert output.startswith("Having 4 function(s):\n" + "".join(f"    - {name}\n" for name in names))
 
 
 def test_creating_a_job_returns_the_job(url: str) -> None:

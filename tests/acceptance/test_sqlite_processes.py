@@ -204,10 +204,10 @@ class TestFullDisk:
         assert code == 0
         assert {words[1] for words in refused} == {"StoreFull"}
         assert len(refused) > 1
-        told = {words[0]: words[1:] for words in lines if words[0] != "full"}
-        assert told["kept"][0] == told["kept"][1]
-        assert told["resumed"] == ["True"]
-        assert told["after"][0] == told["after"][1]
+        printed = {words[0]: words[1:] for words in lines if words[0] != "full"}
+        assert printed["kept"][0] == printed["kept"][1]
+        assert printed["resumed"] == ["True"]
+        assert printed["after"][0] == printed["after"][1]
         check_integrity(path)
 
 
@@ -277,9 +277,9 @@ class TestUnusableFiles:
         assert self.open_error(path) == "opened"
         for each in (path, path.parent):
             each.chmod(0o555 if each.is_dir() else 0o444)
-        nobody = {"AS_NOBODY": "1"} if os.geteuid() == 0 else {}
+        environment = {"AS_NOBODY": "1"} if os.geteuid() == 0 else {}
         try:
-            assert self.open_error(path, **nobody) == (
+            assert self.open_error(path, **environment) == (
                 f"StoreUnavailable {path} cannot be written: check the permissions of the file and its folder"
             )
         finally:

@@ -46,7 +46,7 @@ def header(**changes: Any) -> dict[str, Any]:
 
 
 def token(payload: Any = None, head: Any = None, key: bytes | Ed25519PrivateKey | None = None) -> str:
-    """A token with these claims, signed with HMAC or Ed25519, whatever its header says."""
+    """A token with these claims, signed with HMAC or Ed25519, regardless of its header."""
     key = SECRET.encode() if key is None else key
     parts = [head or header(), payload if payload is not None else claims()]
     text = ".".join(b64(part if isinstance(part, bytes) else json.dumps(part).encode()) for part in parts)

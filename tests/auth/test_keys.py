@@ -173,7 +173,7 @@ async def test_the_algorithm_can_change(tmp_path: Path) -> None:
 
 
 def test_the_only_key_cannot_be_removed(tmp_path: Path) -> None:
-    """Without a key nobody could sign in."""
+    """Without a key, no user could sign in."""
     file = tmp_path / "keys.json"
     kid = add_key(file, "HS256")
     with pytest.raises(ConfigError, match="only key"):

@@ -239,7 +239,7 @@ class TestChanges:
                 noticed = True
 
     async def test_without_the_file_there_are_no_users(self, auth: Auth, users: Path, header: str) -> None:
-        """A deleted file lets nobody in."""
+        """After a deletion of the file, no user can sign in."""
         await asyncio.to_thread(users.unlink)
         expire_check(auth)
         with pytest.raises(NotSignedIn):

@@ -93,7 +93,7 @@ def test_json_output(run: Run) -> None:
     [
         (["wrong"], 2, "/jobs/0/functions/0/args/0"),
         (["nothing"], 3, "no group is named 'nothing'"),
-        (["sums", "--args", '{"other": []}'], 2, "no job of the group has this name"),
+        (["sums", "--args", '{"other": []}'], 2, "the group has no job with this name"),
     ],
 )
 def test_invalid_triggers_are_refused(run: Run, arguments: list[str], code: int, message: str) -> None:
@@ -125,10 +125,10 @@ def test_every_error_has_file_line_and_field(run: Run, tmp_path: Path) -> None:
         "6: /groups/bad/after: Object contains unknown field `after`",
         "7: /groups/bad/jobs/0: Expected `object`, got `int`",
         "14: /groups/worse/jobs/0/functions/1/nom: Object contains unknown field `nom`",
-        "16: /groups/worse/jobs/1/functions/0/name: 'a b' cannot be a function's name",
+        "16: /groups/worse/jobs/1/functions/0/name: 'a b' is not a valid function name",
         "17: /groups/worse/jobs/1/data: expected an object",
-        "19: /groups/no~1name: 'no/name' cannot be a group's name: "
-        "letters, digits and _ - . : @, at most 200, and the first no dot",
+        "19: /groups/no~1name: 'no/name' is not a valid group name: use letters, digits and _ - . : @, "
+        "at most 200 characters, and no dot at the start",
     ]
     ran = run("check", str(file))
     assert (ran.code, ran.out.splitlines()) == (2, [f"{file}:{line}" for line in errors])
@@ -143,4 +143,5 @@ def test_an_unreadable_file_is_an_error(run: Run, tmp_path: Path) -> None:
         f"{tmp_path}/f:1: cannot be read: No such file or directory\n",
     )
     (tmp_path / "f").write_text("grops: {}")
-    assert run("check", str(tmp_path / "f")).out == f"{tmp_path}/f:1: /grops: is no section of this file\n"
+    ran = run("check", str(tmp_path / "f"))
+    assert ran.out == f"{tmp_path}/f:1: /grops: unknown section: use groups or schedules\n"

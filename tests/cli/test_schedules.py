@@ -100,5 +100,5 @@ def test_check_validates_schedules(run: Run, tmp_path: Path) -> None:
     ran = run("check", str(file))
     assert (ran.code, ran.out) == (
         2,
-        f"{file}:3: /schedules/nightly/cron: is no cron expression: Bad hour\n",
+        f"{file}:3: /schedules/nightly/cron: is not a cron expression: Bad hour\n",
     )

@@ -173,7 +173,7 @@ def test_an_invalid_target_is_an_error(target: str, message: str) -> None:
         ("raise SystemExit(3)\n", ["bad.py, line 1", "SystemExit: 3"]),
         (
             "import raincheck\napp = raincheck.App()\napp.function('no name!')(print)\n",
-            ["bad.py, line 3:\n    app.function('no name!')(print)\n", "cannot be a function's name"],
+            ["bad.py, line 3:\n    app.function('no name!')(print)\n", "is not a valid function name"],
         ),
     ],
 )

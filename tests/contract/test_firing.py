@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from raincheck.core.errors import NotFound
 from raincheck.core.limits import Limits
 from raincheck.core.model import CatchUp, Schedule, Step
-from raincheck.engine.schedules.definition import ScheduleOptions, define
+from raincheck.engine.schedules.definitions import ScheduleOptions, define
 from raincheck.engine.schedules.scheduler import Scheduler
 from raincheck.engine.validation import Validator
 from raincheck.functions.registry import Functions

@@ -16,10 +16,9 @@ from raincheck.core.errors import WrongState
 from raincheck.core.model import Job, OnFailure, State, Stored
 from raincheck.core.options import TemplateOptions
 from raincheck.core.triggers import Check, Opened
-from raincheck.engine.groups.definition import Group, GroupJob, checked, from_code
+from raincheck.engine.groups.definitions import Group, GroupJob, checked, from_code
 from raincheck.engine.groups.gatherer import Gatherer
-from raincheck.engine.groups.members import open_members
-from raincheck.engine.groups.run import member_ids, members_of, run_of
+from raincheck.engine.groups.runs import member_ids, members_of, open_members, run_of
 from raincheck.engine.jobs import Jobs
 from raincheck.engine.validation import Validator
 from raincheck.functions.registry import Functions, step
@@ -65,7 +64,7 @@ async def settled(jobs: Jobs, run: Job, *gatherers: Gatherer) -> Job:
     """The run after all have looked at it, at once, until nothing changes any more."""
     while True:
         before = (await jobs.find(run.id)).job
-        await asyncio.gather(*(gatherer.look(run.id) for gatherer in gatherers))
+        await asyncio.gather(*(gatherer.check(run.id) for gatherer in gatherers))
         after = (await jobs.find(run.id)).job
         if after.rev == before.rev:
             return after
@@ -285,7 +284,7 @@ class TestEnds:
         run, one, other = await begin(jobs, 2), Gatherer(jobs), Gatherer(jobs)
         claim = await take_one(store)
         await jobs.cancel(run.id)
-        assert await one.look(run.id) is False
+        assert await one.check(run.id) is False
         stored = await get(store, claim.job.id)
         assert await write(store, stopped(store, stored.job, claim.lease)) is None
         assert (await settled(jobs, run, other)).state is State.CANCELLED
@@ -359,7 +358,7 @@ async def test_the_cost_of_a_run_is_linear(store: Store, order: str) -> None:
     for at in range(0, size, 20):
         for claim in claims[at : at + 20]:
             await finish(store, claim)
-        await gatherer.look(run.id)
+        await gatherer.check(run.id)
     assert (await get(store, run.id)).job.state is State.PENDING
     assert counting.read <= 4 * size
 

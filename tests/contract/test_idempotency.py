@@ -11,7 +11,7 @@ import pytest
 from raincheck import App, GroupJob, RetryOptions, step
 from raincheck.auth import Auth
 from raincheck.core.errors import IdempotencyMismatch
-from raincheck.server import create_server
+from raincheck.server import Server
 from tests.auth.forging import SECRET, claims, token
 
 JOB = (
@@ -61,7 +61,7 @@ async def unsecured(app: App) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 def _client(app: App, auth: Auth | None) -> httpx2.AsyncClient:
-    server = create_server(app.engine, auth=auth)
+    server = Server(app.engine, auth=auth)
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(server), base_url="http://localhost")
 
 

@@ -1,4 +1,4 @@
-"""Sign-in over HTTP: who may do what, and how one is told."""
+"""Sign-in over HTTP: which requests are allowed, and the responses to those that are not."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from raincheck.auth import Auth, Scope
 from raincheck.auth.passwords import FAILURES_PER_USER
 from raincheck.auth.users import add_user
 from raincheck.core.errors import ConfigError
-from raincheck.server import ROUTES, Server, create_server, serve
-from raincheck.server import access as guard
-from raincheck.server.endpoints.health import alive
+from raincheck.server import ROUTES, Server, access, serve
+from raincheck.server.endpoints.status import is_alive
 from raincheck.server.openapi.document import document
 from tests.auth.forging import SECRET, claims, quick_hash, token
 from tests.server.conftest import make_app
@@ -64,7 +63,7 @@ NEEDS = {
     ("GET", "/healthz"): PUBLIC,
     ("GET", "/readyz"): PUBLIC,
 }
-"""What each route needs, said a second time: whoever adds one says it here too."""
+"""The scope of each route, a second time: a new route must be added here too."""
 
 CALLERS: dict[str, list[str] | str | None] = {
     "nobody": None,
@@ -108,7 +107,7 @@ async def http(url: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 def bearer(*scopes: str, **more: Any) -> dict[str, str]:
-    """Headers of somebody with these scopes."""
+    """The headers of a caller with these scopes."""
     return {"Authorization": f"Bearer {token(claims(scope=' '.join(scopes), **more))}"}
 
 
@@ -125,7 +124,7 @@ class TestRoutes:
     def test_every_route_is_known_here(self) -> None:
         """None is added without saying what it needs, twice."""
         said = {
-            (method, path): None if guarded[0] == guard.PUBLIC else str(guarded[0])
+            (method, path): None if guarded[0] == access.PUBLIC else str(guarded[0])
             for path, methods in ROUTES.items()
             for method, guarded in methods.items()
         }
@@ -135,7 +134,7 @@ class TestRoutes:
     async def test_each_lets_in_whom_it_should(
         self, http: httpx2.AsyncClient, caller: list[str] | str | None
     ) -> None:
-        """And nobody else, on the quick way and on the long one."""
+        """A token without the scope is refused."""
         for (method, path), need in NEEDS.items():
             place = path.replace("{id}", JOB).replace("{name:path}", "add").replace("{file}", "docs.js")
             for each in (method, "HEAD") if method == "GET" else (method,):
@@ -180,13 +179,13 @@ class TestRoutes:
     @pytest.mark.parametrize("said", [None, "job:reed", "", ...], ids=str)
     def test_what_says_nothing_does_not_start(self, said: Any) -> None:
         """Nothing is open by an omission."""
-        guarded = alive if said is ... else (said, alive)
-        with pytest.raises(TypeError, match="GET /new says neither"):
-            guard.check_routes({"/new": {"GET": guarded}})
+        guarded = is_alive if said is ... else (said, is_alive)
+        with pytest.raises(TypeError, match="GET /new declares neither"):
+            access.check_routes({"/new": {"GET": guarded}})
 
 
 class TestRefusals:
-    """How one is told."""
+    """The responses to refused requests."""
 
     async def test_a_stranger_is_told_to_sign_in(self, http: httpx2.AsyncClient) -> None:
         """With the header that says how."""
@@ -206,7 +205,7 @@ class TestRefusals:
         )
 
     async def test_nothing_changes(self, http: httpx2.AsyncClient) -> None:
-        """Neither for nobody nor for who may only read."""
+        """A caller without a token or with a read scope cannot write."""
         job = {"name": "n", "functions": [{"name": "add"}]}
         made = (await http.post("/v1/job", json=job, headers=bearer(WRITE))).json()["id"]
         for headers in ({}, bearer(READ)):
@@ -221,7 +220,7 @@ class TestRefusals:
         assert (found["id"], found["state"]) == (made, "pending")
 
     async def test_two_headers_are_none(self, http: httpx2.AsyncClient) -> None:
-        """Nobody can tell which one holds."""
+        """It is not clear which one is meant."""
         good = bearer(READ)["Authorization"]
         for pair in ((good, good), (good, "Bearer x"), ("Basic YTpi", good)):
             answer = await http.get("/v1/job", headers=[("Authorization", each) for each in pair])
@@ -245,7 +244,7 @@ class TestRefusals:
             assert answer.status_code == status
 
     async def test_a_body_that_nobody_may_send_is_not_read(self, http: httpx2.AsyncClient) -> None:
-        """Who is refused is refused before."""
+        """A request is refused before its body is read."""
         answer = await http.post("/v1/job", content=b"x" * 10_000_000, headers={"Content-Type": "text/plain"})
         assert answer.status_code == 401
 
@@ -274,7 +273,7 @@ class TestToken:
         assert wrong.headers.keys() == nobody.headers.keys()
 
     async def test_guessing_is_slowed_down(self, http: httpx2.AsyncClient) -> None:
-        """And it is said for how long."""
+        """`Retry-After` says for how long."""
         for _ in range(FAILURES_PER_USER):
             await http.post("/v1/token", json={"username": "ann", "password": "wrong"})
         answer = await http.post("/v1/token", json={"username": "ann", "password": PASSWORD})
@@ -327,7 +326,7 @@ class TestToken:
     async def test_no_secret_is_logged(
         self, http: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Neither the password nor the token, whatever becomes of them."""
+        """Neither the password nor the token is logged, also if they are wrong."""
         caplog.set_level("DEBUG")
         good = await http.post("/v1/token", json={"username": "ann", "password": PASSWORD})
         await http.post("/v1/token", json={"username": "ann", "password": "hunter2 hunter2"})
@@ -342,7 +341,7 @@ class TestWithoutUsers:
     @pytest.mark.parametrize(
         ("auth", "said"),
         [
-            (None, "no sign-in is configured"),
+            (None, "this server has no sign-in"),
             ({"secret": SECRET}, "has no file of users"),
             (
                 {"jwks_url": "https://issuer.example/keys", "issuer": "https://issuer.example"},
@@ -355,7 +354,7 @@ class TestWithoutUsers:
         app = make_app(tmp_path)
         app.auth = auth and Auth(**auth)
         client = httpx2.AsyncClient(
-            transport=httpx2.ASGITransport(create_server(app.engine, auth=app.auth)),
+            transport=httpx2.ASGITransport(Server(app.engine, auth=app.auth)),
             base_url="http://localhost",
         )
         async with client:
@@ -399,7 +398,7 @@ class TestConfigured:
     async def test_what_cannot_work_stops_it(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: dict[str, str]
     ) -> None:
-        """Before it listens, on whatever address; --insecure does not help."""
+        """Before it listens, on any address; --insecure does not help."""
         for name, value in said.items():
             monkeypatch.setenv(f"RAINCHECK_{name}", value)
         for host in ("127.0.0.1", "0.0.0.0"):
@@ -409,7 +408,7 @@ class TestConfigured:
             assert not app.opened
 
     async def test_it_holds_where_it_is_mounted(self, app: App) -> None:
-        """Though nobody runs its lifespan, and whatever the prefix."""
+        """Without its lifespan, and with any prefix."""
         outer = Starlette(routes=[Mount("/api/{tenant}", app.asgi)])
         client = httpx2.AsyncClient(transport=httpx2.ASGITransport(outer), base_url="http://localhost")
         async with client:
@@ -435,7 +434,7 @@ class TestOpenAPI:
                 assert need is None or {"401", "403"} <= operation["responses"].keys()
 
     def test_an_open_server_says_nothing_of_it(self, tmp_path: Path) -> None:
-        """For it asks nobody."""
+        """Without sign-in, no operation needs a scope."""
         openapi = document("Jobs", Limits(), "", {})
         assert "securitySchemes" not in openapi["components"]
         assert "security" not in json.dumps(openapi["paths"])

@@ -281,7 +281,7 @@ async def test_a_page_of_another_site_changes_nothing(
     ],
 )
 async def test_a_page_of_this_site_may_call(client: httpx2.AsyncClient, headers: dict[str, str]) -> None:
-    """So may whoever says nothing of a page."""
+    """So may a client that is not a browser."""
     assert (await client.post(CALL, headers=headers)).status_code == 202
 
 
@@ -342,7 +342,7 @@ class TestSize:
         assert answer.headers["connection"] == "close"
 
     async def test_an_endless_body_is_not_read_on(self, client: httpx2.AsyncClient, app: App) -> None:
-        """Nor is one whose length was told too small."""
+        """Nor is a body that is longer than its Content-Length."""
         sent = 0
 
         async def endless() -> AsyncIterator[bytes]:

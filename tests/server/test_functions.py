@@ -150,7 +150,7 @@ class TestLook:
         ]
 
     async def test_one_tells_what_it_takes(self, client: httpx2.AsyncClient, hands: Hands, app: App) -> None:
-        """Its schemas and options, who offers it, how many wait."""
+        """Its schemas and options, its workers, and the number of queued steps."""
         await hands.register(FunctionInfo(name="add"))
         await app.engine.workers.read()
         await client.post("/v1/function/add", json=[1], headers={"prefer": "wait=0"})
@@ -162,7 +162,7 @@ class TestLook:
 
 
 async def test_workers_are_shown(client: httpx2.AsyncClient, hands: Hands) -> None:
-    """``GET /v1/worker``: who is there, and what they offer."""
+    """``GET /v1/worker``: the workers and the functions that they offer."""
     assert (await client.get("/v1/worker")).json() == []
     await hands.register(REMOTE)
     (worker,) = (await client.get("/v1/worker")).json()

@@ -19,7 +19,7 @@ Client = httpx2.AsyncClient
 
 @pytest.fixture
 async def gatherer(app: App) -> Any:
-    """Who looks after runs, as upkeep does in every server and worker."""
+    """A gatherer, as maintenance has one in every server and worker."""
     await app.open()
     async with Gatherer(app.engine.jobs) as gatherer:
         yield gatherer
@@ -55,7 +55,7 @@ class TestDefinitions:
             ("wrong", 0, [], False),
         ]
         assert groups[1]["error"]["errors"] == [
-            {"detail": "a group has at least one job", "pointer": "/jobs"}
+            {"detail": "a group needs at least one job", "pointer": "/jobs"}
         ]
 
     async def test_a_group_is_shown_with_its_jobs_and_latest_runs(self, client: Client) -> None:
@@ -90,7 +90,7 @@ class TestTrigger:
     """Starting a run."""
 
     async def test_a_run_has_its_jobs_when_it_is_accepted(self, client: Client) -> None:
-        """They can be asked for at once, by their ids and by the name of the group."""
+        """Their ids and the name of the group find them at once."""
         run = await start(client)
         assert (run["state"], run["counts"], run["result"]) == ("doing", {"pending": 2}, None)
         assert [job["name"] for job in run["jobs"]] == ["one", "two"]

@@ -12,7 +12,7 @@ from tests.server.conftest import transport
 
 
 async def test_it_lives(client: httpx2.AsyncClient, app: App) -> None:
-    """While the loop runs, whatever the store does: it is not even opened."""
+    """While the loop runs; the store does not have to be open."""
     answer = await client.get("/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
     assert not app.opened

@@ -32,7 +32,7 @@ async def test_a_repeated_request_gives_the_same_job(client: httpx2.AsyncClient)
 
 
 async def test_twins_give_one_job(client: httpx2.AsyncClient) -> None:
-    """Requests that come at the same time are told apart no better."""
+    """This holds for requests at the same time too."""
     answers = await asyncio.gather(*(post(client, "k-1") for _ in range(20)))
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert await count_jobs(client) == 1

@@ -59,7 +59,7 @@ class TestCreate:
         assert (await client.get(answer.headers["location"])).json() == answer.json()
 
     async def test_values_come_back_as_they_were_given(self, client: httpx2.AsyncClient) -> None:
-        """Numbers keep their spelling: nobody decodes them on the way."""
+        """Numbers keep their spelling, because they are not decoded."""
         body = b'{"name":"n","data":{"x":1.50,"y":123456789012345678901234567890},'
         body += b'"functions":[{"name":"elsewhere","args":[1e2,"\\u00e9\\u0000"]}]}'
         answer = await client.post("/v1/job", content=body, headers={"content-type": "application/json"})
@@ -149,7 +149,7 @@ class TestFind:
         "job_id", [NOBODY, "1", "x" * 5000, "%00", "..", "a%2Fb", NOBODY + "x", "'; DROP TABLE job;--"]
     )
     async def test_what_is_no_job_is_not_found(self, client: httpx2.AsyncClient, job_id: str) -> None:
-        """An unknown id and no id at all are told apart by nothing."""
+        """An unknown id and text that is not an id get the same response."""
         answer = await client.get(f"/v1/job/{job_id}")
         assert (answer.status_code, answer.json()["type"]) == (404, "not-found")
 
@@ -212,7 +212,7 @@ class TestCancel:
     """``POST /v1/job/{id}/cancel``."""
 
     async def test_a_waiting_job_stops_at_once(self, client: httpx2.AsyncClient) -> None:
-        """And stays as it is when asked again."""
+        """A second cancel changes nothing."""
         job = await create(client)
         for _ in range(2):
             answer = await client.post(f"/v1/job/{job['id']}/cancel")

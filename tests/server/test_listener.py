@@ -92,7 +92,7 @@ class TestServing:
 
     @pytest.mark.parametrize("call", ["GET", "POST"])
     async def test_stopping_ends_waits_at_once(self, app: App, call: str) -> None:
-        """They are answered with things as they are; nobody is cut off."""
+        """They get the current state; no connection is cut."""
         async with served(app) as (url, stop), httpx2.AsyncClient(base_url=url) as client:
             job = (
                 await client.post("/v1/job", content=JOB, headers={"content-type": "application/json"})
@@ -161,7 +161,7 @@ class TestAddress:
             await serve(app.engine, "192.0.2.1", 0, asyncio.Event(), insecure=True)
 
     async def test_its_name_must_be_its_own(self, app: App) -> None:
-        """A name that somebody made to point here is another site's."""
+        """A foreign name that was made to point to this machine is refused."""
         own = ["localhost", "localhost:8000", "jobs.localhost:8000", "127.0.0.1", "[::1]:8000"]
         others = ["rebound.example", "localhost.evil.example", "127.0.0.1.evil.example:80", ""]
         async with served(app) as (url, _), httpx2.AsyncClient(base_url=url) as client:

@@ -44,7 +44,7 @@ def in_two(app: App) -> Any:
 
 
 async def test_links_have_the_prefix(app: App, hands: Hands) -> None:
-    """Whatever it is mounted in, they lead back to where they came from."""
+    """In any outer application, links lead back to the mounted API."""
     for mount in (in_fastapi, in_starlette, in_two):
         async with _client(mount(app)) as client:
             created = await client.post(
@@ -84,7 +84,7 @@ async def test_errors_are_its_own(app: App, mount: Callable[[App], Any]) -> None
 
 
 async def test_a_root_path_is_a_prefix(app: App) -> None:
-    """A proxy that strips a prefix tells it by the root path."""
+    """A proxy that strips a prefix passes it as the root path."""
     transport = httpx2.ASGITransport(app.asgi, root_path="/a b")
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
         answer = await client.get("/")

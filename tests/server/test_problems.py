@@ -12,8 +12,8 @@ from raincheck.core import errors
 from raincheck.core.errors import Fault
 from raincheck.server import Server
 from raincheck.server.http import Request
-from raincheck.server.problems import problem_answer
-from raincheck.server.refusals import NO_METHOD, Refused
+from raincheck.server.problems import NO_METHOD, RequestError
+from raincheck.server.server import error_response
 
 SECRET = "/home/somebody/jobs.db"
 
@@ -32,7 +32,7 @@ ANSWERS = {
     errors.StoreUnusable(SECRET): (503, "store-unavailable"),
     errors.StoreFull(SECRET): (507, "store-full"),
     errors.IllegalTransition(SECRET): (500, "internal"),
-    Refused(NO_METHOD, "use GET", (b"allow", b"GET")): (405, "method-not-allowed"),
+    RequestError(NO_METHOD, "use GET", (b"allow", b"GET")): (405, "method-not-allowed"),
     ValueError(SECRET): (500, "internal"),
     RecursionError(SECRET): (500, "internal"),
 }
@@ -47,7 +47,7 @@ def request_(app: App) -> Request:
     async def receive() -> dict[str, object]:
         raise AssertionError
 
-    return Request(server.site, scope, receive)
+    return Request(server.services, scope, receive)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def request_(app: App) -> Request:
 )
 def test_each_error_has_its_answer(request_: Request, error: Exception, expected: tuple[int, str]) -> None:
     """A problem document that keeps to itself what is the server's own."""
-    answer = problem_answer(error, request_)
+    answer = error_response(error, request_)
     problem = json.loads(answer.body)
     assert (answer.status, problem["type"], problem["status"]) == (expected[0], expected[1], expected[0])
     assert dict(answer.headers)[b"content-type"] == b"application/problem+json"
@@ -70,7 +70,7 @@ def test_what_nobody_expected_is_logged(request_: Request, caplog: pytest.LogCap
     try:
         raise ValueError(SECRET)
     except ValueError as error:
-        answer = problem_answer(error, request_)
+        answer = error_response(error, request_)
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.exc_info
     assert "GET /v1/job failed" in caplog.text
@@ -80,12 +80,12 @@ def test_what_nobody_expected_is_logged(request_: Request, caplog: pytest.LogCap
 
 def test_every_fault_has_a_pointer(request_: Request) -> None:
     """That of the whole input is empty."""
-    answer = problem_answer(errors.InvalidInput(Fault("is wrong")), request_)
+    answer = error_response(errors.InvalidInput(Fault("is wrong")), request_)
     assert json.loads(answer.body)["errors"] == [{"detail": "is wrong", "pointer": ""}]
 
 
 def test_every_error_of_raincheck_has_an_answer(request_: Request) -> None:
-    """None ends with what nobody expected but bugs, and what only Python can raise."""
+    """Only bugs and errors that HTTP cannot raise become an internal error."""
     internal = {
         *(
             "RegistrationError",
@@ -96,7 +96,7 @@ def test_every_error_of_raincheck_has_an_answer(request_: Request) -> None:
             "JobFailed",
             "JobCancelled",
         ),
-        *("Unreachable", "Unfinished", "UnexpectedResult"),  # raised by clients
+        *("Refused", "Unreachable", "Unfinished", "UnexpectedResult"),  # raised by clients
         *("NotJSON", "RetryLater", "DoNotRetry", "IllegalTransition", "RaincheckError"),
     }
     known = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type)}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from raincheck import App
-from raincheck.server.routing import Routing
+from raincheck.server.routes import Router
 
 TABLE = {
     "/": {"GET": "root"},
@@ -38,7 +38,7 @@ TABLE = {
 )
 def test_a_path_leads_to_its_endpoint(path: str, method: str, found: tuple[str, str]) -> None:
     """With the values of its variables."""
-    resource, target = Routing(TABLE).find(path) or pytest.fail("nothing is there")
+    resource, target = Router(TABLE).find(path) or pytest.fail("nothing is there")
     assert (resource.endpoints[method], target) == found
 
 
@@ -47,17 +47,17 @@ def test_a_path_leads_to_its_endpoint(path: str, method: str, found: tuple[str, 
 )
 def test_other_paths_lead_nowhere(path: str) -> None:
     """Variables are not empty, and a slash more is another path."""
-    assert Routing(TABLE).find(path) is None
+    assert Router(TABLE).find(path) is None
 
 
 def test_a_resource_knows_its_methods() -> None:
     """For the answer to another one."""
-    resource, _ = Routing(TABLE).find("/a") or pytest.fail("nothing is there")
+    resource, _ = Router(TABLE).find("/a") or pytest.fail("nothing is there")
     assert resource.allow == b"GET, HEAD, OPTIONS, POST"
 
 
 async def lived(app: App) -> list[Any]:
-    """What the server says in its lifespan, from which it is asked to leave at once."""
+    """The messages of the server in a lifespan that ends at once."""
     said: list[Any] = []
     asked = iter(({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}))
 
@@ -77,7 +77,7 @@ async def test_a_lifespan_opens_and_closes(app: App) -> None:
 
 
 async def test_a_start_that_fails_is_told(tmp_path: Path) -> None:
-    """To whoever runs the server, and raised."""
+    """It is reported to the ASGI server, and raised."""
     (tmp_path / "jobs.db").write_text("this is no database, and long enough to show it" * 10)
     app = App(f"sqlite:///{tmp_path / 'jobs.db'}")
     said: list[Any] = []

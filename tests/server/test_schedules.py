@@ -40,7 +40,7 @@ class TestPut:
         assert (await client.get("/v1/schedule")).json() == [answer.json()]
 
     async def test_it_is_shown_as_it_was_put(self, client: httpx2.AsyncClient) -> None:
-        """With what holds where nothing was said."""
+        """With defaults for the fields that were not sent."""
         shown = await put(client, data={"big": 10**20}, priority=5, expires_in=60)
         del shown["next"], shown["created_at"], shown["updated_at"]
         assert shown == {
@@ -88,7 +88,7 @@ class TestPut:
         assert (await put(client, **interval | {"every": 1800}))["next"] != before["next"]
 
     async def test_a_paused_one_stays_paused(self, client: httpx2.AsyncClient) -> None:
-        """Unless it is said otherwise."""
+        """Unless the request sets `paused`."""
         assert (await put(client, paused=True))["next"] == []
         assert (await put(client))["paused"] is True
         assert len(dates(await put(client, paused=False))) == 5
@@ -241,7 +241,7 @@ class TestDelete:
 @pytest.mark.parametrize("call", ["GET {}", "DELETE {}", "POST {}/pause", "POST {}/resume", "POST {}/run"])
 @pytest.mark.parametrize("name", ["nobody", "%00", "a%2Fb", ".x"])
 async def test_what_is_not_there_is_not_found(client: httpx2.AsyncClient, call: str, name: str) -> None:
-    """Whatever is asked of it."""
+    """For every operation."""
     method, path = call.split()
     answer = await client.request(method, path.format(f"/v1/schedule/{name}"))
     assert (answer.status_code, answer.json()["type"]) == (404, "not-found")

@@ -27,7 +27,7 @@ async def waiting(app: App) -> None:
     server = app.asgi
     assert isinstance(server, Server)
     async with asyncio.timeout(30):
-        while not server.waits.count:  # noqa: ASYNC110 - nobody tells when it does
+        while not server.long_polls.count:  # noqa: ASYNC110 - nobody tells when it does
             await asyncio.sleep(0.001)
 
 
@@ -132,7 +132,7 @@ class TestFind:
     async def test_a_job_removed_meanwhile_is_gone(
         self, client: httpx2.AsyncClient, hands: Hands, app: App
     ) -> None:
-        """Whoever waits for it learns so."""
+        """A request that waits for it gets 410."""
         job = (await client.post("/v1/job", json=JOB)).json()
         await hands.fail("add")
         await client.post(f"/v1/job/{job['id']}/retry")
@@ -166,7 +166,7 @@ class TestLeaving:
         left.set()
         async with asyncio.timeout(30):
             await calling
-        assert (sent, server.waits.count) == ([], 0)
+        assert (sent, server.long_polls.count) == ([], 0)
         await hands.succeed("add")
 
     async def test_half_a_body_is_no_request(self, server: Server, client: httpx2.AsyncClient) -> None:
@@ -194,16 +194,16 @@ class TestStopping:
     async def test_those_who_wait_are_answered_at_once(
         self, client: httpx2.AsyncClient, app: App, server: Server
     ) -> None:
-        """With things as they are, whatever they wait for."""
+        """They get the current state, whatever they wait for."""
         job = (await client.post("/v1/job", json=JOB)).json()
         headers = {"prefer": "wait=60"}
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
             polling = group.create_task(client.get(f"/v1/job/{job['id']}", headers=headers))
             creating = group.create_task(client.post("/v1/job", json=JOB, headers=headers))
             calling = group.create_task(client.post("/v1/function/add", json=[1], headers=headers))
-            while server.waits.count < 3:  # noqa: ASYNC110 - nobody tells when it does
+            while server.long_polls.count < 3:  # noqa: ASYNC110 - nobody tells when it does
                 await asyncio.sleep(0.001)
-            server.waits.end()
+            server.long_polls.end()
         assert [t.result().status_code for t in (polling, creating, calling)] == [200, 202, 202]
         late = await client.post("/v1/job", json=JOB, headers=headers)
         assert late.status_code == 202

@@ -124,7 +124,7 @@ class TestJobs:
         assert first.error is not None
 
     def test_an_ended_job_is_not_being_done(self) -> None:
-        """Whatever leases are told of."""
+        """Leases of an ended job are ignored."""
         world = World(draft([["a", "b"]]))
         world.claim(0)
         stale = tuple(world.leases.values())
@@ -148,7 +148,7 @@ class TestJobs:
         assert job_document(stored, lambda name: name in offered).waiting_for == waiting_for
 
     def test_what_is_being_done_is_not_waited_for(self) -> None:
-        """Somebody has it, even if he is leaving."""
+        """A worker that is stopping still runs it."""
         world = World(draft([["a", "b"]]))
         world.claim(0)
         assert job_document(world.stored, lambda name: False).waiting_for == ["b"]

@@ -84,7 +84,7 @@ class TestNames:
     def test_anything_that_could_deceive_is_none(self, name: str) -> None:
         """No dots that climb, no empty parts, nothing invisible, nothing that looks like another."""
         assert not is_function_name(name)
-        with pytest.raises(RegistrationError, match="cannot be a function's name") as caught:
+        with pytest.raises(RegistrationError, match="is not a valid function name") as caught:
             Functions().add(Function(add, name))
         assert len(str(caught.value)) < 1000
 
@@ -105,7 +105,7 @@ class TestFunctions:
         """The second function would hide the first."""
         functions = Functions()
         functions.add(Function(add, "add"))
-        with pytest.raises(RegistrationError, match="there is a function named 'add' already"):
+        with pytest.raises(RegistrationError, match="a function named 'add' is already registered"):
             functions.add(Function(add, "add"))
 
     def test_none_is_added_after_the_start(self) -> None:
@@ -199,10 +199,10 @@ class TestFunction:
         ("options", "told"),
         [
             ({"retry": RetryOptions(retry_limit=0)}, r"Expected `int` >= 1 - at `\$.retry_limit`"),
-            ({"retry": RetryOptions(delay=math.nan)}, "cannot be kept"),
-            ({"timeout": 0.0}, "a timeout lies above 0"),
-            ({"timeout": math.inf}, "a timeout lies above 0"),
-            ({"wait": -1.0}, "a wait lies between 0"),
+            ({"retry": RetryOptions(delay=math.nan)}, "invalid retry options"),
+            ({"timeout": 0.0}, "timeout must be above 0"),
+            ({"timeout": math.inf}, "timeout must be above 0"),
+            ({"wait": -1.0}, "wait must be between 0"),
         ],
     )
     def test_options_have_bounds(self, options: dict[str, Any], told: str) -> None:
@@ -219,9 +219,9 @@ class TestFunction:
         """As a step."""
         seen: list[Step] = []
 
-        async def caller(made: Step) -> str:
+        async def submit(made: Step) -> str:
             seen.append(made)
             return "result"
 
-        assert await Function(add, "add", caller=caller).call(1, 2) == "result"
+        assert await Function(add, "add", submit=submit).call(1, 2) == "result"
         assert seen == [Step("add", 0, b"[1,2]", b"{}")]

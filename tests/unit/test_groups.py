@@ -1,4 +1,4 @@
-"""Groups as values: their definitions, their faults, and the jobs that a run is made of."""
+"""Groups as values: definitions, faults, and the jobs of a run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from raincheck.core.clock import new_id
 from raincheck.core.codec import from_json
 from raincheck.core.errors import InvalidInput, RegistrationError, TooLarge
 from raincheck.core.options import TemplateOptions
-from raincheck.engine.groups.definition import Group, GroupJob, checked, from_code, from_plain
-from raincheck.engine.groups.run import member_id, member_ids, members_of, run_of
+from raincheck.engine.groups.definitions import Group, GroupJob, checked, from_code, from_plain
+from raincheck.engine.groups.runs import member_id, member_ids, members_of, run_of
 from raincheck.engine.validation import Stages, Validator
 from raincheck.functions.registry import Functions
 from raincheck.store.valkey.keys import packed
@@ -103,19 +103,19 @@ class TestDefinition:
             with pytest.raises(RegistrationError):
                 app.group(name, [])
         app.group("nightly:v1.2@x", [])
-        with pytest.raises(RegistrationError, match="there is a group"):
+        with pytest.raises(RegistrationError, match="is already declared"):
             app.group("nightly:v1.2@x", [])
 
 
 def group(size: int, data: bytes = b"{}") -> Group:
-    """A group of so many jobs."""
+    """A group of ``size`` jobs."""
     jobs = [GroupJob(f"m{i}", [step("f", i)], from_json(data)) for i in range(size)]
     then: Stages = [step("then"), [step("a"), step("b")]]
     return checked("g", from_code(jobs, then, "fail", TemplateOptions()), Validator(NONE, Limits()))
 
 
 class TestRun:
-    """The jobs that a run is made of."""
+    """The jobs of a run."""
 
     def test_a_run_gathers_first_and_then_goes_on(self) -> None:
         """Its stages follow each other without a gap."""

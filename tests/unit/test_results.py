@@ -53,7 +53,7 @@ def test_the_results_of_a_job_are_limited_in_all() -> None:
     assert [step.state for step in change.job.steps] == [State.DONE, State.DONE, State.FAILED]
     assert change.job.error is not None
     assert (change.job.error.type, change.job.error.retryable) == ("results-too-large", False)
-    assert f"{most + 1} bytes, at most {most}" in change.job.error.detail
+    assert f"{most + 1} bytes, the limit is {most}" in change.job.error.detail
 
 
 def test_the_limit_itself_is_allowed() -> None:

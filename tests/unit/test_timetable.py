@@ -89,7 +89,7 @@ class TestAutumn:
     def test_a_fixed_time_that_comes_twice_fires_once(
         self, zone: str, date: str, hour: int, first: str, second: str
     ) -> None:
-        """The first time, also for who looks between the two."""
+        """The first time, also if the search starts between the two."""
         assert night(f"30 {hour} * * *", zone, date) == [f"0{hour}:30{first}"]
         start = datetime.fromisoformat(f"{date}T0{hour}:30:00{first}").timestamp()
         following = after(Rhythm(f"30 {hour} * * *", zone, None), start + HOUR / 2)
@@ -177,7 +177,7 @@ class TestPlan:
         [(CatchUp.LATEST, [-HOUR]), (CatchUp.ALL, [-3 * HOUR, -2 * HOUR, -HOUR]), (CatchUp.NONE, [])],
     )
     def test_of_those_missed_some_are_made_up_for(self, catch_up: CatchUp, made: list[float]) -> None:
-        """As the schedule says; ten minutes after the last of them."""
+        """As `catch_up` says; ten minutes after the last firing."""
         missed = schedule(next=NOON - 3 * HOUR, catch_up=catch_up)
         found = plan(missed, NOON - HOUR + 600)
         assert found == ([NOON + each for each in made], 3 - len(made), NOON)
@@ -186,7 +186,7 @@ class TestPlan:
         ("catch_up", "count"), [(CatchUp.LATEST, 1), (CatchUp.ALL, 4), (CatchUp.NONE, 1)]
     )
     def test_one_on_time_stands_for_those_missed(self, catch_up: CatchUp, count: int) -> None:
-        """Unless all are to be made."""
+        """Unless `catch_up` is `all`."""
         found = plan(schedule(next=NOON - 3 * HOUR, catch_up=catch_up), NOON + 60)
         assert (len(found.firings), found.firings[-1]) == (count, NOON)
 
@@ -207,7 +207,7 @@ class TestPlan:
         assert made.next == NOON + 366 * DAY + step
 
     def test_a_clock_set_back_fires_nothing(self) -> None:
-        """What has fired is before the next one, whatever the clock says now."""
+        """Past firings are before the next one, whatever the clock is now."""
         assert plan(schedule(next=NOON), NOON - 5 * HOUR).firings == []
 
     @given(rhythms, moments, st.floats(0, 10 * DAY), st.sampled_from(CatchUp))

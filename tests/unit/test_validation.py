@@ -34,7 +34,7 @@ def functions() -> Functions:
 
 
 def submit(functions: Functions, stages: Any = None, name: str = "job", **fields: Any) -> Job:
-    """A draft, of one step unless said otherwise."""
+    """A draft, of one step by default."""
     chosen: Stages = [step("add", 1)] if stages is None else stages
     for field in ("scheduled_at", "expires_at"):
         if field in fields:
@@ -62,7 +62,7 @@ class TestDraft:
         assert job.id != submit(functions).id
 
     def test_an_ended_job_is_kept_for_seven_days(self, functions: Functions) -> None:
-        """Unless it or the app says otherwise."""
+        """The default; the job or the app can change it."""
         assert submit(functions).result_ttl == 7 * DAY
 
     @pytest.mark.parametrize("fields", [{"delay": 5.0}, {"scheduled_at": NOW + 5}])
@@ -76,7 +76,7 @@ class TestDraft:
         assert [(s.function, s.stage) for s in job.steps] == [("a", 0), ("b", 1), ("c", 1), ("d", 2)]
 
     def test_options_of_the_function_are_filled_in(self, functions: Functions) -> None:
-        """So that they hold whoever recovers or shows the job."""
+        """Then they are the same in every process."""
         (known, unknown) = submit(functions, [step("add", 1), step("other")]).steps
         assert (known.retry, known.timeout) == (RETRY, 30.0)
         assert (unknown.retry, unknown.timeout) == (None, None)
@@ -97,12 +97,12 @@ class TestDraft:
         assert (third.retry, third.timeout) == (own, 0.5)
 
     def test_a_step_begins_anew(self, functions: Functions) -> None:
-        """Whatever became of it in the job it was taken from."""
+        """Its outcome in another job is not copied."""
         old = Step("other", 7, b"[1]", b'{"a":2}', state=State.DONE, retry_count=3, result=b"1", worker="w")
         assert submit(functions, [old]).steps == (Step("other", 0, b"[1]", b'{"a":2}'),)
 
     def test_an_unknown_function_is_accepted(self, functions: Functions) -> None:
-        """With whatever arguments: a worker may come that knows it."""
+        """With any arguments: a worker that knows it may start later."""
         assert submit(functions, [step("unknown", 1, x=2)]).steps == (Step("unknown", 0, b"[1]", b'{"x":2}'),)
 
 

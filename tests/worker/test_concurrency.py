@@ -94,7 +94,7 @@ async def test_one_slot_is_enough_for_every_shape(app: App) -> None:
 
 
 async def test_quick_functions_do_not_keep_the_loop(app: App) -> None:
-    """Between very many quick functions, everybody else on the loop has a turn."""
+    """Between very many quick functions, other tasks on the loop have a turn."""
     turns = 0
 
     @app.function
@@ -118,7 +118,7 @@ async def test_quick_functions_do_not_keep_the_loop(app: App) -> None:
 
 
 async def test_a_slow_function_holds_up_no_quick_one(app: App) -> None:
-    """Functions that wait do not keep those behind them waiting."""
+    """Functions that wait do not delay the functions claimed after them."""
     go = asyncio.Event()
 
     @app.function
@@ -162,7 +162,7 @@ async def test_a_context_variable_stays_with_its_function(app: App, mode: str) -
 
 
 async def test_a_function_that_cancels_its_task_cancels_no_other(app: App) -> None:
-    """A function that cancels the task it runs in, and returns, does no harm to those that come next."""
+    """A function that cancels the task it runs in, and returns, does not affect the next ones."""
 
     @app.function
     async def vandal() -> str:

@@ -1,4 +1,4 @@
-"""Functions that block the event loop: they cannot be stopped in time, but do not go unseen."""
+"""Functions that block the event loop: they cannot be stopped in time, but the log names them."""
 
 import asyncio
 import ctypes
@@ -50,11 +50,11 @@ async def test_it_is_tried_again_like_any_timeout(app: App) -> None:
     """A retry that does not block the loop succeeds."""
     runs: list[int] = []
 
-    @app.function(timeout=0.1, retry=RetryOptions(retry_limit=2, delay=0.0, retry_on=("TimeoutError",)))
+    @app.function(timeout=0.5, retry=RetryOptions(retry_limit=2, delay=0.0, retry_on=("TimeoutError",)))
     async def learning() -> int:
         runs.append(1)
         if len(runs) == 1:
-            block(0.3)
+            block(0.7)
         return len(runs)
 
     async with app, Worker(app):
@@ -84,9 +84,9 @@ async def test_a_thread_that_was_in_time_is_not_blamed(app: App) -> None:
     async def blind() -> None:
         begun.set()
         returned.wait(10)
-        block(0.6)
+        block(1.2)
 
-    @app.function(timeout=0.4)
+    @app.function(timeout=1)
     def quick() -> str:
         begun.wait(10)
         returned.set()
@@ -104,9 +104,9 @@ async def test_the_others_go_on_afterwards(app: App) -> None:
 
     @app.function
     async def blind() -> None:
-        block(0.3)
+        block(1.2)
 
-    @app.function(timeout=0.2)
+    @app.function(timeout=1)
     async def quick() -> int:
         await asyncio.sleep(0)
         return 1

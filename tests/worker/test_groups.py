@@ -104,7 +104,7 @@ async def test_a_name_in_code_and_in_a_file_is_a_fault(functions: App, tmp_path:
     functions.config = tmp_path / "raincheck.yaml"
     (tmp_path / "raincheck.yaml").write_text(FILE.replace("filed", "coded"))
     async with functions as app:
-        with pytest.raises(InvalidInput, match=r"raincheck.yaml:2: is declared in code, too"):
+        with pytest.raises(InvalidInput, match=r"raincheck.yaml:2: is also declared in code"):
             await app.trigger("coded")
 
 

@@ -1,4 +1,4 @@
-"""The store goes away for a while: nothing is lost, and the worker goes on by itself."""
+"""The store is away for a while: nothing is lost, and the worker goes on by itself."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from tests.worker.helpers import begun, entry, logged, no_room_on_disk
 LEASE = 0.6
 
 
-async def test_the_outage_is_one(app: App) -> None:
+async def test_a_full_disk_is_an_outage(app: App) -> None:
     """While the disk is full, a submit is refused; afterwards it is not."""
 
     @app.function
@@ -25,7 +25,7 @@ async def test_the_outage_is_one(app: App) -> None:
 
 
 async def test_results_survive_an_outage(app: App) -> None:
-    """What ends while the store is away is written once it is back: nothing is run again."""
+    """What ends while the store is away is written once the store is back; nothing runs again."""
     go = asyncio.Event()
     runs: list[int] = []
 
@@ -66,7 +66,7 @@ async def test_claiming_survives_an_outage(app: App) -> None:
 
 
 async def test_a_stop_waits_for_no_store(app: App) -> None:
-    """A worker that is stopped while the store is away leaves in time; its jobs are run again later."""
+    """A worker that is stopped while the store is away does not wait for it; its jobs are run again later."""
     go = asyncio.Event()
 
     @app.function
@@ -82,16 +82,15 @@ async def test_a_stop_waits_for_no_store(app: App) -> None:
         with no_room_on_disk(app), logged("outcomes wait for the store") as waiting:
             go.set()
             await waiting.wait()
-            began = asyncio.get_running_loop().time()
-            await worker.__aexit__()
-            assert asyncio.get_running_loop().time() - began < 5.0
+            async with asyncio.timeout(20):  # four seconds, on a quiet machine
+                await worker.__aexit__()
         async with Worker(app, lease=LEASE):
             ended = await app.wait(job.id)
     assert (ended.result, entry(ended).lost_count) == (2, 1)
 
 
 async def test_a_held_lock_only_delays(app: App) -> None:
-    """While another program holds the database, everything waits; then it goes on as if nothing was."""
+    """While another program locks the database, everything waits; then it goes on, and no attempt is lost."""
     go = asyncio.Event()
 
     @app.function

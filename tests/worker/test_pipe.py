@@ -1,4 +1,4 @@
-"""The way of a step through the worker, moment by moment: begun, told to stop, given back, written."""
+"""The way of a step through the worker, moment by moment: begun, stopped, given back, written."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -24,7 +24,7 @@ from tests.worker.helpers import entry, logged, no_room_on_disk
 async def pipe_with(
     app: App, function: Function, jobs: int
 ) -> AsyncIterator[tuple[Pipe, list[RunningAttempt]]]:
-    """A pipe that has just begun so many jobs of a function; none of them has had its turn."""
+    """A pipe that has just begun this number of jobs of a function; none of them runs yet."""
     async with app:
         for _ in range(jobs):
             await app.submit("job", [function.step()])
@@ -37,7 +37,7 @@ async def pipe_with(
 
 @asynccontextmanager
 async def finishing(pipe: Pipe) -> AsyncIterator[None]:
-    """What has finished is judged and completed."""
+    """Judge and complete finished attempts meanwhile."""
     finish = asyncio.create_task(pipe.finish())
     yield
     finish.cancel()
@@ -60,7 +60,7 @@ def never(app: App, mode: str) -> Function:
 
 
 async def test_what_has_not_begun_is_given_back_at_once(app: App) -> None:
-    """Of a pipe that winds up, what waits for its turn goes back to the queue, unrun."""
+    """When a pipe winds up, attempts that wait for their turn go back to the queue, unrun."""
     async with pipe_with(app, never(app, "async"), 3) as (pipe, _):
         await pipe.wind_up(10.0)
         counts = await app.engine.store.counts()
@@ -70,7 +70,7 @@ async def test_what_has_not_begun_is_given_back_at_once(app: App) -> None:
 
 @pytest.mark.parametrize("mode", ["async", "process"])
 async def test_what_has_not_begun_is_stopped_at_once(app: App, mode: str) -> None:
-    """An attempt that is told to stop before its turn has ended, and never has one."""
+    """An attempt that is stopped before its turn has ended, and never runs."""
     async with pipe_with(app, never(app, mode), 2) as (pipe, attempts), finishing(pipe):
         for attempt in attempts:
             pipe.executor.stop(attempt, Reason.GIVEN_BACK)
@@ -80,8 +80,8 @@ async def test_what_has_not_begun_is_stopped_at_once(app: App, mode: str) -> Non
         assert (await app.engine.store.counts()).leased == 0
 
 
-async def test_telling_twice_is_telling_once(app: App) -> None:
-    """The first reason for which an attempt is told to stop is the one that counts."""
+async def test_the_first_reason_counts(app: App) -> None:
+    """An attempt that is stopped twice keeps the first reason."""
 
     @app.function
     async def wait() -> None:
@@ -95,7 +95,7 @@ async def test_telling_twice_is_telling_once(app: App) -> None:
 
 
 async def test_an_attempt_whose_lease_is_lost_is_dropped(app: App) -> None:
-    """An attempt whose lease turns out to be lost is stopped, and nothing is made of how it ends."""
+    """An attempt whose lease is lost is stopped, and its result is discarded."""
     cancelled = asyncio.Event()
 
     @app.function
@@ -120,7 +120,7 @@ async def test_an_attempt_whose_lease_is_lost_is_dropped(app: App) -> None:
 
 
 async def test_a_lease_lost_with_the_outcome_still_to_write_stops_nothing(app: App) -> None:
-    """News of a lost lease that come when its attempt has ended already are no news."""
+    """A lost lease whose attempt has ended already stops nothing."""
     completer, in_flight, (attempt,) = await ended(app, 1)
     executor = Executor(1, 1)
     completer.complete([Outcome(attempt, Succeeded(attempt.attempt, b"1"))])
@@ -132,7 +132,7 @@ async def test_a_lease_lost_with_the_outcome_still_to_write_stops_nothing(app: A
 
 
 async def test_a_step_claimed_while_its_job_is_read_is_not_lost(app: App) -> None:
-    """A job is read because it has changed; what is claimed of it meanwhile goes on being run."""
+    """A step that is claimed while its changed job is read goes on running."""
     function = never(app, "async")
     async with app:
         store, in_flight = app.engine.store, InFlight()
@@ -151,7 +151,7 @@ async def test_a_step_claimed_while_its_job_is_read_is_not_lost(app: App) -> Non
 
 
 async def ended(app: App, jobs: int, steps: int = 1) -> tuple[Completer, InFlight, list[RunningAttempt]]:
-    """A completer, and attempts at all steps of so many jobs that have ended, unwritten."""
+    """A completer, and attempts of all steps of this number of jobs that have ended, unwritten."""
     function = never(app, "async")
     await app.open()
     for _ in range(jobs):
@@ -224,7 +224,7 @@ async def test_an_outcome_whose_lease_is_lost_harms_no_other_of_its_job(app: App
 
 
 async def test_an_outcome_of_a_job_that_changed_is_decided_anew(app: App) -> None:
-    """An outcome of a job that was cancelled meanwhile is written as that."""
+    """The outcome of a job that was cancelled meanwhile is written as a cancellation."""
     completer, in_flight, (attempt,) = await ended(app, 1)
     await app.cancel(attempt.job.id)
     completer.complete(successes([attempt]))
@@ -234,7 +234,7 @@ async def test_an_outcome_of_a_job_that_changed_is_decided_anew(app: App) -> Non
 
 
 async def test_the_outcomes_of_one_job_that_are_there_make_one_change(app: App) -> None:
-    """What comes while a change of the job is being written makes the next one, all of it together."""
+    """Outcomes that come while a change of their job is being written make the next change, together."""
     completer, in_flight, attempts = await ended(app, 1, steps=20)
     completer.complete(successes(attempts[:5]))
     for attempt in attempts[5:]:
@@ -245,8 +245,8 @@ async def test_the_outcomes_of_one_job_that_are_there_make_one_change(app: App) 
     await app.close()
 
 
-async def test_what_cannot_be_given_back_is_let_go(app: App) -> None:
-    """With the store away, steps that cannot be given back are left to their leases."""
+async def test_what_cannot_be_given_back_is_left_to_its_lease(app: App) -> None:
+    """While the store is away, steps cannot be given back; their leases run out."""
     async with pipe_with(app, never(app, "async"), 2) as (pipe, _):
         with no_room_on_disk(app):
             await pipe.wind_up(10.0)

@@ -80,12 +80,12 @@ async def test_retry_later_says_when(app: App) -> None:
         assert error is not None
         assert (error.detail, error.retryable) == ("soon", True)
         assert (await app.wait(job.id)).state == "done"
-    assert 0.2 <= times[1] - times[0] < 2.0
+    assert 0.2 <= times[1] - times[0] < 20.0
 
 
 @pytest.mark.parametrize("wait", [float("inf"), float("nan"), -1.0, 1e300, "soon", True])
 async def test_an_absurd_pause_harms_nothing(app: App, wait: object) -> None:
-    """A ``retry_after`` that is no time, on whatever exception, is made the best of."""
+    """A ``retry_after`` that is not a time is ignored or limited, on any exception."""
 
     class Odd(Exception):
         retry_after = wait

@@ -105,7 +105,7 @@ def test_a_bad_declaration_is_refused_where_it_stands(
 async def test_a_name_is_declared_once_and_in_time(app: App) -> None:
     """Twice is a mistake, and so is when nobody looks any more."""
     app.schedule("a", [step("add")], every=5)
-    with pytest.raises(RegistrationError, match="declared already"):
+    with pytest.raises(RegistrationError, match="is already declared"):
         app.schedule("a", [step("add")], every=6)
     async with app:
         with pytest.raises(RegisteredTooLate):
@@ -156,8 +156,8 @@ class TestFile:
     @pytest.mark.parametrize(
         ("text", "line", "words"),
         [
-            (FILE.replace("0 3", "0 99"), 4, "/schedules/nightly/cron: is no cron expression"),
-            (FILE.replace("Paris", "Nowhere"), 5, "/schedules/nightly/zone: Europe/Nowhere is not known"),
+            (FILE.replace("0 3", "0 99"), 4, "/schedules/nightly/cron: is not a cron expression"),
+            (FILE.replace("Paris", "Nowhere"), 5, "/schedules/nightly/zone: Europe/Nowhere is unknown"),
             (FILE.replace("every:", "each:"), 8, "/schedules/often/each: "),
             (FILE.replace("90", "a while"), 8, "/schedules/often/every: "),
             (FILE.replace("nightly", "every night"), 3, "/schedules/every night/name: "),
@@ -176,7 +176,7 @@ class TestFile:
         """One of the two must go."""
         app = in_file(tmp_path, FILE)
         app.schedule("often", [step("add")], every=5)
-        with pytest.raises(InvalidFile, match="declared in code already"):
+        with pytest.raises(InvalidFile, match="is also declared in code"):
             await app.open()
 
 
@@ -242,10 +242,12 @@ class TestGroups:
 
     async def test_a_group_that_nobody_declares_is_a_mistake(self, tmp_path: Path) -> None:
         """In the file with its line, in code by its name."""
-        with pytest.raises(InvalidFile, match=r"yaml:11: /schedules/hourly/group: no group is named 'some'"):
+        with pytest.raises(
+            InvalidFile, match=r"yaml:11: /schedules/hourly/group: this app has no group named 'some'"
+        ):
             await in_file(tmp_path, GROUP_FILE.replace("group: sums", "group: some")).open()
         app = App(f"sqlite:///{tmp_path / 'jobs.db'}", config=tmp_path / "empty.yaml")
         (tmp_path / "empty.yaml").write_text("groups: {}")
         app.schedule("hourly", group="some", every=3600)
-        with pytest.raises(RegistrationError, match="schedule hourly: no group is named 'some' here"):
+        with pytest.raises(RegistrationError, match="schedule hourly: this app has no group named 'some'"):
             await app.open()

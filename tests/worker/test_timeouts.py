@@ -40,7 +40,7 @@ async def test_an_async_function_is_stopped(app: App) -> None:
 
 
 async def test_a_thread_is_given_up(app: App) -> None:
-    """A function in a thread that takes too long loses its slot; what it returns late is dropped."""
+    """A function in a thread that takes too long loses its slot; its late result is discarded."""
     go, told = threading.Event(), threading.Event()
     threads: list[threading.Thread] = []
 
@@ -65,12 +65,12 @@ async def test_a_thread_is_given_up(app: App) -> None:
         assert await asyncio.to_thread(told.wait, 5)
         assert await quick.call() == 1
         assert await app.status(job.id) == ended
-        await asyncio.to_thread(threads[0].join, 5)  # another has taken its place
+        await asyncio.to_thread(threads[0].join, 5)  # another thread has taken its place
         assert not threads[0].is_alive()
 
 
 async def test_threads_that_were_abandoned_are_counted(app: App) -> None:
-    """A worker tells how many threads still run attempts that it gave up."""
+    """A worker registers how many threads still run abandoned attempts."""
     go = threading.Event()
 
     @app.function(timeout=0.1)
@@ -125,7 +125,7 @@ async def test_a_function_that_ignores_its_end_loses_its_slot(app: App) -> None:
 
 
 async def test_a_swallowed_cancel_is_still_a_timeout(app: App) -> None:
-    """A function that was told to stop and returns something else all the same has failed."""
+    """A function that is cancelled by its timeout and returns or raises something else has failed."""
 
     @app.function(timeout=0.1)
     async def stubborn() -> str:
@@ -179,7 +179,7 @@ async def test_a_timeout_leaves_nothing_behind_for_the_next(app: App) -> None:
 async def test_a_timeout_is_an_attempt(app: App) -> None:
     """An attempt that timed out is tried again like any that failed."""
 
-    @app.function(timeout=0.1, retry=RetryOptions(retry_limit=2, delay=0.0, retry_on=("TimeoutError",)))
+    @app.function(timeout=0.5, retry=RetryOptions(retry_limit=2, delay=0.0, retry_on=("TimeoutError",)))
     async def better(ctx: Context) -> int:
         if ctx.attempt == 1:
             await asyncio.Event().wait()
@@ -190,7 +190,7 @@ async def test_a_timeout_is_an_attempt(app: App) -> None:
 
 
 async def test_the_timeout_of_a_step_goes_first(app: App) -> None:
-    """A step's own timeout holds instead of its function's."""
+    """A step's own timeout overrides the one of its function."""
 
     @app.function(timeout=3600)
     async def slow() -> None:

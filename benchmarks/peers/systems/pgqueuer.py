@@ -2,7 +2,7 @@
 
 Not ``pgq run``: that fails with the newest typer, and does the same.
 
-PostgreSQL as it comes, with ``fsync``. PgQueuer keeps no results, only that a job has ended well.
+PostgreSQL with its defaults and ``fsync``. PgQueuer stores no results, only the end of a job.
 """
 
 from __future__ import annotations

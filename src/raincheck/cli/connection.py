@@ -22,6 +22,9 @@ from raincheck.client import Client
 from raincheck.core.errors import ConfigError, NotSignedIn
 
 DEFAULT_URL = "http://127.0.0.1:8000"
+VARIABLE = "RAINCHECK_TOKEN"
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 
 @Parameter(name="*")
@@ -48,10 +51,6 @@ class Connection:
 
 
 DEFAULT_CONNECTION = Connection()
-
-VARIABLE = "RAINCHECK_TOKEN"
-
-_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 
 class Credential(Struct, frozen=True):

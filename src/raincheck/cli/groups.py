@@ -25,11 +25,10 @@ from raincheck.core.clock import new_id, now
 from raincheck.core.errors import FileFault, InvalidFile
 from raincheck.core.limits import Limits
 from raincheck.core.model import Schedule
-from raincheck.engine import config
-from raincheck.engine.groups.declared import in_file
-from raincheck.engine.groups.definition import Group
+from raincheck.engine.config_file import read_config
+from raincheck.engine.groups.definitions import Group, groups_in
 from raincheck.engine.groups.documents import GroupSummary, RunDocument
-from raincheck.engine.schedules.requests import in_file as schedules_in
+from raincheck.engine.schedules.definitions import schedules_in
 from raincheck.engine.validation import Validator
 from raincheck.functions.registry import Functions
 
@@ -116,8 +115,8 @@ def check(file: Path, target: str | None = None, /) -> int:
     schedules: list[Schedule] = []
     faults: list[FileFault] = []
     try:
-        document = config.read(file)
-        groups = list(in_file(document, validator))
+        document = read_config(file)
+        groups = list(groups_in(document, validator))
         faults = [document.locate(fault) for each in groups for fault in each.faults]
         schedules = schedules_in(document, validator, now())
     except InvalidFile as error:

@@ -24,7 +24,7 @@ def version(*, json: Annotated[bool, Parameter(show_default=False)] = False) -> 
     json
         Print the versions as JSON.
     """
-    apsw_version = metadata.version("apsw")  # the version of its SQLite and a number of its own
+    apsw_version = metadata.version("apsw")  # the version of SQLite, and the release of apsw for it
     versions = {
         "raincheck": VERSION,
         "python": platform.python_version(),

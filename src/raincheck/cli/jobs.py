@@ -108,68 +108,6 @@ def call(
         return Exit.OK if no_wait else Exit.UNFINISHED
 
 
-def _call(client: Client, name: str, args: list[Raw], kwargs: dict[str, Raw], wait: float | None) -> bytes:
-    """Call a function and wait; returns the body of the last response, a result or a job."""
-    started_at = monotonic()
-    path: str
-    body: object
-    if args and kwargs:  # POST /v1/function takes only one of them
-        path, wait = "/v1/job", DEFAULT_WAIT if wait is None else wait
-        body = {"name": name, "functions": [{"name": name, "args": args, "kwargs": kwargs}]}
-    else:
-        path, body = function_path(name), kwargs or args
-    try:
-        reply = client.request("POST", path, msgspec.json.encode(body), wait=wait)
-    except JobFailed as error:
-        return client.status(error.job_id).raw
-    response = reply.read(CallResponse)
-    left = (wait or 0.0) - (monotonic() - started_at)
-    return reply.body if response.state.ended or left <= 0 else wait_for_end(client, response.id, left).raw
-
-
-def _print_outcome(body: bytes, response: CallResponse, connection: Connection) -> int:
-    """Print the result or the error of an ended call; returns the exit code."""
-    if connection.json:
-        print_json(body)
-    elif response.state is State.DONE:
-        out.print(json_text(bytes(response.result)), soft_wrap=True)
-    else:
-        error = msgspec.json.decode(body, type=JobDocument).error
-        note(format_problem(error) if error else f"job {response.id} was {response.state}", "Error", "red")
-    return code_of_job(response.state)
-
-
-def _print_id(job: JobHandle, connection: Connection) -> None:
-    """Print the job's id on stdout, and on stderr the command that watches it."""
-    if connection.json:
-        print_json(job.raw)
-        return
-    out.print(job.id, soft_wrap=True)
-    note(f"To watch it: {command('watch', job.id, connection)}")
-
-
-def _read(file: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from None
-
-
-def _parse_argument(text: str) -> Raw:
-    """Parse an argument of the command line: as JSON if possible, else as text."""
-    try:
-        return msgspec.json.decode(text, type=Raw)
-    except (msgspec.DecodeError, UnicodeError):
-        return Raw(msgspec.json.encode(text))
-
-
-def _parse_named(text: str) -> tuple[str, Raw]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise UsageError(f"--kw requires name=value (got {text!r})")
-    return name, _parse_argument(value)
-
-
 def status(id: str, /, *, connection: Connection = DEFAULT_CONNECTION) -> int:  # noqa: A002 - its name in --help
     """Show a job.
 
@@ -260,3 +198,65 @@ def command(name: str, job_id: str, connection: Connection) -> str:
         "" if connection.url == os.environ.get("RAINCHECK_URL", DEFAULT_URL) else f" --url {connection.url}"
     )
     return f"raincheck {name} {job_id}{option}"
+
+
+def _call(client: Client, name: str, args: list[Raw], kwargs: dict[str, Raw], wait: float | None) -> bytes:
+    """Call a function and wait; returns the body of the last response, a result or a job."""
+    started_at = monotonic()
+    path: str
+    body: object
+    if args and kwargs:  # POST /v1/function takes only one of them
+        path, wait = "/v1/job", DEFAULT_WAIT if wait is None else wait
+        body = {"name": name, "functions": [{"name": name, "args": args, "kwargs": kwargs}]}
+    else:
+        path, body = function_path(name), kwargs or args
+    try:
+        reply = client.request("POST", path, msgspec.json.encode(body), wait=wait)
+    except JobFailed as error:
+        return client.status(error.job_id).raw
+    response = reply.read(CallResponse)
+    left = (wait or 0.0) - (monotonic() - started_at)
+    return reply.body if response.state.ended or left <= 0 else wait_for_end(client, response.id, left).raw
+
+
+def _print_outcome(body: bytes, response: CallResponse, connection: Connection) -> int:
+    """Print the result or the error of an ended call; returns the exit code."""
+    if connection.json:
+        print_json(body)
+    elif response.state is State.DONE:
+        out.print(json_text(bytes(response.result)), soft_wrap=True)
+    else:
+        error = msgspec.json.decode(body, type=JobDocument).error
+        note(format_problem(error) if error else f"job {response.id} was {response.state}", "Error", "red")
+    return code_of_job(response.state)
+
+
+def _print_id(job: JobHandle, connection: Connection) -> None:
+    """Print the job's id on stdout, and on stderr the command that watches it."""
+    if connection.json:
+        print_json(job.raw)
+        return
+    out.print(job.id, soft_wrap=True)
+    note(f"To watch it: {command('watch', job.id, connection)}")
+
+
+def _read(file: str) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}") from None
+
+
+def _parse_argument(text: str) -> Raw:
+    """Parse an argument of the command line: as JSON if possible, else as text."""
+    try:
+        return msgspec.json.decode(text, type=Raw)
+    except (msgspec.DecodeError, UnicodeError):
+        return Raw(msgspec.json.encode(text))
+
+
+def _parse_named(text: str) -> tuple[str, Raw]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"--kw requires name=value (got {text!r})")
+    return name, _parse_argument(value)

@@ -1,4 +1,4 @@
-"""Runs the parts of an app until a signal: on the main thread, in a thread of its own, in worker processes.
+"""Runs the parts of an app until a signal: on the main thread, in a second thread, in worker processes.
 
 A child (``--child``) reads the store's URL from stdin, as other users of the machine can read command
 lines. The end of stdin tells it to stop. This works on every platform, and also if the parent is killed.

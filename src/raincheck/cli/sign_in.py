@@ -28,6 +28,10 @@ from raincheck.client import Client
 from raincheck.client.requests import is_local
 from raincheck.core.clock import now
 
+Flag = Annotated[bool, Parameter(show_default=False)]
+Users = Annotated[Path, Parameter(env_var="RAINCHECK_USERS", metavar="FILE")]
+File = Annotated[Path, Parameter(env_var="RAINCHECK_SECRET_FILE", metavar="FILE")]
+
 
 def login(
     *, username: str | None = None, scope: str | None = None, connection: Connection = DEFAULT_CONNECTION
@@ -84,36 +88,6 @@ def token(*, connection: Connection = DEFAULT_CONNECTION) -> int:
     else:
         out.print(plain(value), soft_wrap=True)
     return Exit.OK
-
-
-def read_password(prompt: str, *, twice: bool = False) -> str:
-    """Read a password from a prompt on a terminal, else the first line of stdin. Raises `UsageError`."""
-    if not sys.stdin.isatty():
-        line = sys.stdin.readline().rstrip("\r\n")
-        if not line:
-            raise UsageError(
-                "stdin has no password. Write the password to stdin, or run the command on a terminal."
-            )
-        return line
-    password = getpass(prompt)
-    if twice and getpass("Repeat the password: ") != password:
-        raise UsageError("the two passwords differ")
-    return password
-
-
-def _login_name() -> str:
-    try:
-        return getuser()
-    except (OSError, KeyError):
-        raise UsageError("cannot find your login name. Use --username NAME.") from None
-
-
-def _format_duration(seconds: int) -> str:
-    return f"{seconds // 3600} h" if seconds >= 7200 else f"{max(1, seconds // 60)} min"
-
-
-Flag = Annotated[bool, Parameter(show_default=False)]
-Users = Annotated[Path, Parameter(env_var="RAINCHECK_USERS", metavar="FILE")]
 
 
 def add_user(
@@ -193,9 +167,6 @@ def remove_user(name: str, /, *, users: Users = Path(DEFAULT_USERS)) -> int:
     return Exit.OK
 
 
-File = Annotated[Path, Parameter(env_var="RAINCHECK_SECRET_FILE", metavar="FILE")]
-
-
 def add_key(file: File, /, *, algorithm: Literal["HS256", "EdDSA"] = "HS256") -> int:
     """Add a key that signs all new tokens. Existing tokens stay valid.
 
@@ -246,3 +217,29 @@ def remove_key(file: File, kid: str, /) -> int:
     keys.remove_key(file, kid)
     note(f"Removed the key {kid}. Tokens signed with it are no longer valid.")
     return Exit.OK
+
+
+def read_password(prompt: str, *, twice: bool = False) -> str:
+    """Read a password from a prompt on a terminal, else the first line of stdin. Raises `UsageError`."""
+    if not sys.stdin.isatty():
+        line = sys.stdin.readline().rstrip("\r\n")
+        if not line:
+            raise UsageError(
+                "stdin has no password. Write the password to stdin, or run the command on a terminal."
+            )
+        return line
+    password = getpass(prompt)
+    if twice and getpass("Repeat the password: ") != password:
+        raise UsageError("the two passwords differ")
+    return password
+
+
+def _login_name() -> str:
+    try:
+        return getuser()
+    except (OSError, KeyError):
+        raise UsageError("cannot find your login name. Use --username NAME.") from None
+
+
+def _format_duration(seconds: int) -> str:
+    return f"{seconds // 3600} h" if seconds >= 7200 else f"{max(1, seconds // 60)} min"

@@ -17,9 +17,13 @@ from rich.text import Text
 from raincheck.core.errors import InvalidInput, RaincheckError
 from raincheck.core.model import ErrorDetail, Problem
 
+Level = Literal["debug", "info", "warning", "error"]
+
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PIPE_WIDTH = 1000
 """Columns if the output is not a terminal: lines are neither cut nor wrapped."""
+
+_STYLES = {"DEBUG": "dim", "INFO": "green", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 
 
 class _Console(Console):
@@ -127,11 +131,6 @@ def _print_faults(faults: Iterable[ErrorDetail]) -> None:
         table.add_row("", Text(plain(fault.pointer or "/"), "bold"), Text(plain(fault.detail)))
     if table.row_count:
         err.print(table)
-
-
-Level = Literal["debug", "info", "warning", "error"]
-
-_STYLES = {"DEBUG": "dim", "INFO": "green", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 
 
 class TerminalHandler(logging.Handler):

@@ -1,4 +1,4 @@
-"""Time, chance and new ids: the only module that asks the outside world for them."""
+"""Time, randomness and new ids: the only module that reads clocks and random numbers."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _SEQUENCE_BITS = 12
 class _Ids:
     """UUIDv7 (RFC 9562 §5.7, method 1): milliseconds, a 12-bit sequence, 62 random bits.
 
-    The sequence makes the ids of one process sort in the order they were made. The random bits
-    are drawn from the system in blocks: a system call for each id would cost more than the rest.
+    The sequence makes the ids of one process sort in the order of their creation. Random bits are read from
+    the system in blocks: a system call per id would cost more than everything else.
     """
 
     def __init__(self) -> None:
@@ -72,16 +72,16 @@ new_id = _Ids().new
 
 
 def derived_id(seconds: float, source: bytes) -> str:
-    """The UUIDv7 of a moment and a ``source``: the same in every process, without any chance."""
+    """The UUIDv7 of a time and a ``source``, without randomness: the same in every process."""
     digest = hashlib.blake2b(b"%d\0%b" % (round(seconds * 1000), source), digest_size=10).digest()
     sequence = int.from_bytes(digest[:2]) % (1 << _SEQUENCE_BITS)
     return _uuid7(round(seconds * 1000), sequence, int.from_bytes(digest[2:]))
 
 
 def following_id(first: str, index: int) -> str:
-    """The UUIDv7 at ``index`` (from 0) of those that follow ``first``: the same in every process.
+    """The UUIDv7 at ``index`` (from 0) in the sequence after ``first``: the same in every process.
 
-    They sort after ``first``, and by their index.
+    The ids of the sequence sort after ``first``, in the order of their index.
     """
     ms, sequence = divmod(index, 1 << _SEQUENCE_BITS)
     ms += int(first.replace("-", "")[:12], 16) + 1

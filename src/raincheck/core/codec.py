@@ -1,6 +1,6 @@
-"""Values to bytes and back: the only module that knows the formats.
+"""Encoding and decoding: the only module that knows the formats.
 
-Records are MessagePack, array-like; user values are JSON (RFC 8259) bytes throughout.
+Records are MessagePack arrays; user values are JSON (RFC 8259) bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 MAX_DEPTH = 64
-"""How deep JSON may nest, in requests and in results."""
+"""Levels to which JSON may be nested, in requests and in results."""
 
 _record_encoder = msgspec.msgpack.Encoder()
 _record_decoder = msgspec.msgpack.Decoder(Job)
@@ -47,16 +47,16 @@ _SQUARE = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 
 encode_job = _record_encoder.encode
-"""A `Job` as its stored bytes."""
+"""The record (bytes) of a `Job`."""
 
 decode_job = _record_decoder.decode
-"""A `Job` from its stored bytes."""
+"""The `Job` of a record (bytes)."""
 
 encode_schedule = _record_encoder.encode
-"""A `Schedule` as its stored bytes."""
+"""The record (bytes) of a `Schedule`."""
 
 decode_schedule = msgspec.msgpack.Decoder(Schedule).decode
-"""A `Schedule` from its stored bytes."""
+"""The `Schedule` of a record (bytes)."""
 
 from_json = _json_decoder.decode
 """JSON bytes as plain Python values."""
@@ -65,22 +65,22 @@ from_json = _json_decoder.decode
 def to_json(value: Any) -> bytes:
     """``value`` as JSON bytes: plain data, dataclasses, msgspec Structs, dates, UUIDs, decimals.
 
-    Raises `NotJSON`, saying where and what, for anything else: NaN, infinities, lone surrogates
-    and nesting over `MAX_DEPTH` are no JSON either.
+    Raises `NotJSON` for other values; the message says what is wrong and where. NaN, infinities, lone
+    surrogates and nesting over `MAX_DEPTH` are errors too.
     """
     try:
         encoded = _json_encoder.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise NotJSON(_blame(value, error)) from None
+        raise NotJSON(_not_json_detail(value, error)) from None
     if too_deep(encoded):
         raise NotJSON(f"not JSON: nested deeper than {MAX_DEPTH} levels")
-    if b"null" in encoded and value is not None:  # a None within, or what msgspec makes of NaN
+    if b"null" in encoded and value is not None:  # a None inside, or a NaN, which msgspec encodes as null
         _check_finite(msgspec.to_builtins(value, enc_hook=lambda raw: None))
     return encoded
 
 
 def merge(target: bytes, *changes: bytes) -> bytes:
-    """The JSON object ``target`` with the top-level keys of ``changes`` put in their place, in order."""
+    """The JSON object ``target`` with the top-level keys of ``changes``; later changes win."""
     merged = _object_decoder.decode(target)
     for each in changes:
         merged.update(_object_decoder.decode(each))
@@ -88,19 +88,19 @@ def merge(target: bytes, *changes: bytes) -> bytes:
 
 
 def too_deep(document: bytes, limit: int = MAX_DEPTH) -> bool:
-    """Whether JSON bytes nest deeper than ``limit``."""
+    """Whether JSON bytes are nested deeper than ``limit`` levels."""
     if document.count(b"[") + document.count(b"{") <= limit:
         return False
     brackets = _STRING.sub(b"", document).translate(_SQUARE, _NO_BRACKET)
-    opened = accumulate(map(len, brackets.split(b"]")))  # how many by each closing bracket
+    opened = accumulate(map(len, brackets.split(b"]")))  # opening brackets before each closing bracket
     deepest: int = max(map(sub, opened, count()))
     return deepest > limit
 
 
 def check_json(document: bytes) -> None:
-    """Raise `NotJSON` unless bytes from outside are JSON that every reader will read alike.
+    """Raise `NotJSON` unless bytes from outside are JSON that all parsers read in the same way.
 
-    So nothing deeper than `MAX_DEPTH`, no number beyond a float, and no key twice in one object.
+    This excludes nesting over `MAX_DEPTH`, numbers beyond a float, and duplicate keys in an object.
     """
     if too_deep(document):
         raise NotJSON(f"nested deeper than {MAX_DEPTH} levels")
@@ -108,13 +108,13 @@ def check_json(document: bytes) -> None:
         value = _json_decoder.decode(document)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotJSON(f"not JSON: {error}") from None
-    # a key that was there twice is in the value once; without an object there is no key
+    # a duplicate key is in the value once; without an object there are no keys
     if b"{" in document and _quotes(document) != _quotes(_json_encoder.encode(value)):
         raise NotJSON("an object has the same key twice")
 
 
 def _quotes(document: bytes) -> int:
-    """How many quotes begin or end a string."""
+    """The number of quotes that begin or end a string."""
     return (_ESCAPE.sub(b"", document) if b"\\" in document else document).count(b'"')
 
 
@@ -134,18 +134,18 @@ def _is_not_json(value: Any) -> bool:
     return False
 
 
-def _blame(value: Any, error: Exception) -> str:
+def _not_json_detail(value: Any, error: Exception) -> str:
     try:
         path = _path_to(value, _is_not_json)
     except RecursionError:
         path = None
     if path is None or isinstance(error, RecursionError):
-        return "not JSON: it nests too deeply, or contains itself"
+        return "not JSON: nested too deeply, or a container that contains itself"
     return f"not JSON: {error}, at {path}"
 
 
 def _path_to(value: Any, wrong: Callable[[Any], bool], path: str = "$") -> str | None:
-    """Where in plain containers the innermost value is that is ``wrong``, as a JSONPath."""
+    """The JSONPath of the innermost value in plain containers that is ``wrong``; None: there is none."""
     for step, child in _children(value):
         if (found := _path_to(child, wrong, path + step)) is not None:
             return found

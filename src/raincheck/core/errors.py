@@ -1,35 +1,35 @@
 """Every exception of raincheck.
 
 RaincheckError
-├── InvalidInput             the caller's input is wrong: fix the named fields and send it again
+├── InvalidInput             the input is invalid: fix the named fields and retry
 │   └── InvalidArguments     the arguments do not fit the function's signature
 ├── NotFound                 no such job or function: check the id or the name
-│   └── Gone                 the job ended long ago and was pruned: submit it again
-├── WrongState               the job's state forbids it: look at its state first
-├── IdempotencyMismatch      this key was used for another request: use a new key
-├── NotSignedIn              no token, or none that holds: sign in
-├── NotAllowed               the token does not allow it: ask for one with the scope
-├── TooManyAttempts          too many tried to sign in: wait as long as it says
-├── TooLarge                 over a stated limit: send less
+│   └── Gone                 the job ended and was removed after its result_ttl: submit it again
+├── WrongState               the state of the job does not allow it: check the state
+├── IdempotencyMismatch      the key was used for another request: use a new key
+├── NotSignedIn              no valid token: sign in
+├── NotAllowed               the token lacks a scope: sign in with a token that has it
+├── TooManyAttempts          too many attempts to sign in: wait for retry_after seconds
+├── TooLarge                 over a limit: send less; the message names the limit
 ├── RegistrationError        a function cannot be registered: the message says what to change
-│   └── RegisteredTooLate    the app has started: register before that
-├── ConfigError              what was configured cannot work: the message says what to change
-│   └── InvalidFile          a file says what cannot be: each fault names file, line and field
-├── TargetError              TARGET names no app: give module:app or path/to/file.py:app
-├── JobFailed                the awaited job ended ``failed``: its error says why
-│   └── JobCancelled         the awaited job ended ``cancelled``
-├── Unfinished               the job has not ended in the time it was given: wait on, or cancel it
-├── UnexpectedResult         a result is not of the type that was asked for
-├── Unreachable              no server answered, or none of raincheck: check the URL, or try again
-├── Refused                  the server refused for another reason: its problem says which
-├── NotJSON                  a value cannot be written as JSON: return plain data
-├── RetryLater               raised by a function: this attempt failed, try again after a while
-├── DoNotRetry               raised by a function: this attempt failed, do not try again
-├── IllegalTransition        a bug: the lifecycle has no such transition
-└── StoreError               the store could not do it: nothing was changed
-    ├── StoreUnavailable     unreachable or busy: try again in a while
-    ├── StoreFull            no space left: free some, then go on
-    └── StoreUnusable        not a raincheck store, or of a newer version: look at the URL
+│   └── RegisteredTooLate    the app has started: register functions before
+├── ConfigError              the configuration is invalid: the message says what to change
+│   └── InvalidFile          a file is invalid: each fault names file, line and field
+├── TargetError              TARGET is not an app: use module:app or path/to/file.py:app
+├── JobFailed                the job ended as ``failed``: its error says why
+│   └── JobCancelled         the job ended as ``cancelled``
+├── Unfinished               the job has not ended within the wait: wait longer, or cancel it
+├── UnexpectedResult         a result does not have the requested type
+├── Unreachable              no raincheck server responded: check the URL, or retry
+├── Refused                  the server refused for another reason: see its problem
+├── NotJSON                  a value cannot be encoded as JSON: use plain data
+├── RetryLater               raised by a function: the attempt failed, retry after a pause
+├── DoNotRetry               raised by a function: the attempt failed, do not retry
+├── IllegalTransition        the lifecycle has no such transition: a bug, please report it
+└── StoreError               the store operation failed; a write may have been carried out
+    ├── StoreUnavailable     unreachable or busy: retry, submits with the same idempotency key
+    ├── StoreFull            no space left: free some space, then retry
+    └── StoreUnusable        not a raincheck store, or of a newer version: check the URL
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ from typing import Any, NamedTuple
 
 
 class Fault(NamedTuple):
-    """One thing wrong with an input: what (``detail``) and where (``pointer``, RFC 6901)."""
+    """One error of an input: ``detail`` says what is wrong, ``pointer`` (RFC 6901) where."""
 
     detail: str
     pointer: str = ""
 
 
 class RaincheckError(Exception):
-    """The root of all errors that raincheck raises.
+    """The base class of all errors that raincheck raises.
 
-    ``problem`` is the problem document of one that a server answered with.
+    ``problem`` is the problem document, if a server responded with one.
     """
 
     problem: Any = None
 
 
 MAX_FAULTS = 50
-"""How many faults an error tells of: an answer shall not be much longer than what it answers."""
+"""Faults that one error lists at most, so that a response is not much longer than its request."""
 
 
 class InvalidInput(RaincheckError):
-    """The caller's input is wrong; ``faults`` name each field. Nothing was changed."""
+    """The input is invalid; ``faults`` name the fields. Nothing was changed."""
 
     def __init__(self, *faults: Fault) -> None:
         self.faults = faults[:MAX_FAULTS]
@@ -74,27 +74,27 @@ class InvalidArguments(InvalidInput):
 
 
 class NotFound(RaincheckError):
-    """There is no such job or function."""
+    """No such job or function."""
 
 
 class Gone(NotFound):
-    """The job existed, ended, and was pruned when its ``result_ttl`` had passed."""
+    """The job ended, and was removed after its ``result_ttl``."""
 
 
 class WrongState(RaincheckError):
-    """The job's state forbids what was asked."""
+    """The state of the job does not allow the operation."""
 
 
 class IdempotencyMismatch(RaincheckError):
-    """The idempotency key was used before, for a request with another content."""
+    """The idempotency key was used for a request with different content."""
 
 
 class NotSignedIn(RaincheckError):
-    """There is no token, or none that holds; or the name or password is wrong."""
+    """There is no valid token; or the name or the password is wrong."""
 
 
 class NotAllowed(RaincheckError):
-    """The token holds, and does not allow what was asked. ``scope`` is the one it lacks."""
+    """The token is valid and does not allow the operation. ``scope`` is the missing scope."""
 
     def __init__(self, message: str, *, scope: str) -> None:
         super().__init__(message)
@@ -102,7 +102,7 @@ class NotAllowed(RaincheckError):
 
 
 class TooManyAttempts(RaincheckError):
-    """Nobody may try to sign in for another ``retry_after`` seconds."""
+    """Attempts to sign in are refused for another ``retry_after`` seconds."""
 
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
@@ -110,23 +110,23 @@ class TooManyAttempts(RaincheckError):
 
 
 class TooLarge(RaincheckError):
-    """Something is over a stated limit."""
+    """A value is over a limit; the message names the limit."""
 
 
 class RegistrationError(RaincheckError):
-    """A function cannot be registered as it is written."""
+    """A function cannot be registered."""
 
 
 class RegisteredTooLate(RegistrationError):
-    """The app has started; what it offers can no longer change."""
+    """The app has started; its functions cannot change any more."""
 
 
 class ConfigError(RaincheckError):
-    """What was configured cannot work."""
+    """The configuration is invalid."""
 
 
 class FileFault(NamedTuple):
-    """One thing wrong with a file: where (``line`` from 1, ``pointer`` to the field) and what."""
+    """One error of a file: ``line`` (from 1) and ``pointer`` say where, ``detail`` says what is wrong."""
 
     file: str
     line: int
@@ -139,7 +139,7 @@ class FileFault(NamedTuple):
 
 
 class InvalidFile(ConfigError):
-    """A file cannot be used; ``faults`` name every place."""
+    """A file is invalid; ``faults`` name each error."""
 
     def __init__(self, *faults: FileFault) -> None:
         self.faults = faults[:MAX_FAULTS]
@@ -147,11 +147,11 @@ class InvalidFile(ConfigError):
 
 
 class TargetError(RaincheckError):
-    """A TARGET does not lead to an app."""
+    """A TARGET does not name an app."""
 
 
 class JobFailed(RaincheckError):
-    """The awaited job ended ``failed``. ``job_id`` and ``problem`` say which and why."""
+    """The job ``job_id`` ended as ``failed``; ``problem`` is its error."""
 
     def __init__(self, message: str, *, job_id: str, problem: Any = None) -> None:
         super().__init__(message)
@@ -160,11 +160,11 @@ class JobFailed(RaincheckError):
 
 
 class JobCancelled(JobFailed):
-    """The awaited job ended ``cancelled``."""
+    """The job ended as ``cancelled``."""
 
 
 class Unfinished(RaincheckError):
-    """A job has not ended in the time it was given, and goes on. ``job`` is the handle to it."""
+    """A job has not ended within the wait, and continues. ``job`` is its handle."""
 
     def __init__(self, message: str, *, job: Any) -> None:
         super().__init__(message)
@@ -172,13 +172,13 @@ class Unfinished(RaincheckError):
 
 
 class UnexpectedResult(RaincheckError):
-    """The result of a job is not of the type that was asked for."""
+    """The result of a job does not have the requested type."""
 
 
 class Unreachable(RaincheckError):
-    """No server answered, or what answered is no raincheck server.
+    """No raincheck server responded.
 
-    What was asked may have been done. ``job_id`` is the job that was being waited for, if any.
+    The request may have been carried out. ``job_id`` is the job that the call waited for, if any.
     """
 
     def __init__(self, message: str, *, job_id: str | None = None) -> None:
@@ -187,15 +187,15 @@ class Unreachable(RaincheckError):
 
 
 class Refused(RaincheckError):
-    """The server refused, for a reason that has no error of its own: see ``problem``."""
+    """The server refused the request for a reason without its own error class: see ``problem``."""
 
 
 class NotJSON(RaincheckError):
-    """A value cannot be written as JSON."""
+    """A value cannot be encoded as JSON."""
 
 
 class RetryLater(RaincheckError):
-    """Raised by a function: the attempt failed; try again in ``retry_after`` seconds."""
+    """Raised by a function: the attempt failed; retry it after ``retry_after`` seconds."""
 
     def __init__(self, message: str = "", *, retry_after: float) -> None:
         super().__init__(message or f"asked to be retried in {retry_after:g} s")
@@ -203,24 +203,28 @@ class RetryLater(RaincheckError):
 
 
 class DoNotRetry(RaincheckError):
-    """Raised by a function: the attempt failed, and another would fail too."""
+    """Raised by a function: the attempt failed; do not retry it."""
 
 
 class IllegalTransition(RaincheckError):
-    """The lifecycle knows no such transition."""
+    """The lifecycle has no such transition."""
 
 
 class StoreError(RaincheckError):
-    """The store could not do what was asked; nothing was changed."""
+    """A store operation failed.
+
+    It is not known whether a write was carried out: the connection may have failed after it, and with
+    ``ack=fsync`` or ``ack=replicated`` a write can be there that is not yet as durable as requested.
+    """
 
 
 class StoreUnavailable(StoreError):
-    """The store cannot be reached or is busy; the same call may succeed in a while."""
+    """The store cannot be reached or is busy; the same call may succeed later."""
 
 
 class StoreFull(StoreError):
-    """The store has no space left; it goes on once there is some."""
+    """The store has no space left; calls succeed again when there is space."""
 
 
 class StoreUnusable(StoreError):
-    """What the URL names is not a store that this version can use."""
+    """The URL does not name a store that this version can use."""

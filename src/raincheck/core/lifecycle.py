@@ -1,15 +1,14 @@
-"""The life of a job: every transition there is, and nothing but transitions.
+"""The lifecycle of a job: all transitions.
 
-Two rules hold this file together:
+Two rules:
 
-1. It is pure. `submit` and `advance` take a job, triggers and the time, and return the `Change` to be
-   written. No I/O, no clock, no chance: what they need of those is handed in.
-2. It is the only place. Stores write what a `Change` says, workers ask `on_claim` and `on_late_finish`;
-   neither decides.
+1. This module is pure. `submit` and `advance` take a job, triggers and the time, and return the `Change` to
+   write. No I/O, no clock, no randomness: the caller passes these values in.
+2. No other module decides about states. Stores write what a `Change` contains; workers call `on_claim` and
+   `on_late_finish`.
 
-``claim`` and ``give back`` change who holds a step and nothing in its record: a job is *doing* while
-a lease on one of its steps is in force. `advance` checks every result against the table in
-`raincheck.core.triggers`.
+``claim`` and ``give back`` move a lease and do not change the record: a job is *doing* while a lease on one
+of its steps is in force. `advance` checks each transition against the table in `raincheck.core.triggers`.
 """
 
 from __future__ import annotations
@@ -58,9 +57,9 @@ from raincheck.core.triggers import (
 
 
 def submit(draft: Job, now: float, key: Key | None = None) -> Change:
-    """A new job, with the places of its first stage. It is never run before ``scheduled_at``.
+    """Create a job, with queue entries for its first stage. It never runs before ``scheduled_at``.
 
-    One that a schedule makes keeps the moment it was made for, though that has passed.
+    The job of a schedule keeps the time of its firing as ``scheduled_at``, even if that time has passed.
     """
     due = max(now, draft.scheduled_at or now)
     at = due if draft.schedule is None else draft.scheduled_at or now
@@ -72,13 +71,12 @@ def submit(draft: Job, now: float, key: Key | None = None) -> Change:
 
 
 def advance(job: Job, triggers: Sequence[Trigger], now: float) -> Change:
-    """The one change that ``triggers``, applied in this order, make of ``job`` at ``now``.
+    """Apply ``triggers`` to ``job`` at ``now``, in this order, as one change.
 
-    A trigger may be void after those before it: nothing is left to succeed once the job has failed. It is
-    skipped, and `Change.not_applied` has its position. The leases that triggers name are those in force
-    before the change; a lease that the change itself ends is not in force for the triggers after that.
-    The cost is about the number of steps plus the number of triggers.
-    Raises `IllegalTransition` if none of the triggers may be applied.
+    A trigger that does not apply after the previous ones (a success after the job has failed) is skipped;
+    `Change.not_applied` has its position. Triggers name the leases in force before the change; a lease that
+    one trigger ends is not in force for the next triggers. The cost grows with the number of steps plus the
+    number of triggers. Raises `IllegalTransition` if no trigger applies.
     """
     change = ChangeBuilder(job, now)
     not_applied: list[int] = []
@@ -90,7 +88,8 @@ def advance(job: Job, triggers: Sequence[Trigger], now: float) -> Change:
             refused = refused or error
             not_applied.append(position)
             continue
-        change.settle(moment)
+        if change.next_due <= moment:
+            change.settle(moment)
         write(change, trigger)
         after = change.resting_state()
         if after not in allowed:
@@ -102,9 +101,9 @@ def advance(job: Job, triggers: Sequence[Trigger], now: float) -> Change:
 
 
 def on_claim(job: Job, lease: Lease) -> Trigger | None:
-    """What ends the attempt that a fresh claim stands for, before its function is called; None: call it.
+    """The trigger that ends a new claim before its function is called; None: call the function.
 
-    A job that is being cancelled is not run, nor is one whose deadline has passed.
+    A worker does not run a job that is being cancelled or whose deadline has passed.
     """
     if job.cancel_requested_at is not None:
         return Stopped(attempt_of(lease))
@@ -114,21 +113,21 @@ def on_claim(job: Job, lease: Lease) -> Trigger | None:
 
 
 class LateFinish(Enum):
-    """What becomes of the end of an attempt that did not apply to the job as its worker knew it."""
+    """What to do with the end of an attempt if the change made from it conflicted."""
 
     DISCARD = auto()
-    """Its lease was lost: its result is discarded."""
+    """The lease was lost: discard the result."""
     ADVANCE = auto()
-    """The job has changed: advance the job as it is now."""
+    """The job has changed: apply the trigger to the new revision."""
     GIVE_BACK = auto()
-    """It does not fit the job, which has not changed: give the step back, to be run again."""
+    """The trigger does not apply, and the job has not changed: release the step, so that it runs again."""
 
 
 def on_late_finish(attempts: Sequence[Attempt], rev: int, found: Stored | None) -> list[LateFinish]:
-    """What the ends of attempts mean that together did not apply to their job at ``rev``.
+    """What to do with the ends of attempts whose change conflicted with the stored job; one value for each.
 
-    ``found`` is the job now; None: it is gone. Where one of the leases was lost, that is why none of the ends
-    applied, and the others are tried again.
+    The change was made from revision ``rev``; ``found`` is the job now (None: it was removed). If one of the
+    leases was lost, that caused the conflict, so the other ends are applied again.
     """
     in_force = frozenset(lease.token for lease in found.leases) if found is not None else frozenset[int]()
     lost = [attempt.token not in in_force for attempt in attempts]
@@ -138,9 +137,9 @@ def on_late_finish(attempts: Sequence[Attempt], rev: int, found: Stored | None) 
 
 
 def previous_results(job: Job, stage: int) -> bytes:
-    """What ``ctx.previous`` is in ``stage``, as JSON: a result, a list of them, or null.
+    """The value of ``ctx.previous`` in ``stage``, as JSON: a result, a list of results, or null.
 
-    Raises `ValueError` unless large results of the stage before were put back (`raincheck.engine.results`).
+    Raises `ValueError` if large results of the previous stage were not loaded (`raincheck.engine.results`).
     """
     before = [step for step in job.steps if step.stage == stage - 1]
     if not before:
@@ -152,7 +151,7 @@ def previous_results(job: Job, stage: int) -> bytes:
 
 
 def cancel_of(stored: Stored) -> Cancel | None:
-    """What a request to cancel a job means: its trigger; None if it is cancelled, or being cancelled."""
+    """The trigger of a request to cancel a job; None: it is cancelled or being cancelled already."""
     job = stored.job
     being_stopped = stored.leases or gathering_step(job) is not None
     if job.state is CANCELLED or (job.cancel_requested_at is not None and being_stopped):
@@ -161,16 +160,16 @@ def cancel_of(stored: Stored) -> Cancel | None:
 
 
 def reopen_of(member: Job, retried_at: float) -> Retry | None:
-    """What a retry of a group's run means for a member: its trigger; None if it stays as it is.
+    """The trigger for a job of a group's run when the run is retried; None: the job stays as it is.
 
-    It is retried once: not if it has failed again since the run was retried.
+    A job is retried once: not if it failed again after the run was retried.
     """
-    ended_badly = member.state in (FAILED, CANCELLED)
-    return Retry() if ended_badly and (member.finished_at or 0.0) <= retried_at else None
+    has_no_result = member.state in (FAILED, CANCELLED)
+    return Retry() if has_no_result and (member.finished_at or 0.0) <= retried_at else None
 
 
 def attempt_of(lease: Lease) -> Attempt:
-    """The attempt that ``lease`` stands for."""
+    """The attempt that a lease is for."""
     return Attempt(lease.step, lease.token, lease.worker, lease.since, lease.progress)
 
 
@@ -201,7 +200,7 @@ def _permit(change: ChangeBuilder, trigger: Trigger) -> tuple[_Rule, State, froz
 
 
 def _leased(trigger: Trigger) -> tuple[Attempt, ...]:
-    """The attempts that are running, if the trigger names their leases."""
+    """The running attempts, if the trigger names their leases."""
     return tuple(map(attempt_of, getattr(trigger, "leases", ())))
 
 
@@ -227,31 +226,32 @@ def _succeeded(change: ChangeBuilder, trigger: Succeeded) -> None:
     if change.job.cancel_requested_at is not None:
         return _stopped(change, trigger)
     index = trigger.attempt.step
-    if trigger.most is not None and (total := change.result_bytes + len(trigger.result)) > trigger.most:
-        error = _results_too_large(change.steps[index].function, total, trigger.most)
+    limit = trigger.limit
+    if limit is not None and (total := change.result_bytes + len(trigger.result)) > limit:
+        error = _results_too_large(change.steps[index].function, total, limit)
         _end(change, trigger.attempt, FAILED, error=error)
         return _fail(change, error, index)
     _end(change, trigger.attempt, DONE, result=trigger.result)
     if trigger.data is not None:
         change.add_data(trigger.data)
     change.add_event("step-done", trigger.attempt.step)
-    _go_on(change)
+    _finish_stage(change)
     return None
 
 
-def _results_too_large(function: str, total: int, most: int) -> Problem:
+def _results_too_large(function: str, total: int, limit: int) -> Problem:
     return Problem(
         type="results-too-large",
         title="The results of the job are too large",
-        detail=f"with this one they have {total} bytes, at most {most} are kept: return less, or store "
-        "results elsewhere and return where they are",
+        detail=f"with this result they have {total} bytes, the limit is {limit}: return smaller results, or "
+        "store them elsewhere and return their location",
         function=function,
         retryable=False,
     )
 
 
-def _go_on(change: ChangeBuilder) -> None:
-    """A step of a stage is done: once all of them are, the next one begins, or the job is done."""
+def _finish_stage(change: ChangeBuilder) -> None:
+    """A step is done. If its whole stage is, start the next stage, or end the job."""
     if change.open_steps:
         return
     if change.stage == change.steps[-1].stage:
@@ -303,7 +303,7 @@ def _lost(change: ChangeBuilder, trigger: Lost) -> None:
         error = Problem(
             type="worker-lost",
             title="The worker was lost",
-            detail=f"{count} attempt(s) at {step.function} ended without a word of their worker",
+            detail=f"the workers of {count} attempt(s) at {step.function} died or lost their connection",
             function=step.function,
             attempt=step.retry_count + count,
             retryable=False,
@@ -339,18 +339,18 @@ def _gathered(change: ChangeBuilder, trigger: Gathered) -> None:
         change.end(CANCELLED)
         return change.add_event("cancelled")
     gather = replace(step.gather or Gather(0), failed=trigger.failed)
-    error = _ungathered(gather, trigger)
+    error = _gather_error(gather, trigger)
     if error is not None:
         change.set_step(index, replace(step, state=FAILED, error=error, gather=gather))
         return _fail(change, error, index)
     result, size = change.keep_result(index, trigger.result or b"null")
     change.set_step(index, replace(step, state=DONE, gather=gather, result=result, result_size=size))
     change.add_event("gathered", index)
-    return _go_on(change)
+    return _finish_stage(change)
 
 
-def _ungathered(gather: Gather, trigger: Gathered) -> Problem | None:
-    """Why a group's run fails once its jobs have ended."""
+def _gather_error(gather: Gather, trigger: Gathered) -> Problem | None:
+    """The error of a group's run whose jobs have ended; None: the run continues."""
     if gather.failed and gather.on_failure == "fail":
         return Problem(
             type="members-failed",
@@ -363,8 +363,8 @@ def _ungathered(gather: Gather, trigger: Gathered) -> Problem | None:
         return Problem(
             type="result-too-large",
             title="The results are too large",
-            detail="the results of all jobs together are over the limit: let them return less, or keep "
-            "elsewhere what they made and return where it is",
+            detail="the results of all jobs together are over the limit: return smaller results, or store "
+            "them elsewhere and return their location",
             retryable=False,
         )
     return None
@@ -373,7 +373,7 @@ def _ungathered(gather: Gather, trigger: Gathered) -> Problem | None:
 def _cancel(change: ChangeBuilder, trigger: Cancel | Check) -> None:
     again = change.job.cancel_requested_at is not None
     gathers = change.state is not SCHEDULED and change.gathering_step is not None
-    if not gathers:  # else it ends when the jobs of its group have
+    if not gathers:  # otherwise it ends when the jobs of its group have ended
         change.take.update(change.strike(keep={lease.step for lease in trigger.leases}))
     if not again:
         change.update(cancel_requested_at=change.now)
@@ -442,14 +442,14 @@ _RULES: dict[type, _Rule] = {
 
 
 def _fail(change: ChangeBuilder, error: Problem, index: int | None = None) -> None:
-    """End the job as failed: none of its steps stays in a queue or leased."""
+    """End the job as failed, and remove the queue entries and leases of its steps."""
     change.drop.update(change.strike())
     change.end(FAILED, error)
     change.add_event("failed", index)
 
 
 def _cancelled(change: ChangeBuilder, index: int) -> None:
-    """One running step of a job that is to be cancelled has ended; the last one ends the job."""
+    """A running step of a job that is being cancelled has ended; the last one ends the job."""
     if change.open_steps:
         change.add_event("stopped", index)
     else:
@@ -467,12 +467,10 @@ def _end(
     due: float | None = None,
     lost: int = 0,
 ) -> None:
-    """End an attempt, which counts as made or as ``lost``: its lease goes, its step is in ``state`` now."""
+    """End an attempt and its lease; the step gets ``state``. The attempt is counted, or 1 as ``lost``."""
     index = attempt.step
     step = change.steps[index]
-    size = None
-    if result is not None:
-        result, size = change.keep_result(index, result)
+    result, size = (None, None) if result is None else change.keep_result(index, result)
     ended = replace(
         step,
         state=state,
@@ -488,7 +486,7 @@ def _end(
         result_size=size,
     )
     change.set_step(index, ended)
-    _release(change, attempt, expired=lost > 0)
+    _release(change, attempt, lost > 0)
 
 
 def _release(change: ChangeBuilder, attempt: Attempt, expired: bool) -> None:

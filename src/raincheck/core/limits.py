@@ -1,4 +1,4 @@
-"""How much is accepted. Over a limit, the answer says which it was and what it is."""
+"""Limits on sizes and times. An error about a limit names it and its value."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Sizes in bytes, times in seconds."""
 
     body: int = 1024 * 1024
-    """The body of a request."""
+    """Size of a request body."""
     result: int = 4 * 1024 * 1024
-    """The result of a step; a larger one fails the job."""
+    """Size of the result of one step; a larger result fails the job."""
     results: int = 128 * 1024 * 1024
-    """The results of a job, all together; a step that goes over it fails the job."""
+    """Size of all results of one job together; the step that exceeds it fails the job."""
     steps: int = 1000
-    """Steps of one job."""
+    """Number of steps of one job."""
     stage: int = 1000
-    """Steps of one parallel stage; a group is for wider fan-out."""
+    """Number of steps of one parallel stage; use a group for more."""
     members: int = 10_000
-    """Jobs of one group."""
+    """Number of jobs of one group."""
     group: int = 16 * 1024 * 1024
-    """What the jobs of a group's run are given, all together."""
+    """Size of the input of all jobs of one group run together."""
     name: int = 200
-    """Characters of a job's name."""
+    """Length of a job name."""
     page: int = 200
-    """Jobs on one page of a listing."""
+    """Number of jobs on one page of a listing."""
     wait: float = 60.0
-    """How long one request may wait for a result."""
+    """Time for which one request can wait for a result."""
     result_ttl: float = 7 * DAY
-    """How long an ended job is kept, unless it says otherwise."""
+    """Time for which an ended job is kept, unless the job sets its own."""
     remember: float = 30 * DAY
-    """How long the id of a pruned job is remembered, so that asking for it says *gone*."""
+    """Time for which the id of a removed job is remembered; requests for it get *gone*."""
     idempotency: float = DAY
-    """How long an idempotency key is remembered."""
+    """Time for which an idempotency key is remembered."""

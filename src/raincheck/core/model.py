@@ -1,9 +1,8 @@
-"""The values raincheck is made of. All frozen; a change makes a new value. No I/O here.
+"""The values of raincheck. All are frozen: a change makes a new value. No I/O.
 
-`Job` and what hangs on it is also the stored record: array-like, so a field costs no name.
-**Fields are only ever added at the end, with a default**, so that old records stay readable.
-User values (arguments, data, results) are kept as the JSON bytes they came in: they are never
-decoded on the way, so they come back as they were given.
+`Job` and its parts are also the stored record, as arrays without field names. **New fields are added only at
+the end, with a default**, so that old records stay readable. User values (arguments, data, results) are the
+JSON bytes that were received: nothing decodes them on the way, so they are returned unchanged.
 """
 
 from __future__ import annotations
@@ -22,50 +21,49 @@ class State(StrEnum):
     SCHEDULED = "scheduled"
     """Waits for its date."""
     PENDING = "pending"
-    """Waits for a worker; a step also: for the steps before it."""
+    """Waits for a worker; a step also waits for the previous stage."""
     DOING = "doing"
-    """A worker holds a lease on it: never stored, a live lease is what makes it so. The run of a group
-    is stored so, while it waits for the jobs of its group."""
+    """A worker holds a lease on it. Not stored, except for the run of a group that waits for its jobs."""
     RETRYING = "retrying"
-    """Failed, and waits for its next attempt."""
+    """An attempt failed; waits for the next one."""
     DONE = "done"
-    """Ended well."""
+    """Succeeded."""
     FAILED = "failed"
-    """Ended badly."""
+    """Failed; no attempt is left."""
     CANCELLED = "cancelled"
-    """Ended by request."""
+    """Cancelled by request."""
 
     ended: bool
-    """Whether nothing happens any more, unless somebody retries the job."""
+    """Whether the job or step has ended; only a retry of the job continues it."""
 
     def __init__(self, value: str) -> None:
-        self.ended = value in ("done", "failed", "cancelled")  # asked very often: no property
+        self.ended = value in ("done", "failed", "cancelled")  # read very often: not a property
 
-    __hash__ = str.__hash__  # equal to the string, so its hash is too; and quicker than that of an Enum
+    __hash__ = str.__hash__  # a State equals its string; quicker than the hash of an Enum
 
     def shown(self, *, leased: bool) -> State:
-        """The state to show for a job at rest in this one: ``doing`` while any step of it is leased."""
+        """The state to show for a job with this state at rest: ``doing`` while one of its steps is leased."""
         return State.DOING if leased and not self.ended else self
 
 
 MAX_SECONDS = 10 * 366 * 86400.0
-"""Seconds; no pause and no date lies further off."""
+"""Seconds; the longest pause, and the furthest date from now."""
 
 Seconds = Annotated[float, Meta(ge=0, le=MAX_SECONDS)]
 
 OnFailure = Literal["fail", "continue"]
-"""What the run of a group does when a job of it ends without a result."""
+"""What the run of a group does if one of its jobs ends without a result."""
 
 
 class RetryOptions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """When a step is tried again.
+    """When a failed step is retried.
 
-    ``retry_limit`` counts attempts in all, the first included. The pause before attempt n + 1 is
-    ``delay * backoff ** (n - 1)`` seconds, at most ``max_delay``, less a random part of up to
-    ``jitter`` (a share of it, so 0.5 means: between half of it and all of it). Exceptions are
-    named by class (``ValueError``, ``package.module.Error``); subclasses count. ``retry_on``
-    empty means every exception; ``fail_on`` goes before it. ``lost_limit`` is how often the step
-    is run again after a worker died on it: 0 is for functions that must never run twice.
+    ``retry_limit`` is the total number of attempts. The pause before attempt n + 1 is
+    ``delay * backoff ** (n - 1)`` seconds, at most ``max_delay``, minus a random part of at most ``jitter``
+    (a fraction of the pause). Exceptions are named by class (``ValueError``, ``package.module.Error``);
+    subclasses match too. Empty ``retry_on`` matches every exception; ``fail_on`` takes precedence.
+    ``lost_limit`` is how often the step runs again after its worker died; use 0 for functions that must not
+    run twice.
     """
 
     retry_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
@@ -79,14 +77,14 @@ class RetryOptions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
 
 class ErrorDetail(Struct, frozen=True, omit_defaults=True):
-    """One entry of a problem's ``errors``: what is wrong, and a JSON Pointer (RFC 6901) to it."""
+    """One entry of a problem's ``errors``: the error, and a JSON Pointer (RFC 6901) to the field."""
 
     detail: str
     pointer: str = ""
 
 
 class Problem(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A problem document (RFC 9457): the answer to a bad request, and a failed job's ``error``."""
+    """A problem document (RFC 9457): the response to a bad request, and the ``error`` of a failed job."""
 
     type: str = "about:blank"
     title: str
@@ -102,7 +100,7 @@ class Problem(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class Member(Struct, frozen=True, array_like=True):
-    """One job of a group, as it will be submitted. ``data`` is a JSON object."""
+    """One job of a group, before it is submitted. ``data`` is a JSON object."""
 
     name: str
     steps: tuple[Step, ...]
@@ -111,10 +109,10 @@ class Member(Struct, frozen=True, array_like=True):
 
 
 class Gather(Struct, frozen=True, array_like=True):
-    """What the first step of a group's run waits for: ``size`` jobs, whose results are its own.
+    """The jobs that the first step of a group's run waits for; their results become its result.
 
-    ``members`` are those still to be created, all or none. ``failed`` are the positions of those
-    that ended without a result. With ``on_failure`` "fail" one of them fails the run.
+    ``size`` is their number. ``members`` are the jobs to create; empty once they exist. ``failed`` are the
+    positions of the jobs that ended without a result. With ``on_failure="fail"``, one such job fails the run.
     """
 
     size: int
@@ -124,12 +122,12 @@ class Gather(Struct, frozen=True, array_like=True):
 
 
 class Step(Struct, frozen=True, array_like=True):
-    """One entry of a job's ``functions``; steps of equal ``stage`` run at the same time.
+    """One entry of a job's ``functions``; steps of the same ``stage`` run in parallel.
 
     ``args`` (a JSON array), ``kwargs`` (a JSON object), ``result`` and ``progress`` are JSON bytes. A large
-    result is kept beside the record (docs/decisions/0015): then ``result`` is None, ``result_size`` length.
-    ``due`` is when its place in the queue becomes ready (seconds since the epoch). A step with ``gather`` has
-    no place in any queue: it is done when the jobs that it waits for have ended.
+    result is stored beside the record (docs/decisions/0015): then ``result`` is None and ``result_size`` is
+    its length. ``due`` is when its queue entry becomes ready (seconds since the epoch). A step with
+    ``gather`` has no queue entry: it is done when the jobs that it waits for have ended.
     """
 
     function: str
@@ -152,12 +150,12 @@ class Step(Struct, frozen=True, array_like=True):
     result_size: int | None = None
 
     def options(self, *, retry: RetryOptions | None = None, timeout: float | None = None) -> Step:
-        """This step with retry options or a timeout (seconds an attempt) other than the function's."""
+        """This step with its own retry options or timeout (seconds per attempt) instead of the function's."""
         return replace(self, retry=retry or self.retry, timeout=self.timeout if timeout is None else timeout)
 
 
 class Event(Struct, frozen=True, array_like=True):
-    """One numbered change in a job's life."""
+    """One event of a job; events are numbered from 1."""
 
     number: int
     at: float
@@ -166,12 +164,12 @@ class Event(Struct, frozen=True, array_like=True):
 
 
 class Job(Struct, frozen=True, array_like=True):
-    """One submission, as it is stored. ``rev`` counts its changes, from 1.
+    """One submission, as it is stored. ``rev`` is 1 at first, and 1 more after each change.
 
-    ``state`` is what it is at rest; that it is being done shows in its leases. ``data`` is a
-    JSON object. Times are seconds since the epoch by the store's clock. The run of a group and its
-    members have ``group``, its name; the members have ``run_of``, the id of the run. ``schedule`` names
-    the schedule that made it.
+    ``state`` is the state at rest: while a step is leased, the job is ``doing``. ``data`` is a JSON object.
+    Times are seconds since the epoch by the store's clock. ``run`` is 1, plus 1 for each retry of the job.
+    ``group`` is the group of a run or of one of its jobs; ``run_of`` is the id of the run, for its jobs.
+    ``schedule`` is the schedule that submitted the job.
     """
 
     id: str
@@ -197,7 +195,7 @@ class Job(Struct, frozen=True, array_like=True):
 
 
 class QueueEntry(Struct, frozen=True, array_like=True):
-    """A step's place in the queue of its function, ready from ``due`` on."""
+    """The entry of a step in the queue of its function; ready at ``due``."""
 
     step: int
     function: str
@@ -206,7 +204,7 @@ class QueueEntry(Struct, frozen=True, array_like=True):
 
 
 class Lease(Struct, frozen=True):
-    """A worker's right to run one step until ``until``. ``token`` is the fence: never reused."""
+    """The right of a worker to run one step until ``until``. ``token`` is the fence: it is never reused."""
 
     step: int
     token: int
@@ -217,7 +215,7 @@ class Lease(Struct, frozen=True):
 
 
 class Release(Struct, frozen=True):
-    """A lease that a change ends. With ``expired`` only if it has run out by the store's clock."""
+    """A lease that must be in force for a change; with ``expired`` it must also have expired."""
 
     step: int
     token: int
@@ -225,7 +223,7 @@ class Release(Struct, frozen=True):
 
 
 class Key(Struct, frozen=True):
-    """An idempotency key, the fingerprint of its request, and how long it is remembered."""
+    """An idempotency key, the fingerprint of its request, and the time until which the store remembers it."""
 
     name: str
     fingerprint: bytes
@@ -233,15 +231,17 @@ class Key(Struct, frozen=True):
 
 
 class Change(Struct, frozen=True, kw_only=True):
-    """All that one transition writes, in one atomic step, or not at all.
+    """Everything that one transition writes, in one atomic step.
 
-    It applies only if the stored ``rev`` is one below ``job.rev`` (0: no such job yet), every
-    place in ``take`` is in the queue, and every lease in ``release`` and ``hold`` is in force; those
-    in ``release`` end. Places in ``drop`` go from wherever they are, the queue or a lease. ``alarm``
-    is when upkeep should look at the job: at a due time or deadline, or, once it has ended, to
-    prune it. ``results`` are large results of steps (JSON), kept beside the record until the job is removed.
-    ``not_applied`` are the positions of the triggers that were void after those before them:
-    nothing of them is in the change, and no store reads it.
+    Guards: the stored ``rev`` is ``job.rev - 1`` (0: the job does not exist), all entries in ``take`` are in
+    the queue, and all leases in ``release`` and ``hold`` are in force. If one fails, nothing is written.
+    Writes: the record ``job``; entries in ``take`` leave the queue and those in ``put`` enter it; leases in
+    ``release`` end; steps in ``drop`` leave the queue, or lose their lease. ``check_at`` is when maintenance
+    checks the job: a due time or a deadline, or, for an ended job, when to remove it. ``results`` are large
+    results of steps (JSON), stored beside the record until the job is removed.
+
+    ``not_applied`` are the positions of the triggers that did not apply after the previous ones. The change
+    contains nothing of them, and stores do not read it.
     """
 
     job: Job
@@ -257,7 +257,7 @@ class Change(Struct, frozen=True, kw_only=True):
 
 
 class Stored(Struct, frozen=True):
-    """A job as the store has it, with the leases in force on its steps."""
+    """A stored job, with the leases in force on its steps."""
 
     job: Job
     leases: tuple[Lease, ...] = ()
@@ -269,7 +269,7 @@ class Stored(Struct, frozen=True):
 
 
 class Claim(Struct, frozen=True):
-    """What a worker gets: a job, and the lease on the step that it may now run."""
+    """A claimed step: the job, and the lease on the step."""
 
     job: Job
     lease: Lease
@@ -281,7 +281,7 @@ class Claim(Struct, frozen=True):
 
 
 class Attempt(Struct, frozen=True):
-    """One try at running one step, as it ended: who ran it, from when, how far it came."""
+    """One attempt at a step: its lease (``token``), worker, start and last progress."""
 
     step: int
     token: int
@@ -291,25 +291,25 @@ class Attempt(Struct, frozen=True):
 
 
 class CatchUp(StrEnum):
-    """What becomes of the firings of a schedule that were missed, because nothing ran or it was held up."""
+    """Which missed firings of a schedule are made up for, after no process ran or all were late."""
 
     LATEST = "latest"
-    """The newest of them fires, unless a later one is on time."""
+    """The latest one, unless a later one is on time."""
     ALL = "all"
-    """Each of them fires; of very many the newest."""
+    """All of them; if there are very many, the latest ones."""
     NONE = "none"
-    """None of them fires."""
+    """None."""
 
 
 class Schedule(Struct, frozen=True, array_like=True):
-    """What submits a job again and again: by a cron expression in a zone, or every so many seconds.
+    """Submits a job repeatedly: by a cron expression in a time zone, or at an interval of ``every`` seconds.
 
-    ``job`` is what each firing submits, but for its id and dates. ``id`` tells it from others that had
-    its name before, ``rev`` counts its changes, from 1. ``next`` is the first firing that was not dealt
-    with yet (None: there is none), ``anchor`` what intervals are counted from. A firing at most ``grace``
-    seconds late is on time. ``declared`` is the fingerprint of its declaration in code or a file. With
-    ``group`` each firing triggers that group, and ``job`` has no more than the data for it. One that is
-    ``removed`` is written to remove it, and never kept.
+    Each firing submits ``job`` with a new id and new dates. ``id`` differs between schedules that had the
+    same name; ``rev`` is 1 at first, and 1 more after each change. ``next`` is the next firing to handle
+    (None: there is none); intervals start at ``anchor``. A firing at most ``grace`` seconds late is on time.
+    ``declared`` is the fingerprint of its declaration in code or in a file. With ``group``, each firing
+    triggers that group, and ``job`` contains only the data. A schedule with ``removed`` is written to remove
+    the stored one; it is not stored.
     """
 
     name: str
@@ -336,12 +336,12 @@ class Schedule(Struct, frozen=True, array_like=True):
 
     @property
     def due(self) -> float | None:
-        """When it is to be looked at; None: not as it is."""
+        """When the schedule has to be handled next; None: never, or it is paused."""
         return None if self.paused else self.next
 
 
 class FunctionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a worker tells of a function it offers.
+    """A function that a worker offers.
 
     ``parameters`` (by name), ``positional`` and ``returns`` are JSON Schemas (2020-12).
     """
@@ -358,10 +358,10 @@ class FunctionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WorkerInfo(Struct, frozen=True, kw_only=True):
-    """A worker as it registered itself, and when it was last seen (``seen_until``: its lease).
+    """A registered worker. ``seen_at`` is its last heartbeat; its registration expires at ``seen_until``.
 
-    ``running`` is how many leases it holds. ``state`` is what it said of itself: ``active``, ``stopping``, or
-    at its end ``stopped``.
+    ``running`` is the number of its leases, ``abandoned`` the number of its threads that still run an
+    abandoned attempt. It reports ``state`` itself: ``active``, ``stopping`` or, when it ends, ``stopped``.
     """
 
     id: str
@@ -378,5 +378,5 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     abandoned: int = 0
 
     def at(self, now: float) -> WorkerInfo:
-        """The worker as it is shown at a time: ``unhealthy`` once its lease has run out."""
+        """The worker as shown at a time: ``unhealthy`` once its registration has expired."""
         return self if self.seen_until > now else replace(self, state="unhealthy")

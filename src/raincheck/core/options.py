@@ -1,4 +1,4 @@
-"""The options of a job: one value that Python, HTTP, the client, YAML and schedules pass on."""
+"""The options of a job: one value for Python, HTTP, the client, YAML and schedules."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ MAX_PRIORITY = 1000
 Priority = Annotated[int, Meta(ge=-MAX_PRIORITY, le=MAX_PRIORITY)]
 Moment = Annotated[datetime, Meta(tz=True)]
 Object = Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
-"""A JSON object, undecoded. The type alone does not check it: see `raincheck.engine.validation`."""
+"""A JSON object that is not decoded. `raincheck.engine.validation` checks that it is an object."""
 
 EMPTY = Raw(b"{}")
 
 
 def empty_object() -> Raw:
-    """The data of a job that is given none."""
+    """The default of ``data``: an empty JSON object."""
     return EMPTY
 
 
 class TemplateOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The options that do not depend on when the job is made: groups and schedules have them, too.
+    """The options that do not depend on the time of submission; groups and schedules have them too.
 
-    ``result_ttl`` is seconds; a higher ``priority`` goes first.
+    ``result_ttl`` is in seconds; jobs with a higher ``priority`` run first.
     """
 
     data: Object = field(default_factory=empty_object)
@@ -51,7 +51,7 @@ class TemplateOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class JobOptions(TemplateOptions, frozen=True, kw_only=True, omit_defaults=True):
-    """All options of a job. ``delay`` is seconds from now; it and ``scheduled_at`` exclude each other."""
+    """All options of a job. ``delay`` is in seconds from now; use it or ``scheduled_at``, not both."""
 
     delay: Seconds | None = None
     scheduled_at: Moment | None = None
@@ -59,7 +59,7 @@ class JobOptions(TemplateOptions, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class TemplateKeywords(TypedDict, total=False):
-    """`TemplateOptions` as keyword arguments; ``data`` is a mapping of values that JSON can carry."""
+    """`TemplateOptions` as keyword arguments; ``data`` is a mapping with JSON-serializable values."""
 
     data: Mapping[str, Any] | None
     priority: int
@@ -75,13 +75,13 @@ class JobKeywords(TemplateKeywords, total=False):
 
 
 def template_options(given: TemplateKeywords) -> TemplateOptions:
-    """Keyword arguments as options. Raises `NotJSON` for data that JSON cannot carry."""
+    """Keyword arguments as options. Raises `NotJSON` for data that cannot be encoded as JSON."""
     fields: dict[str, Any] = {**given, "data": object_of(given.get("data"))}
     return TemplateOptions(**fields)
 
 
 def job_options(given: JobKeywords) -> JobOptions:
-    """Keyword arguments as options. Raises `NotJSON` for data that JSON cannot carry."""
+    """Keyword arguments as options. Raises `NotJSON` for data that cannot be encoded as JSON."""
     fields: dict[str, Any] = {**given, "data": object_of(given.get("data"))}
     for name in ("scheduled_at", "expires_at"):
         fields[name] = _aware(fields.get(name))

@@ -1,7 +1,7 @@
-"""The stages of a job: which of its steps are open, where they wait, and how a change of them is built.
+"""The stages of a job: which steps are open, their queue entries, and how a change of them is built.
 
-`ChangeBuilder` is what the rules of `raincheck.core.lifecycle` write to. It keeps the steps in one list and
-counts the open ones by state, so that a change that folds many triggers costs about one pass over the steps.
+The rules of `raincheck.core.lifecycle` write to a `ChangeBuilder`. It has the steps in one list and counts
+the open steps by state, so that a change for many triggers costs about one pass over the steps.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ INLINE_RESULT = 1024
 """Bytes up to which a result is kept in the record of its job; a larger one is written beside it."""
 
 MAX_EVENTS = 100
-"""How many of a job's latest events are kept. Their numbers go on."""
+"""Events that a job keeps, the latest; their numbers continue."""
 
 CANCEL_CHECK = 15.0
-"""Seconds between checks of a job that is being cancelled: its worker may give a step back unheard."""
+"""Seconds between checks of a job that is being cancelled: a worker can release a step without a message."""
 
 GATHER_CHECK, GATHER_CHECK_MOST = 5.0, 60.0
-"""Seconds between checks of a job that waits for the jobs of its group, in case nobody was told of their
-end: at first, and when it has waited for long."""
+"""Seconds between checks of a job that waits for the jobs of its group, in case a notification of their end
+was lost: at first, and at most."""
 
 _DATED = (SCHEDULED, RETRYING)
 _BY_PROGRESS = (DOING, PENDING, RETRYING, SCHEDULED)
@@ -35,12 +35,12 @@ _BY_PROGRESS = (DOING, PENDING, RETRYING, SCHEDULED)
 
 
 def current_stage(job: Job) -> int:
-    """The first stage that is not done, or the last one."""
+    """The first stage that is not done; if all are done, the last stage."""
     return _first_open_stage(job.steps)
 
 
 def gathering_step(job: Job) -> int | None:
-    """The step that waits for the jobs of a group, if the job has reached one."""
+    """The step of the current stage that waits for the jobs of a group; None: no step does."""
     return None if job.state.ended else _gathering_step(job.steps, current_stage(job))
 
 
@@ -54,13 +54,13 @@ class ChangeBuilder:
 
     ``job`` has the fields that rarely change; `build` adds the rest: ``steps``, ``state``, ``finished_at``,
     ``error``, events and data. ``results`` are large results of steps. ``open_steps`` is the number of steps
-    of the current stage that have not ended. An entry that the change both puts and removes is not written.
+    of the current stage that have not ended; ``next_due`` is the earliest due time of those that
+    wait for one. An entry that the change both puts and removes is not written.
     """
 
     __slots__ = (
         "_data",
         "_events",
-        "_next_due",
         "_number",
         "_open",
         "_result_bytes",
@@ -69,6 +69,7 @@ class ChangeBuilder:
         "finished_at",
         "hold",
         "job",
+        "next_due",
         "now",
         "open_steps",
         "put",
@@ -101,7 +102,7 @@ class ChangeBuilder:
 
     @property
     def gathering_step(self) -> int | None:
-        """The step that waits for the jobs of a group, if the job has reached one."""
+        """The step of the current stage that waits for the jobs of a group; None: no step does."""
         return None if self.state.ended else _gathering_step(self.steps, self.stage)
 
     @property
@@ -192,8 +193,6 @@ class ChangeBuilder:
 
     def settle(self, moment: float) -> None:
         """Make steps of the current stage pending if they are due at ``moment``."""
-        if moment < self._next_due:
-            return
         for i, step in enumerate(self.steps):
             if step.state in _DATED and step.due <= moment and is_open(step, self.stage):
                 self.steps[i] = replace(step, state=PENDING)
@@ -246,7 +245,7 @@ class ChangeBuilder:
         if job.state.ended:
             return (job.finished_at or 0.0) + job.result_ttl
         times = [] if job.expires_at is None else [job.expires_at]
-        if self._next_due < inf:
+        if self.next_due < inf:
             times += [s.due for s in self.steps if s.state in _DATED and is_open(s, self.stage)]
         if job.cancel_requested_at is not None:
             times.append(self.now + CANCEL_CHECK)
@@ -260,7 +259,7 @@ class ChangeBuilder:
         self.stage = stage
         self.open_steps = 0
         self._open: dict[State, int] = {}
-        self._next_due = inf
+        self.next_due = inf
         for step in self.steps:
             if step.stage == stage and not step.state.ended:  # is_open, without a call per step
                 self._count(step)
@@ -269,8 +268,8 @@ class ChangeBuilder:
         state = step.state
         self.open_steps += 1
         self._open[state] = self._open.get(state, 0) + 1
-        if state in _DATED and step.due < self._next_due:
-            self._next_due = step.due
+        if state in _DATED and step.due < self.next_due:
+            self.next_due = step.due
 
 
 def _first_open_stage(steps: Sequence[Step]) -> int:

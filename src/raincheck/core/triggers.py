@@ -1,7 +1,7 @@
-"""What can happen to a job, and what may become of it: the triggers and the whole table.
+"""The triggers of a job's transitions, and the table of all transitions.
 
-(state, trigger) leads to one of the named states, else to `IllegalTransition`. The diagram in the
-docs is drawn from `TRANSITIONS`, and `raincheck.core.lifecycle` checks every result against it.
+`raincheck.core.lifecycle` checks each transition against `TRANSITIONS`: a pair of state and trigger that is
+not in the table raises `IllegalTransition`. The diagram in the docs is generated from the table.
 """
 
 from __future__ import annotations
@@ -15,21 +15,22 @@ RETRYING, DONE, FAILED, CANCELLED = State.RETRYING, State.DONE, State.FAILED, St
 
 
 class Succeeded(Struct, frozen=True):
-    """An attempt returned ``result`` (JSON) and changed ``data`` (a JSON object, or nothing).
+    """An attempt returned ``result`` (JSON); ``data`` is a JSON object of the keys that it changed, or None.
 
-    ``most`` is how many bytes all results of the job may have; None: any number.
+    ``limit`` is the size that all results of the job together may have, in bytes; None: no limit.
     """
 
     attempt: Attempt
     result: bytes
     data: bytes | None = None
-    most: int | None = None
+    limit: int | None = None
 
 
 class Failed(Struct, frozen=True):
-    """An attempt raised, or took too long; ``names`` are those of the exception's class and bases.
+    """An attempt raised an exception or timed out; ``names`` are the names of its class and base classes.
 
-    ``options`` hold where the step has none of its own. ``chance`` in [0, 1) sets the jitter.
+    ``options`` apply if the step has no retry options. ``fatal``: do not retry. ``retry_after`` is the pause
+    in seconds that the exception asks for. ``chance`` in [0, 1) sets the jitter.
     """
 
     attempt: Attempt
@@ -42,43 +43,43 @@ class Failed(Struct, frozen=True):
 
 
 class Lost(Struct, frozen=True):
-    """A lease ran out: the worker died or was cut off."""
+    """A lease expired: the worker died or lost its connection."""
 
     attempt: Attempt
     options: RetryOptions = RetryOptions()
 
 
 class Stopped(Struct, frozen=True):
-    """An attempt was stopped, because the job is to be cancelled."""
+    """An attempt was stopped because the job is being cancelled."""
 
     attempt: Attempt
 
 
 class Cancel(Struct, frozen=True):
-    """Somebody asks for the job to be cancelled; ``leases`` are those in force on it."""
+    """A client requests cancellation; ``leases`` are the leases in force on the job."""
 
     leases: tuple[Lease, ...] = ()
 
 
 class Check(Struct, frozen=True):
-    """The job's `Change.check_at` has come; ``leases`` are those in force on it."""
+    """The time `Change.check_at` is reached; ``leases`` are the leases in force on the job."""
 
     leases: tuple[Lease, ...] = ()
 
 
 class Retry(Struct, frozen=True):
-    """Somebody asks for a failed or cancelled job to go on where it ended."""
+    """A client requests that a failed or cancelled job continues where it ended."""
 
 
 class Opened(Struct, frozen=True):
-    """The jobs of a group's run are there: created, or those without a result reopened by a retry."""
+    """The jobs of a group's run exist: they were created, or reopened by a retry."""
 
 
 class Gathered(Struct, frozen=True):
-    """All jobs of a group's run have ended: ``result`` is the JSON list of their results.
+    """All jobs of a group's run have ended; ``result`` is the JSON array of their results.
 
-    ``failed`` are the positions of those that have none (null in the list), and ``errors`` tell of the
-    first of them. Without ``result``, the results are more than may be kept.
+    ``failed`` are the positions of the jobs without a result (null in the array); ``errors`` describe the
+    first of them. ``result`` is None if the results are over the size limit.
     """
 
     result: bytes | None
@@ -111,4 +112,4 @@ TRANSITIONS: dict[tuple[State, str], frozenset[State]] = {
     (FAILED, "retry"): frozenset((SCHEDULED, PENDING)),
     (CANCELLED, "retry"): frozenset((SCHEDULED, PENDING)),
 }
-"""(state, trigger) to the states a job may be in afterwards, at rest: with a lease it is ``doing``."""
+"""(state, trigger) to the states that the job may have afterwards, at rest: with a lease it is ``doing``."""

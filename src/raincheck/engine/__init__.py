@@ -1,4 +1,4 @@
-"""What can be asked of jobs, below every face: Python, HTTP, worker and command line stand on `Engine`.
+"""The engine: the operations on jobs, groups and schedules that Python, HTTP, workers and the CLI share.
 
-`raincheck.engine.engine` has it; the parts are modules of their own.
+`raincheck.engine.engine.Engine` opens the store and makes the parts; each part is a module of its own.
 """

@@ -1,4 +1,4 @@
-"""Jobs as callers see them: the same document in every answer, in the client and in Python."""
+"""The documents of jobs, functions and workers: the same in every response, in the client and in Python."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from raincheck.core.stages import current_stage
 T = TypeVar("T")
 
 Decode = Callable[[bytes], Any]
-"""How user values enter a document: as Python values (`from_json`), or as they are (`Raw`)."""
+"""How user values are put into a document: as Python values (`from_json`), or as JSON (`raw`)."""
 
 
 class FunctionDocument(Struct, frozen=True, kw_only=True):
@@ -53,10 +53,10 @@ class FunctionDocument(Struct, frozen=True, kw_only=True):
 
 
 class JobDocument(Struct, frozen=True, kw_only=True):
-    """A job. ``functions`` has an entry a stage: a function, or a list of those that run together.
+    """A job. ``functions`` has one entry per stage: a function, or a list of functions that run in parallel.
 
-    A stage of one is shown as a function, also if it was sent as a list. ``current_function`` is
-    the index of the stage that is being run or waited for.
+    A list of one function is shown as that function. ``current_function`` is the index of the stage that is
+    running or waiting.
     """
 
     id: str
@@ -82,7 +82,7 @@ class JobDocument(Struct, frozen=True, kw_only=True):
 
 
 class EventDocument(Struct, frozen=True, kw_only=True):
-    """One numbered change in a job's life; ``function`` is the index of the step it is about."""
+    """A numbered change of a job; ``function`` is the index of its step."""
 
     number: int
     at: Moment
@@ -91,14 +91,14 @@ class EventDocument(Struct, frozen=True, kw_only=True):
 
 
 class JobPage(Struct, frozen=True, kw_only=True):
-    """Some jobs, newest first; ``cursor`` leads on, and is null at the end."""
+    """A page of jobs, newest first; ``cursor`` is for the next page, and null on the last page."""
 
     jobs: list[JobDocument]
     cursor: str | None
 
 
 class CallDocument(Struct, frozen=True, kw_only=True):
-    """The answer of a function that was quick enough."""
+    """The result of a call that ended during the wait."""
 
     id: str
     state: State
@@ -106,7 +106,7 @@ class CallDocument(Struct, frozen=True, kw_only=True):
 
 
 class FunctionSummary(Struct, frozen=True, kw_only=True):
-    """What can be called: its schemas and options, who offers it now, how many wait for it."""
+    """A function: its schemas and options, the workers that offer it, and its queued steps."""
 
     name: str
     doc: str
@@ -122,7 +122,7 @@ class FunctionSummary(Struct, frozen=True, kw_only=True):
 
 
 class WorkerDocument(Struct, frozen=True, kw_only=True):
-    """A worker: ``active``, ``stopping``, or ``unhealthy`` when it fell silent."""
+    """A worker: ``active``, ``stopping``, or ``unhealthy`` if it sends no heartbeats."""
 
     id: str
     state: str
@@ -138,9 +138,10 @@ class WorkerDocument(Struct, frozen=True, kw_only=True):
 
 
 class CountDocument(Struct, frozen=True, kw_only=True):
-    """How many ``jobs`` are in each state, each counted once, as it is shown.
+    """The number of ``jobs`` in each state.
 
-    ``queued`` are the steps that wait, by function, those due later too; ``running`` those being run.
+    ``queued`` is the number of waiting steps by function, also those due later; ``running`` the number of
+    running steps.
     """
 
     jobs: dict[State, int]
@@ -149,13 +150,13 @@ class CountDocument(Struct, frozen=True, kw_only=True):
 
 
 encode = msgspec.json.Encoder().encode
-"""A document as JSON bytes."""
+"""Encodes a document as JSON."""
 
 
 def job_document(
     stored: Stored, offered: Callable[[str], bool] = lambda name: True, decode: Decode = from_json
 ) -> JobDocument:
-    """A stored job as a document; ``offered`` tells whether a live worker offers a function."""
+    """The document of a job; ``offered`` says whether a live worker offers a function."""
     job = stored.job
     state = stored.state
     leases = {lease.step: lease for lease in stored.leases if state is State.DOING}
@@ -206,7 +207,7 @@ def _function(step: Step, lease: Lease | None, decode: Decode) -> FunctionDocume
 
 
 def in_stages(steps: Sequence[Step], documents: Sequence[T]) -> list[T | list[T]]:
-    """The documents of steps, an entry a stage: a stage of one is shown as that one, else as a list."""
+    """The documents of steps, one entry per stage: a list, or the document of a stage's only step."""
     stages: list[list[T]] = [[] for _ in range(steps[-1].stage + 1 if steps else 0)]
     for step, document in zip(steps, documents, strict=True):
         stages[step.stage].append(document)
@@ -214,7 +215,7 @@ def in_stages(steps: Sequence[Step], documents: Sequence[T]) -> list[T | list[T]
 
 
 def _waiting_for(job: Job, leases: Mapping[int, Lease], offered: Callable[[str], bool]) -> list[str]:
-    """The functions that nobody offers, of the steps that are to be run now and are not."""
+    """The functions without a worker, of steps that should run now and do not."""
     stage = current_stage(job)
     names = {
         step.function
@@ -229,14 +230,14 @@ def _moment(seconds: float | None) -> datetime | None:
 
 
 def event_documents(events: Iterable[Event]) -> list[EventDocument]:
-    """The events of a job."""
+    """The documents of events."""
     return [
         EventDocument(number=e.number, at=to_datetime(e.at), kind=e.kind, function=e.step) for e in events
     ]
 
 
 def function_summary(info: FunctionInfo, workers: list[str], queued: int) -> FunctionSummary:
-    """What is told of a function."""
+    """The document of a function."""
     return FunctionSummary(
         name=info.name,
         doc=info.doc,
@@ -253,7 +254,7 @@ def function_summary(info: FunctionInfo, workers: list[str], queued: int) -> Fun
 
 
 def worker_document(worker: WorkerInfo) -> WorkerDocument:
-    """What is told of a worker."""
+    """The document of a worker."""
     return WorkerDocument(
         id=worker.id,
         state=worker.state,
@@ -270,5 +271,5 @@ def worker_document(worker: WorkerInfo) -> WorkerDocument:
 
 
 def raw(value: bytes) -> Raw:
-    """A user value for a document that will be JSON again: as it is, undecoded."""
+    """A user value for a document that becomes JSON again: it is not decoded."""
     return Raw(value)

@@ -1,4 +1,4 @@
-"""The engine: a store, and what can be asked of the jobs in it. Every face stands on one."""
+"""The engine: what an app declares, its store, and the operations on the jobs in it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from raincheck.core.clock import now
 from raincheck.core.codec import from_json
 from raincheck.core.limits import Limits
 from raincheck.core.model import Stored
-from raincheck.engine import config
+from raincheck.engine.config_file import ConfigFile, find_config, read_config
 from raincheck.engine.documents import Decode, JobDocument, job_document
-from raincheck.engine.groups.declared import Groups
+from raincheck.engine.groups.definitions import Groups
 from raincheck.engine.groups.documents import RunDocument
 from raincheck.engine.groups.runs import Runs
 from raincheck.engine.jobs import Jobs
 from raincheck.engine.results import load_one, load_stored
-from raincheck.engine.schedules.declared import DeclaredSchedules
+from raincheck.engine.schedules.definitions import DeclaredSchedules
 from raincheck.engine.schedules.scheduler import Scheduler
 from raincheck.engine.validation import Validator
 from raincheck.engine.workers import Workers
-from raincheck.engine.yaml_document import Document
 from raincheck.functions.registry import Functions
 from raincheck.store import make_store
 from raincheck.store.base import Store
@@ -32,11 +31,11 @@ from raincheck.store.watches import Watches
 
 
 class Engine:
-    """What an app declares, and, once it is open, its store and what stands on it.
+    """What an app declares and, once it is open, the store and the operations on it.
 
-    ``url`` names the store, ``config`` the file that declares groups and schedules (None: see
-    `raincheck.engine.config`); both may be changed until it is opened. `open` makes ``store``, ``jobs``,
-    ``watches``, ``workers``, ``runs`` and ``scheduler``.
+    ``url`` is the URL of the store, ``config`` the path of the configuration file (None: see `find_config`);
+    both may change until `open`, which makes ``store``, ``jobs``, ``watches``, ``workers``, ``runs`` and
+    ``scheduler``.
     """
 
     store: Store
@@ -44,7 +43,7 @@ class Engine:
     watches: Watches
     """Waiting for a job to change."""
     workers: Workers
-    """Which functions the workers offer."""
+    """The registry of workers and the functions that they offer."""
     runs: Runs
     """The runs of groups."""
     scheduler: Scheduler
@@ -59,7 +58,7 @@ class Engine:
         self.groups = Groups()
         self.schedules = DeclaredSchedules(self.groups, self.validator)
         self.held: list[Mapping[int, Any]] = []
-        """Attempts in flight by the token of their lease, a table a worker of this process."""
+        """For each worker of this process, its attempts in flight by the token of their lease."""
         self._lock = Lock()
         self._opening: Future[None] | None = None
         self._open = False
@@ -70,19 +69,19 @@ class Engine:
         return self._open
 
     def holds(self, token: int) -> bool:
-        """Whether a worker of this process has this lease, and extends it."""
+        """Whether a worker of this process has this lease and extends it."""
         return any(token in table for table in tuple(self.held))
 
     async def open(self) -> None:
-        """Open the store; from now on nothing can be declared. Calling it again does nothing.
+        """Open the store. From now on nothing can be declared. Further calls do nothing.
 
         Several event loops may call it at once: one opens the store, the others wait for it.
         """
         while not self._open:
             with self._lock:
-                mine = self._opening is None
+                is_first = self._opening is None
                 opening = self._opening = self._opening or Future()
-            if not mine:
+            if not is_first:
                 await asyncio.shield(asyncio.wrap_future(opening))
                 continue
             try:
@@ -93,10 +92,10 @@ class Engine:
                 opening.set_result(None)
 
     async def _open_parts(self) -> None:
-        document = await asyncio.to_thread(self._read_config)
+        file = await asyncio.to_thread(self._read_config)
         self.functions.close()
-        self.groups.check(document, self.validator)
-        await asyncio.to_thread(self.schedules.read, document, now())
+        self.groups.check(file, self.validator)
+        await asyncio.to_thread(self.schedules.read, file, now())
         store = make_store(self.url)
         await store.open()
         self.store = store
@@ -106,30 +105,30 @@ class Engine:
         self.runs = Runs(self.jobs, self.groups, self.validator)
         self.scheduler = Scheduler(store, self.runs)
 
-    def _read_config(self) -> Document | None:
-        path = config.find(self.config)
-        return None if path is None else config.read(path)
+    def _read_config(self) -> ConfigFile | None:
+        path = find_config(self.config)
+        return None if path is None else read_config(path)
 
     async def close(self) -> None:
-        """Close the store. It can be opened again."""
+        """Close the store. The engine can be opened again."""
         if self._open:
             self._open = False
             await self.store.close()
 
     async def document(self, stored: Stored, decode: Decode = from_json) -> JobDocument:
-        """A stored job as callers see it, by what was last read of the workers.
+        """The document of a job, with the functions that workers offered when the registry was last read.
 
-        Raises `Gone` if it was removed while its results were read.
+        Raises `Gone` if the job was removed while its results were read.
         """
         return job_document(await load_one(self.store, stored), self.workers.offered, decode)
 
     async def documents(self, stored: Sequence[Stored], decode: Decode = from_json) -> list[JobDocument]:
-        """Stored jobs as callers see them, but for those that were removed while their results were read."""
+        """The documents of jobs, without jobs that were removed while their results were read."""
         loaded = await load_stored(self.store, stored)
         return [
             job_document(each, self.workers.offered, decode) for each in loaded if isinstance(each, Stored)
         ]
 
     async def run_document(self, stored: Stored, decode: Decode = from_json) -> RunDocument:
-        """A run of a group as callers see it, with its jobs."""
+        """The document of a run, with its jobs."""
         return await self.runs.document(stored, await self.document(stored, decode))

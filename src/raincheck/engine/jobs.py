@@ -1,7 +1,7 @@
-"""What can be asked of jobs: submit, find, wait, cancel, retry, forget, list.
+"""The operations on jobs: submit, find, wait, cancel, retry, forget, list.
 
-The lifecycle decides and the store writes. Where another process was quicker, `Jobs.decide` reads the job
-and decides again.
+The lifecycle decides and the store writes. If another process changed the job in between, `Jobs.decide` reads
+it and decides again.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ from raincheck.store.listing import Page
 from raincheck.store.watches import Watch, Watches
 
 MAX_TRIES = 50
-"""How often a decision is made again; only many writers of one job ever need a second try."""
+"""Tries to write a decision; a second is needed only if several processes change one job."""
 
 LONG_WAIT = 3600.0
+"""Seconds between reads of a job in a wait without limit."""
 
 Stop = asyncio.Future[None]
-"""Ends a wait before its time, once it is done."""
+"""A future that ends a wait early when it is done."""
 
 
 class Jobs:
-    """The jobs in a store, and the watches on them."""
+    """The jobs in a store."""
 
     def __init__(self, store: Store, limits: Limits) -> None:
         self.store = store
@@ -54,12 +55,12 @@ class Jobs:
         wait: float | None = 0.0,
         stop: Stop | None = None,
     ) -> Stored:
-        """Store a new job, durably; then wait up to ``wait`` seconds for its end (None: without limit).
+        """Store a new job durably; then wait up to ``wait`` seconds for its end (None: without limit).
 
-        With an idempotency ``key`` that was used before for the same request, it is that job. The wait ends
-        early when ``stop`` is done. Raises `IdempotencyMismatch` if the key was used for another request,
-        `StoreError` if the job could not be stored. A store that fails during a limited wait raises nothing:
-        the job was accepted. After a wait, large results are with the job.
+        An idempotency ``key`` that was used before for the same request gives the job of then. The wait ends
+        early when ``stop`` is done. Raises `IdempotencyMismatch` if the key was used for another request, and
+        `StoreError` if the job could not be stored. If the store fails during a limited wait, nothing is
+        raised: the job was accepted. After a wait, the job has its large results.
         """
         if wait == 0.0:
             return await self._store(draft, key)
@@ -67,25 +68,25 @@ class Jobs:
             stored = await self._store(draft, key)
             if stored.job.state.ended:
                 return stored
-            own = watch if stored.job.id == draft.id else None
+            own_watch = watch if stored.job.id == draft.id else None
             try:
-                return await load_one(self.store, await self.wait(stored.job.id, wait, stop, own))
+                return await load_one(self.store, await self.wait(stored.job.id, wait, stop, own_watch))
             except StoreError:
                 if wait is None:
                     raise
                 return stored
 
     async def _store(self, draft: Job, key: IdempotencyKey | None) -> Stored:
-        """The job as it was just stored, or the one that its key stands for, as it is now."""
+        """The stored job, or the earlier job of its key as it is now."""
         now = self.store.now()
-        kept = key and Key(key.name, key.fingerprint, now + self.limits.idempotency)
-        change = lifecycle.submit(draft, now, kept)
+        record = key and Key(key.name, key.fingerprint, now + self.limits.idempotency)
+        change = lifecycle.submit(draft, now, record)
         (outcome,) = await self.store.commit([change])
         if isinstance(outcome, Duplicate) and key is not None:
             if outcome.fingerprint != key.fingerprint:
                 raise IdempotencyMismatch(
-                    f"the idempotency key {key.given!r} was used for another request: send the same request "
-                    "again, or use a new key"
+                    f"idempotency key {key.text!r} was used for another request: repeat that request, or "
+                    "use a new key"
                 )
             return await self.find(outcome.job_id)
         if isinstance(outcome, Conflict):
@@ -94,46 +95,50 @@ class Jobs:
 
     async def find(self, job_id: str) -> Stored:
         """The job. Raises `NotFound` or `Gone`."""
-        (found,) = await self.store.find([job_id])
-        return _present(job_id, found)
+        (stored,) = await self.store.find([job_id])
+        if isinstance(stored, Missing):
+            if stored.gone:
+                raise Gone(f"job {job_id} ended and was removed")
+            raise NotFound(f"no job has the id {job_id}")
+        return stored
 
     async def wait(
         self, job_id: str, seconds: float | None = None, stop: Stop | None = None, watch: Watch | None = None
     ) -> Stored:
-        """The job once it has ended, or as it is after ``seconds``, or when ``stop`` is done.
+        """The job when it has ended, or as it is after ``seconds`` or when ``stop`` is done.
 
-        A ``watch`` that is older than the job saves reading it first. Raises `NotFound` or `Gone`.
+        With a ``watch`` that is older than the job, it is not read first. Raises `NotFound` or `Gone`.
         """
         if watch is not None:
-            return await self._ended(watch, job_id, seconds, stop)
-        with self.watches.watch(job_id) as own:
+            return await self._watch(watch, job_id, seconds, stop)
+        with self.watches.watch(job_id) as new_watch:
             stored = await self.find(job_id)
-            return stored if stored.job.state.ended else await self._ended(own, job_id, seconds, stop)
+            return stored if stored.job.state.ended else await self._watch(new_watch, job_id, seconds, stop)
 
-    async def _ended(self, watch: Watch, job_id: str, seconds: float | None, stop: Stop | None) -> Stored:
+    async def _watch(self, watch: Watch, job_id: str, seconds: float | None, stop: Stop | None) -> Stored:
         until = None if seconds is None else monotonic() + seconds
         while True:
             left = LONG_WAIT if until is None else until - monotonic()
             changed = await _changed(watch, left, stop)
             stored = watch.ended or await self.find(job_id)
-            over = until is not None and not changed
-            if stored.job.state.ended or over or (stop is not None and stop.done()):
+            timed_out = until is not None and not changed
+            if stored.job.state.ended or timed_out or (stop is not None and stop.done()):
                 return stored
 
     async def cancel(self, job_id: str) -> Stored:
-        """Stop a job: at once if no step is being run, else as soon as its worker has stopped it.
+        """Cancel a job: at once if no step is running, else as soon as its worker has stopped the step.
 
-        A job that is cancelled, or being cancelled, is left as it is. Raises `NotFound`, or
-        `WrongState` if it ended otherwise.
+        A job that is already cancelled, or being cancelled, does not change. Raises `NotFound`, or
+        `WrongState` if the job is done or failed.
         """
         return await self.decide(job_id, lifecycle.cancel_of)
 
     async def retry(self, job_id: str) -> Stored:
-        """Let a failed or cancelled job go on where it ended. Raises `NotFound` or `WrongState`."""
+        """Continue a failed or cancelled job where it ended. Raises `NotFound` or `WrongState`."""
         return await self.decide(job_id, lambda stored: Retry())
 
     async def forget(self, job_id: str) -> None:
-        """Remove an ended job now. Raises `NotFound`, or `WrongState` if it has not ended."""
+        """Delete an ended job. Raises `NotFound`, or `WrongState` if it has not ended."""
         for _ in range(MAX_TRIES):
             job = (await self.find(job_id)).job
             if not job.state.ended:
@@ -148,11 +153,11 @@ class Jobs:
         return await listing.page(self.store, which, limit, cursor)
 
     async def changed(self, job_id: str, rev: int, wait: float) -> None:
-        """Wait until the job's ``rev`` is over ``rev``, or ``wait`` seconds have passed."""
+        """Wait until the job has a higher revision than ``rev``, at most ``wait`` seconds."""
         await self.watches.changed(job_id, rev, wait)
 
     async def decide(self, job_id: str, decision: Callable[[Stored], Trigger | None]) -> Stored:
-        """Read the job, apply the trigger that ``decision`` gives for it, and write the change."""
+        """Read the job, apply the trigger that ``decision`` returns, and write the change (None: none)."""
         for _ in range(MAX_TRIES):
             stored = await self.find(job_id)
             trigger = decision(stored)
@@ -166,11 +171,11 @@ class Jobs:
             if outcome is None:
                 leases = () if change.job.state.ended else stored.leases
                 return Stored(change.job, leases)
-        raise StoreUnavailable(f"job {job_id} keeps changing; try again")
+        raise StoreUnavailable(f"other processes keep changing job {job_id}: try again")
 
 
 async def _changed(watch: Watch, seconds: float, stop: Stop | None) -> bool:
-    """Wait for a change; False: there was none for ``seconds``, or until ``stop`` was done."""
+    """Wait for a change. Returns False if none came within ``seconds`` or before ``stop`` was done."""
     if stop is None:
         return await watch.changed(seconds)
     if stop.done():
@@ -181,11 +186,3 @@ async def _changed(watch: Watch, seconds: float, stop: Stop | None) -> bool:
         return changed.done() and changed.result()
     finally:
         changed.cancel()
-
-
-def _present(job_id: str, found: Stored | Missing) -> Stored:
-    if isinstance(found, Missing):
-        if found.gone:
-            raise Gone(f"job {job_id} ended, and was removed since")
-        raise NotFound(f"there is no job {job_id}")
-    return found

@@ -1,7 +1,7 @@
-"""Maintenance: recovers lost leases, due times, deadlines, groups, schedules, and prunes ended jobs.
+"""Maintenance: recovers lost leases, applies due times and deadlines, fires schedules, prunes ended jobs.
 
-Every worker and every server does this. Each pass reads what has come due and asks the lifecycle what
-follows; the store's guards keep two processes from doing the same thing twice.
+Every worker and every server does it. Each pass reads what is due and applies the lifecycle to it. The store
+rejects a change of a job that another process has changed, so that nothing is done twice.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from raincheck.store.base import Ended
 logger = logging.getLogger("raincheck.maintenance")
 
 EVERY = 1.0
-"""Seconds between passes that recover and wake; the promise is to recover within two."""
+"""Seconds between passes; a lost lease must be recovered within two."""
 
 SWEEP_EVERY = 10.0
 BATCH = 500
+"""Jobs per pass and kind."""
 
 
 class Maintenance:
-    """Runs the duties while its context is open."""
+    """Does maintenance while its context is open."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -42,8 +43,8 @@ class Maintenance:
 
     async def __aenter__(self) -> Self:
         await self._gatherer.__aenter__()
-        duties = ((self.look, EVERY), (self.sweep, SWEEP_EVERY))
-        self._tasks = [asyncio.create_task(self._repeat(duty, every)) for duty, every in duties]
+        passes = ((self.do_due, EVERY), (self.sweep, SWEEP_EVERY))
+        self._tasks = [asyncio.create_task(self._repeat(one_pass, every)) for one_pass, every in passes]
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -52,45 +53,45 @@ class Maintenance:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def look(self) -> int:
-        """Do all that is due; of which kind most was done, how much that was."""
+    async def do_due(self) -> int:
+        """Do everything that is due. Returns the largest number done of one kind."""
         due = await self._store.due(BATCH)
-        done = await asyncio.gather(
+        counts = await asyncio.gather(
             self._recover(due.leases),
             self._wake(due.jobs),
             self._fire(due.schedules),
             self._prune(due.ended),
             return_exceptions=True,
         )
-        for each in done:
-            if isinstance(each, BaseException):
-                raise each
-        return max(each for each in done if isinstance(each, int))
+        for count in counts:
+            if isinstance(count, BaseException):
+                raise count
+        return max(count for count in counts if isinstance(count, int))
 
     async def recover(self) -> int:
-        """Return steps whose lease has run out to the queue, or fail them; how many."""
+        """Requeue or fail the steps whose lease has expired. Returns how many."""
         return await self._recover((await self._store.due(BATCH)).leases)
 
     async def wake(self) -> int:
-        """Note due times and deadlines that have come; how many."""
+        """Apply due times and deadlines. Returns how many."""
         return await self._wake((await self._store.due(BATCH)).jobs)
 
     async def fire(self) -> int:
-        """Put the schedules that the app declares, once; then make the jobs of firings that have come."""
+        """Put the declared schedules, once; then create the jobs of due firings. Returns how many fired."""
         await self._declare()
         return await self._fire((await self._store.due(BATCH)).schedules)
 
     async def prune(self) -> int:
-        """Remove ended jobs that were kept long enough; how many."""
+        """Remove ended jobs whose ``result_ttl`` has passed. Returns how many."""
         return await self._prune((await self._store.due(BATCH)).ended)
 
     async def sweep(self) -> int:
-        """Remove memories whose time has run out."""
+        """Remove the ids of pruned jobs and the idempotency keys that have expired."""
         await self._store.remove([], self._engine.limits.remember)
         return 0
 
     async def _recover(self, lost: list[Claim]) -> int:
-        # those of this process ran out because it was held up, or the clock set forward: it extends them now
+        # this process extends its own: they expired because it was blocked, or the clock was set forward
         claims = [claim for claim in lost if not self._engine.holds(claim.lease.token)]
         if not claims:
             return 0
@@ -100,7 +101,7 @@ class Maintenance:
             options = self._engine.workers.options(claim.step.function)
             triggers.append((claim.job, Lost(lifecycle.attempt_of(claim.lease), options)))
             logger.warning(
-                "job %s: worker %s is gone while running %s",
+                "job %s: worker %s stopped sending heartbeats while it ran %s",
                 claim.job.id,
                 claim.lease.worker,
                 claim.step.function,
@@ -125,32 +126,32 @@ class Maintenance:
             return 0
         removed = sum(await self._store.remove(ended, self._engine.limits.remember))
         if removed:
-            logger.info("%d ended jobs were removed, their time to be kept was over", removed)
+            logger.info("removed %d ended jobs whose result_ttl has passed", removed)
         return removed
 
     async def _decide(self, triggers: list[tuple[Job, Trigger]]) -> int:
-        """Write what follows; where another was quicker, the next pass will see."""
+        """Write the changes. If another process changed a job meanwhile, the next pass reads it again."""
         by_job: dict[str, tuple[Job, list[Trigger]]] = {}
         for job, trigger in triggers:
             by_job.setdefault(job.id, (job, []))[1].append(trigger)
         changes: list[Change] = []
         applied: list[int] = []
-        for job, its_triggers in by_job.values():
+        for job, job_triggers in by_job.values():
             with suppress(IllegalTransition):
-                changes.append(lifecycle.advance(job, its_triggers, self._store.now()))
-                applied.append(len(its_triggers) - len(changes[-1].not_applied))
+                changes.append(lifecycle.advance(job, job_triggers, self._store.now()))
+                applied.append(len(job_triggers) - len(changes[-1].not_applied))
         outcomes = await self._store.commit(changes) if changes else []
         return sum(count for count, outcome in zip(applied, outcomes, strict=True) if outcome is None)
 
-    async def _repeat(self, duty: Callable[[], Awaitable[int]], every: float) -> None:
-        """Make passes for ever: at once again while there is more than one batch to do."""
+    async def _repeat(self, one_pass: Callable[[], Awaitable[int]], every: float) -> None:
+        """Repeat passes forever; without a pause while there is more than one batch to do."""
         while True:
-            done = 0
+            count = 0
             try:
-                done = await duty()
+                count = await one_pass()
             except StoreError as error:
-                logger.debug("maintenance waits for the store: %s", error)
+                logger.debug("maintenance failed, the store is unavailable: %s", error)
             except Exception:
-                logger.exception("maintenance will try again")
-            if done < BATCH:
+                logger.exception("maintenance failed, retrying")
+            if count < BATCH:
                 await asyncio.sleep(every * (0.75 + 0.25 * chance()))

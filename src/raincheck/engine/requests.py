@@ -1,4 +1,4 @@
-"""What callers and files send: records as JSON says them, decoded once."""
+"""Requests for jobs and runs: typed values decoded from JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FunctionName = Annotated[
 class FunctionRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of a new job's ``functions``.
 
-    ``retry_count`` is for those who send back what they read: a new job has made no attempts.
+    ``retry_count`` is accepted so that clients can send back a function that they have read.
     """
 
     name: FunctionName
@@ -48,16 +48,16 @@ Stages = Annotated[list[FunctionRequest | Together], Meta(extra_json_schema={"mi
 
 
 class JobRequest(JobOptions, frozen=True, forbid_unknown_fields=True, omit_defaults=False):
-    """A new job. An entry of ``functions`` that is a list is a stage whose members run together."""
+    """A new job. An entry of ``functions`` that is a list is a stage whose functions run in parallel."""
 
     name: Name
     functions: Stages
 
 
 class TriggerRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a run is given: ``data`` over that of every job and of the follow-up, and other arguments.
+    """A new run of a group. ``data`` is merged over the data of every job and of the functions that follow.
 
-    ``args`` has, by the names of jobs, the arguments of their first function: an array (by position) or an
+    ``args`` replaces the arguments of the first function of jobs, by job name: an array (by position) or an
     object (by name).
     """
 
@@ -70,7 +70,7 @@ decode_trigger = msgspec.json.Decoder(TriggerRequest).decode
 
 
 def decoded(decode: Callable[[bytes], T], body: bytes) -> T:
-    """What a body asks for. Raises `InvalidInput`."""
+    """The request in a body. Raises `InvalidInput`."""
     try:
         return decode(body)
     except msgspec.ValidationError as error:
@@ -78,18 +78,18 @@ def decoded(decode: Callable[[bytes], T], body: bytes) -> T:
 
 
 def fault_in(error: msgspec.ValidationError, at: str = "") -> Fault:
-    """The fault that a decoder found; an unknown field is pointed at itself, not at its object."""
+    """The fault of a decoder's error. The pointer of an unknown field points at the field itself."""
     fault = fault_of(error, at)
     unknown = _UNKNOWN.fullmatch(fault.detail)
     return fault if unknown is None else fault._replace(pointer=f"{fault.pointer}/{escape(unknown[1])}")
 
 
 def with_long_names(functions: Any) -> Any:
-    """A file's functions as a request has them: in a file, a name alone is a function without arguments."""
+    """The functions of a file in the form of a request. In a file a name alone is a function."""
     if not isinstance(functions, list):
         return functions
-    return [[*map(_named, entry)] if isinstance(entry, list) else _named(entry) for entry in functions]
+    return [[*map(_long, entry)] if isinstance(entry, list) else _long(entry) for entry in functions]
 
 
-def _named(entry: Any) -> Any:
+def _long(entry: Any) -> Any:
     return {"name": entry} if isinstance(entry, str) else entry

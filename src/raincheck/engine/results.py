@@ -1,7 +1,7 @@
-"""Large results, which stores keep beside a job's record: put back for callers that need them.
+"""Large results, which a store keeps beside the record of a job: loaded for callers that need them.
 
-A job with its results put back is for showing, or for a function: it is never handed to the lifecycle, which
-would write them into the record.
+A job with loaded results is for documents and functions only. The lifecycle must not get one: it would write
+the results into the record.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ from raincheck.store.base import Missing, Store
 async def load_results(
     store: Store, jobs: Sequence[Job], stages: Sequence[int] | None = None
 ) -> list[Job | None]:
-    """The jobs with their results put back, for each those of one of its ``stages`` alone.
+    """The jobs with their results loaded; with ``stages``, for each job those of one stage.
 
-    None: the job was removed meanwhile. Reads nothing if no result is large.
+    None: the job was removed meanwhile. Does not read the store if no result is large.
     """
-    wanted = [_absent(job, None if stages is None else stages[i]) for i, job in enumerate(jobs)]
-    spots = list(dict.fromkeys((job.id, i) for job, steps in zip(jobs, wanted, strict=True) for i in steps))
-    if not spots:
+    absent = [_absent_results(job, None if stages is None else stages[i]) for i, job in enumerate(jobs)]
+    keys = list(dict.fromkeys((job.id, i) for job, steps in zip(jobs, absent, strict=True) for i in steps))
+    if not keys:
         return list(jobs)
-    values = dict(zip(spots, await store.results(spots), strict=True))
+    values = dict(zip(keys, await store.results(keys), strict=True))
     return [
-        _filled(job, {i: values[job.id, i] for i in steps}) for job, steps in zip(jobs, wanted, strict=True)
+        _with_results(job, {i: values[job.id, i] for i in steps})
+        for job, steps in zip(jobs, absent, strict=True)
     ]
 
 
 async def load_stored(store: Store, stored: Sequence[Stored]) -> list[Stored | Missing]:
-    """Stored jobs with all their results put back; one that was removed meanwhile is gone."""
+    """The jobs with all their results loaded; one that was removed meanwhile is gone."""
     jobs = await load_results(store, [each.job for each in stored])
     return [
         Missing(gone=True) if job is None else Stored(job, each.leases)
@@ -43,29 +44,29 @@ async def load_stored(store: Store, stored: Sequence[Stored]) -> list[Stored | M
 
 
 async def load_one(store: Store, stored: Stored) -> Stored:
-    """A stored job with all its results put back. Raises `Gone` if it was removed meanwhile."""
-    (loaded,) = await load_stored(store, [stored])
-    if isinstance(loaded, Missing):
-        raise Gone(f"job {stored.job.id} ended, and was removed since")
-    return loaded
+    """The job with all its results loaded. Raises `Gone` if it was removed meanwhile."""
+    (job,) = await load_results(store, [stored.job])
+    if job is None:
+        raise Gone(f"job {stored.job.id} ended and was removed")
+    return stored if job is stored.job else Stored(job, stored.leases)
 
 
 async def load_previous(store: Store, claims: Sequence[Claim]) -> list[bytes | None]:
-    """What ``ctx.previous`` is for each claim, as JSON; None: its job was removed meanwhile.
+    """``ctx.previous`` of each claim, as JSON; None: its job was removed meanwhile.
 
-    Reads the results of the stage before alone, for all claims of one job once.
+    Reads only the results of the stage before, once for all claims of a job.
     """
     stages = {(claim.job.id, claim.step.stage): claim.job for claim in claims}
     jobs = await load_results(store, list(stages.values()), [stage - 1 for _, stage in stages])
     previous = {
-        spot: None if job is None else previous_results(job, spot[1])
-        for spot, job in zip(stages, jobs, strict=True)
+        key: None if job is None else previous_results(job, key[1])
+        for key, job in zip(stages, jobs, strict=True)
     }
     return [previous[claim.job.id, claim.step.stage] for claim in claims]
 
 
-def _absent(job: Job, stage: int | None) -> list[int]:
-    """The steps whose results are to be read."""
+def _absent_results(job: Job, stage: int | None) -> list[int]:
+    """The steps whose results are not in the record."""
     return [
         i
         for i, step in enumerate(job.steps)
@@ -73,7 +74,7 @@ def _absent(job: Job, stage: int | None) -> list[int]:
     ]
 
 
-def _filled(job: Job, results: dict[int, bytes | None]) -> Job | None:
+def _with_results(job: Job, results: dict[int, bytes | None]) -> Job | None:
     if not results:
         return job
     if None in results.values():

@@ -1,4 +1,4 @@
-"""What a running function is given: its job, and ways to tell how far it has come."""
+"""The context of a running function: its job, shared data, previous result, progress and logger."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class JobLogger(logging.LoggerAdapter[logging.Logger]):
-    """A logger whose lines begin with the job's id and the function's name."""
+    """A logger whose messages start with the job id and the function name."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """Put the job before the message, and into the record's attributes."""
+        """Add the job to the message and to the attributes of the record."""
         extra = self.extra or {}
         kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
         return f"[{extra['job_id']} {extra['function']}] {msg}", kwargs
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far an attempt has come: ``done`` of ``total`` (of 1.0 if not given), and a word on it."""
+    """The progress of an attempt: ``done`` of ``total`` (None: of 1.0), and a message."""
 
     done: float
     total: float | None = None
@@ -34,9 +34,9 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Context:
-    """Handed to a function that has a parameter annotated ``Context`` (or named ``ctx``).
+    """Passed to a function that has a parameter annotated ``Context`` (or named ``ctx``).
 
-    ``data`` may be changed: when the step succeeds, changed and new top-level keys are stored with it.
+    You can change ``data``: when the step succeeds, its changed and new top-level keys are stored.
     """
 
     def __init__(
@@ -56,61 +56,61 @@ class Context:
         self._cancelled = cancelled
         self._data: dict[str, Any] | None = None
         self.state: Mapping[str, Any] = state or {}
-        """What the app's lifespan yielded."""
+        """The value that the lifespan of the app yielded."""
 
     @property
     def job(self) -> Job:
-        """The job as it was when this attempt began."""
+        """The job at the start of this attempt."""
         return self._job
 
     @property
     def step(self) -> Step:
-        """The step that is being run."""
+        """The running step."""
         return self._job.steps[self._index]
 
     @property
     def attempt(self) -> int:
-        """The number of this attempt at the step, from 1; lost attempts count too."""
+        """The number of this attempt at the step, from 1; lost attempts count."""
         return self.step.retry_count + self.step.lost_count + 1
 
     @property
     def data(self) -> dict[str, Any]:
-        """The data that the functions of the job share."""
+        """The shared data of the functions of the job."""
         if self._data is None:
             self._data = from_json(self._job.data)
         return self._data
 
     @property
     def previous(self) -> Any:
-        """The result of the step before, a list of them after a parallel stage or a group's jobs, or None."""
+        """The previous result; None in the first step, a list after a parallel stage or a group."""
         return from_json(self._previous)
 
     @property
     def failed(self) -> tuple[int, ...]:
-        """After the jobs of a group: the positions in `previous` of those that ended without a result."""
+        """After the jobs of a group: the positions in `previous` of the jobs without a result."""
         return next((s.gather.failed for s in self._job.steps if s.gather is not None), ())
 
     @property
     def log(self) -> JobLogger:
-        """A logger that names the job and the function."""
+        """A logger that adds the job and the function to each message."""
         return JobLogger(_logger, {"job_id": self._job.id, "function": self.step.function})
 
     @property
     def cancelled(self) -> bool:
-        """Whether this attempt should stop: it was cancelled, timed out, or its lease was lost.
+        """Whether this attempt must stop: it was cancelled, timed out, or lost its lease.
 
-        For functions in threads, which cannot be interrupted: look now and then, and return.
+        For functions in threads, which cannot be interrupted: check it regularly, and return.
         """
         return self._cancelled()
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
-        """Tell how far this attempt has come; cheap, only the latest is sent now and then."""
+        """Report the progress of this attempt. Cheap: only the latest progress is sent, periodically."""
         self._report(to_json(Progress(done, total, message)))
 
     def changed_data(self) -> bytes | None:
-        """The top-level keys of ``data`` that differ from the stored ones, as JSON; None: none do.
+        """The top-level keys of ``data`` that differ from the stored data, as JSON; None: no key differs.
 
-        Raises `NotJSON` if a value is not.
+        Raises `NotJSON` if a value cannot be encoded.
         """
         if self._data is None:
             return None

@@ -1,7 +1,8 @@
-"""The functions an app offers: registered by decorator, looked up by name."""
+"""The functions of an app: registered by decorator, found by name."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,16 +21,16 @@ NAME_LIMIT = 200
 NAME = re.compile(r"/?[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*(/[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*)*")
 
 DEFAULT_WAIT = 5.0
-"""Seconds for which a call waits for its result, unless it or the function says otherwise."""
+"""Seconds for which a call waits for its result, unless the call or the function sets another time."""
 
 
 def is_function_name(name: str) -> bool:
-    """Whether a name may be a function's: ASCII parts divided by ``/``, none beginning with a dot."""
+    """Whether a function can have this name: ASCII parts separated by ``/``, none starting with a dot."""
     return len(name) <= NAME_LIMIT and NAME.fullmatch(name) is not None
 
 
 class Function:
-    """A registered function. Calling it runs it here and now, as if it had not been decorated."""
+    """A registered function. A call runs it directly, as if it were not decorated."""
 
     def __init__(
         self,
@@ -40,7 +41,7 @@ class Function:
         timeout: float | None = None,
         process: bool = False,
         wait: float = DEFAULT_WAIT,
-        caller: Callable[[Step], Awaitable[Any]] | None = None,
+        submit: Callable[[Step], Awaitable[Any]] | None = None,
     ) -> None:
         _check_options(name, retry, timeout, wait)
         self.function = function
@@ -55,7 +56,7 @@ class Function:
                 "the child process can find it"
             )
         self.mode = "process" if process else "async" if inspect.iscoroutinefunction(function) else "thread"
-        self._caller = caller
+        self._submit = submit
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", name)
         self.__qualname__ = getattr(function, "__qualname__", name)
@@ -69,22 +70,28 @@ class Function:
 
     def step(self, /, *args: Any, **kwargs: Any) -> Step:
         """A step of a job that calls this function. Raises `NotJSON` or `InvalidArguments`."""
-        made = step(self.name, *args, **kwargs)
-        self.signature.check(made.args, made.kwargs)
-        return made
+        result = step(self.name, *args, **kwargs)
+        self.signature.check(result.args, result.kwargs)
+        return result
 
     async def call(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Submit a job of this one function, wait for its end and return its result.
+        """Submit a job with this function only, wait until it ends, and return its result.
 
-        Raises `JobFailed` or `JobCancelled` if it ends otherwise.
+        Raises `JobFailed` or `JobCancelled` if the job ends without a result.
         """
-        if self._caller is None:
+        if self._submit is None:
             raise RegistrationError(f"{self.name} is not registered with an app")
-        return await self._caller(self.step(*args, **kwargs))
+        return await self._submit(self.step(*args, **kwargs))
+
+    def with_submit(self, submit: Callable[[Step], Awaitable[Any]]) -> Function:
+        """A copy whose `call` uses ``submit``. The registry keeps the original, which holds no app."""
+        function = copy.copy(self)
+        function._submit = submit
+        return function
 
     @cached_property
     def info(self) -> FunctionInfo:
-        """What callers may know of it."""
+        """The description of the function for callers."""
         parameters, positional, returns = self.signature.schemas()
         return FunctionInfo(
             name=self.name,
@@ -103,43 +110,50 @@ def _check_options(name: str, options: RetryOptions, timeout: float | None, wait
     try:
         check(options)
     except msgspec.ValidationError as error:
-        raise RegistrationError(f"{name}: its retry options cannot be kept: {error}") from None
+        raise RegistrationError(f"{name}: invalid retry options: {error}") from None
     if timeout is not None and not 0 < timeout <= MAX_SECONDS:
-        raise RegistrationError(f"{name}: a timeout lies above 0, up to {MAX_SECONDS:.0f} seconds")
+        raise RegistrationError(
+            f"{name}: timeout must be above 0, at most {MAX_SECONDS:.0f} seconds (got {timeout!r})"
+        )
     if not 0 <= wait <= MAX_SECONDS:
-        raise RegistrationError(f"{name}: a wait lies between 0 and {MAX_SECONDS:.0f} seconds")
+        raise RegistrationError(
+            f"{name}: wait must be between 0 and {MAX_SECONDS:.0f} seconds (got {wait!r})"
+        )
 
 
 def step(name: str, /, *args: Any, **kwargs: Any) -> Step:
-    """A step that calls the function ``name``, which need not be known here. Raises `NotJSON`."""
+    """A step that calls the function ``name``, which can be unknown to this process. Raises `NotJSON`."""
     return Step(name, 0, to_json(args), to_json(kwargs))
 
 
 class Functions:
-    """A registry, open until the app starts."""
+    """A registry of functions; it is closed when the app starts."""
 
     def __init__(self) -> None:
         self._functions: dict[str, Function] = {}
         self._closed = False
 
     def add(self, function: Function) -> None:
-        """Register. Raises `RegistrationError` for a bad or taken name, `RegisteredTooLate` after start."""
+        """Register a function.
+
+        Raises `RegistrationError` if the name is invalid or in use, `RegisteredTooLate` after `close`.
+        """
         if self._closed:
             raise RegisteredTooLate(
-                f"{function.name!r} cannot be registered: the app has started, and callers and workers "
-                "know its functions already; register it before that, at import"
+                f"{function.name!r} cannot be registered: the app has started. "
+                "Register functions before that, at import"
             )
         if not is_function_name(function.name):
             raise RegistrationError(
-                f"{function.name[:100]!r} cannot be a function's name: letters, digits and _ - . : @ in "
-                f"parts divided by /, at most {NAME_LIMIT} characters, no part beginning with a dot"
+                f"{function.name[:100]!r} is not a valid function name. Use letters, digits and _ - . : @ in "
+                f"parts separated by /, at most {NAME_LIMIT} characters; no part can start with a dot"
             )
         if function.name in self._functions:
-            raise RegistrationError(f"there is a function named {function.name!r} already")
+            raise RegistrationError(f"a function named {function.name!r} is already registered")
         self._functions[function.name] = function
 
     def close(self) -> None:
-        """Take no more."""
+        """Accept no more functions."""
         self._closed = True
 
     def get(self, name: str) -> Function | None:
@@ -154,5 +168,5 @@ class Functions:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names, in the order of registration."""
+        """The names of all functions, in the order of registration."""
         return tuple(self._functions)

@@ -1,4 +1,4 @@
-"""A function's signature as its contract: checks arguments, decodes them, and becomes JSON Schema."""
+"""The signature of a function: checks arguments, decodes them, and describes them as JSON Schema."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _BY_NAME = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _REST = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 _NEVER: dict[str, Any] = {"not": {}}
-"""The schema that nothing fits."""
+"""A schema that no value matches."""
 
 _ECHO = 100
-"""Characters of what a caller sent that an answer repeats."""
+"""Characters of a caller's input that an error repeats at most."""
 
 Bound = tuple[list[Any], dict[str, Any]]
-"""Arguments by position and by name, as a function is called with them."""
+"""Positional and named arguments of a function call."""
 
 
 class Pointers(NamedTuple):
-    """Where arguments are in a request: the step that has them, those by position, those by name."""
+    """JSON Pointers to a step in a request, to its positional arguments, and to its named arguments."""
 
     step: str = ""
     args: str = "/args"
@@ -45,7 +45,7 @@ class Pointers(NamedTuple):
 
 
 class Argument(NamedTuple):
-    """One parameter that callers fill."""
+    """One parameter for which callers pass an argument."""
 
     name: str
     kind: Any
@@ -55,14 +55,16 @@ class Argument(NamedTuple):
 
     @property
     def required(self) -> bool:
-        """Whether a call without it does not fit."""
+        """Whether a call must pass this argument."""
         return self.default is Parameter.empty and self.kind not in _REST
 
 
 class Signature:
-    """What a function takes and returns. Raises `RegistrationError` if JSON cannot carry it.
+    """The parameters and the result of a function.
 
-    ``context`` names the parameter that gets the `Context`; callers never see it.
+    Raises `RegistrationError` for types that cannot be decoded from JSON.
+
+    ``context`` is the name of the parameter that receives the `Context`; callers do not pass it.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -85,22 +87,22 @@ class Signature:
         self._in_order = None if named_only else msgspec.json.Decoder(tuple[types])  # type: ignore[valid-type]
 
     def check(self, args: bytes, kwargs: bytes, at: Pointers = Pointers()) -> None:
-        """Raise `InvalidArguments` unless they fit; ``at`` says where they are."""
+        """Raise `InvalidArguments` unless the arguments fit; ``at`` says where they are in the request."""
         if not (self._trivial and args == b"[]" and kwargs == b"{}"):
             self.bind(args, kwargs, at)
 
     def bind(
         self, args: bytes, kwargs: bytes, at: Pointers = Pointers(), context: Context | None = None
     ) -> Bound:
-        """The JSON arguments as Python values, and ``context`` where the function wants it.
+        """Decode JSON arguments, and add ``context`` if the function has a parameter for it.
 
-        Raises `InvalidArguments` with every fault found.
+        Raises `InvalidArguments` with all faults.
         """
         if kwargs == b"{}" and self._in_order is not None:
             try:
                 return self._given(list(self._in_order.decode(args)), {}, context)
             except (ValueError, RecursionError):
-                pass  # some have defaults, or do not fit: look at each
+                pass  # some are missing or invalid: check each one
         faults: list[Fault] = []
         values = list(self._bind_positions(_positional.decode(args), at.args, faults))
         filled = {a.name for a in self._by_position[: len(values)]}
@@ -152,7 +154,7 @@ class Signature:
                 yield name, _decode(argument, raw, place, faults)
 
     def schemas(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """JSON Schemas (2020-12) of arguments by name, by position, and of the result."""
+        """JSON Schemas (2020-12) of the named arguments, the positional arguments, and the result."""
         found, definitions = msgspec.json.schema_components(
             [a.type for a in self.arguments], ref_template="#/$defs/{name}"
         )
@@ -169,7 +171,7 @@ class Signature:
             "minItems": sum(a.required for a in self._by_position),
             "items": each[self._rest.name] if self._rest else False,
         }
-        if not self._by_position:  # it must not be empty
+        if not self._by_position:  # JSON Schema forbids an empty array
             del by_position["prefixItems"]
         kinds = {a.kind for a in self.arguments if a.required}
         shared = {"$defs": definitions} if definitions else {}
@@ -186,11 +188,11 @@ def _read(function: Callable[..., Any], label: str) -> tuple[list[Parameter], di
         return parameters, typing.get_type_hints(function, include_extras=True)
     except NameError as error:
         raise RegistrationError(
-            f"{label}: an annotation names something unknown ({error}); define or import it at module level"
+            f"{label}: unknown name in an annotation ({error}); define or import it at module level"
         ) from error
     except (AttributeError, SyntaxError, TypeError, ValueError) as error:
         raise RegistrationError(
-            f"{label}: its parameters cannot be read ({error}); register a function made by def"
+            f"{label}: the signature cannot be read ({error}); register a function defined with def"
         ) from error
 
 
@@ -209,7 +211,7 @@ def _argument(parameter: Parameter, kind: Any, label: str) -> Argument:
         msgspec.json.schema(kind)
     except TypeError as error:
         raise RegistrationError(
-            f"{label}: argument {parameter.name!r} is annotated with a type that JSON cannot carry: {error}"
+            f"{label}: the type of argument {parameter.name!r} cannot be decoded from JSON: {error}"
         ) from error
     return Argument(parameter.name, parameter.kind, kind, parameter.default, decoder)
 
@@ -223,12 +225,12 @@ def _decode(argument: Argument, raw: Raw, at: str, faults: list[Fault]) -> Any:
 
 
 def fault_of(error: Exception, at: str, prefix: str = "") -> Fault:
-    """A msgspec error as a fault: its words, and its path as a JSON Pointer below ``at``.
+    """The fault of a msgspec error: its message, and its path as a JSON Pointer below ``at``.
 
-    The path ends before a key of a dict, for msgspec does not say which it was.
+    The path ends before a key of a dict, because msgspec does not name the key.
     """
     match = _PLACED.match(str(error))
-    assert match is not None  # noqa: S101 - it matches everything
+    assert match is not None  # noqa: S101 - the pattern matches every text
     what = match["what"][: 3 * _ECHO] + (", as a key" if match["key"] else "")
     path = (match["path"] or "").partition("[...]")[0]
     parts = ["".join(part) for part in _PATH_PART.findall(path)]
@@ -237,7 +239,7 @@ def fault_of(error: Exception, at: str, prefix: str = "") -> Fault:
 
 
 def escape(part: str) -> str:
-    """One part of a JSON Pointer (RFC 6901 §3)."""
+    """Escape one part of a JSON Pointer (RFC 6901 §3)."""
     return part.replace("~", "~0").replace("/", "~1")
 
 
@@ -245,7 +247,7 @@ def _schema_of(kind: Any) -> dict[str, Any]:
     try:
         return msgspec.json.schema(kind)
     except TypeError:
-        return {}  # a result is what it is: anything JSON can carry
+        return {}  # the result can be any JSON
 
 
 def _with_default(schema: dict[str, Any], argument: Argument) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The HTTP API of an engine."""
+"""The HTTP API of an engine: `Server` is the ASGI application, `serve` listens on an address."""
 
 from __future__ import annotations
 
@@ -7,17 +7,10 @@ from collections.abc import Callable
 
 from raincheck.auth import Auth
 from raincheck.engine.engine import Engine
-from raincheck.server.routes import ROUTES, Server
+from raincheck.server.routes import ROUTES
+from raincheck.server.server import Server
 
-__all__ = ["ROUTES", "Server", "create_server", "serve"]
-
-
-def create_server(engine: Engine, *, title: str = "raincheck", auth: Auth | None = None) -> Server:
-    """The HTTP API of an engine, an ASGI application; its lifespan opens the engine and does maintenance.
-
-    ``title`` is that of its documentation. ``auth`` says who may call; without one, the environment does.
-    """
-    return Server(engine, title, auth)
+__all__ = ["ROUTES", "Server", "serve"]
 
 
 async def serve(
@@ -31,12 +24,12 @@ async def serve(
     auth: Auth | None = None,
     insecure: bool = False,
 ) -> None:
-    """Serve an engine until ``stop`` is set; ``started`` is told the URL once it is being served.
+    """Serve an engine until ``stop`` is set; calls ``started`` with the URL when requests can come.
 
-    Opens the engine if it is not open, and then closes it again. Signals are the caller's: let them set
-    ``stop``. An address that others can reach is refused, unless the engine has a sign-in or ``insecure``
-    says that something else stands guard. Raises `ConfigError`, or `StoreError` if it cannot be opened.
+    Opens the engine if it is not open, and then closes it at the end. It handles no signals: handlers of the
+    caller set ``stop``. Refuses an address that other machines can reach, unless there is a sign-in or
+    ``insecure`` says that something else protects it. Raises `ConfigError` or `StoreError`.
     """
-    from raincheck.server.listener import listen  # only who serves loads uvicorn
+    from raincheck.server.listener import listen  # here, because it loads uvicorn
 
-    await listen(create_server(engine, title=title, auth=auth), host, port, stop, started, insecure)
+    await listen(Server(engine, title, auth), host, port, stop, started, insecure)

@@ -1,60 +1,104 @@
-"""One request and its answer, as plain ASGI: what every endpoint takes and gives."""
+"""Requests and responses of the HTTP API as plain ASGI, and requests that wait for a job (long polls)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from msgspec import to_builtins
+
 from raincheck.auth import Auth
-from raincheck.core.errors import TooLarge
-from raincheck.core.model import FunctionInfo
+from raincheck.core.errors import RaincheckError, TooLarge
+from raincheck.core.model import FunctionInfo, Problem
 from raincheck.engine.documents import encode
 from raincheck.engine.engine import Engine
-from raincheck.server.long_poll import ClientGone, Waits
-from raincheck.server.refusals import MALFORMED, TOO_SLOW, Refused
+from raincheck.engine.jobs import Stop
+from raincheck.server.problems import MALFORMED, PROBLEM_JSON, TOO_SLOW, Header, RequestError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-"""An ASGI application, and what it is called with."""
+"""An ASGI application; above it the types of its arguments."""
 
 BODY_SECONDS = 30.0
-"""How long a client may take to send a body."""
+"""The time-out for receiving a body."""
 
 JSON = (b"content-type", b"application/json")
 CLOSE = (b"connection", b"close")
-GUARDS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
-"""Headers of every answer, unless it has its own: it is what it claims to be, and is not to be kept."""
+RETRY_LATER = (b"retry-after", b"2")
+DEFAULT_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+"""Headers of every response without its own: browsers must not guess its type, and nothing may store it."""
 
-Header = tuple[bytes, bytes]
-Endpoint = Callable[["Request"], Awaitable["Answer"]]
+Endpoint = Callable[["Request"], Awaitable["Response"]]
 
 
-class Site(NamedTuple):
-    """What the endpoints of one server share. ``describe`` makes the OpenAPI document for a
-    root path and functions."""
+class ClientGone(RaincheckError):
+    """The client has closed the connection; nobody reads the response."""
+
+
+class LongPolls:
+    """The requests of one server that wait: for a job to end, the client to go, or the server to stop."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ended = False
+
+    @property
+    def count(self) -> int:
+        """The number of requests that wait now."""
+        return len(self._tasks)
+
+    def end(self) -> None:
+        """Answer waiting and new requests at once with the current state."""
+        self._ended = True
+        for task in self._tasks:
+            task.cancel()
+
+    @asynccontextmanager
+    async def until_gone(self, gone: Coroutine[None, None, None]) -> AsyncIterator[Stop]:
+        """A future for a wait in this context: done when ``gone`` returns or the server stops.
+
+        ``gone`` returns when the client has gone; then the context raises `ClientGone` at its end.
+        """
+        task = asyncio.create_task(gone)
+        if self._ended:
+            task.cancel()
+        self._tasks.add(task)
+        try:
+            yield task
+            if task.done() and not task.cancelled():
+                raise ClientGone
+        finally:
+            self._tasks.discard(task)
+            task.cancel()
+
+
+class Services(NamedTuple):
+    """What the endpoints of one server use. ``describe`` returns the OpenAPI document for a root path and
+    functions."""
 
     engine: Engine
     auth: Auth | None
-    waits: Waits
+    long_polls: LongPolls
     describe: Callable[[str, dict[str, FunctionInfo]], bytes]
 
 
-class Answer(NamedTuple):
-    """A status, headers and a body."""
+class Response(NamedTuple):
+    """A status, a body and headers; ``defaults`` are headers that most responses share."""
 
     status: int
     body: bytes = b""
     headers: tuple[Header, ...] = ()
-    guards: tuple[Header, ...] = GUARDS
+    defaults: tuple[Header, ...] = DEFAULT_HEADERS
 
     async def send(self, request: Request, send: Send) -> None:
-        """Send it to who asked; to a HEAD request without its body."""
-        headers = [*self.headers, *self.guards]
+        """Send it, without the body if the method is HEAD."""
+        headers = [*self.headers, *self.defaults]
         if self.status != 204:
             headers.append((b"content-length", b"%d" % len(self.body)))
         if request.unread:
@@ -64,21 +108,35 @@ class Answer(NamedTuple):
         await send({"type": "http.response.body", "body": body})
 
 
-def json_answer(status: int, document: Any, *headers: Header) -> Answer:
-    """An answer with a document as JSON."""
-    return Answer(status, encode(document), (JSON, *headers))
+def json_response(status: int, document: Any, *headers: Header) -> Response:
+    """A response with a document as JSON."""
+    return Response(status, encode(document), (JSON, *headers))
+
+
+def problem_response(problem: Problem, *headers: Header) -> Response:
+    """A response with a problem document."""
+    document = {
+        "type": problem.type,
+        "title": problem.title,
+        "status": problem.status,
+        **to_builtins(problem),
+    }
+    if problem.errors:
+        document["errors"] = [{"detail": fault.detail, "pointer": fault.pointer} for fault in problem.errors]
+    retry = (RETRY_LATER,) if problem.status == 503 else ()
+    return Response(problem.status, encode(document), (PROBLEM_JSON, *headers, *retry))
 
 
 class Request:
-    """A request: its scope, the server it came to, and the name or id (or both, as name/id) in its path.
+    """A request. ``target`` is the name or id in its path (or both, as name/id).
 
-    ``caller`` is the signed-in subject; None: nobody known. An endpoint that needs a scope is called with
-    the engine open and the registry of workers fresh.
+    ``caller`` is the signed-in subject; None: no sign-in. For an endpoint that needs a scope, the engine is
+    open and the registry of workers fresh.
     """
 
-    def __init__(self, site: Site, scope: Scope, receive: Receive, target: str = "") -> None:
-        self.site = site
-        self.engine = site.engine
+    def __init__(self, services: Services, scope: Scope, receive: Receive, target: str = "") -> None:
+        self.services = services
+        self.engine = services.engine
         self.scope = scope
         self.target = target
         self.caller: str | None = None
@@ -88,7 +146,7 @@ class Request:
 
     @property
     def headers(self) -> dict[bytes, bytes]:
-        """The headers; those that came more than once are joined by commas (RFC 9110 §5.3)."""
+        """The headers; the values of a repeated header are joined by commas (RFC 9110 §5.3)."""
         if self._headers is None:
             headers: dict[bytes, bytes] = {}
             for name, value in self.scope["headers"]:
@@ -98,19 +156,19 @@ class Request:
 
     @property
     def path(self) -> str:
-        """The path below the prefix that the server is mounted at."""
+        """The path without the prefix that the server is mounted at."""
         return path_of(self.scope)
 
     def url(self, path: str) -> bytes:
-        """A path of this API as a link: below the prefix, and without a host that could be forged."""
+        """A link to a path of this API: with the prefix, and without a host, which could be forged."""
         return quote(self.scope.get("root_path", "") + path, safe="/:@").encode()
 
     async def body(self) -> bytes:
-        """The whole body. Raises `TooLarge` as soon as it is known to be, and reads no further."""
+        """The whole body. Raises `TooLarge` as soon as it is over the limit, and `RequestError`."""
         limit = self.engine.limits.body
         declared = self.headers.get(b"content-length", b"0")
         if not declared.isdigit():
-            raise Refused(MALFORMED, "Content-Length is no number: send the length of the body in bytes")
+            raise RequestError(MALFORMED, "Content-Length must be the length of the body in bytes")
         if int(declared[:20]) > limit:
             raise _too_large(limit)
         message = await self._receive()
@@ -135,30 +193,42 @@ class Request:
                         return chunks
                     message = await self._receive()
         except TimeoutError:
-            raise Refused(
-                TOO_SLOW, f"the body did not arrive within {BODY_SECONDS:g} s: send it again"
+            raise RequestError(
+                TOO_SLOW, f"the body did not arrive within {BODY_SECONDS:g} s: retry"
             ) from None
         raise ClientGone
 
     @property
     def unread(self) -> bool:
-        """Whether more of the body may come, so that the connection is best closed (HTTP/1 only)."""
+        """Whether more of the body may come, so that the connection must be closed (HTTP/1 only)."""
         if self._read or not self.scope["http_version"].startswith("1"):
             return False
         return b"transfer-encoding" in self.headers or self.headers.get(b"content-length", b"0") != b"0"
 
-    async def gone(self) -> None:
+    @asynccontextmanager
+    async def long_poll(self, seconds: float) -> AsyncIterator[Stop | None]:
+        """A future that ends a wait in this context early, or None if ``seconds`` is 0.
+
+        Raises `ClientGone` at the end if the client has gone.
+        """
+        if not seconds:
+            yield None
+            return
+        async with self.services.long_polls.until_gone(self._gone()) as stop:
+            yield stop
+
+    async def _gone(self) -> None:
         """Return when the client has gone."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
 
 def path_of(scope: Scope) -> str:
-    """The path below the prefix that the server is mounted at."""
+    """The path without the prefix that the server is mounted at."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
     return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
 def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"a body has at most {limit} bytes: send less, or several requests")
+    return TooLarge(f"a body can have at most {limit} bytes: send less data, or several requests")

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with what it lacks: limits on a request's head, and a gentle hang-up."""
+"""The HTTP/1.1 protocol of uvicorn, with limits on headers and a close that does not lose responses."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from raincheck.engine.documents import encode
-from raincheck.server.problems import PROBLEM_JSON, problem_of
-from raincheck.server.refusals import HEAD_TOO_LARGE, MALFORMED, TOO_SLOW, Kind
+from raincheck.server.problems import HEAD_TOO_LARGE, MALFORMED, PROBLEM_JSON, TOO_SLOW, Kind, new_problem
 
 HEAD_BYTES = 32 * 1024
 HEAD_LINES = 200
 HEAD_SECONDS = 10.0
-"""How long a client may take to send a head, from when it connects or begins to."""
+"""The time-out for receiving the headers of a request, from when the client connects or starts to send."""
 
 LINGER_SECONDS = 2.0
-"""How long a client that is still sending may take to notice that it was answered."""
+"""The time for a client that is still sending to read its response."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -45,7 +44,9 @@ class Protocol(HttpToolsProtocol):
         if self._heading and not self.transport.is_closing():
             self._arrived += len(data)
             if self._arrived > HEAD_BYTES:
-                self._refuse(HEAD_TOO_LARGE, f"a head has at most {HEAD_BYTES} bytes: send less")
+                self._refuse(
+                    HEAD_TOO_LARGE, f"request headers can have at most {HEAD_BYTES} bytes: send less"
+                )
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -65,29 +66,32 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP; uvicorn calls this for whatever went wrong in reading."""
+        """Refuse a request that cannot be parsed. uvicorn calls this."""
         if self._parsed > HEAD_BYTES or len(self.headers or ()) >= HEAD_LINES:
             limits = f"at most {HEAD_LINES} headers and {HEAD_BYTES} bytes"
-            self._refuse(HEAD_TOO_LARGE, f"a head has {limits}: send less")
+            self._refuse(HEAD_TOO_LARGE, f"a request can have {limits} of headers: send less")
         else:
-            self._refuse(MALFORMED, "this is not HTTP/1.1: mend the client, or what is between it and here")
+            self._refuse(
+                MALFORMED,
+                "the request is not valid HTTP/1.1: fix the client, or the proxy in front of this server",
+            )
 
     def hang_up(self) -> None:
-        """Close the connection; if more of a request is coming, once the client has seen its answer."""
+        """Close the connection; if the client is still sending, after it had time to read its response."""
         if self._heading or not self.cycle.more_body:
             self._socket.close()
         else:
             self._linger()
 
     def _linger(self) -> None:
-        """Read no more, and close soon: at once would reset the connection, and the answer be lost."""
+        """Stop reading and close soon. Closing at once would reset the connection and lose the response."""
         if self.lingering or self._socket.is_closing():
             return
         self.lingering = True
         self._stop_timer()
         self._timer = self.loop.call_later(LINGER_SECONDS, self._socket.close)
         cycle = getattr(self, "cycle", None)
-        if cycle is not None:  # a request before it, still at work, has nobody to answer
+        if cycle is not None:  # an earlier request is still running: its client has gone
             cycle.disconnected = True
             cycle.message_event.set()
         self._socket.write_eof()
@@ -110,13 +114,13 @@ class Protocol(HttpToolsProtocol):
 
     def _late(self) -> None:
         if self._arrived:
-            self._refuse(TOO_SLOW, f"the head did not arrive within {HEAD_SECONDS:g} s: send it again")
+            self._refuse(TOO_SLOW, f"the request headers did not arrive within {HEAD_SECONDS:g} s: retry")
         else:
             self._socket.close()
 
     def _refuse(self, kind: Kind, detail: str) -> None:
-        """Answer with a problem, without asking the app, and hang up."""
-        body = encode(problem_of(kind, detail))
+        """Respond with a problem without calling the app, and close the connection."""
+        body = encode(new_problem(kind, detail))
         name, media = PROBLEM_JSON
         head = (STATUS_LINE[kind.status], name, b": ", media, b"\r\nconnection: close\r\ncontent-length: ")
         self._socket.write(b"".join((*head, b"%d\r\n\r\n" % len(body), body)))
@@ -124,7 +128,7 @@ class Protocol(HttpToolsProtocol):
 
 
 class _Transport:
-    """A transport as uvicorn sees it: to close it is to hang up."""
+    """The transport that uvicorn gets: its `close` is `Protocol.hang_up`."""
 
     def __init__(self, transport: asyncio.Transport, protocol: Protocol) -> None:
         self._transport = transport

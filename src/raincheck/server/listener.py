@@ -1,4 +1,4 @@
-"""Listening on an address, with uvicorn, on an event loop that others may share."""
+"""Listens on an address with uvicorn, on an event loop that other code may share."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import uvicorn
 
 from raincheck.core.errors import ConfigError
 from raincheck.server.http_protocol import Protocol
-from raincheck.server.routes import Server
+from raincheck.server.server import Server
 
 GRACE = 10
-"""Seconds that requests have to end once the server is to stop; those that wait for a job end at once."""
+"""Seconds for requests to end when the server stops; requests that wait for a job end at once."""
 
 BACKLOG = 2048
+"""Connections that wait to be accepted."""
 
 
 async def listen(
@@ -30,7 +31,7 @@ async def listen(
     started: Callable[[str], None],
     insecure: bool,
 ) -> None:
-    """What `raincheck.server.serve` does."""
+    """Serve until ``stop`` is set: see `raincheck.server.serve`."""
     if server.auth is not None:
         await server.auth.open()
     listener = await _listen(host, port, insecure or server.auth is not None)
@@ -50,7 +51,7 @@ async def listen(
             server_header=False,
             timeout_graceful_shutdown=GRACE,
         )
-        await _run(_Uvicorn(config, lambda: started(_url(listener))), listener, stop, server.waits.end)
+        await _run(_Uvicorn(config, lambda: started(_url(listener))), listener, stop, server.long_polls.end)
     finally:
         listener.close()
         if not opened:
@@ -58,7 +59,7 @@ async def listen(
 
 
 async def _run(
-    server: _Uvicorn, listener: socket.socket, stop: asyncio.Event, hurry: Callable[[], None]
+    server: _Uvicorn, listener: socket.socket, stop: asyncio.Event, end_waits: Callable[[], None]
 ) -> None:
     serving = asyncio.create_task(server.serve([listener]))
     stopping = asyncio.create_task(stop.wait())
@@ -66,13 +67,13 @@ async def _run(
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
-        hurry()
+        end_waits()
         server.should_exit = True
         await serving
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn's server, that says when it has started and leaves signals alone."""
+    """The server of uvicorn. It calls ``announce`` when it has started, and handles no signals."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
         super().__init__(config)
@@ -87,21 +88,21 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-async def _listen(host: str, port: int, guarded: bool) -> socket.socket:
+async def _listen(host: str, port: int, is_protected: bool) -> socket.socket:
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
+        addresses = await asyncio.get_running_loop().getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except (OSError, UnicodeError) as error:
-        raise ConfigError(f"{host} is no address of this machine ({error}): try 127.0.0.1") from None
-    if not guarded and not all(_is_loopback(address) for *_, address in found):
+        raise ConfigError(f"{host} is not an address of this machine ({error}): try 127.0.0.1") from None
+    if not is_protected and not all(_is_loopback(address) for *_, address in addresses):
         raise ConfigError(
-            f"{host or 'every address'} can be reached from other machines, and whoever reaches it could "
-            "run your functions, for no sign-in is configured: set RAINCHECK_SECRET_FILE (raincheck key add "
-            "makes one), serve on 127.0.0.1, or say --insecure if something else guards it"
+            f"other machines can reach {host or 'every address'} and could run your functions, because no "
+            "sign-in is configured: set RAINCHECK_SECRET_FILE (raincheck key add creates one), serve on "
+            "127.0.0.1, or use --insecure if something else protects the server"
         )
-    family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
-    listener = socket.socket(family, kind, protocol)  # asyncio sends without delay only if it says TCP
+    family, kind, protocol, _, address = min(addresses, key=lambda each: each[0] != socket.AF_INET)
+    listener = socket.socket(family, kind, protocol)  # with the protocol given, asyncio sets TCP_NODELAY
     try:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

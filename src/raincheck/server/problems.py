@@ -1,93 +1,104 @@
-"""Errors as problem documents (RFC 9457): one table from exception to answer."""
+"""Problem documents (RFC 9457): the table from exceptions to problems, and the errors of HTTP itself."""
 
 from __future__ import annotations
 
-import logging
 from math import ceil
-
-from msgspec import to_builtins
+from typing import NamedTuple
 
 from raincheck.core import errors
-from raincheck.core.errors import InvalidInput
+from raincheck.core.errors import InvalidInput, RaincheckError
 from raincheck.core.model import ErrorDetail, Problem
-from raincheck.engine.documents import encode
-from raincheck.engine.groups.declared import InvalidGroup
-from raincheck.server.http import Answer, Header, Request
-from raincheck.server.refusals import Kind, Refused
+from raincheck.engine.groups.definitions import InvalidGroup
 
-logger = logging.getLogger("raincheck.server")
+Header = tuple[bytes, bytes]
 
 PROBLEM_JSON = (b"content-type", b"application/problem+json")
-LATER = (b"retry-after", b"2")
+
+
+class Kind(NamedTuple):
+    """A kind of problem: its ``type``, title and status."""
+
+    type: str
+    title: str
+    status: int
+
+
+MALFORMED = Kind("malformed", "Malformed request", 400)
+CROSS_SITE = Kind("cross-site", "Cross-site request refused", 403)
+NO_PATH = Kind("not-found", "Path not found", 404)
+NO_METHOD = Kind("method-not-allowed", "Method not allowed", 405)
+TOO_SLOW = Kind("too-slow", "Request timed out", 408)
+MEDIA_TYPE = Kind("unsupported-media-type", "Unsupported media type", 415)
+OTHER_HOST = Kind("other-host", "Wrong host", 421)
+HEAD_TOO_LARGE = Kind("head-too-large", "Request headers too large", 431)
+NOT_READY = Kind("not-ready", "Server not ready", 503)
 
 PROBLEMS: dict[type[Exception], Kind] = {
-    errors.InvalidInput: Kind("validation", "The input is not valid", 422),
-    InvalidGroup: Kind("invalid-group", "The group is not valid", 422),
-    errors.InvalidArguments: Kind("validation", "The arguments do not fit the function", 422),
-    errors.NotSignedIn: Kind("not-signed-in", "The request is not signed in", 401),
-    errors.NotAllowed: Kind("not-allowed", "The token does not allow it", 403),
-    errors.TooManyAttempts: Kind("too-many-attempts", "There were too many attempts to sign in", 429),
-    errors.NotFound: Kind("not-found", "There is no such thing", 404),
-    errors.Gone: Kind("gone", "The job is gone", 410),
-    errors.WrongState: Kind("wrong-state", "The job's state forbids it", 409),
-    errors.IdempotencyMismatch: Kind("idempotency-mismatch", "The key was used for another request", 422),
-    errors.TooLarge: Kind("too-large", "The request is too large", 413),
-    errors.StoreError: Kind("store-unavailable", "The store is unavailable", 503),
-    errors.StoreFull: Kind("store-full", "The store is full", 507),
-    Exception: Kind("internal", "The server failed", 500),
+    errors.InvalidInput: Kind("validation", "Invalid input", 422),
+    InvalidGroup: Kind("invalid-group", "Invalid group", 422),
+    errors.InvalidArguments: Kind("validation", "Invalid arguments", 422),
+    errors.NotSignedIn: Kind("not-signed-in", "Not signed in", 401),
+    errors.NotAllowed: Kind("not-allowed", "Not allowed", 403),
+    errors.TooManyAttempts: Kind("too-many-attempts", "Too many sign-in attempts", 429),
+    errors.NotFound: Kind("not-found", "Not found", 404),
+    errors.Gone: Kind("gone", "Job removed", 410),
+    errors.WrongState: Kind("wrong-state", "Wrong job state", 409),
+    errors.IdempotencyMismatch: Kind("idempotency-mismatch", "Idempotency key already used", 422),
+    errors.TooLarge: Kind("too-large", "Request too large", 413),
+    errors.StoreError: Kind("store-unavailable", "Store unavailable", 503),
+    errors.StoreFull: Kind("store-full", "Store full", 507),
+    Exception: Kind("internal", "Internal server error", 500),
 }
 
-UNEXPECTED = "the fault is the server's, and its log says what it was; the same request may succeed later"
-STORE = "nothing is known to be lost; send the same request again in a while"
-GROUP = "it was declared as errors say, and cannot be triggered until that is mended; nothing was changed"
-FAULTS = "mend what errors name and send the request again; nothing was changed"
+DETAILS = {
+    "validation": "nothing was changed: fix the fields listed in `errors` and retry",
+    "invalid-group": "nothing was changed: to trigger this group, fix the fields of its declaration that are "
+    "listed in `errors`",
+    "store-unavailable": "the store did not confirm the operation: retry later with the same Idempotency-Key",
+    "store-full": "the store has no space left: free some, then retry",
+    "internal": "this is a bug of the server: report it to the operator, whose log has the details",
+}
+"""The details of problems whose exception has faults, or may name files of the server."""
 
 
-def problem_answer(error: Exception, request: Request) -> Answer:
-    """The answer to a request that ended with ``error``; one that nobody expected is logged."""
-    if isinstance(error, Refused):
-        return answer_of(problem_of(error.kind, str(error)), *error.headers)
-    kind = next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
-    if isinstance(error, InvalidInput):
-        faults = [ErrorDetail(fault.detail, fault.pointer) for fault in error.faults]
-        words = GROUP if isinstance(error, InvalidGroup) else FAULTS
-        return answer_of(problem_of(kind, words, *faults))
-    if isinstance(error, errors.StoreError):  # its words may name files
-        logger.warning("%s %s: %s", request.scope["method"], request.path, error)
-        return answer_of(problem_of(kind, STORE))
-    if kind.status == 500:
-        logger.error("%s %s failed", request.scope["method"], request.path, exc_info=error)
-        return answer_of(problem_of(kind, UNEXPECTED))
-    return answer_of(problem_of(kind, str(error)), *_headers(error, request))
+class RequestError(RaincheckError):
+    """A request that is refused before its content is read: the kind of problem, what to do, headers."""
+
+    def __init__(self, kind: Kind, detail: str, *headers: Header) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.headers = headers
 
 
-def _headers(error: Exception, request: Request) -> tuple[Header, ...]:
-    """What an error says in headers too: how to sign in (RFC 6750 §3), when to try again."""
-    if isinstance(error, errors.TooManyAttempts):
-        return ((b"retry-after", b"%d" % ceil(error.retry_after)),)
-    if isinstance(error, errors.NotAllowed):
-        why = f', error="insufficient_scope", scope="{error.scope}"'
-    elif isinstance(error, errors.NotSignedIn):
-        why = ', error="invalid_token"' if b"authorization" in request.headers else ""
-    else:
-        return ()
-    return ((b"www-authenticate", f'Bearer realm="raincheck"{why}'.encode()),)
+def kind_of(error: Exception) -> Kind:
+    """The kind of problem of an exception."""
+    if isinstance(error, RequestError):
+        return error.kind
+    return next(PROBLEMS[base] for base in type(error).__mro__ if base in PROBLEMS)
 
 
-def problem_of(kind: Kind, detail: str, *faults: ErrorDetail) -> Problem:
-    """A problem of a kind."""
+def problem_of(error: Exception) -> Problem:
+    """The problem document of an exception. It contains no details of the server."""
+    kind = kind_of(error)
+    faults = error.faults if isinstance(error, InvalidInput) else ()
+    return new_problem(kind, DETAILS.get(kind.type, str(error)), *(ErrorDetail(*fault) for fault in faults))
+
+
+def new_problem(kind: Kind, detail: str, *faults: ErrorDetail) -> Problem:
+    """A problem document of a kind."""
     return Problem(type=kind.type, title=kind.title, status=kind.status, detail=detail, errors=faults)
 
 
-def answer_of(problem: Problem, *headers: Header) -> Answer:
-    """The answer that a problem is."""
-    document = {
-        "type": problem.type,
-        "title": problem.title,
-        "status": problem.status,
-        **to_builtins(problem),
-    }
-    if problem.errors:
-        document["errors"] = [{"detail": fault.detail, "pointer": fault.pointer} for fault in problem.errors]
-    later = (LATER,) if problem.status == 503 else ()
-    return Answer(problem.status, encode(document), (PROBLEM_JSON, *headers, *later))
+def problem_headers(error: Exception, has_token: bool) -> tuple[Header, ...]:
+    """The headers of a problem: how to sign in (RFC 6750 §3), when to retry, which methods are allowed."""
+    if isinstance(error, RequestError):
+        return error.headers
+    if isinstance(error, errors.TooManyAttempts):
+        return ((b"retry-after", b"%d" % ceil(error.retry_after)),)
+    if isinstance(error, errors.NotAllowed):
+        reason = f', error="insufficient_scope", scope="{error.scope}"'
+    elif isinstance(error, errors.NotSignedIn):
+        reason = ', error="invalid_token"' if has_token else ""
+    else:
+        return ()
+    return ((b"www-authenticate", f'Bearer realm="raincheck"{reason}'.encode()),)

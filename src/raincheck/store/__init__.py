@@ -1,4 +1,4 @@
-"""Stores. `make_store` is the only place that names one."""
+"""Stores. Only `make_store` names them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Store", "make_store"]
 
 
 def make_store(url: str) -> Store:
-    """The store for a URL; it is opened by its ``open``. Loads only the driver it needs.
+    """The store of a URL, not yet open. Imports only the driver that it needs.
 
-    ``sqlite:///name.db`` is relative to the current folder, ``sqlite:////var/lib/name.db`` absolute.
-    Raises `StoreUnusable` for a URL that names no store.
+    ``sqlite:///name.db`` is relative to the current folder, ``sqlite:////var/lib/name.db`` is absolute.
+    Raises `StoreUnusable` for any other URL.
     """
     parts = urlsplit(url)
     path_alone = not (parts.netloc or parts.query or parts.fragment)
@@ -34,7 +34,7 @@ def make_store(url: str) -> Store:
 
 
 def mask(url: str) -> str:
-    """A URL without its passwords, fit to be shown."""
+    """A URL with its passwords masked, for messages."""
     parts = urlsplit(url)
     query = re.sub(r"(?<=password=)[^&]*", "***", parts.query)
     netloc = parts.netloc if parts.password is None else parts.netloc.replace(f":{parts.password}@", ":***@")

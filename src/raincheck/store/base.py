@@ -1,16 +1,16 @@
-"""The store contract: what every store does, and nothing about how.
+"""The store contract: what every store does.
 
-A store keeps jobs, the entries of their ready steps in the queues of their functions, and the leases that
-workers hold on steps. It is mechanism: `raincheck.core.lifecycle` alone decides which change follows from
-which event. Every verb is atomic and takes a batch; concurrent calls share a transaction or a round trip
-where the store can. All times are seconds since the epoch by the store's clock, `Store.now`.
+A store keeps jobs, the queue entries of their steps, and the leases that workers hold on steps. It is
+mechanism: `raincheck.core.lifecycle` alone decides which change follows from which event. Every verb is
+atomic and takes a batch; concurrent calls share a transaction or a round trip where the store can. All times
+are seconds since the epoch by the store's clock, `Store.now`.
 
-Any verb may raise `StoreUnavailable` (nothing is known to be lost; the same call may succeed later) or
-`StoreFull`. All verbs are safe to call from several event loops and threads at once. `heartbeat` and `now`
-are plain functions; `heartbeat` blocks, and is called from a thread of its own.
+Any verb may raise `StoreUnavailable` (a write may have been carried out or not; the same call may succeed
+later) or `StoreFull`. All verbs are safe to call from several event loops and threads at once. `heartbeat`
+and `now` are plain functions; `heartbeat` blocks, and is called from a thread of its own.
 
-What every store would do alike is written once, above this contract: waiting for a change of a job
-(`raincheck.store.watches`), and which jobs a listing shows (`raincheck.store.listing`).
+What is the same for all stores is written once, above this contract: waiting for a change of a job
+(`raincheck.store.watches`), and the filter of listings (`raincheck.store.listing`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from raincheck.core.model import Change, Claim, Job, Schedule, State, Stored, Wo
 
 
 class Conflict(Struct, frozen=True):
-    """The change did not apply: the job, an entry or a lease differs. Read it and decide again."""
+    """The change was not written: the job, an entry or a lease differs. Read the job and decide again."""
 
 
 class Duplicate(Struct, frozen=True):
-    """The change's idempotency key is taken: by this job, for a request with this fingerprint."""
+    """The idempotency key of the change belongs to this job and to a request with this fingerprint."""
 
     job_id: str
     fingerprint: bytes
@@ -39,13 +39,13 @@ Outcome = Conflict | Duplicate | None
 
 
 class Missing(Struct, frozen=True):
-    """There is no such job; ``gone``: there was one, and it was removed."""
+    """The job does not exist; ``gone``: it existed and was removed."""
 
     gone: bool = False
 
 
 class Held(NamedTuple):
-    """A lease as its worker knows it."""
+    """A lease, as its worker names it."""
 
     job_id: str
     step: int
@@ -60,7 +60,7 @@ class Ended(NamedTuple):
 
 
 class Filter(Struct, frozen=True, kw_only=True):
-    """Which jobs to list: those that match all that is given."""
+    """The filter of a listing: jobs that match all given fields."""
 
     state: State | None = None
     name: str | None = None
@@ -80,10 +80,10 @@ class Candidates(Struct, frozen=True):
 
 
 class Due(Struct, frozen=True):
-    """What maintenance has to do now, each list with the longest overdue first.
+    """The work of maintenance that is due; each list starts with the longest overdue.
 
-    ``leases`` have run out. ``jobs`` have not ended, and their alarm has come: a due time or a deadline has
-    passed. ``ended`` jobs were kept long enough. ``schedules`` have a firing that has come.
+    ``leases`` have expired. ``jobs`` have not ended, and their ``check_at`` has passed. ``ended`` jobs are to
+    be removed. ``schedules`` have a firing that is due.
     """
 
     leases: list[Claim]
@@ -93,9 +93,9 @@ class Due(Struct, frozen=True):
 
 
 class Counts(Struct, frozen=True):
-    """Jobs by state at rest, ready and future queue entries by function, and leases in force.
+    """Numbers of jobs by state at rest, of queue entries by function, and of leases.
 
-    ``doing`` are the jobs with at least one lease, each once, by their state at rest.
+    ``doing`` are the numbers of jobs with at least one lease, by state at rest.
     """
 
     states: dict[State, int]
@@ -105,7 +105,7 @@ class Counts(Struct, frozen=True):
 
     @property
     def shown(self) -> dict[State, int]:
-        """Jobs by the state that they are shown in."""
+        """Numbers of jobs by the state that is shown."""
         shown = {state: self.states.get(state, 0) for state in State}
         for state, jobs in self.doing.items():
             shown[state] -= jobs
@@ -114,39 +114,38 @@ class Counts(Struct, frozen=True):
 
 
 Listener = Callable[[Mapping[str, Job | None]], None]
-"""Called with jobs by id, as they were just written; None: read the job. No ids: any job may have changed."""
+"""Called with the changed jobs by id; None: read the job. An empty mapping: any job may have changed."""
 
 
 class Store(Protocol):
-    """Where jobs are kept."""
+    """The contract of a store."""
 
     kind: str
-    """What kind of store it is; cursors of one kind are refused by the others."""
+    """The kind of store, such as ``sqlite``; cursors of one kind are invalid for another."""
 
     def now(self) -> float:
-        """The store's time, which decides."""
+        """The time of the store. All decisions use it."""
 
     async def open(self) -> None:
         """Connect, and create or migrate the tables or keys.
 
-        Raises `StoreUnusable` when they belong to another program or to a newer version.
+        Raises `StoreUnusable` if they belong to another program or to a newer version.
         """
 
     async def close(self) -> None:
-        """Finish calls that were begun, and disconnect. Waiting calls end with `StoreUnavailable`, as do
-        later ones.
+        """Finish running calls and disconnect. Waiting and later calls raise `StoreUnavailable`.
 
         The store can be opened again.
         """
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
-        """Write each change entirely or not at all, each on its own; an outcome for each, in order.
+        """Write each change atomically, independent of the others; an outcome for each, in order.
 
-        Of several changes of one job in a batch, one applies. A new job needs an id that is neither in use
-        nor remembered as gone. A lease is in force, though it may have run out, until a change or `release`
-        ends it: a result that comes late, but before anybody else took the step, counts. The change's results
-        are written in the same step, and not at all with a conflict. When this returns, what was written
-        survives a crash of any process and a power cut.
+        If a batch has several changes of one job, one of them is written. The id of a new job must not be in
+        use, nor remembered as gone. A lease is in force until a change or `release` ends it, even after it
+        has expired: a late result counts if no other worker has taken the step. The results of a change are
+        written in the same atomic step. When this call returns, its writes survive a crash of any process and
+        a power failure.
         """
 
     async def claim(
@@ -157,79 +156,78 @@ class Store(Protocol):
         lease: float,
         wait: float = 0.0,
     ) -> list[Claim]:
-        """Move up to ``limit`` ready steps of ``functions`` from the queue into leases of ``worker``, in one
-        step.
+        """Move up to ``limit`` ready steps of ``functions`` from the queue into leases of ``worker``.
 
-        Within a function: higher priority first, then what was due first. Between functions: the limit is
-        shared out in equal parts (rounded up), the function that was served longest ago first; what one
-        function leaves of its part is shared out again among those that took all of theirs. Leases last
-        ``lease`` seconds; each has a token that was never used before. With nothing ready, waits up to
-        ``wait`` seconds for something. The cost does not depend on how long queues are. A call that is
-        cancelled gives back what it got.
+        The claim is atomic. Within a function: higher priority first, then earlier due time first. Between
+        functions: each gets an equal share of the limit (rounded up), the function that was served longest
+        ago first; the rest of unused shares is divided among the functions that used their share. Leases last
+        ``lease`` seconds; each has a token that was never used before. If no step is ready, the call waits up
+        to ``wait`` seconds for one. The cost does not depend on the length of the queues. A cancelled call
+        releases the steps that it claimed.
         """
 
     def heartbeat(self, worker: WorkerInfo, held: Sequence[Held], lease: float) -> list[int | None]:
-        """Register a worker for ``lease`` seconds from now, and let its leases run as long.
+        """Register a worker for ``lease`` seconds from now, and extend its leases to the same time.
 
-        A worker whose ``state`` is "stopped" is removed from the register. The answer is the ``rev`` of each
-        lease's job; None: the lease was lost. The register and each lease are written atomically, each on its
-        own. Blocks for at most a few seconds: call it from a thread, never on an event loop.
+        A worker whose ``state`` is "stopped" is removed from the register. Returns the ``rev`` of the job of
+        each lease; None: the lease was lost. The registration and each lease are written independently.
+        Blocks for at most a few seconds: call it from a thread, never on an event loop.
         """
 
     async def release(self, held: Sequence[Held]) -> None:
-        """Give steps back, unrun: each returns, atomically, to the queue entry that it was claimed from."""
+        """Release steps that have not run: each returns, atomically, to its previous queue entry."""
 
     async def report(self, held: Held, progress: bytes) -> bool:
-        """Store the progress of an attempt (JSON). False: its lease is lost, and nothing was stored."""
+        """Store the progress of an attempt (JSON). False: the lease is lost, and nothing was stored."""
 
     async def find(self, job_ids: Sequence[str]) -> list[Stored | Missing]:
-        """The jobs with these ids, in their order; each as it is at one moment, with its leases."""
+        """The jobs with these ids, in their order; each job is consistent with its leases."""
 
     async def results(self, wanted: Sequence[tuple[str, int]]) -> list[bytes | None]:
-        """Large results (JSON) of steps, each by the id of its job and its number; None: it is not there.
+        """Large results (JSON) of steps, each by job id and step; None: there is no such result.
 
-        `commit` writes each of them once; they are kept until their job is removed. No other verb reads them.
+        `commit` writes each result once; it is kept until the job is removed. No other verb reads results.
         """
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call ``listener`` whenever jobs changed, in this process or, soon after, in another.
+        """Call ``listener`` when jobs change in this process, or, shortly after, when they change in another.
 
-        It is called from any thread and must return at once. Returns a function that stops it.
+        It is called from any thread and must return immediately. Returns a function that removes it.
         """
 
     async def page(self, which: Filter, limit: int, after: str | None = None) -> Candidates:
-        """Up to ``limit`` jobs that may match, newest first, from the one after a position on.
+        """Up to ``limit`` jobs that may match, newest first, starting after a position.
 
-        The store looks at a bounded number of jobs a call, so that a rare match among very many costs several
-        short calls. Raises `ValueError` for a position that it never gave.
+        The store reads a bounded number of jobs per call, so a rare match among many jobs takes several short
+        calls. Raises `ValueError` for an invalid position.
         """
 
     async def due(self, limit: int) -> Due:
-        """What maintenance has to do: up to ``limit`` entries of each kind. Nothing is changed."""
+        """The work of maintenance that is due: up to ``limit`` entries of each kind. Changes nothing."""
 
     async def remove(self, jobs: Sequence[Ended], remember: float) -> list[bool]:
-        """Remove ended jobs; for each, in order, whether it was removed.
+        """Remove ended jobs, each atomically; for each, in order, whether it was removed.
 
-        A job that is not at this revision any more, or has not ended, stays. Each job is removed whole, in
-        one step. Their ids are remembered for ``remember`` seconds, and `find` calls them gone. Also removes
-        a bounded number of those memories, idempotency keys and workers whose time has run out.
+        A job that has another revision or has not ended stays. The ids are remembered for ``remember``
+        seconds; `find` reports them as gone. Also removes a bounded number of expired ids, idempotency keys
+        and workers.
         """
 
     async def workers(self) -> list[WorkerInfo]:
-        """The workers known, sorted by id, also those that fell silent a while ago.
+        """The registered workers, sorted by id, including those whose registration expired recently.
 
-        ``running`` is the number of leases that each of them holds now.
+        ``running`` is the number of leases that the worker holds now.
         """
 
     async def counts(self) -> Counts:
-        """How many of everything; the cost depends on how many steps are being run, not on how many jobs."""
+        """The counters. The cost depends on the number of running steps, not on the number of jobs."""
 
     async def put_schedule(self, schedule: Schedule) -> bool:
-        """Write a schedule in place of the one before it; one that is ``removed`` leaves nothing there.
+        """Write a schedule, or remove the stored one if ``removed`` is set.
 
-        False, and nothing is changed, unless what is stored under its name has its ``id`` and the ``rev``
-        before; with ``rev`` 1: unless there is none of its name.
+        The stored schedule of this name must have the same ``id`` and the previous ``rev``; for ``rev`` 1,
+        there must be none. Otherwise returns False and changes nothing.
         """
 
     async def schedules(self, name: str | None = None) -> list[Schedule]:
-        """The schedule of this name, if there is one; without a name all, sorted by theirs."""
+        """The schedule of this name, if it exists; without a name, all schedules, sorted by name."""

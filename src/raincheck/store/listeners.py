@@ -1,4 +1,4 @@
-"""The listeners of one store in one process, and calls from its threads into event loops."""
+"""The listeners of one store in one process, and calls from threads into event loops."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ class Listeners:
         return bool(self._listeners)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Tell ``listener`` of every change, until the returned function is called."""
-        mark = object()
+        """Notify ``listener`` of every change, until the returned function is called."""
+        key = object()
         with self._lock:
             first = not self._listeners
-            self._listeners[mark] = listener
+            self._listeners[key] = listener
         if first:
             self._on_first()
 
         def unlisten() -> None:
             with self._lock:
-                self._listeners.pop(mark, None)
+                self._listeners.pop(key, None)
 
         return unlisten
 
     def notify(self, jobs: Mapping[str, Job | None]) -> None:
-        """These jobs have changed; an empty mapping: any may have. May be called from any thread."""
+        """Notify the listeners of changed jobs; an empty mapping: any job may have changed. Thread-safe."""
         if not self._listeners:
             return
         with self._lock:
@@ -50,12 +50,12 @@ class Listeners:
         for listener in listeners:
             try:
                 listener(jobs)
-            except Exception:  # the others are told all the same
-                logger.exception("a listener failed")
+            except Exception:  # the other listeners are still notified
+                logger.exception("a listener raised an error")
 
 
 def call_into(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> bool:
-    """Call a function on a loop of another thread; False: that loop is closed already."""
+    """Call a function on an event loop, from any thread. False: the loop is closed."""
     try:
         loop.call_soon_threadsafe(function, *args)
     except RuntimeError:

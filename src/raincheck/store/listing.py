@@ -1,7 +1,7 @@
-"""Pages of jobs: written once, above `Store.page`, which gives candidates.
+"""Pages of jobs: written once for all stores, above `Store.page`, which returns candidates.
 
-A cursor names the kind of store and the filter that it was made for. One of another store or listing would
-lead to a wrong page, so it is refused.
+A cursor contains a hash of the kind of store, the filter and the position. A cursor of another store or
+filter would select a wrong page, so it is refused.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from raincheck.core.errors import Fault, InvalidInput
 from raincheck.core.model import Stored
 from raincheck.store.base import Filter, Store
 
-EXAMINE = 1000
-"""How many candidates one page looks at."""
+MAX_CANDIDATES = 1000
+"""Candidates that one page reads at most."""
 
-READ = 100
-"""How many of them are read together, at least, once the first ones have not filled the page."""
+MIN_READ = 100
+"""Candidates per read, at least, after the first read."""
 
-_SEAL = 6
-"""Bytes of a cursor that stand for the store, the listing and the position."""
+_HASH_BYTES = 6
+"""Bytes of a cursor that are the hash."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class Page(Struct, frozen=True):
-    """Some jobs, newest first. ``cursor`` leads to the next page; None: there is none.
+    """Jobs, newest first, and the cursor of the next page; None: this is the last page.
 
-    A page may hold fewer jobs than asked for, even none, and still have a cursor.
+    A page can have fewer jobs than the limit, even none, and still have a cursor.
     """
 
     jobs: tuple[Stored, ...]
@@ -39,28 +39,28 @@ class Page(Struct, frozen=True):
 
 
 async def page(store: Store, which: Filter, limit: int, cursor: str | None = None) -> Page:
-    """Up to ``limit`` jobs that match, newest first. Raises `InvalidInput` for a cursor of another one."""
+    """Up to ``limit`` jobs that match, newest first. Raises `InvalidInput` for an invalid cursor."""
     after = None if cursor is None else _position(store, which, cursor)
     found: list[Stored] = []
-    size, looked = limit, 0
+    size, reads = limit, 0
     while True:
         try:
             candidates = await store.page(which, size, after)
         except ValueError:
-            raise _wrong() from None
+            raise _invalid_cursor() from None
         matching = [i for i, each in enumerate(candidates.jobs) if matches(each, which)]
         room = limit - len(found)
         found += [candidates.jobs[i] for i in matching[:room]]
-        after, looked = candidates.end, looked + len(candidates.jobs)
+        after, reads = candidates.end, reads + len(candidates.jobs)
         if len(matching) > room:
             after = candidates.positions[matching[room - 1]]
-        if after is None or len(found) == limit or len(candidates.jobs) < size or looked >= EXAMINE:
+        if after is None or len(found) == limit or len(candidates.jobs) < size or reads >= MAX_CANDIDATES:
             return Page(tuple(found), None if after is None else _cursor(store, which, after))
-        size = max(READ, limit - len(found))
+        size = max(MIN_READ, limit - len(found))
 
 
 def matches(stored: Stored, which: Filter) -> bool:
-    """Whether a job belongs in a listing."""
+    """Whether a job matches the filter of a listing."""
     job = stored.job
     return (
         which.state in (None, stored.state)
@@ -71,24 +71,27 @@ def matches(stored: Stored, which: Filter) -> bool:
 
 
 def _cursor(store: Store, which: Filter, position: str) -> str:
-    sealed = _seal(store, which, position.encode()) + position.encode()
-    return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+    content = _hash(store, which, position.encode()) + position.encode()
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
 
 
 def _position(store: Store, which: Filter, cursor: str) -> str:
     try:
-        sealed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        position = sealed[_SEAL:].decode()
+        content = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        position = content[_HASH_BYTES:].decode()
     except ValueError:
-        raise _wrong() from None
-    if sealed[:_SEAL] != _seal(store, which, position.encode()) or _cursor(store, which, position) != cursor:
-        raise _wrong()
+        raise _invalid_cursor() from None
+    if (
+        content[:_HASH_BYTES] != _hash(store, which, position.encode())
+        or _cursor(store, which, position) != cursor
+    ):
+        raise _invalid_cursor()
     return position
 
 
-def _seal(store: Store, which: Filter, position: bytes) -> bytes:
-    return hashlib.blake2b(_encode((store.kind, which, position)), digest_size=_SEAL).digest()
+def _hash(store: Store, which: Filter, position: bytes) -> bytes:
+    return hashlib.blake2b(_encode((store.kind, which, position)), digest_size=_HASH_BYTES).digest()
 
 
-def _wrong() -> InvalidInput:
+def _invalid_cursor() -> InvalidInput:
     return InvalidInput(Fault("not a cursor that a page of this listing gave", "/cursor"))

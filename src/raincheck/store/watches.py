@@ -1,7 +1,7 @@
-"""Waiting for a job to change: written once, above `Store.listen`.
+"""Waiting for a change of a job: written once for all stores, above `Store.listen`.
 
-A watch belongs to the event loop that it was made on; all watches of one loop are told by one call into it.
-While nobody waits, the store has no listener from here.
+A watch belongs to the event loop on which it was created; all watches of a loop are notified by one call into
+it. `Watches` listens to the store only while there are watches.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from raincheck.store.listeners import call_into
 
 
 class Watch:
-    """From when it is made until it is left (``with``), no change of its job is missed."""
+    """Sees every change of a job from its creation to the end of its ``with`` block."""
 
-    def __init__(self, job_id: str, leave: Callable[[Watch], None]) -> None:
+    def __init__(self, job_id: str, remove: Callable[[Watch], None]) -> None:
         self.job_id = job_id
         self.loop = asyncio.get_running_loop()
-        self._leave = leave
+        self._remove = remove
         self._changed = asyncio.Event()
         self._job: Job | None = None
 
@@ -31,10 +31,10 @@ class Watch:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._leave(self)
+        self._remove(self)
 
     async def changed(self, seconds: float) -> bool:
-        """Wait for a change since the last call; False: ``seconds`` passed without one."""
+        """Wait for a change since the last call. False: there was none for ``seconds``."""
         if not self._changed.is_set():
             try:
                 async with asyncio.timeout(seconds):
@@ -46,11 +46,11 @@ class Watch:
 
     @property
     def ended(self) -> Stored | None:
-        """The job, if this process has just seen it end; None: read it."""
+        """The job, if this process has seen it end; None: read it."""
         return Stored(self._job) if self._job is not None and self._job.state.ended else None
 
     def fire(self, job: Job | None) -> None:
-        """The job has changed; called on the loop. A later hint does not undo that it ended."""
+        """Note a change; called on the loop. A notification without the job does not discard its end."""
         if job is not None or self.ended is None:
             self._job = job
         self._changed.set()
@@ -66,19 +66,19 @@ class Watches:
         self._unlisten: Callable[[], None] | None = None
 
     def watch(self, job_id: str) -> Watch:
-        """A watch on a job, from now on.
+        """Watch a job.
 
-        Made before a job is submitted, it makes reading the job again needless.
+        Created before its job is submitted, a watch can make it unnecessary to read the end of the job.
         """
-        watch = Watch(job_id, self._leave)
+        watch = Watch(job_id, self._remove)
         with self._lock:
             self._watches.setdefault(job_id, set()).add(watch)
             if self._unlisten is None:
-                self._unlisten = self._store.listen(self._hear)
+                self._unlisten = self._store.listen(self._notify)
         return watch
 
     async def changed(self, job_id: str, rev: int, wait: float) -> Stored | Missing | None:
-        """The job once its ``rev`` is over ``rev``, or it is missing; None: ``wait`` seconds passed."""
+        """Wait until the job has a revision over ``rev``, or is missing; None: ``wait`` seconds passed."""
         deadline = monotonic() + wait
         with self.watch(job_id) as watch:
             while True:
@@ -92,18 +92,18 @@ class Watches:
                 if not await watch.changed(deadline - monotonic()):
                     return None
 
-    def _hear(self, jobs: Mapping[str, Job | None]) -> None:
-        """Jobs have changed. Called from any thread, for every change: quick to see what nobody waits for."""
+    def _notify(self, jobs: Mapping[str, Job | None]) -> None:
+        """Notify the watches of changed jobs. Called from any thread, for every change of any job."""
         with self._lock:
             ids = jobs.keys() & self._watches.keys() if jobs else list(self._watches)
-            told = [(watch, jobs.get(i)) for i in ids for watch in self._watches[i]]
+            changed = [(watch, jobs.get(i)) for i in ids for watch in self._watches[i]]
         loops: dict[asyncio.AbstractEventLoop, list[tuple[Watch, Job | None]]] = {}
-        for watch, job in told:
+        for watch, job in changed:
             loops.setdefault(watch.loop, []).append((watch, job))
         for loop, changes in loops.items():
             call_into(loop, _fire, changes)
 
-    def _leave(self, watch: Watch) -> None:
+    def _remove(self, watch: Watch) -> None:
         with self._lock:
             watches = self._watches.get(watch.job_id, set())
             watches.discard(watch)

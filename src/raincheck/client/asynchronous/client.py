@@ -228,7 +228,7 @@ class AsyncClient:
     async def retry(self, job_id: str) -> AsyncJobHandle:
         """Resume a failed or cancelled job at the step where it stopped. Raises `NotFound` or `WrongState`.
 
-        The request is not sent again if its response is lost: the job may have failed again meanwhile.
+        The request is not sent again if its response is lost: the job may have failed again.
         """
         return self._handle(await self.request("POST", job_path(job_id, "/retry"), repeatable=False))
 
@@ -280,7 +280,7 @@ class AsyncClient:
         idempotency_key: str | None = None,
         repeatable: bool = True,
     ) -> Reply:
-        """Send any request, for what has no method of its own. ``body`` is JSON.
+        """Send any request, also one without a method in this class. ``body`` is JSON.
 
         ``wait`` is how many seconds the server waits for the end of a job, at most 25; with None the
         server decides. Pass ``repeatable=False`` if the request must not run twice.
@@ -300,7 +300,7 @@ class AsyncClient:
         try:
             return await self._sender.send(status_request(job_id, wait), patience)
         except Unreachable as error:
-            error.job_id = job_id  # the job keeps running: tell the caller which one
+            error.job_id = job_id  # the job keeps running, and the caller needs its id
             raise
 
     def _handle(self, reply: Reply) -> AsyncJobHandle:

@@ -1,4 +1,4 @@
-"""Groups and their runs as callers see them."""
+"""The documents of groups and of their runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 from msgspec import Struct
 
 from raincheck.core.clock import to_datetime
+from raincheck.core.codec import from_json
 from raincheck.core.model import ErrorDetail, Job, OnFailure, Problem, State, Step, Stored
 from raincheck.core.options import Moment
 from raincheck.engine.documents import Decode, FunctionDocument, JobDocument, in_stages
+from raincheck.engine.groups.definitions import Group
 from raincheck.store.base import Missing
 
 REMOVED = "removed"
-"""What is counted of members that are no longer kept."""
+"""The key in ``counts`` for members that are no longer kept, or not yet created."""
 
 
 class GroupFunction(Struct, frozen=True, kw_only=True):
@@ -28,7 +30,7 @@ class GroupFunction(Struct, frozen=True, kw_only=True):
 
 
 class GroupJobDocument(Struct, frozen=True, kw_only=True):
-    """One job in a group's definition; ``functions`` has an entry a stage, as that of a job has."""
+    """One job in a group's definition; ``functions`` has one entry per stage, as in a job."""
 
     name: str
     functions: list[GroupFunction | list[GroupFunction]]
@@ -37,7 +39,8 @@ class GroupJobDocument(Struct, frozen=True, kw_only=True):
 
 
 class GroupSummary(Struct, frozen=True, kw_only=True):
-    """A group: how many jobs it has, and what follows. With an ``error`` it cannot be triggered."""
+    """A group: the number of its jobs and the functions that follow. With an ``error`` it cannot be
+    triggered."""
 
     name: str
     jobs: int
@@ -47,7 +50,7 @@ class GroupSummary(Struct, frozen=True, kw_only=True):
 
 
 class RunSummary(Struct, frozen=True, kw_only=True):
-    """A run of a group, in short."""
+    """A short document of a run."""
 
     id: str
     state: State
@@ -67,7 +70,7 @@ class GroupDocument(Struct, frozen=True, kw_only=True):
 
 
 class MemberDocument(Struct, frozen=True, kw_only=True):
-    """A job of a run. Without a state it is no longer kept, or not yet there."""
+    """A job of a run. Without a state it is no longer kept, or not yet created."""
 
     id: str
     name: str | None
@@ -75,9 +78,9 @@ class MemberDocument(Struct, frozen=True, kw_only=True):
 
 
 class RunDocument(Struct, frozen=True, kw_only=True):
-    """A run of a group: its jobs in order, how many are in which state, and what follows them.
+    """A run of a group: its jobs in order, the number of jobs in each state, and the functions that follow.
 
-    ``result`` is that of the follow-up, or without one the list of the jobs' results.
+    ``result`` is the result of the last function that follows, or the list of the jobs' results.
     """
 
     id: str
@@ -96,7 +99,7 @@ class RunDocument(Struct, frozen=True, kw_only=True):
 
 def run_document(run: JobDocument, ids: Sequence[str], members: Sequence[Stored | Missing]) -> RunDocument:
     """A run and its members as a document."""
-    jobs = [_member(job_id, found) for job_id, found in zip(ids, members, strict=True)]
+    jobs = [_member(job_id, member) for job_id, member in zip(ids, members, strict=True)]
     return RunDocument(
         id=run.id,
         group=run.group or "",
@@ -113,14 +116,14 @@ def run_document(run: JobDocument, ids: Sequence[str], members: Sequence[Stored 
     )
 
 
-def _member(job_id: str, found: Stored | Missing) -> MemberDocument:
-    if isinstance(found, Missing):
+def _member(job_id: str, member: Stored | Missing) -> MemberDocument:
+    if isinstance(member, Missing):
         return MemberDocument(id=job_id, name=None, state=None)
-    return MemberDocument(id=job_id, name=found.job.name, state=found.state)
+    return MemberDocument(id=job_id, name=member.job.name, state=member.state)
 
 
 def run_summary(stored: Stored) -> RunSummary:
-    """A run in short."""
+    """The short document of a run."""
     job = stored.job
     return RunSummary(
         id=job.id,
@@ -134,22 +137,50 @@ def _moment(job: Job) -> datetime | None:
     return None if job.finished_at is None else to_datetime(job.finished_at)
 
 
-def definition_of(steps: Sequence[Step], decode: Decode) -> list[GroupFunction | list[GroupFunction]]:
-    """Steps as a definition shows them."""
-    return in_stages(
-        steps,
-        [GroupFunction(name=s.function, args=decode(s.args), kwargs=decode(s.kwargs)) for s in steps],
+def group_summary(group: Group) -> GroupSummary:
+    """The short document of a group."""
+    return GroupSummary(
+        name=group.name,
+        jobs=len(group.members),
+        then=[step.function for step in group.then],
+        on_failure=None if group.faults else group.on_failure,
+        error=_problem(group),
     )
 
 
-def problem_of(faults: Sequence[ErrorDetail]) -> Problem | None:
-    """What is wrong with a group's definition."""
-    if not faults:
+def group_document(group: Group, runs: list[RunSummary], decode: Decode = from_json) -> GroupDocument:
+    """A group and its latest runs as a document."""
+    return GroupDocument(
+        name=group.name,
+        jobs=[
+            GroupJobDocument(
+                name=member.name,
+                functions=_functions(member.steps, decode),
+                data=decode(member.data),
+                priority=member.priority,
+            )
+            for member in group.members
+        ],
+        then=_functions(group.then, decode),
+        on_failure=None if group.faults else group.on_failure,
+        error=_problem(group),
+        runs=runs,
+    )
+
+
+def _functions(steps: Sequence[Step], decode: Decode) -> list[GroupFunction | list[GroupFunction]]:
+    documents = [GroupFunction(name=s.function, args=decode(s.args), kwargs=decode(s.kwargs)) for s in steps]
+    return in_stages(steps, documents)
+
+
+def _problem(group: Group) -> Problem | None:
+    """Why a group cannot be triggered."""
+    if not group.faults:
         return None
     return Problem(
         type="invalid-group",
-        title="The group is not valid",
+        title="Invalid group",
         status=422,
-        detail="mend what errors name, and start again: until then it cannot be triggered",
-        errors=tuple(faults),
+        detail="this group cannot be triggered: fix the fields listed in `errors` and restart the app",
+        errors=tuple(ErrorDetail(*fault) for fault in group.faults),
     )

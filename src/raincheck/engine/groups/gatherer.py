@@ -1,63 +1,70 @@
-"""Looks after the runs of groups: sees that their members are there, and notices when all have ended.
+"""Gathers the results of a run's members once all have ended.
 
-Every process with maintenance does this for the members that end there. Nothing is counted: a member that
-has ended stays so, and each run is read on from where it was left. Who dies leaves nothing undone,
-for the run's alarm brings another to look.
+Every process that does maintenance gathers the runs whose members end in it. Nothing is counted: an ended
+member stays ended, and each run is read on from the first member that had not ended. If this process dies,
+the check that is due for the run makes another process continue.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from threading import Lock
 from typing import Self
 
 from raincheck.core import lifecycle
 from raincheck.core.errors import StoreError
-from raincheck.core.model import Job, State, Stored
+from raincheck.core.lifecycle import previous_results
+from raincheck.core.model import ErrorDetail, Job, State, Stored
 from raincheck.core.stages import gathering_step
-from raincheck.engine.groups.members import cancel_members, first_open, gathered, open_members, size_of
-from raincheck.engine.groups.run import member_ids
+from raincheck.core.triggers import Gathered
+from raincheck.engine.groups.runs import BATCH, cancel_members, member_ids, open_members, size_of
 from raincheck.engine.jobs import Jobs
+from raincheck.engine.results import load_results
+from raincheck.store.base import Missing
 from raincheck.store.listeners import call_into
 
 logger = logging.getLogger("raincheck.groups")
 
 PAUSE = 0.02
-"""Seconds between rounds, so that many ends are one look."""
+"""Seconds between rounds, so that one check covers many members that end."""
 
-REMEMBERED = 10_000
-"""How many runs a process remembers its looks at; one that is forgotten is read from its start."""
+MAX_RUNS = 10_000
+"""Runs whose progress a process remembers; a run that it has forgotten is read from its first member."""
 
-AGAIN = 0.2
-"""Seconds until a look that could not be, for the store was away or members are still being created."""
+RETRY_AFTER = 0.2
+"""Seconds until the next check, if the store failed or the members are still being created."""
+
+MAX_ERRORS = 10
+"""Failed members that the error of a run lists."""
 
 
-class _Seen:
-    """What a process knows of a run that goes on."""
+class _Progress:
+    """What this process knows of an unfinished run."""
 
     def __init__(self) -> None:
         self.ended = 0
-        """How many of its members have ended for sure: all before the first that had not."""
+        """The members before this position have ended."""
         self.cancelled: float | None = None
-        """Which request to cancel it was passed on to its members, by its time."""
+        """The time of the cancel request that was passed on to the members."""
 
 
 class Gatherer:
-    """Does so while its context is open."""
+    """Gathers runs while its context is open."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
         self._lock = Lock()
         self._due: dict[str, bool] = {}
-        self._seen: dict[str, _Seen] = {}
+        """Runs to check; whether their members may have to be created."""
+        self._progress: dict[str, _Progress] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._heard = asyncio.Event()
-        self._unlisten = self._jobs.store.listen(self._hear)
+        self._has_due = asyncio.Event()
+        self._unlisten = self._jobs.store.listen(self._on_changes)
         self._task = asyncio.create_task(self._work())
         return self
 
@@ -67,77 +74,156 @@ class Gatherer:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def _hear(self, jobs: Mapping[str, Job | None]) -> None:
-        """Note runs with members that ended, and runs that were themselves written; from any thread."""
-        found = [job for job in jobs.values() if job is not None and job.group is not None]
-        if not found:
+    def _on_changes(self, jobs: Mapping[str, Job | None]) -> None:
+        """Note runs with ended members, and runs that changed themselves. Called from any thread."""
+        of_groups = [job for job in jobs.values() if job is not None and job.group is not None]
+        if not of_groups:
             return
         with self._lock:
-            for job in found:
+            for job in of_groups:
                 if job.run_of is not None and job.state.ended:
                     self._due.setdefault(job.run_of, False)
                 elif job.run_of is None and job.rev > 1 and gathering_step(job) is not None:
                     self._due[job.id] = True
-        call_into(self._loop, self._heard.set)
+        call_into(self._loop, self._has_due.set)
 
-    def _again(self, run_id: str, rang: bool) -> None:
+    def _check_again(self, run_id: str, may_create: bool) -> None:
         with self._lock:
-            self._due[run_id] = self._due.get(run_id, False) or rang
-        self._heard.set()
+            self._due[run_id] = self._due.get(run_id, False) or may_create
+        self._has_due.set()
 
     async def _work(self) -> None:
         while True:
-            await self._heard.wait()
-            self._heard.clear()
+            await self._has_due.wait()
+            self._has_due.clear()
             with self._lock:
                 due, self._due = self._due, {}
-            for run_id, rang in due.items():
-                await self._try(run_id, rang)
+            for run_id, may_create in due.items():
+                await self._try_check(run_id, may_create)
             await asyncio.sleep(PAUSE)
 
-    async def _try(self, run_id: str, rang: bool) -> None:
+    async def _try_check(self, run_id: str, may_create: bool) -> None:
         try:
-            again = await self.look(run_id, rang)
+            again = await self.check(run_id, may_create)
         except StoreError as error:
-            logger.debug("the run %s waits for the store: %s", run_id, error)
+            logger.debug("run %s: the store failed, retrying: %s", run_id, error)
             again = True
-        except Exception:  # its alarm brings somebody to look again
-            logger.exception("the run %s could not be looked after", run_id)
+        except Exception:  # the check that is due for the run repeats this
+            logger.exception("run %s could not be checked", run_id)
             again = False
         if again:
-            self._loop.call_later(AGAIN, self._again, run_id, rang)
+            self._loop.call_later(RETRY_AFTER, self._check_again, run_id, may_create)
 
-    async def look(self, run_id: str, rang: bool = True) -> bool:
-        """Do what a run needs now; whether it is to be looked at again soon.
+    async def check(self, run_id: str, may_create: bool = True) -> bool:
+        """Do what a run needs now. Returns whether to check it again soon.
 
-        Its members are created only if it ``rang``: else somebody is just doing so.
+        Without ``may_create`` its members are not created: the process that submitted it is doing that.
         """
-        (found,) = await self._jobs.store.find([run_id])
-        index = gathering_step(found.job) if isinstance(found, Stored) else None
-        if index is None or not isinstance(found, Stored):
-            self._seen.pop(run_id, None)
+        (run,) = await self._jobs.store.find([run_id])
+        index = gathering_step(run.job) if isinstance(run, Stored) else None
+        if index is None or not isinstance(run, Stored):
+            self._progress.pop(run_id, None)
             return False
-        run = found.job
-        if run.steps[index].state is State.DOING:
-            return await self._gather(run)
-        if run.steps[index].state is State.PENDING and rang:
-            return await open_members(self._jobs, run) is None
-        return run.steps[index].state is State.PENDING
+        state = run.job.steps[index].state
+        if state is State.DOING:
+            return await self._gather(run.job)
+        if state is State.PENDING and may_create:
+            return await open_members(self._jobs, run.job) is None
+        return state is State.PENDING
 
     async def _gather(self, run: Job) -> bool:
-        seen = self._seen.setdefault(run.id, _Seen())
-        if len(self._seen) > REMEMBERED:
-            del self._seen[next(iter(self._seen))]
-        if run.cancel_requested_at not in (None, seen.cancelled):
+        """Write the results of the members if all have ended. Returns whether to check again soon."""
+        progress = self._progress.setdefault(run.id, _Progress())
+        if len(self._progress) > MAX_RUNS:
+            del self._progress[next(iter(self._progress))]
+        if run.cancel_requested_at not in (None, progress.cancelled):
             await cancel_members(self._jobs, run)
-            seen.cancelled = run.cancel_requested_at
-        seen.ended, size = await first_open(self._jobs, run, seen.ended), size_of(run)
-        if seen.ended < size:
+            progress.cancelled = run.cancel_requested_at
+        progress.ended, size = await _first_open(self._jobs, run, progress.ended), size_of(run)
+        if progress.ended < size:
             return False
-        trigger = await gathered(self._jobs, member_ids(run.id, size))
+        trigger = await _gathered(self._jobs, member_ids(run.id, size))
         if isinstance(trigger, int):
-            seen.ended = trigger
+            progress.ended = trigger
             return False
-        self._seen.pop(run.id, None)
+        self._progress.pop(run.id, None)
         change = lifecycle.advance(run, [trigger], self._jobs.store.now())
         return await self._jobs.store.commit([change]) != [None]
+
+
+async def _first_open(jobs: Jobs, run: Job, start: int) -> int:
+    """The position of the first member from ``start`` on that has not ended; the run's size if all have.
+
+    Reads one member at first and then more and more, so that a check that comes too early is cheap.
+    """
+    at, count, size = start, 1, size_of(run)
+    while at < size:
+        batch = member_ids(run.id, min(at + count, size), at)
+        for i, member in enumerate(await jobs.store.find(batch)):
+            if isinstance(member, Stored) and not member.job.state.ended:
+                return at + i
+        at, count = at + len(batch), min(2 * count, BATCH)
+    return at
+
+
+async def _gathered(jobs: Jobs, ids: Sequence[str]) -> Gathered | int:
+    """The results and errors of the members; or the position of one that was reopened meanwhile."""
+    results: list[bytes] = []
+    failed: list[int] = []
+    errors: list[ErrorDetail] = []
+    size = 2 + len(ids)  # of the brackets and commas
+    limit = min(jobs.limits.result, jobs.limits.results)
+    for at in range(0, len(ids), BATCH):
+        members = await jobs.store.find(ids[at : at + BATCH])
+        for position, member in enumerate(members, at):
+            if isinstance(member, Stored) and not member.job.state.ended:
+                return position
+        size += sum(map(_result_size, members))
+        if size <= limit:
+            members = await _with_results(jobs, members)
+        for position, member in enumerate(members, at):
+            if isinstance(member, Missing) or member.job.state is not State.DONE:
+                failed.append(position)
+                if len(errors) < MAX_ERRORS:
+                    errors.append(ErrorDetail(_failure(ids[position], member), f"/jobs/{position}"))
+            if size <= limit:
+                results.append(_result(member))
+    array = b"[" + b",".join(results) + b"]" if size <= limit else None
+    return Gathered(array, tuple(failed), tuple(errors))
+
+
+async def _with_results(jobs: Jobs, members: Sequence[Stored | Missing]) -> list[Stored | Missing]:
+    """The members with the results of their last stage loaded; a removed one is missing."""
+    stored = [each for each in members if isinstance(each, Stored)]
+    last = [each.job.steps[-1].stage for each in stored]
+    loaded = iter(await load_results(jobs.store, [each.job for each in stored], last))
+    with_results: list[Stored | Missing] = []
+    for each in members:
+        job = next(loaded) if isinstance(each, Stored) else None
+        with_results.append(Missing(gone=True) if job is None else Stored(job))
+    return with_results
+
+
+def _result_size(member: Stored | Missing) -> int:
+    """The bytes of a member's result."""
+    if isinstance(member, Missing) or member.job.state is not State.DONE:
+        return len(b"null")
+    last = member.job.steps[-1].stage
+    steps = [step for step in member.job.steps if step.stage == last]
+    sizes = [step.result_size or len(step.result or b"null") for step in steps]
+    return sum(sizes) + (len(sizes) + 1 if len(sizes) > 1 else 0)
+
+
+def _result(member: Stored | Missing) -> bytes:
+    if isinstance(member, Missing) or member.job.state is not State.DONE:
+        return b"null"
+    return previous_results(member.job, member.job.steps[-1].stage + 1)
+
+
+def _failure(job_id: str, member: Stored | Missing) -> str:
+    """Why a member has no result."""
+    if isinstance(member, Missing):
+        return f"job {job_id} was removed"
+    job = member.job
+    error = f": {job.error.title}" if job.error is not None else ""
+    return f"job {job_id} ({job.name}) was {job.state}{error}"

@@ -1,41 +1,51 @@
-"""What can be asked of groups: trigger one, look at a run, list runs."""
+"""Runs of groups: trigger one, find one, list them, cancel their jobs.
+
+A run is a job. Its first step gathers the results of the run's members, which are jobs too. The ids of the
+members follow from the id of the run, so that every process that creates them creates the same jobs: several
+may do so at once, or again.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
 
-from raincheck.core.codec import from_json
-from raincheck.core.errors import NotFound, StoreError
-from raincheck.core.model import ErrorDetail, Job, Stored
-from raincheck.engine.documents import Decode, JobDocument
-from raincheck.engine.groups.declared import Groups
-from raincheck.engine.groups.definition import Group
-from raincheck.engine.groups.documents import (
-    GroupDocument,
-    GroupJobDocument,
-    GroupSummary,
-    RunDocument,
-    RunSummary,
-    definition_of,
-    problem_of,
-    run_document,
-    run_summary,
-)
-from raincheck.engine.groups.members import found_members, open_members, size_of
-from raincheck.engine.groups.run import member_ids, run_of, step_name
+from msgspec.structs import replace
+
+from raincheck.core import lifecycle
+from raincheck.core.clock import following_id, new_id
+from raincheck.core.codec import merge
+from raincheck.core.errors import Fault, InvalidInput, NotFound, StoreError, TooLarge, WrongState
+from raincheck.core.model import Gather, Job, Member, State, Step, Stored
+from raincheck.core.stages import gathering_step
+from raincheck.core.triggers import Opened, Trigger
+from raincheck.engine.documents import JobDocument
+from raincheck.engine.groups.definitions import Group, Groups
+from raincheck.engine.groups.documents import RunDocument, RunSummary, run_document, run_summary
 from raincheck.engine.idempotency import IdempotencyKey
 from raincheck.engine.jobs import Jobs, Stop
-from raincheck.engine.validation import Validator
+from raincheck.engine.validation import Validator, argument_faults, object_faults, split_arguments
+from raincheck.functions.registry import Functions
+from raincheck.functions.signature import Pointers, escape
 from raincheck.store.base import Filter, Missing
 
 logger = logging.getLogger("raincheck.groups")
 
+MIN_MEMBER_TTL = 86400.0
+"""Seconds that ended members are kept at least: a member that is removed before the run gathers it counts
+as failed."""
+
+BATCH = 500
+"""Members per read or write."""
+
 RECENT = 10
-"""How many runs are shown with a group."""
+"""Runs in the document of a group."""
 
 MAX_PAGES = 20
-"""How many pages are read for them: a store may look through many other jobs before it finds one."""
+"""Pages that are read to find them: a page may contain few runs of the group, or none."""
 
 
 class Runs:
@@ -47,8 +57,8 @@ class Runs:
         self._validator = validator
 
     def draft(self, name: str, data: bytes = b"{}", args: Mapping[str, bytes] = {}) -> Job:
-        """A run that may be submitted. Raises `NotFound`, `InvalidInput` or `TooLarge`."""
-        return run_of(self._groups.valid(name), data, args, self._validator)
+        """A run to be submitted. Raises `NotFound`, `InvalidInput` or `TooLarge`."""
+        return run_of(self._groups.find_valid(name), data, args, self._validator)
 
     async def trigger(
         self,
@@ -57,9 +67,9 @@ class Runs:
         wait: float | None = 0.0,
         stop: Stop | None = None,
     ) -> Stored:
-        """Start a run; durable when this returns, with its members there unless the store went away.
+        """Start a run. It is durable when this returns, and so are its members unless the store failed.
 
-        With an idempotency ``key`` that was used before it is that run, as it is now. ``wait`` and ``stop``
+        An idempotency ``key`` that was used before gives the run of then, as it is now. ``wait`` and ``stop``
         are those of `Jobs.submit`.
         """
         run = await self._open((await self._jobs.submit(draft, key)).job)
@@ -67,70 +77,171 @@ class Runs:
             return run
         try:
             return await self._jobs.wait(run.job.id, wait, stop)
-        except StoreError:  # it was accepted, whatever comes after
+        except StoreError:  # the run is durable: report it as accepted
             return run
 
     async def _open(self, run: Job) -> Stored:
-        """A run that was submitted, with its members there; maintenance creates them if this cannot."""
+        """A submitted run with its members; if the store fails, maintenance creates them."""
         try:
             opened = await open_members(self._jobs, run)
             return await self._jobs.find(run.id) if opened is None else Stored(opened)
         except StoreError as error:
-            logger.warning("the jobs of the run %s are created later: %s", run.id, error)
+            logger.warning("run %s: the store failed, its jobs are created later: %s", run.id, error)
             return Stored(run)
 
     async def find(self, name: str, run_id: str) -> Stored:
         """A run of a group. Raises `NotFound` or `Gone`."""
         stored = await self._jobs.find(run_id)
         if stored.job.group != name or stored.job.run_of is not None:
-            raise NotFound(f"the group {name[:100]!r} has no run {run_id}")
+            raise NotFound(
+                f"group {name[:100]!r} has no run {run_id}: GET /v1/group/{{name}} lists the latest"
+            )
         return stored
 
     async def document(self, stored: Stored, document: JobDocument) -> RunDocument:
         """A run with its members, as a document; ``document`` is that of the run as a job."""
         ids = member_ids(stored.job.id, size_of(stored.job))
-        found: list[Stored | Missing] = [each async for _, each in found_members(self._jobs, ids)]
-        return run_document(document, ids, found)
+        members: list[Stored | Missing] = []
+        for at in range(0, len(ids), BATCH):
+            members += await self._jobs.store.find(ids[at : at + BATCH])
+        return run_document(document, ids, members)
 
     async def recent(self, name: str) -> list[RunSummary]:
         """The latest runs of a group, newest first."""
-        found: list[RunSummary] = []
+        runs: list[RunSummary] = []
         cursor = None
         for _ in range(MAX_PAGES):
-            page = await self._jobs.page(Filter(function=step_name(name)), RECENT - len(found), cursor)
-            found += [run_summary(stored) for stored in page.jobs if stored.job.group == name]
+            page = await self._jobs.page(Filter(function=step_name(name)), RECENT - len(runs), cursor)
+            runs += [run_summary(stored) for stored in page.jobs if stored.job.group == name]
             cursor = page.cursor
-            if cursor is None or len(found) >= RECENT:
+            if cursor is None or len(runs) >= RECENT:
                 break
-        return found
+        return runs
 
 
-def group_summary(group: Group) -> GroupSummary:
-    """A group in short."""
-    return GroupSummary(
-        name=group.name,
-        jobs=len(group.members),
-        then=[step.function for step in group.then],
-        on_failure=None if group.faults else group.on_failure,
-        error=problem_of([ErrorDetail(*fault) for fault in group.faults]),
-    )
+def run_of(group: Group, data: bytes, args: Mapping[str, bytes], validator: Validator) -> Job:
+    """The draft of a run. ``data`` (a JSON object) is merged over the data of every job and the follow-up.
 
-
-def group_document(group: Group, runs: list[RunSummary], decode: Decode = from_json) -> GroupDocument:
-    """A group and its latest runs."""
-    return GroupDocument(
-        name=group.name,
-        jobs=[
-            GroupJobDocument(
-                name=member.name,
-                functions=definition_of(member.steps, decode),
-                data=decode(member.data),
-                priority=member.priority,
+    ``args`` replaces the arguments of the first function of jobs, by job name: a JSON array by position, an
+    object by name. Raises `InvalidInput` with every fault, or `TooLarge`.
+    """
+    limits, faults = validator.limits, [*object_faults(data, "/data")]
+    if faults:
+        raise InvalidInput(*faults)
+    members = _with_new_arguments(group.members, args, validator.functions) if args else group.members
+    if data != b"{}":
+        if group.size + len(data) * len(members) > limits.group:
+            raise TooLarge(
+                f"data and arguments of all jobs together can have at most {limits.group} bytes, and each "
+                "job gets a copy of `data`: send less data, or a reference to it"
             )
-            for member in group.members
-        ],
-        then=definition_of(group.then, decode),
-        on_failure=None if group.faults else group.on_failure,
-        error=problem_of([ErrorDetail(*fault) for fault in group.faults]),
-        runs=runs,
+        members = tuple(replace(member, data=merge(member.data, data)) for member in members)
+    gather = Step(step_name(group.name), 0, gather=Gather(len(members), group.on_failure, members))
+    return Job(
+        id=new_id(),
+        name=group.name,
+        steps=(gather, *(replace(step, stage=step.stage + 1) for step in group.then)),
+        data=merge(group.data, data),
+        priority=group.priority,
+        result_ttl=limits.result_ttl if group.result_ttl is None else group.result_ttl,
+        group=group.name,
     )
+
+
+def step_name(group: str) -> str:
+    """The name of the gathering step of a run, in the place of a function's name."""
+    return f"group:{group}"
+
+
+def _with_new_arguments(
+    members: Sequence[Member], args: Mapping[str, bytes], functions: Functions
+) -> tuple[Member, ...]:
+    """The members, the first function of some with the arguments in ``args``."""
+    unknown = sorted(args.keys() - {member.name for member in members})
+    faults = [Fault("the group has no job with this name", f"/args/{escape(name)}") for name in unknown]
+    changed = []
+    for member in members:
+        arguments = args.get(member.name)
+        changed.append(member if arguments is None else _with_arguments(member, arguments, functions, faults))
+    if faults:
+        raise InvalidInput(*dict.fromkeys(faults))
+    return tuple(changed)
+
+
+def _with_arguments(member: Member, arguments: bytes, functions: Functions, faults: list[Fault]) -> Member:
+    at = f"/args/{escape(member.name)}"
+    try:
+        args, kwargs = split_arguments(arguments, at)
+    except InvalidInput as error:
+        faults += error.faults
+        return member
+    first, *others = member.steps
+    function = functions.get(first.function)
+    if function is not None:
+        faults += argument_faults(function, args, kwargs, Pointers(at, at, at))
+    return replace(member, steps=(replace(first, args=args, kwargs=kwargs), *others))
+
+
+def member_ids(run_id: str, size: int, start: int = 0) -> list[str]:
+    """The ids of a run's members, in order, from position ``start`` to ``size``."""
+    return [member_id(run_id, index) for index in range(start, size)]
+
+
+def member_id(run_id: str, index: int) -> str:
+    """The id of the member at a position. It sorts after the id of the run."""
+    return following_id(run_id, index)
+
+
+def size_of(run: Job) -> int:
+    """The number of members of a run."""
+    return sum(step.gather.size for step in run.steps if step.gather is not None)
+
+
+def members_of(run: Job) -> Iterator[Job]:
+    """The drafts of the members that a run has not created yet."""
+    gather = run.steps[0].gather
+    for index, member in enumerate(gather.members if gather else ()):
+        yield Job(
+            id=member_id(run.id, index),
+            name=member.name,
+            steps=member.steps,
+            data=member.data,
+            priority=member.priority,
+            result_ttl=max(run.result_ttl, MIN_MEMBER_TTL),
+            group=run.group,
+            run_of=run.id,
+        )
+
+
+async def open_members(jobs: Jobs, run: Job) -> Job | None:
+    """Create or reopen the members of a run. Returns the run then, or None if another process changed it."""
+    index = gathering_step(run)
+    if index is None or run.steps[index].state is not State.PENDING:
+        return None
+    gather, store = run.steps[index].gather, jobs.store
+    if gather is not None and not gather.members:
+        retried_at = run.steps[index].due
+        await _decide_each(jobs, run, lambda stored: lifecycle.reopen_of(stored.job, retried_at))
+    drafts = members_of(run)
+    while changes := [lifecycle.submit(draft, store.now()) for draft in islice(drafts, BATCH)]:
+        await store.commit(changes)  # a conflict means that the member exists, or existed
+    opened = lifecycle.advance(run, [Opened()], store.now())
+    (outcome,) = await store.commit([opened])  # last, because it removes the members' definitions
+    return opened.job if outcome is None else None
+
+
+async def cancel_members(jobs: Jobs, run: Job) -> None:
+    """Cancel the members of a run that have not ended."""
+    await _decide_each(jobs, run, lifecycle.cancel_of)
+
+
+async def _decide_each(jobs: Jobs, run: Job, decision: Callable[[Stored], Trigger | None]) -> None:
+    """Decide for every member, a batch at a time, so that the store writes a batch together."""
+
+    async def decide(job_id: str) -> None:
+        with suppress(NotFound, WrongState):
+            await jobs.decide(job_id, decision)
+
+    ids = member_ids(run.id, size_of(run))
+    for at in range(0, len(ids), BATCH):
+        await asyncio.gather(*map(decide, ids[at : at + BATCH]))

@@ -1,4 +1,4 @@
-"""Schedules as callers see them."""
+"""The documents of schedules."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from raincheck.core.options import Moment
 from raincheck.engine.documents import Decode, in_stages
 
 SHOWN = 5
-"""How many firings to come are shown."""
+"""Next firings in a document."""
 
 
 class PlannedFunction(Struct, frozen=True, kw_only=True):
-    """One function of the jobs to come; null stands for what it is registered with."""
+    """One function of the next jobs; null stands for the option that the function is registered with."""
 
     name: str
     args: Any
@@ -27,10 +27,10 @@ class PlannedFunction(Struct, frozen=True, kw_only=True):
 
 
 class ScheduleDocument(Struct, frozen=True, kw_only=True):
-    """A schedule. ``next`` are the firings to come, none while it is ``paused``.
+    """A schedule. ``next`` are its next firings, none while it is ``paused``.
 
-    ``last_fired_at`` and ``last_job`` are its latest firing and the job that it made. ``source`` says
-    whether it was put (``api``) or declared (``code``).
+    ``last_fired_at`` and ``last_job`` are its latest firing and the job of that firing. ``source`` says where
+    it was last written: ``api``, ``code`` or ``file``.
     """
 
     name: str
@@ -57,7 +57,7 @@ class ScheduleDocument(Struct, frozen=True, kw_only=True):
 def schedule_document(
     schedule: Schedule, upcoming: list[float], decode: Decode = from_json
 ) -> ScheduleDocument:
-    """A schedule as a document, with the firings to come."""
+    """A schedule as a document, with its next firings."""
     job = schedule.job
     return ScheduleDocument(
         name=schedule.name,

@@ -1,9 +1,8 @@
-"""What can be asked of schedules, and firing those that are due.
+"""The schedules in the store: put, find, pause, resume, delete; and fire those that are due.
 
-Any number of processes fire the same schedules, and none of them leads. The job of a firing has an id
-that follows from the schedule and the moment, so that only the first of them makes it; then the
-schedule moves on, if it still is as it was read. Whoever dies between the two has done no harm
-(docs/decisions/0014).
+Any number of processes fire the same schedules; there is no leader. The id of a job follows from its schedule
+and the time of the firing, so that only the first process creates it. Then the schedule moves on, if no other
+process has changed it. If a process dies between the two, another one repeats both (docs/decisions/0014).
 """
 
 from __future__ import annotations
@@ -27,75 +26,75 @@ from raincheck.store.base import Store
 logger = logging.getLogger("raincheck.schedules")
 
 MAX_TRIES = 50
-"""How often a change is made anew; only many writers of one schedule ever need a second."""
+"""Tries to write a change; a second is needed only if several processes change one schedule."""
 
 
 class Scheduler:
-    """The schedules in a store; ``runs`` drafts the runs that those of groups submit (None: no groups)."""
+    """The schedules in a store. ``runs`` drafts the runs of schedules that trigger a group."""
 
     def __init__(self, store: Store, runs: Runs | None = None) -> None:
         self._store = store
         self._runs = runs
-        self._complained: set[str] = set()
+        self._logged: set[str] = set()
 
-    async def put(self, made: Schedule, paused: bool | None = None) -> tuple[Schedule, bool]:
-        """Create a schedule, or replace what has its name; whether there was none.
+    async def put(self, schedule: Schedule, paused: bool | None = None) -> tuple[Schedule, bool]:
+        """Create a schedule, or replace the one of its name. Returns it, and whether it is new.
 
-        One that goes on in the same rhythm keeps its next firing; ``paused`` None leaves it as it was.
+        A schedule with the same rhythm keeps its next firing; ``paused`` None leaves it paused or not.
         """
         for _ in range(MAX_TRIES):
-            before, now = await self._look(made.name), self._store.now()
-            schedule = await asyncio.to_thread(_put, before, made, paused, now)
-            if await self._store.put_schedule(schedule):
-                return schedule, before is None
-        raise _keeps_changing(made.name)
+            before, now = await self._read(schedule.name), self._store.now()
+            merged = await asyncio.to_thread(_merged, before, schedule, paused, now)
+            if await self._store.put_schedule(merged):
+                return merged, before is None
+        raise _contended(schedule.name)
 
-    async def declare(self, made: Schedule) -> None:
-        """Put what code or a file declares, unless it was put before just as it is declared now."""
-        before = await self._look(made.name)
-        if before is None or before.declared != made.declared:
-            await self.put(made)
+    async def declare(self, schedule: Schedule) -> None:
+        """Put a schedule of the code or the file, unless the same declaration was put before."""
+        before = await self._read(schedule.name)
+        if before is None or before.declared != schedule.declared:
+            await self.put(schedule)
 
     async def find(self, name: str) -> Schedule:
         """The schedule. Raises `NotFound`."""
-        found = await self._look(name)
-        if found is None:
-            raise _absent(name)
-        return found
+        schedule = await self._read(name)
+        if schedule is None:
+            raise NotFound(f"no schedule is named {name[:100]!r}: GET /v1/schedule lists the schedules")
+        return schedule
 
     async def list_schedules(self) -> list[Schedule]:
         """All schedules, by name."""
         return await self._store.schedules()
 
     async def pause(self, name: str) -> Schedule:
-        """Let a schedule fire no more until it is resumed. Raises `NotFound`."""
+        """Stop a schedule from firing until it is resumed. Raises `NotFound`."""
         return await self._change(name, lambda schedule: replace(schedule, paused=True))
 
     async def resume(self, name: str) -> Schedule:
-        """Let a paused schedule fire again; what fell into the pause is left out. Raises `NotFound`."""
+        """Resume a paused schedule; it skips the firings of the pause. Raises `NotFound`."""
         return await self._change(
-            name, lambda schedule: _next(replace(schedule, paused=False), self._store.now())
+            name, lambda schedule: _with_next(replace(schedule, paused=False), self._store.now())
         )
 
     async def delete(self, name: str) -> None:
-        """Remove a schedule; its jobs stay. Raises `NotFound`."""
+        """Delete a schedule; its jobs stay. Raises `NotFound`."""
         for _ in range(MAX_TRIES):
             before = await self.find(name)
             if await self._store.put_schedule(replace(before, rev=before.rev + 1, removed=True)):
                 return
-        raise _keeps_changing(name)
+        raise _contended(name)
 
-    async def job_now(self, name: str) -> Job:
-        """The draft of a job beside those of its firings, to be run now. Raises `NotFound`."""
+    async def draft_now(self, name: str) -> Job:
+        """The draft of a job of a schedule, to run now and not at a firing. Raises `NotFound`."""
         schedule = await self.find(name)
-        return _dated(schedule, self._template(schedule), new_id(), None, self._store.now())
+        return _job(schedule, self._template(schedule), new_id(), None, self._store.now())
 
     async def upcoming(self, *schedules: Schedule) -> list[list[float]]:
-        """The next firings of each; none of those that are paused."""
+        """The next firings of each schedule; none if it is paused."""
         return await asyncio.to_thread(lambda: [_upcoming(schedule) for schedule in schedules])
 
     async def fire(self, due: list[Schedule]) -> int:
-        """Make the jobs of the firings of ``due`` schedules that have come; how many schedules moved on."""
+        """Create the jobs of the firings that are due. Returns the number of schedules that moved on."""
         if not due:
             return 0
         plans = await asyncio.to_thread(self._plans, due, self._store.now())
@@ -106,39 +105,41 @@ class Scheduler:
         return sum(each is True for each in moved)
 
     def _plans(self, due: list[Schedule], now: float) -> list[tuple[Schedule, Job, Plan]]:
-        """What is to be done; a schedule that cannot be read here must not hold up the others."""
+        """The plan of each schedule; one that fails here must not stop the others."""
         plans = []
         for schedule in due:
             try:
                 plans.append((schedule, self._template(schedule), plan(schedule, now)))
-            except Exception as error:  # noqa: BLE001 - its zone or its group may not be known here
-                if schedule.id not in self._complained:
-                    self._complained.add(schedule.id)
-                    logger.error("schedule %s cannot be fired here: %r", schedule.name, error)
+            except Exception as error:  # noqa: BLE001 - this process may not have its zone or its group
+                if schedule.id not in self._logged:
+                    self._logged.add(schedule.id)
+                    logger.error("schedule %s: this process cannot fire it: %r", schedule.name, error)
         return plans
 
     def _template(self, schedule: Schedule) -> Job:
-        """The job of each firing, but for its id and dates."""
+        """The job of every firing, without id and dates."""
         if schedule.group is None:
             return schedule.job
         if self._runs is None:
-            raise NotFound(f"there is no group {schedule.group[:100]!r}")
+            raise NotFound(f"no group is named {schedule.group[:100]!r}")
         return replace(self._runs.draft(schedule.group, schedule.job.data), schedule=schedule.name)
 
     async def _fire(self, schedule: Schedule, template: Job, plan: Plan) -> bool:
-        """Make the jobs first: a crash here has another make them again, which makes none twice."""
+        """Create the jobs first: after a crash another process repeats this, and creates no job twice."""
         now, last, last_job = self._store.now(), schedule.last, schedule.last_job
-        jobs = [_dated(schedule, template, _id(schedule, at), at, now) for at in plan.firings]
-        await self._store.commit([lifecycle.submit(job, now) for job in jobs])  # a conflict: it is there
+        jobs = [_job(schedule, template, _job_id(schedule, at), at, now) for at in plan.firings]
+        await self._store.commit(
+            [lifecycle.submit(job, now) for job in jobs]
+        )  # a conflict means that the job exists
         if jobs:
             last, last_job = plan.firings[-1], jobs[-1].id
         if plan.missed:
-            logger.warning("schedule %s: firings were missed, %d or more", schedule.name, plan.missed)
+            logger.warning("schedule %s: missed %d firings or more", schedule.name, plan.missed)
         return await self._store.put_schedule(
             replace(schedule, rev=schedule.rev + 1, next=plan.next, last=last, last_job=last_job)
         )
 
-    async def _look(self, name: str) -> Schedule | None:
+    async def _read(self, name: str) -> Schedule | None:
         return next(iter(await self._store.schedules(name)), None)
 
     async def _change(self, name: str, decision: Callable[[Schedule], Schedule]) -> Schedule:
@@ -150,18 +151,18 @@ class Scheduler:
             changed = replace(changed, rev=before.rev + 1)
             if await self._store.put_schedule(changed):
                 return changed
-        raise _keeps_changing(name)
+        raise _contended(name)
 
 
-def _put(before: Schedule | None, made: Schedule, paused: bool | None, now: float) -> Schedule:
-    """What is to be written for a schedule that is put."""
+def _merged(before: Schedule | None, put: Schedule, paused: bool | None, now: float) -> Schedule:
+    """The schedule to write when ``put`` replaces ``before``."""
     if before is None:
-        fresh = replace(
-            made, id=new_id(), rev=1, paused=made.paused if paused is None else paused, anchor=round(now, 3)
+        new = replace(
+            put, id=new_id(), rev=1, paused=put.paused if paused is None else paused, anchor=round(now, 3)
         )
-        return _next(replace(fresh, created_at=now, updated_at=now), now)
+        return _with_next(replace(new, created_at=now, updated_at=now), now)
     schedule = replace(
-        made,
+        put,
         id=before.id,
         rev=before.rev + 1,
         anchor=before.anchor,
@@ -171,16 +172,17 @@ def _put(before: Schedule | None, made: Schedule, paused: bool | None, now: floa
         last_job=before.last_job,
         created_at=before.created_at,
         updated_at=now,
-        declared=made.declared or before.declared,
+        declared=put.declared or before.declared,
     )
     if rhythm_of(schedule) == rhythm_of(before) and not before.paused:
         return schedule
     if schedule.every != before.every:
         schedule = replace(schedule, anchor=round(now, 3))
-    return _next(schedule, now)
+    return _with_next(schedule, now)
 
 
-def _next(schedule: Schedule, now: float) -> Schedule:
+def _with_next(schedule: Schedule, now: float) -> Schedule:
+    """The schedule with its first firing after ``now``."""
     return replace(schedule, next=after(rhythm_of(schedule), now))
 
 
@@ -190,19 +192,15 @@ def _upcoming(schedule: Schedule) -> list[float]:
     return [schedule.due, *islice(firings(rhythm_of(schedule), schedule.due), SHOWN - 1)]
 
 
-def _id(schedule: Schedule, at: float) -> str:
-    """The id of the job of a firing: the same for all who make it, and for no other firing."""
+def _job_id(schedule: Schedule, at: float) -> str:
+    """The id of the job of a firing: the same in every process, and different for every firing."""
     return derived_id(at, f"{schedule.id} {schedule.name}".encode())
 
 
-def _dated(schedule: Schedule, template: Job, job_id: str, at: float | None, now: float) -> Job:
+def _job(schedule: Schedule, template: Job, job_id: str, at: float | None, now: float) -> Job:
     expires_at = None if schedule.expires_in is None else now + schedule.expires_in
     return replace(template, id=job_id, scheduled_at=at, expires_at=expires_at)
 
 
-def _absent(name: str) -> NotFound:
-    return NotFound(f"there is no schedule {name[:100]!r}: GET /v1/schedule lists them")
-
-
-def _keeps_changing(name: str) -> StoreUnavailable:
-    return StoreUnavailable(f"schedule {name} keeps changing; try again")
+def _contended(name: str) -> StoreUnavailable:
+    return StoreUnavailable(f"other processes keep changing schedule {name}: try again")

@@ -1,8 +1,7 @@
-"""When schedules fire: pure arithmetic, the same for whoever does it.
+"""When schedules fire: pure arithmetic, with the same result in every process.
 
-The firings of a schedule are a fixed set of moments, from its cron expression in its zone or from its
-interval; what is asked here is which of them lie where. Cron follows Debian's cron on the nights when
-clocks change (docs/decisions/0014).
+The firings of a schedule are a fixed set of times, which follow from its cron expression and zone, or from
+its interval. When clocks change, cron expressions behave as in Debian's cron (docs/decisions/0014).
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from raincheck.core.errors import Fault
 from raincheck.core.model import MAX_SECONDS, CatchUp, Schedule
 
 MOST = 100
-"""How many firings are made at once: of those missed in a long outage, the newest."""
+"""Firings that are made up for at once: the newest of those missed in a long outage."""
 
 SHORTEST = 1.0
-"""Seconds; no interval is shorter."""
+"""The shortest interval in seconds."""
 
 CRON_LENGTH = 200
 
 _HOUR = 3600.0
 _ZONE = re.compile(r"[A-Z][A-Za-z0-9_+-]*(/[A-Z][A-Za-z0-9_+-]*)*")
-"""Names of the IANA database; what else is in a folder of zones differs from machine to machine."""
+"""Names of the IANA database. The folder of zones has other files too, which differ between machines."""
 
 
 class Rhythm(NamedTuple):
-    """What says when a schedule fires: a ``cron`` expression in a ``zone``, or ``every`` so many seconds."""
+    """When a schedule fires: by a ``cron`` expression in a ``zone``, or ``every`` number of seconds."""
 
     cron: str | None
     zone: str
@@ -43,7 +42,7 @@ class Rhythm(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The firings to be made now, oldest first, how many are left out, and the first one to come."""
+    """The firings to make now, oldest first, the number of firings to skip, and the next firing."""
 
     firings: list[float]
     missed: int
@@ -51,24 +50,24 @@ class Plan(NamedTuple):
 
 
 def faults_of(rhythm: Rhythm, now: float) -> Iterator[Fault]:
-    """What is wrong with a rhythm."""
+    """The faults of a rhythm."""
     if (rhythm.cron is None) == (rhythm.every is None):
-        yield Fault("a schedule has either cron or every", "/cron" if rhythm.every is None else "/every")
+        yield Fault("set either cron or every", "/cron" if rhythm.every is None else "/every")
     if rhythm.every is not None and not SHORTEST <= rhythm.every <= MAX_SECONDS:
-        yield Fault(f"lies between {SHORTEST:g} and {MAX_SECONDS:.0f} seconds", "/every")
+        yield Fault(f"must be between {SHORTEST:g} and {MAX_SECONDS:.0f} seconds", "/every")
     if rhythm.cron is not None:
         yield from list(_zone_faults(rhythm.zone)) or _cron_faults(rhythm, now)
 
 
 def _zone_faults(zone: str) -> Iterator[Fault]:
     if not _ZONE.fullmatch(zone):
-        yield Fault("is not the name of an IANA time zone, as Europe/Paris is", "/zone")
+        yield Fault("is not an IANA time zone: use a name like Europe/Paris", "/zone")
         return
     try:
         ZoneInfo(zone)
     except (KeyError, ValueError, OSError):  # none of that name; a folder of zones
         yield Fault(
-            f"{zone[:50]} is not known here: a zone is Europe/Paris; its data: pip install tzdata", "/zone"
+            f"{zone[:50]} is unknown: use a name like Europe/Paris; if it is one, pip install tzdata", "/zone"
         )
 
 
@@ -77,15 +76,15 @@ def _cron_faults(rhythm: Rhythm, now: float) -> Iterator[Fault]:
 
     expression = rhythm.cron or ""
     if len(expression) > CRON_LENGTH:
-        yield Fault(f"has at most {CRON_LENGTH} characters", "/cron")
+        yield Fault(f"can have at most {CRON_LENGTH} characters", "/cron")
     elif len(expression.split()) != 5:
-        yield Fault("has five fields: minute, hour, day of month, month, day of week", "/cron")
+        yield Fault("needs five fields: minute, hour, day of month, month, day of week", "/cron")
     else:
         try:
             if after(rhythm, now) is None:
-                yield Fault("never comes within the next fifty years", "/cron")
+                yield Fault("never fires within the next fifty years", "/cron")
         except (CronSimError, ValueError) as error:
-            yield Fault(f"is no cron expression: {str(error)[:100]}", "/cron")
+            yield Fault(f"is not a cron expression: {str(error)[:100]}", "/cron")
 
 
 def rhythm_of(schedule: Schedule) -> Rhythm:
@@ -93,63 +92,61 @@ def rhythm_of(schedule: Schedule) -> Rhythm:
     return Rhythm(schedule.cron, schedule.zone, schedule.every, schedule.anchor)
 
 
-def after(rhythm: Rhythm, moment: float) -> float | None:
-    """The first firing after a moment; None: there is none any more."""
-    return next(firings(rhythm, moment), None)
+def after(rhythm: Rhythm, since: float) -> float | None:
+    """The first firing after a time; None if there is none."""
+    return next(firings(rhythm, since), None)
 
 
-def firings(rhythm: Rhythm, moment: float) -> Iterator[float]:
-    """All firings after a moment, in order, each once."""
-    return _interval(rhythm, moment) if rhythm.cron is None else _cron(rhythm, moment)
+def firings(rhythm: Rhythm, since: float) -> Iterator[float]:
+    """All firings after a time, in order, each once."""
+    return _interval(rhythm, since) if rhythm.cron is None else _cron(rhythm, since)
 
 
-def _interval(rhythm: Rhythm, moment: float) -> Iterator[float]:
-    """Multiples of the interval after the anchor, in whole milliseconds, so that they never drift."""
+def _interval(rhythm: Rhythm, since: float) -> Iterator[float]:
+    """Multiples of the interval after the anchor, in whole milliseconds, so that they do not drift."""
     start, step = round(rhythm.anchor * 1000), round((rhythm.every or 0.0) * 1000)
-    n = max(1, int((moment - rhythm.anchor) * 1000 / step) - 1)  # or one or two too early
+    n = max(1, int((since - rhythm.anchor) * 1000 / step) - 1)  # or one or two before it
     while True:
         firing = (start + n * step) / 1000
-        if firing > moment:
+        if firing > since:
             yield firing
         n += 1
 
 
-def _cron(rhythm: Rhythm, moment: float) -> Iterator[float]:
-    """What the parser gives, without what it gives twice: firings skipped together fire as one."""
+def _cron(rhythm: Rhythm, since: float) -> Iterator[float]:
+    """The firings of a cron expression, without duplicates: those in a skipped hour fire once, together."""
     from cronsim import CronSim
 
-    latest = moment
-    for local in CronSim(rhythm.cron or "", _local(moment, rhythm.zone)):
+    latest = since
+    for local in CronSim(rhythm.cron or "", _local(since, rhythm.zone)):
         firing = local.timestamp()
         if firing > latest:
             latest = firing
             yield firing
 
 
-def _local(moment: float, zone: str) -> datetime:
-    return to_datetime(math.floor(moment)).astimezone(ZoneInfo(zone))
+def _local(since: float, zone: str) -> datetime:
+    return to_datetime(math.floor(since)).astimezone(ZoneInfo(zone))
 
 
 def plan(schedule: Schedule, now: float) -> Plan:
-    """What is to be done about a schedule that is due: every firing that is on time is made.
-
-    Of the others, its ``catch_up`` says what becomes of them.
+    """What to do for a schedule that is due: make all firings that are on time, and of the late ones those
+    that its ``catch_up`` selects.
     """
-    come = _come(schedule, now)
-    on_time = [firing for firing in come if now - firing <= schedule.grace]
-    late = come[: len(come) - len(on_time)]
-    made = on_time
+    due = _due(schedule, now)
+    on_time = [firing for firing in due if now - firing <= schedule.grace]
+    selected = on_time
     if schedule.catch_up is CatchUp.ALL:
-        made = come
+        selected = due
     elif schedule.catch_up is CatchUp.LATEST and not on_time:
-        made = late[-1:]
-    return Plan(made, len(come) - len(made), after(rhythm_of(schedule), now))
+        selected = due[-1:]
+    return Plan(selected, len(due) - len(selected), after(rhythm_of(schedule), now))
 
 
-def _come(schedule: Schedule, now: float) -> list[float]:
-    """The firings from the next one on that have come, oldest first; of very many the newest.
+def _due(schedule: Schedule, now: float) -> list[float]:
+    """The firings from the next one until now, oldest first; the newest `MOST` of them.
 
-    Looks back further and further, so that the cost does not depend on how long nobody looked.
+    Reads back further and further, so that the cost does not depend on the length of an outage.
     """
     first, back = schedule.next, _HOUR
     if first is None or first > now:
@@ -157,9 +154,9 @@ def _come(schedule: Schedule, now: float) -> list[float]:
     rhythm = rhythm_of(schedule)
     while True:
         since = max(first, now - back)
-        found = deque(takewhile(lambda firing: firing <= now, firings(rhythm, since)), MOST)
-        if since == first and len(found) < MOST:
-            found.appendleft(first)
-        if since == first or len(found) == MOST:
-            return list(found)
+        newest = deque(takewhile(lambda firing: firing <= now, firings(rhythm, since)), MOST)
+        if since == first and len(newest) < MOST:
+            newest.appendleft(first)
+        if since == first or len(newest) == MOST:
+            return list(newest)
         back *= 4

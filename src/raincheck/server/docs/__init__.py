@@ -1,4 +1,4 @@
-"""The documentation page: it reads /openapi.json, and needs nothing from elsewhere (docs/decisions/0007)."""
+"""The documentation page. It reads /openapi.json and loads nothing from other sites (docs/decisions/0007)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 from functools import cache
 from importlib import resources
 
-from raincheck.server.http import Answer, Request
-from raincheck.server.refusals import NO_PATH, Refused
+from raincheck.server.http import Request, Response
+from raincheck.server.problems import NO_PATH, RequestError
 
 FILES = {
     "index.html": b"text/html; charset=utf-8",
@@ -15,7 +15,7 @@ FILES = {
     "docs.js": b"text/javascript; charset=utf-8",
 }
 POLICY = b"default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
-GUARDS = (
+HEADERS = (
     (b"content-security-policy", POLICY),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
@@ -23,26 +23,26 @@ GUARDS = (
 )
 
 
-async def page(request: Request) -> Answer:
+async def page(request: Request) -> Response:
     """``GET /docs``"""
-    return await _answer("index.html")
+    return await _file_response("index.html")
 
 
-async def file(request: Request) -> Answer:
+async def file(request: Request) -> Response:
     """``GET /docs/{file}``"""
     if request.target not in FILES:
-        raise Refused(NO_PATH, "the documentation is at /docs")
-    return await _answer(request.target)
+        raise RequestError(NO_PATH, "no such file: the documentation is at /docs")
+    return await _file_response(request.target)
 
 
-async def redirect(request: Request) -> Answer:
+async def redirect(request: Request) -> Response:
     """``GET /``"""
-    return Answer(307, headers=((b"location", request.url("/docs")),))
+    return Response(307, headers=((b"location", request.url("/docs")),))
 
 
-async def _answer(name: str) -> Answer:
+async def _file_response(name: str) -> Response:
     content = await asyncio.to_thread(_read, name)
-    return Answer(200, content, ((b"content-type", FILES[name]),), GUARDS)
+    return Response(200, content, ((b"content-type", FILES[name]),), HEADERS)
 
 
 @cache

@@ -1,15 +1,15 @@
-// The documentation page: reads openapi.json and lets every operation be tried.
-// What it shows may have been written by strangers, so it enters the page as text, never as markup.
+// The documentation page: shows openapi.json, with a form to try each operation.
+// Its texts may come from strangers: they are put into the page as text, never as markup.
 
 const base = new URL(".", location.href);
 const METHODS = ["get", "post", "put", "patch", "delete"];
 
-/** Who asks, once somebody has signed in: known to this page alone, and for as long as it is open. */
+/** The Authorization header after sign-in. Only this page has it, while it is open. */
 const caller = {};
 
 let api;
 
-/** An element with attributes (functions are listeners) and children; strings become text. */
+/** A new element with attributes (functions are event listeners) and children (strings become text). */
 function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -20,7 +20,7 @@ function element(name, attributes = {}, ...children) {
   return made;
 }
 
-/** What a reference refers to; anything else is itself. */
+/** The target of a reference; any other value is returned as it is. */
 function resolve(value) {
   if (!value?.$ref) return value;
   return value.$ref.slice(2).split("/").reduce((found, key) => found[key], api);
@@ -51,7 +51,7 @@ function typeOf(schema) {
   return [[schema.type ?? "anything"].flat().join(" or ") + (schema.format ? ` (${schema.format})` : "")];
 }
 
-/** What else a schema says of a value. */
+/** The limits of a schema as text. */
 function limitsOf(schema) {
   const words = { minimum: "at least", maximum: "at most", exclusiveMinimum: "above", pattern: "like", default: "else" };
   return Object.entries(words)
@@ -74,7 +74,7 @@ function properties(schema) {
   return rows.length ? element("table", {}, ...rows) : element("p", {}, ...typeOf(schema));
 }
 
-/** A value that fits a schema, to begin with. */
+/** An example value that fits a schema. */
 function example(schema, depth = 0) {
   const plain = resolve(schema);
   if ("default" in plain) return plain.default;
@@ -101,12 +101,12 @@ function field(label, about, input) {
   return element("label", {}, element("span", {}, element("code", {}, label), " ", ...about), input);
 }
 
-/** What a parameter is for, or at least what fits it. */
+/** The description of a parameter, or its type. */
 function about({ description, schema }) {
   return description ? [description.replaceAll("`", "")] : [...typeOf(schema), " ", limitsOf(schema)];
 }
 
-/** The form that tries an operation, and where its answer is shown. */
+/** The form to try an operation, and the element that shows the response. */
 function tryIt(path, method, operation) {
   const parameters = (operation.parameters ?? []).map(resolve);
   const fields = parameters.map((parameter) => [
@@ -132,13 +132,13 @@ function tryIt(path, method, operation) {
     shown.hidden = false;
     shown.textContent = "…";
     try {
-      const answer = await fetch(url, { method: method.toUpperCase(), headers, body: body?.value || undefined });
-      const interesting = ["location", "retry-after", "preference-applied", "link"].filter((name) => answer.headers.has(name));
-      const lines = interesting.map((name) => `${name}: ${answer.headers.get(name)}`);
-      const text = await answer.text();
-      shown.textContent = [`${answer.status} ${answer.statusText}`, ...lines, "", pretty(text)].join("\n");
+      const response = await fetch(url, { method: method.toUpperCase(), headers, body: body?.value || undefined });
+      const names = ["location", "retry-after", "preference-applied", "link"].filter((name) => response.headers.has(name));
+      const lines = names.map((name) => `${name}: ${response.headers.get(name)}`);
+      const text = await response.text();
+      shown.textContent = [`${response.status} ${response.statusText}`, ...lines, "", pretty(text)].join("\n");
     } catch (error) {
-      shown.textContent = `No answer: ${error.message}`;
+      shown.textContent = `No response: ${error.message}`;
     }
   }
 
@@ -162,22 +162,22 @@ function pretty(text) {
   }
 }
 
-/** One operation, whose inside is made when it is opened. */
+/** One operation. Its content is built when it is opened. */
 function operationOf(path, method, operation) {
   const inside = element("div");
   function open() {
     if (inside.childNodes.length) return;
-    const answers = Object.entries(operation.responses).map(([status, reference]) => {
-      const answer = resolve(reference);
-      const content = Object.values(answer.content ?? {})[0];
+    const responses = Object.entries(operation.responses).map(([status, reference]) => {
+      const response = resolve(reference);
+      const content = Object.values(response.content ?? {})[0];
       const type = content ? typeOf(content.schema) : [];
-      return element("tr", {}, element("td", {}, status), element("td", {}, answer.description), element("td", {}, ...type));
+      return element("tr", {}, element("td", {}, status), element("td", {}, response.description), element("td", {}, ...type));
     });
     inside.append(
       element("p", { class: "description" }, operation.description ?? ""),
       ...tryIt(path, method, operation),
-      element("h3", {}, "Answers"),
-      element("table", {}, ...answers),
+      element("h3", {}, "Responses"),
+      element("table", {}, ...responses),
     );
   }
   return element(
@@ -216,13 +216,13 @@ function show() {
   schemas.hidden = false;
 }
 
-/** Open what the address points at. */
+/** Open the element that the URL points to. */
 function unfold() {
   const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (target?.tagName === "DETAILS") target.open = true;
 }
 
-/** A form for a name and a password; or for a token, of which the server knows who gives it. */
+/** The sign-in form: a name and a password, or a token of another issuer. */
 function signIn() {
   const fields = ["username", "password", "token"].map((name) => [
     name,
@@ -234,24 +234,24 @@ function signIn() {
     event.preventDefault();
     const { token, ...given } = Object.fromEntries(fields.map(([name, input]) => [name, input.value]));
     const headers = { "Content-Type": "application/json" };
-    const answer = token
+    const response = token
       ? { access_token: token }
       : await fetch(new URL("v1/token", base), { method: "POST", headers, body: JSON.stringify(given) }).then((got) => got.json());
-    if (answer.access_token) caller.Authorization = `Bearer ${answer.access_token}`;
-    if (!answer.access_token || !(await load())) problem.textContent = answer.detail ?? "The token does not hold.";
+    if (response.access_token) caller.Authorization = `Bearer ${response.access_token}`;
+    if (!response.access_token || !(await load())) problem.textContent = response.detail ?? "The token is not valid.";
   }
 
-  const about = "Functions are shown to those who may call them.";
-  const labels = fields.map(([name, input]) => field(name, name === "token" ? ["instead, if you have one"] : [], input));
+  const about = "Sign in to see the API.";
+  const labels = fields.map(([name, input]) => field(name, name === "token" ? ["instead of a name and a password"] : [], input));
   const form = element("form", { submit: send, id: "sign-in" }, element("p", {}, about), ...labels, element("button", {}, "Sign in"), problem);
   document.getElementById("operations").replaceChildren(form);
 }
 
-/** Read openapi.json and show it; whether the server lets this caller. */
+/** Read openapi.json and show it. Returns whether the server allowed it. */
 async function load() {
-  const answer = await fetch(new URL("openapi.json", base), { headers: caller });
-  if (!answer.ok) return false;
-  api = await answer.json();
+  const response = await fetch(new URL("openapi.json", base), { headers: caller });
+  if (!response.ok) return false;
+  api = await response.json();
   show();
   unfold();
   return true;

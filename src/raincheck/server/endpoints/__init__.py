@@ -1,1 +1,1 @@
-"""What answers each path of the HTTP API."""
+"""The endpoints of the HTTP API: each takes a request and returns a response."""

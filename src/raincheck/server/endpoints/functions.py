@@ -1,4 +1,4 @@
-"""Functions over HTTP: what can be called, and calling it."""
+"""Functions over HTTP: list, find, call."""
 
 from __future__ import annotations
 
@@ -11,63 +11,61 @@ from raincheck.engine.documents import CallDocument, FunctionSummary, function_s
 from raincheck.engine.idempotency import key_of_call
 from raincheck.engine.results import load_one
 from raincheck.engine.validation import split_arguments
-from raincheck.server.bodies import json_body
-from raincheck.server.endpoints.jobs import accepted, job_url, submit
-from raincheck.server.http import Answer, Request, json_answer
-from raincheck.server.preferences import Waiting, waiting
-from raincheck.server.problems import answer_of
-from raincheck.server.queries import idempotency_key
+from raincheck.server.endpoints.jobs import job_response, job_url
+from raincheck.server.http import Request, Response, json_response, problem_response
+from raincheck.server.parameters import Wait, idempotency_key, json_body, parse_prefer
 
-UNKNOWN = Problem(title="The job failed", detail="no reason is known")
+UNKNOWN = Problem(title="Job failed", detail="the job has no error")
 CANCELLED = Problem(
     type="cancelled",
-    title="The job was cancelled",
+    title="Job cancelled",
     status=409,
-    detail="somebody cancelled it before it had a result: retry it, or call the function again",
+    detail="the job was cancelled before it had a result: retry the job, or call the function again",
 )
 
 
-async def call(request: Request) -> Answer:
+async def call(request: Request) -> Response:
     """``POST /v1/function/{name}``"""
-    function = await _known(request)
-    wait = waiting(request, function.wait)
+    function = await _function(request)
+    wait = parse_prefer(request, function.wait)
     args, kwargs = split_arguments(await json_body(request))
     draft = request.engine.validator.call(function.name, args, kwargs)
     key = key_of_call(idempotency_key(request), function.name, args, kwargs, request.caller)
-    stored = await submit(request, draft, key, wait)
+    async with request.long_poll(wait.seconds) as stop:
+        stored = await request.engine.jobs.submit(draft, key, wait.seconds, stop)
     if not stored.job.state.ended:
-        return await accepted(request, stored, wait)
-    return _result(request, await load_one(request.engine.store, stored), wait)
+        return await job_response(request, stored, wait)
+    return _result_response(request, await load_one(request.engine.store, stored), wait)
 
 
-async def find(request: Request) -> Answer:
+async def find(request: Request) -> Response:
     """``GET /v1/function/{name}``"""
-    function = await _known(request)
-    return json_answer(200, (await _summaries(request, [function]))[0])
+    function = await _function(request)
+    return json_response(200, (await _summaries(request, [function]))[0])
 
 
-async def list_functions(request: Request) -> Answer:
+async def list_functions(request: Request) -> Response:
     """``GET /v1/function``"""
     infos = request.engine.workers.infos()
-    return json_answer(200, await _summaries(request, [infos[name] for name in sorted(infos)]))
+    return json_response(200, await _summaries(request, [infos[name] for name in sorted(infos)]))
 
 
-async def _known(request: Request) -> FunctionInfo:
+async def _function(request: Request) -> FunctionInfo:
     """The function in the path. Raises `NotFound`.
 
-    Its name may begin with a slash, which a proxy may have merged with the one before.
+    Its name may begin with a slash, which a proxy may have merged with the slash before it.
     """
     workers = request.engine.workers
     for name in (request.target, f"/{request.target}"):
         if (info := workers.info(name)) is not None:
             return info
-    await workers.read()  # its worker may have started just now
+    await workers.read()  # its worker may just have started
     info = workers.info(request.target) or workers.info(f"/{request.target}")
     if info is not None:
         return info
     raise NotFound(
-        f"no function is named {request.target[:100]!r}, here or at a worker: GET /v1/function lists them; "
-        "POST /v1/job also takes functions that no worker offers yet"
+        f"no function is named {request.target[:100]!r}, on this server or a worker: GET /v1/function lists "
+        "the functions; POST /v1/job accepts functions that no worker offers yet"
     )
 
 
@@ -77,15 +75,14 @@ async def _summaries(request: Request, infos: list[FunctionInfo]) -> list[Functi
     return [function_summary(info, workers_of(info.name), queued.get(info.name, 0)) for info in infos]
 
 
-def _result(request: Request, stored: Stored, wait: Waiting) -> Answer:
-    """The answer of a call that has ended: its result, or the problem it ended with."""
+def _result_response(request: Request, stored: Stored, wait: Wait) -> Response:
+    """The response to a call whose job has ended: its result, or the problem of the job."""
     job = stored.job
     url = job_url(request, job.id)
-    place = (b"content-location", url)
     if job.state is State.DONE:
         result = raw(previous_results(job, job.steps[-1].stage + 1))
         document = CallDocument(id=job.id, state=job.state, result=result)
-        return json_answer(200, document, place, *wait.applied(200))
+        return json_response(200, document, (b"content-location", url), *wait.applied(200))
     problem = CANCELLED if job.state is State.CANCELLED else job.error or UNKNOWN
     status = problem.status if job.state is State.CANCELLED or problem.status >= 500 else 500
-    return answer_of(replace(problem, instance=url.decode(), status=status), *wait.applied(status))
+    return problem_response(replace(problem, instance=url.decode(), status=status), *wait.applied(status))

@@ -81,14 +81,14 @@ class SQLiteStore:
         self._writer.batcher.close()
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
-        return await self._writer.batcher.ask(Commit(changes)) if changes else []
+        return await self._writer.batcher.call(Commit(changes)) if changes else []
 
     async def claim(
         self, worker: str, functions: Sequence[str], limit: int, lease: float, wait: float = 0.0
     ) -> list[Claim]:
         request = leases.ClaimRequest(worker, tuple(functions), limit, lease)
         batcher = self._writer.batcher
-        claimed = await batcher.ask(threads.Claim(batcher, request, clock.monotonic() + wait))
+        claimed = await batcher.call(threads.Claim(batcher, request, clock.monotonic() + wait))
         jobs = {n: decode_job(record) for n, record in claimed.records.items()}
         return [Claim(jobs[n], lease) for n, lease in claimed.leases]
 
@@ -143,10 +143,10 @@ class SQLiteStore:
         return await self._read(lambda connection: reads.schedules(connection, name))
 
     async def _write(self, do: Callable[[apsw.Connection, Effects], T]) -> T:
-        return await self._writer.batcher.ask(Write(do))
+        return await self._writer.batcher.call(Write(do))
 
     async def _read(self, do: Callable[[apsw.Connection], T]) -> T:
-        return await self._reader.batcher.ask(Read(do))
+        return await self._reader.batcher.call(Read(do))
 
 
 def _nothing(connection: apsw.Connection, effects: Effects) -> None:

@@ -88,19 +88,16 @@ def claim(connection: apsw.Connection, request: ClaimRequest, now: float) -> Cla
     until = now + request.lease
     counts = Counter(row[0] for row in rows)
     connection.executemany(SERVED, [(n, last, function) for function, n in counts.items()])
-    leased = [(token, *row) for token, row in enumerate(rows, last - len(rows) + 1)]
-    write_rows(
-        connection,
-        LEASE,
-        [
-            (job, step, token, request.worker, now, until, function, priority, due)
-            for token, function, priority, due, job, step in leased
-        ],
-    )
-    numbers = list({job for _, _, _, _, job, _ in leased})  # a job may have many steps
+    worker, first = request.worker, last - len(rows) + 1
+    leased = [
+        (job, step, token, worker, now, until, function, priority, due)
+        for token, (function, priority, due, job, step) in enumerate(rows, first)
+    ]
+    write_rows(connection, LEASE, leased)
+    numbers = list({row[0] for row in leased})  # a job may have many steps
     return Claimed(
         dict(query(connection, RECORDS, (_encode(numbers).decode(),))),
-        [(job, Lease(step, token, request.worker, now, until)) for token, _, _, _, job, step in leased],
+        [(row[0], Lease(row[1], row[2], worker, now, until)) for row in leased],
     )
 
 

@@ -63,7 +63,7 @@ class Claim(Call[leases.Claimed]):
         self.request = request
         self.until = until
 
-    def abandoned(self, answer: leases.Claimed) -> None:
+    def discard(self, answer: leases.Claimed) -> None:
         ids = {n: decode_job(record).id for n, record in answer.records.items()}
         held = [Held(ids[n], lease.step, lease.token) for n, lease in answer.leases]
         if held:
@@ -177,7 +177,7 @@ class Writer:
                 for call in batch:  # an error of one call must not reach the others
                     self._transact(connection, [call], retry_all)
             return
-        answers.give()
+        answers.send()
         self._notify(effects, drained)
 
     def _apply(
@@ -287,7 +287,7 @@ class Reader:
         for call in batch:
             if isinstance(call, Read):
                 answers.add(call, self._answer(call))
-        answers.give()
+        answers.send()
 
     def _answer(self, read: Read[Any]) -> Any:
         try:

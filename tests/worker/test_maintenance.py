@@ -1,4 +1,4 @@
-"""What workers and servers do for jobs that nobody else looks after."""
+"""Maintenance: due times, deadlines and retention, without a worker."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ from tests.worker.helpers import logged
 
 
 async def test_a_due_date_is_noted(app: App) -> None:
-    """When its time has come, a scheduled job is pending, with a worker or without."""
+    """A scheduled job is pending once it is due, also without a worker."""
     async with app:
         job = await app.submit("x", [step("x")], delay=0.05)
         while (await app.status(job.id)).state == "scheduled":
@@ -19,7 +19,7 @@ async def test_a_due_date_is_noted(app: App) -> None:
 
 
 async def test_a_deadline_ends_a_job(app: App) -> None:
-    """When its deadline has passed, a job that nobody can run has failed."""
+    """A job that no worker runs has failed once its deadline has passed."""
     async with app, Maintenance(app.engine):
         soon = datetime.now(UTC) + timedelta(seconds=0.1)
         job = await app.submit("x", [step("x")], expires_at=soon)
@@ -29,7 +29,7 @@ async def test_a_deadline_ends_a_job(app: App) -> None:
 
 
 async def test_what_was_kept_long_enough_is_removed(app: App) -> None:
-    """An ended job is gone when its time is over; one that never was is not found."""
+    """An ended job is gone after its retention time; an unknown id is not found."""
 
     @app.function
     async def quick() -> int:
@@ -60,10 +60,10 @@ async def test_unfinished_work_is_kept_however_old(app: App) -> None:
         assert (await app.status(job.id)).state == "pending"
 
 
-async def test_upkeep_outlives_its_failures(app: App) -> None:
+async def test_maintenance_outlives_its_failures(app: App) -> None:
     """A duty that fails is tried again, and the failure is in the log."""
     async with app:
-        upkeep = Maintenance(app.engine)
+        maintenance = Maintenance(app.engine)
         failures = 0
         over = asyncio.Event()
 
@@ -77,8 +77,8 @@ async def test_upkeep_outlives_its_failures(app: App) -> None:
             over.set()
             return 0
 
-        with logged("maintenance will try again", "raincheck.maintenance") as line:
-            task = asyncio.create_task(upkeep._repeat(duty, 0.0))
+        with logged("maintenance failed, retrying", "raincheck.maintenance") as line:
+            task = asyncio.create_task(maintenance._repeat(duty, 0.0))
             await over.wait()
             task.cancel()
         assert line.is_set()

@@ -1,4 +1,4 @@
-"""YAML files: what they mean, and how their faults are told."""
+"""YAML files: their values and their faults."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from raincheck.core.errors import Fault, FileFault, InvalidFile
-from raincheck.engine.yaml_document import MAX_VALUES, Document, load, parse
+from raincheck.engine.config_file import MAX_VALUES, ConfigFile, load, parse
 
 HERE = Path("f")
 
 
-def read(text: str) -> Document:
+def read(text: str) -> ConfigFile:
     """The document that a text is."""
     return parse(text.encode(), HERE)
 
@@ -51,18 +51,18 @@ def test_a_file_means_what_yaml_1_2_says(text: str, value: Any) -> None:
     [
         ("a: 1\nb: [1\nc: 2",
          ["f:3: not YAML: while parsing a flow sequence, did not find expected ',' or ']'"]),
-        ("a: 1\na: 2\nb: {c: 1, c: 2}", ["f:2: /a: is given twice", "f:3: /b/c: is given twice"]),
+        ("a: 1\na: 2\nb: {c: 1, c: 2}", ["f:2: /a: duplicate key", "f:3: /b/c: duplicate key"]),
         ("a: 1\n---\nb: 2",
          ["f:2: not YAML: expected a single document in the stream, but found another document"]),
-        ("a: !!int 3", ["f:1: /a: tags are not understood: take tag:yaml.org,2002:int out"]),
+        ("a: !!int 3", ["f:1: /a: tags are not supported: remove tag:yaml.org,2002:int"]),
         ("a: 1\nb: *c", ["f:2: not YAML: found undefined alias"]),
         ("a: &a [*a]", [f"f:1: /a{'/0' * 64}: nested deeper than 64 levels"]),
         ("a: &a {b: [*a, *a]}", [f"f:1: /a{'/b/0' * 32}: nested deeper than 64 levels"]),
-        ("a: !!str 1", ["f:1: /a: tags are not understood: take tag:yaml.org,2002:str out"]),
-        ("? [1]\n: 2", ["f:1: a key is a word, not a list or a mapping"]),
-        ("a:\n  <<: 3", ["f:2: /a: << takes a mapping, or a list of them"]),
-        ("a: 1\nb: 1e999", ["f:2: /b: is a number too large for JSON"]),
-        ("a: " + "9" * 5000, ["f:1: /a: is a number too large for JSON"]),
+        ("a: !!str 1", ["f:1: /a: tags are not supported: remove tag:yaml.org,2002:str"]),
+        ("? [1]\n: 2", ["f:1: a key must be a string, not a list or a mapping"]),
+        ("a:\n  <<: 3", ["f:2: /a: the value of << must be a mapping or a list of mappings"]),
+        ("a: 1\nb: 1e999", ["f:2: /b: the number is too large for JSON"]),
+        ("a: " + "9" * 5000, ["f:1: /a: the number is too large for JSON"]),
         ("a: 1\nb: \0", ["f:2: not YAML: control characters are not allowed"]),
         ("[" * 1000, ["f:1: not YAML: nested deeper than 64 levels"]),
         ("- " * 100_000, ["f:1: not YAML: nested deeper than 64 levels"]),
@@ -78,12 +78,12 @@ def test_aliases_do_not_grow_without_bound() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
     assert [word.partition(": ")[2].rpartition(": ")[2] for word in faults("\n".join(lines))] == [
-        f"a file has at most {MAX_VALUES} values"
+        f"a file can have at most {MAX_VALUES} values"
     ]
 
 
 def test_a_pointer_leads_to_its_line_or_to_the_nearest_above() -> None:
-    """What is missing in a mapping is told where the mapping is."""
+    """A missing key has the line of its mapping."""
     document = read("a:\n  - x\n  - b/c:\n      d: 1\n")
     pointers = ["", "/a", "/a/0", "/a/1", "/a/1/b~1c", "/a/1/b~1c/d", "/a/1/missing", "/other"]
     assert [document.line(pointer) for pointer in pointers] == [1, 1, 2, 3, 3, 4, 3, 1]
@@ -91,6 +91,6 @@ def test_a_pointer_leads_to_its_line_or_to_the_nearest_above() -> None:
 
 
 def test_a_file_that_is_not_there_is_told_so(tmp_path: Path) -> None:
-    """With what the system says."""
+    """With the error of the operating system."""
     with pytest.raises(InvalidFile, match="cannot be read: No such file"):
         load(tmp_path / "raincheck.yaml")

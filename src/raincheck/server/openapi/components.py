@@ -1,0 +1,154 @@
+"""The components of the OpenAPI document: schemas, parameters and problems that operations share."""
+
+from __future__ import annotations
+
+from inspect import cleandoc
+from typing import Any
+
+import msgspec
+
+from raincheck.auth import Token
+from raincheck.core.limits import Limits
+from raincheck.core.model import Problem
+from raincheck.engine.documents import (
+    CallDocument,
+    CountDocument,
+    EventDocument,
+    FunctionDocument,
+    FunctionSummary,
+    JobDocument,
+    JobPage,
+    WorkerDocument,
+)
+from raincheck.engine.groups.documents import GroupDocument, GroupSummary, RunDocument
+from raincheck.engine.requests import JobRequest, TriggerRequest
+from raincheck.engine.schedules.definitions import ScheduleRequest
+from raincheck.engine.schedules.documents import PlannedFunction, ScheduleDocument
+from raincheck.server.access import TokenRequest
+from raincheck.server.parameters import BARE, KEY_LENGTH, QUOTED, Listing
+
+Schema = dict[str, Any]
+
+SCHEMAS = "#/components/schemas/"
+PROBLEMS = {
+    400: "The request is malformed.",
+    401: "The token is missing or not valid.",
+    403: "The token does not have the required scope.",
+    404: "Not found.",
+    409: "The state of the job does not allow the operation.",
+    410: "The job was removed.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    422: "The input is not valid. `errors` lists the fields.",
+    429: "Too many sign-in attempts. Retry after `Retry-After` seconds.",
+    500: "The job failed. The problem is its error.",
+}
+
+PARAMETERS: dict[str, Schema] = {
+    "Prefer": {
+        "name": "Prefer",
+        "in": "header",
+        "description": "`wait=N`: wait up to N seconds for the job to end. `respond-async`: do not wait.",
+        "schema": {"type": "string"},
+        "example": "wait=10",
+    },
+    "Idempotency-Key": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "Makes the request safe to repeat: the same key and request return the same job.",
+        "schema": {"type": "string", "maxLength": KEY_LENGTH, "pattern": f"^(?:{QUOTED}|{BARE})$"},
+    },
+}
+
+
+RECORDS = (
+    CallDocument,
+    CountDocument,
+    EventDocument,
+    FunctionDocument,
+    FunctionSummary,
+    GroupDocument,
+    GroupSummary,
+    JobDocument,
+    JobPage,
+    JobRequest,
+    PlannedFunction,
+    Problem,
+    RunDocument,
+    ScheduleDocument,
+    ScheduleRequest,
+    Token,
+    TokenRequest,
+    TriggerRequest,
+    WorkerDocument,
+)
+NAMES = {
+    "CallDocument": "Call",
+    "CountDocument": "Counts",
+    "EventDocument": "Event",
+    "FunctionDocument": "Function",
+    "GroupDocument": "Group",
+    "GroupJobDocument": "GroupJob",
+    "JobDocument": "Job",
+    "MemberDocument": "Member",
+    "RunDocument": "Run",
+    "ScheduleDocument": "Schedule",
+    "WorkerDocument": "Worker",
+}
+"""The names of schemas that differ from the name of their class."""
+
+
+def ref(kind: str, name: str) -> Schema:
+    """A reference to a component."""
+    return {"$ref": f"#/components/{kind}/{name}"}
+
+
+def response(description: str, schema: Schema, *headers: str, media: str = "application/json") -> Schema:
+    """A response of an operation."""
+    documented = {name: {"schema": {"type": "string"}} for name in headers}
+    return {"description": description, "content": {media: {"schema": schema}}} | (
+        {"headers": documented} if documented else {}
+    )
+
+
+def components(limits: Limits) -> dict[str, Schema]:
+    """All components but those of single functions."""
+    _, schemas = msgspec.json.schema_components([*RECORDS], ref_template=f"{SCHEMAS}{{name}}")
+    schemas["JobRequest"]["properties"]["name"]["maxLength"] = limits.name
+    for request in ("JobRequest", "ScheduleRequest"):
+        schemas[request]["properties"]["functions"]["maxItems"] = limits.steps
+    problem = ref("schemas", "Problem")
+    responses = {
+        f"Problem{status}": response(description, problem, media="application/problem+json")
+        for status, description in PROBLEMS.items()
+    }
+    responses["Problem"] = response(
+        "The server or its store failed.", problem, media="application/problem+json"
+    )
+    return {
+        "parameters": {**PARAMETERS, "Limit": _limit(limits)},
+        "schemas": {NAMES.get(name, name): _renamed(schema) for name, schema in schemas.items()},
+        "responses": responses,
+    }
+
+
+def _renamed(value: Any) -> Any:
+    """A schema with the names of `NAMES`, and docstrings as descriptions."""
+    if isinstance(value, list):
+        return [_renamed(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    renamed = {key: _renamed(each) for key, each in value.items()}
+    if isinstance(target := renamed.get("$ref"), str):
+        name = target.removeprefix(SCHEMAS)
+        renamed["$ref"] = SCHEMAS + NAMES.get(name, name)
+    if isinstance(text := renamed.get("description"), str):
+        renamed["description"] = cleandoc(text).replace("``", "`")
+    if isinstance(title := renamed.get("title"), str):
+        renamed["title"] = NAMES.get(title, title)
+    return renamed
+
+
+def _limit(limits: Limits) -> Schema:
+    described = msgspec.json.schema(Listing)["$defs"]["Listing"]["properties"]["limit"]
+    return {"name": "limit", "in": "query", "schema": described | {"maximum": limits.page}}

@@ -1,0 +1,127 @@
+"""The server: the HTTP API of an engine as an ASGI application (docs/decisions/0002)."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from raincheck.auth import Auth
+from raincheck.core.errors import StoreError
+from raincheck.engine.engine import Engine
+from raincheck.engine.maintenance import Maintenance
+from raincheck.server.access import PUBLIC, Route, check_origin, check_routes
+from raincheck.server.http import (
+    ClientGone,
+    LongPolls,
+    Receive,
+    Request,
+    Response,
+    Scope,
+    Send,
+    Services,
+    path_of,
+    problem_response,
+)
+from raincheck.server.openapi.document import OpenAPI
+from raincheck.server.problems import NO_METHOD, NO_PATH, RequestError, problem_headers, problem_of
+from raincheck.server.routes import ROUTES, Resource, Router
+
+logger = logging.getLogger("raincheck.server")
+
+
+class Server:
+    """The HTTP API of an engine. Its lifespan opens the engine and does maintenance.
+
+    ``title`` is the title of the API description. ``auth`` is the sign-in (default: as the environment says).
+    """
+
+    def __init__(self, engine: Engine, title: str = "raincheck", auth: Auth | None = None) -> None:
+        check_routes(ROUTES)
+        self.engine = engine
+        self.auth = auth or Auth.from_environment()
+        self.long_polls = LongPolls()
+        self.local_only = False
+        """Whether to refuse requests for other hosts, because there is no sign-in."""
+        self.openapi = OpenAPI(title, engine.limits, ROUTES if self.auth else None)
+        self.services = Services(engine, self.auth, self.long_polls, self.openapi.document)
+        self._router = Router(ROUTES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            resource, target = self._router.find(path_of(scope)) or (None, "")
+            request = Request(self.services, scope, receive, target)
+            try:
+                response = await self._respond(resource, request)
+            except ClientGone:
+                return
+            except Exception as error:  # noqa: BLE001 - becomes a problem; unexpected ones are logged
+                response = error_response(error, request)
+            await response.send(request, send)
+        elif scope["type"] == "lifespan":
+            await self._run_lifespan(receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1000, "reason": ""})
+
+    async def _respond(self, resource: Resource[Route] | None, request: Request) -> Response:
+        """The response of the endpoint. Raises the error of a request that is not allowed."""
+        method = request.scope["method"]
+        check_origin(request, self.local_only)
+        if resource is None:
+            raise RequestError(
+                NO_PATH, f"no route has the path {request.path[:200]!r}: /docs lists all routes"
+            )
+        route = resource.endpoints.get(method)
+        if route is None:
+            if method == "OPTIONS":
+                return Response(204, headers=((b"allow", resource.allow),))
+            detail = f"this path does not support {method[:20]}: use {resource.allow.decode()}"
+            raise RequestError(NO_METHOD, detail, (b"allow", resource.allow))
+        need, endpoint = route
+        if need != PUBLIC:
+            if self.auth is not None:
+                identity = await self.auth.check(request.headers.get(b"authorization"), need)
+                request.caller = identity.subject
+            await self.engine.open()
+            await self.engine.workers.refresh()
+        return await endpoint(request)
+
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
+        """The lifespan protocol of ASGI: one message starts it, one ends it."""
+        phase = "startup"
+        try:
+            await receive()
+            async with self.lifespan():
+                await send({"type": "lifespan.startup.complete"})
+                phase = "shutdown"
+                await receive()
+        except BaseException:
+            await send({"type": f"lifespan.{phase}.failed", "message": traceback.format_exc()})
+            raise
+        await send({"type": "lifespan.shutdown.complete"})
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """The engine open, and maintenance running."""
+        was_open = self.engine.opened
+        if self.auth is not None:
+            await self.auth.open()
+        await self.engine.open()
+        try:
+            async with Maintenance(self.engine):
+                yield
+        finally:
+            self.long_polls.end()
+            if not was_open:  # else the code that opened it still uses it
+                await self.engine.close()
+
+
+def error_response(error: Exception, request: Request) -> Response:
+    """The response to a request that raised ``error``. Errors of the store and unexpected ones are logged."""
+    problem = problem_of(error)
+    if isinstance(error, StoreError):  # its message may name files of the server
+        logger.warning("%s %s: %s", request.scope["method"], request.path, error)
+    elif problem.status == 500:
+        logger.error("%s %s failed", request.scope["method"], request.path, exc_info=error)
+    return problem_response(problem, *problem_headers(error, b"authorization" in request.headers))
