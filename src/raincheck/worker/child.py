@@ -111,7 +111,7 @@ def _run(order: Order, runner: asyncio.Runner, send: Callable[[Reply], None]) ->
         return Reply("done", order.token, to_json(result), context.changed_data())
     except NotJSON as error:
         return _failure(NotJSON(f"what {order.qualname} returned or put into data is {error}"))
-    except BaseException as error:  # noqa: BLE001 - whatever a function raises is its outcome
+    except BaseException as error:  # noqa: BLE001 - any exception is an outcome
         return _failure(error)
 
 

@@ -172,7 +172,7 @@ class Executor:
         except BaseException as raised:
             if self._closed:
                 raise
-            error = raised  # whatever a function raises is its outcome
+            error = raised  # any exception is an outcome
         attempt.mark_returned()
         self._finished.put(Finished(attempt, result, error))
 
@@ -289,7 +289,7 @@ class Threads:
                 args, kwargs = attempt.arguments
                 try:
                     result = self._context.copy().run(attempt.function.function, *args, **kwargs)
-                except BaseException as raised:  # noqa: BLE001 - whatever a function raises is its outcome
+                except BaseException as raised:  # noqa: BLE001 - any exception is an outcome
                     error = raised
             attempt.mark_returned()
             self._finished.put_from_thread(Finished(attempt, result, error))
