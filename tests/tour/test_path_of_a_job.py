@@ -54,7 +54,7 @@ def traced() -> Iterator[list[Stop]]:
         yield entered
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type] # the stub lacks None
+        threading.setprofile(None)
 
 
 async def path_of_a_job(folder: Path) -> list[Stop]:
