@@ -120,9 +120,11 @@ class Jobs:
         while True:
             left = LONG_WAIT if until is None else until - monotonic()
             changed = await _changed(watch, left, stop)
+            is_over = (until is not None and not changed) or (stop is not None and stop.done())
+            if watch.is_open and not is_over:
+                continue  # what another process writes fires the watch again
             stored = watch.ended or await self.find(job_id)
-            timed_out = until is not None and not changed
-            if stored.job.state.ended or timed_out or (stop is not None and stop.done()):
+            if stored.job.state.ended or is_over:
                 return stored
 
     async def cancel(self, job_id: str) -> Stored:

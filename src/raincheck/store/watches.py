@@ -49,6 +49,11 @@ class Watch:
         """The job, if this process has seen it end; None: read it."""
         return Stored(self._job) if self._job is not None and self._job.state.ended else None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has just written the job, and it has not ended: it need not be read."""
+        return self._job is not None and not self._job.state.ended
+
     def fire(self, job: Job | None) -> None:
         """Note a change; called on the loop. A notification without the job does not discard its end."""
         if job is not None or self.ended is None:
