@@ -74,7 +74,7 @@ class TestMovedSlots:
     """Jobs stay reachable wherever the cluster puts them."""
 
     async def test_jobs_go_on_while_slots_move(self, nodes: Cluster, store: Store) -> None:
-        """Every slot in use goes to another node, one after the other; nobody notices."""
+        """Every slot in use goes to another node, one after the other; callers get no error."""
 
         async def reshard() -> None:
             for home in HOMES:

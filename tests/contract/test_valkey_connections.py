@@ -132,7 +132,7 @@ async def test_a_certificate_that_is_not_trusted_is_refused(own: Server, folder:
 
 
 async def test_a_password_and_a_user(own: Server) -> None:
-    """Who has the wrong one is told so."""
+    """A wrong one is reported as a refused login."""
     with own.client() as client:
         client.acl_setuser("app", enabled=True, passwords="+p@ss", keys="*", channels="*", commands=["+@all"])
         client.config_set("requirepass", "secret")

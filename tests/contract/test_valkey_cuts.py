@@ -1,4 +1,4 @@
-"""The connection is lost in the middle of a command: nobody notices, and nothing is done twice."""
+"""The connection is lost in the middle of a command: callers get no error, and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class TestCut:
         assert len(await take(store, WORD)) == 1
 
     async def test_a_claim(self, store: Store, cutter: Proxy, after: bool) -> None:
-        """It gives what it took: no lease is left that nobody knows of."""
+        """It returns what it took: no lease is lost."""
         jobs = [await submit(store, "f") for _ in range(5)]
         cutter.cut(WORD.encode(), after=after)
         claims = await take(store, "f", limit=3, worker=WORD)
@@ -105,7 +105,7 @@ class TestCut:
         assert await extend(store, claims, HOUR) == [1, 1, 1]
 
     async def test_an_extension(self, store: Store, cutter: Proxy, after: bool) -> None:
-        """The lease is held; with several shards its worker has to ask once more, lest others wait for it."""
+        """The lease is held; with several shards the worker may have to repeat the heartbeat."""
         job = await submit(store, "f")
         claim = await take_one(store)
         cutter.cut(packed(job.id), after=after)
@@ -139,13 +139,13 @@ class TestCut:
     async def test_a_registration(self, store: Store, cutter: Proxy, after: bool) -> None:
         """The worker is known."""
         cutter.cut(WORD.encode(), after=after)
-        with suppress(StoreUnavailable):  # with several shards it has to ask once more
+        with suppress(StoreUnavailable):  # with several shards it may have to repeat it
             await beat(store, worker=info(WORD))
         await beat(store, worker=info(WORD))
         assert [known.id for known in await store.workers()] == [WORD]
 
     async def test_a_removal(self, store: Store, cutter: Proxy, after: bool) -> None:
-        """Whoever asked for it is told that the job was removed."""
+        """The caller gets the answer that the job was removed."""
         job = await done(store)
         cutter.cut(str(int(REMEMBER)).encode(), after=after)
         assert await removed(store, job, remember=REMEMBER) == [True]

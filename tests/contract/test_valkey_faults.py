@@ -61,7 +61,7 @@ async def until_true(what: Callable[[redis.Redis], bool], own: Server) -> None:
     """Wait until something is true of a server."""
     with own.client() as client:
         async with asyncio.timeout(SOON):
-            while not what(client):  # noqa: ASYNC110 - a server tells nobody
+            while not what(client):  # noqa: ASYNC110 - a server sends no notification
                 await asyncio.sleep(0.01)
 
 
@@ -69,7 +69,7 @@ class TestOutage:
     """The server is not there for a while."""
 
     async def test_what_was_acknowledged_survives_a_killed_server(self, own: Server, on_own: Store) -> None:
-        """With appendfsync always; whoever calls meanwhile is served when it is back."""
+        """With appendfsync always; calls in between are served after its restart."""
         jobs = [await submit(on_own, "f") for _ in range(20)]
         own.kill()
         waiting = asyncio.create_task(submit(on_own, "f"))
@@ -119,7 +119,7 @@ class TestOutage:
         await submit(on_own, "f")
 
     async def test_a_server_that_answers_nothing_only_delays(self, own: Server, on_own: Store) -> None:
-        """For less than the store's patience: then what was asked is done, once."""
+        """For less time than a command is retried: then every call is done, once."""
         job = await submit(on_own, "f")
         claim = await take_one(on_own)
         own.freeze()
@@ -185,7 +185,7 @@ class TestOutage:
         await assert_no_leaks(on_own)
 
     async def test_a_removal_whose_answer_was_lost_was_made(self, own: Server, on_own: Store) -> None:
-        """Its caller is told that the job is gone, by his own doing."""
+        """The caller gets the answer that the job was removed."""
         jobs = [await done(on_own) for _ in range(60)]
         cutting = True
 
@@ -231,7 +231,7 @@ class TestRefusals:
     async def test_scripts_that_the_server_has_forgotten_are_sent_again(
         self, own: Server, on_own: Store
     ) -> None:
-        """NOSCRIPT: whoever calls does not notice."""
+        """NOSCRIPT: callers get no error."""
         await submit(on_own, "f")
         with own.client() as client:
             client.script_flush()

@@ -25,7 +25,7 @@ BIG = b'"' + b"x" * (1 << 20) + b'"'
 
 @pytest.fixture
 def own() -> Iterator[Server]:
-    """A server that nobody else uses."""
+    """A server for this test only."""
     with tempfile.TemporaryDirectory(prefix="rc-") as folder, server(Path(folder)) as running:
         yield running
 
@@ -41,7 +41,7 @@ async def store(own: Server) -> AsyncIterator[Store]:
 
 
 def calls_of_scripts(own: Server) -> int:
-    """How many scripts the server was asked to run."""
+    """The number of script calls on the server."""
     with own.client() as client:
         stats: dict[str, dict[str, int]] = client.info("commandstats")
         return stats.get("cmdstat_evalsha", {"calls": 0})["calls"]
@@ -78,7 +78,7 @@ class TestSilence:
     """A server that answers late."""
 
     async def test_commits_that_were_given_up_hinder_no_others(self, own: Server) -> None:
-        """Their replies come, though nobody waits for them; the store goes on, and closes at once."""
+        """Their replies come after the callers got an error; the store goes on, and closes at once."""
         store = make_store(f"{own.url}?socket_timeout=30")
         await store.open()
         await submit(store, "f")
@@ -96,12 +96,12 @@ class TestSilence:
 
 
 class TestClaims:
-    """A claim that nobody waits for."""
+    """A claim whose caller is gone."""
 
     async def test_a_claim_that_a_hanging_server_gets_to_late_takes_nothing(
         self, own: Server, store: Store
     ) -> None:
-        """It lay in a socket until its caller had given up; its lease would have been nobody's."""
+        """It was in a socket until its caller had an error; its lease would have no owner."""
         job = await submit(store, "g")
         own.freeze()
         with pytest.raises(StoreUnavailable):

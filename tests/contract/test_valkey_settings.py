@@ -48,7 +48,7 @@ class TestAcks:
     async def test_replicated_without_a_replica_is_not_acknowledged(
         self, own: Server, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """The caller is told that the job may be lost; the log says why from the beginning."""
+        """The caller gets an error that the job may be lost; the log warns at the start."""
         store = make_store(f"{own.url}?ack=replicated")
         await store.open()
         assert "no replica is connected" in caplog.text

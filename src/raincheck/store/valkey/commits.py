@@ -50,42 +50,12 @@ class _Caller:
             self.future.set_exception(error)
 
 
-class _QueuedChange(NamedTuple):
+class QueuedChange(NamedTuple):
     """A change, and where its outcome goes."""
 
     caller: _Caller
     place: int
     packed: PackedChange
-
-
-class Batch:
-    """Changes that go to a shard in one script call."""
-
-    def __init__(self, shard: ShardKeys, queued: list[_QueuedChange]) -> None:
-        self._queued = queued
-        self.shard = shard
-        self.changes = [each.packed for each in queued]
-        self.functions = {entry.function for each in self.changes for entry in each.change.put}
-
-    @property
-    def updated(self) -> list[str]:
-        """The ids of jobs that existed before."""
-        return [job.id for each in self.changes if (job := each.change.job).rev > 1]
-
-    def settle(self, reply: list[Any]) -> dict[str, Job | None]:
-        """Deliver the outcomes to the callers. Returns the jobs that were written."""
-        written: dict[str, Job | None] = {}
-        for (caller, index, packed), each in zip(self._queued, reply, strict=True):
-            outcome = read_outcome(each) if each else None
-            if outcome is None:
-                written[packed.change.job.id] = packed.change.job
-            caller.settle(index, outcome)
-        return written
-
-    def fail(self, error: Exception) -> None:
-        """Raise an error to the callers."""
-        for queued in self._queued:
-            queued.caller.fail(error)
 
 
 class CommitQueue:
@@ -98,7 +68,7 @@ class CommitQueue:
         self._keys = keys
         self._flush = flush
         self._schedule = schedule
-        self._waiting: list[deque[_QueuedChange]] = [deque() for _ in keys.shards]
+        self._waiting: list[deque[QueuedChange]] = [deque() for _ in keys.shards]
         self._in_flight = [0] * len(keys.shards)
 
     @property
@@ -112,56 +82,69 @@ class CommitQueue:
         number = 0
         for index, change in enumerate(changes):
             number = self._keys.shard_of(change.raw_id).number
-            self._waiting[number].append(_QueuedChange(caller, index, change))
+            self._waiting[number].append(QueuedChange(caller, index, change))
         if self._in_flight[number] == 0 and len(self._waiting[number]) >= EARLY:
             self._flush()
         else:
             self._schedule()
         return caller.future
 
-    def batches(self) -> Iterator[Batch]:
-        """The batches to send now. Call `finish` with each when it has a reply or failed."""
+    def batches(self) -> Iterator[tuple[ShardKeys, list[QueuedChange]]]:
+        """The batches to send now. Call `finish` when a batch has its reply, or failed."""
         for shard, waiting in zip(self._keys.shards, self._waiting, strict=True):
             while waiting and self._in_flight[shard.number] < MAX_IN_FLIGHT:
                 self._in_flight[shard.number] += 1
-                yield Batch(shard, _take(waiting))
+                yield shard, _take(waiting)
 
-    def finish(self, batch: Batch) -> None:
-        """A batch is no longer in flight."""
-        number = batch.shard.number
-        self._in_flight[number] -= 1
-        if self._waiting[number]:
+    def finish(self, shard: ShardKeys) -> None:
+        """A batch of a shard is no longer in flight."""
+        self._in_flight[shard.number] -= 1
+        if self._waiting[shard.number]:
             self._schedule()
 
 
 class CommitCommand(Command):
-    """The script call of a batch."""
+    """The script call of a batch; ``functions`` get new queue entries."""
 
     def __init__(
-        self, batch: Batch, queue: CommitQueue, hints: Hints, words: tuple[Any, ...], slot: int
+        self,
+        words: tuple[Any, ...],
+        slot: int,
+        batch: list[QueuedChange],
+        functions: set[str],
+        finish: Callable[[], None],
+        hints: Hints,
     ) -> None:
         super().__init__(words, slot=slot, script="commit", durable=True)
         self._batch = batch
-        self._queue = queue
+        self._functions = functions
+        self._finish = finish
         self._hints = hints
 
-    def settle(self, reply: Any) -> None:
-        if self.future.done():  # its callers already got an error: the server did not reply in time
+    def settle(self, reply: list[Any]) -> None:
+        """Deliver the outcomes to the callers, and notify this process of what was written."""
+        if self.future.done():  # the callers already got an error: the server did not reply in time
             self._hints.notify_all()
             return
         self.future.set_result(None)
-        written = self._batch.settle(reply)
-        self._queue.finish(self._batch)
-        self._hints.notify(written, self._batch.functions)
+        written: dict[str, Job | None] = {}
+        for (caller, place, packed), each in zip(self._batch, reply, strict=True):
+            outcome = read_outcome(each) if each else None
+            if outcome is None:
+                written[packed.change.job.id] = packed.change.job
+            caller.settle(place, outcome)
+        self._finish()
+        self._hints.notify(written, self._functions)
 
     def fail(self, error: Exception) -> None:
         if not self.future.done():
             self.future.set_result(None)
-            self._batch.fail(error)
-            self._queue.finish(self._batch)
+            for queued in self._batch:
+                queued.caller.fail(error)
+            self._finish()
 
 
-def _take(waiting: deque[_QueuedChange]) -> list[_QueuedChange]:
+def _take(waiting: deque[QueuedChange]) -> list[QueuedChange]:
     """Take the first changes, as many as fit into one call."""
     taken = [waiting.popleft()]
     size = taken[0].packed.size

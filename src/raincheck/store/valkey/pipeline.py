@@ -12,6 +12,7 @@ import itertools
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from struct import Struct
 from threading import Lock
 from typing import Any, Protocol, TypeVar
@@ -20,7 +21,7 @@ from raincheck.core import clock
 from raincheck.core.errors import StoreError, StoreUnavailable
 from raincheck.store.base import Outcome
 from raincheck.store.valkey.address import Address, HostPort
-from raincheck.store.valkey.commits import Batch, CommitCommand, CommitQueue
+from raincheck.store.valkey.commits import CommitCommand, CommitQueue, QueuedChange
 from raincheck.store.valkey.connection import (
     RETRY_FOR,
     Backoff,
@@ -327,19 +328,22 @@ class Pipeline:
         """Send the commands and commits of this turn."""
         self._scheduled = False
         turn, self._turn = self._turn, []
-        commands: list[Command] = [self._commit_command(batch) for batch in self._commits.batches()]
+        commands = [self._commit_command(shard, batch) for shard, batch in self._commits.batches()]
         commands += [command for command in turn if not command.is_cancelled]
         if commands:
             if self.clock.is_due:
                 commands.insert(0, self.clock.sync(self._servers.slot(self.keys.config)))
             self._servers.write(commands)
 
-    def _commit_command(self, batch: Batch) -> Command:
-        packed_changes = CommitArguments(batch.shard, batch.changes)
-        hint = self._hints.message(batch.functions, batch.updated)
-        words = (packed_changes.changes, self.keys.channel, hint, *packed_changes.values)
-        called, slot = self._script_call("commit", batch.shard, packed_changes.keys, words)
-        return CommitCommand(batch, self._commits, self._hints, called, slot)
+    def _commit_command(self, shard: ShardKeys, batch: list[QueuedChange]) -> Command:
+        changes = CommitArguments(shard, [queued.packed for queued in batch])
+        updated = [job.id for queued in batch if (job := queued.packed.change.job).rev > 1]
+        functions = {entry.function for queued in batch for entry in queued.packed.change.put}
+        hint = self._hints.message(functions, updated)
+        words = (changes.changes, self.keys.channel, hint, *changes.values)
+        called, slot = self._script_call("commit", shard, changes.keys, words)
+        finish = partial(self._commits.finish, shard)
+        return CommitCommand(called, slot, batch, functions, finish, self._hints)
 
     def _handle_failure(self, command: Command, error: Exception) -> None:
         """Send a command again, now or after a delay, or fail it: it got an error, or no reply."""
