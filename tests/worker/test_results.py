@@ -88,7 +88,7 @@ async def test_results_over_the_limit_of_a_job_fail_it(tmp_path: Path) -> None:
     assert ended.error is not None
     assert (ended.error.type, ended.error.function) == ("results-too-large", "large")
     assert "300006 bytes, the limit is 250000" in ended.error.detail
-    assert "return less" in ended.error.detail
+    assert "return smaller results" in ended.error.detail
 
 
 async def test_a_call_gives_a_large_result(app: App) -> None:

@@ -62,7 +62,8 @@ class Executor:
         threaded: list[RunningAttempt] = []
         for attempt in attempts:
             mode = attempt.function.mode
-            self.slots(processes=mode == "process").used += 1
+            slots = self._process_slots if mode == "process" else self._slots
+            slots.used += 1
             if mode == "async":
                 self._waiting.append(attempt)
             elif mode == "thread":
@@ -125,8 +126,10 @@ class Executor:
     def _end(self, attempt: RunningAttempt) -> None:
         attempt.end()
         mode = attempt.function.mode
-        self._in_threads -= mode == "thread"
-        self.slots(processes=mode == "process").release()
+        if mode == "thread":
+            self._in_threads -= 1
+        slots = self._process_slots if mode == "process" else self._slots
+        slots.release()
 
     def _keep(self, tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
         tasks.add(task)
