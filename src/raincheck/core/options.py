@@ -58,6 +58,9 @@ class JobOptions(TemplateOptions, frozen=True, kw_only=True, omit_defaults=True)
     expires_at: Moment | None = None
 
 
+_NO_OPTIONS = JobOptions()
+
+
 class TemplateKeywords(TypedDict, total=False):
     """`TemplateOptions` as keyword arguments; ``data`` is a mapping with JSON-serializable values."""
 
@@ -82,6 +85,8 @@ def template_options(given: TemplateKeywords) -> TemplateOptions:
 
 def job_options(given: JobKeywords) -> JobOptions:
     """Keyword arguments as options. Raises `NotJSON` for data that cannot be encoded as JSON."""
+    if not given:
+        return _NO_OPTIONS
     fields: dict[str, Any] = {**given, "data": object_of(given.get("data"))}
     for name in ("scheduled_at", "expires_at"):
         fields[name] = _aware(fields.get(name))

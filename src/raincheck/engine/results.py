@@ -45,10 +45,12 @@ async def load_stored(store: Store, stored: Sequence[Stored]) -> list[Stored | M
 
 async def load_one(store: Store, stored: Stored) -> Stored:
     """The job with all its results loaded. Raises `Gone` if it was removed meanwhile."""
+    if not _absent_results(stored.job, None):
+        return stored
     (job,) = await load_results(store, [stored.job])
     if job is None:
         raise Gone(f"job {stored.job.id} ended and was removed")
-    return stored if job is stored.job else Stored(job, stored.leases)
+    return Stored(job, stored.leases)
 
 
 async def load_previous(store: Store, claims: Sequence[Claim]) -> list[bytes | None]:
@@ -70,7 +72,7 @@ def _absent_results(job: Job, stage: int | None) -> list[int]:
     return [
         i
         for i, step in enumerate(job.steps)
-        if step.result_size is not None and step.result is None and stage in (None, step.stage)
+        if step.result_size is not None and step.result is None and (stage is None or step.stage == stage)
     ]
 
 

@@ -97,7 +97,8 @@ class Validator:
             expires_at=None if options.expires_at is None else from_datetime(options.expires_at),
             result_ttl=self.limits.result_ttl if options.result_ttl is None else options.result_ttl,
         )
-        faults.faults[:0] = _delay_faults(options, at.job)
+        if options.delay is not None:
+            faults.faults[:0] = _delay_faults(options, options.delay, at.job)
         faults.faults += _fields_faults(job, now, self.limits, at.job)
         faults.check()
         return job if _is_typed(stages) else _readable(job)
@@ -133,8 +134,8 @@ class Validator:
             stage_at = f"{at}/{number}"
             members: Sequence[Any] = entry if isinstance(entry, list | tuple) else (entry,)
             total += len(members)
-            if (fault := self._size_fault(len(members), total, at, stage_at)) is not None:
-                faults.faults.append(fault)
+            if len(members) > self.limits.stage or total > self.limits.steps:
+                faults.faults.append(self._size_fault(len(members), at, stage_at))
                 return
             if not members:
                 faults.faults.append(Fault("a parallel stage needs at least one function", stage_at))
@@ -144,19 +145,15 @@ class Validator:
                 if step is not None:
                     yield step
 
-    def _size_fault(self, width: int, total: int, at: str, stage_at: str) -> Fault | None:
-        """The fault of too many functions, in a stage or in the job."""
+    def _size_fault(self, width: int, at: str, stage_at: str) -> Fault:
+        """The fault of too many functions, in a stage or else in the job."""
         if width > self.limits.stage:
             return Fault(
                 f"a parallel stage can have at most {self.limits.stage} functions (got {width}): "
                 "for more use a group, whose jobs run in parallel and which can have functions that follow",
                 stage_at,
             )
-        if total > self.limits.steps:
-            return Fault(
-                f"a job can have at most {self.limits.steps} functions: use a group of several jobs", at
-            )
-        return None
+        return Fault(f"a job can have at most {self.limits.steps} functions: use a group of several jobs", at)
 
     def _step(self, entry: Any, stage: int, at: str, faults: Faults, fill: bool) -> Step | None:
         """The step of one function; None if the entry is not a function."""
@@ -166,18 +163,19 @@ class Validator:
         elif isinstance(entry, Step):
             name, args, kwargs = entry.function, entry.args, entry.kwargs
             retry, timeout = entry.retry, entry.timeout
-            faults.faults += _option_faults(entry, at)
+            if retry is not None or timeout is not None:
+                faults.faults += _option_faults(entry, at)
         else:
             faults.faults.append(Fault("expected a step; lists nest one level deep", at))
             return None
         if not is_function_name(name):
             faults.faults.append(Fault(f"{name[:100]!r} is not a valid function name", f"{at}/name"))
-        type_faults = [*container_faults(args, kwargs, at)]
         function = self.functions.get(name)
-        if function is not None and not type_faults:
+        if args[:1] != b"[" or kwargs[:1] != b"{":
+            faults.faults += container_faults(args, kwargs, at)
+        elif function is not None:
             pointers = Pointers(at, f"{at}/args", f"{at}/kwargs")
             faults.arguments += argument_faults(function, args, kwargs, pointers)
-        faults.faults += type_faults
         return _new_step(name, stage, args, kwargs, retry, timeout, function if fill else None)
 
 
@@ -251,10 +249,10 @@ def _due(options: JobOptions, now: float) -> float | None:
     return None if options.scheduled_at is None else from_datetime(options.scheduled_at)
 
 
-def _delay_faults(options: JobOptions, at: str) -> Iterator[Fault]:
-    if options.delay is not None and options.scheduled_at is not None:
+def _delay_faults(options: JobOptions, delay: float, at: str) -> Iterator[Fault]:
+    if options.scheduled_at is not None:
         yield Fault("delay and scheduled_at exclude each other", f"{at}/delay")
-    if options.delay is not None and not 0 <= options.delay <= MAX_SECONDS:
+    if not 0 <= delay <= MAX_SECONDS:
         yield Fault(f"must be between 0 and {MAX_SECONDS:.0f} seconds", f"{at}/delay")
 
 
