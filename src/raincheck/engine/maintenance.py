@@ -78,8 +78,8 @@ class Maintenance:
 
     async def fire(self) -> int:
         """Put the declared schedules, once; then create the jobs of due firings. Returns how many fired."""
-        await self._declare()
-        return await self._fire((await self._store.due(BATCH)).schedules)
+        await self._declare()  # before the schedules are read: those of new declarations may be due
+        return await self._engine.scheduler.fire((await self._store.due(BATCH)).schedules)
 
     async def prune(self) -> int:
         """Remove ended jobs whose ``result_ttl`` has passed. Returns how many."""

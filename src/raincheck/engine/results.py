@@ -24,9 +24,9 @@ async def load_results(
     None: the job was removed meanwhile. Does not read the store if no result is large.
     """
     absent = [_absent_results(job, None if stages is None else stages[i]) for i, job in enumerate(jobs)]
-    keys = list(dict.fromkeys((job.id, i) for job, steps in zip(jobs, absent, strict=True) for i in steps))
-    if not keys:
+    if not any(absent):
         return list(jobs)
+    keys = list(dict.fromkeys((job.id, i) for job, steps in zip(jobs, absent, strict=True) for i in steps))
     values = dict(zip(keys, await store.results(keys), strict=True))
     return [
         _with_results(job, {i: values[job.id, i] for i in steps})
@@ -45,12 +45,10 @@ async def load_stored(store: Store, stored: Sequence[Stored]) -> list[Stored | M
 
 async def load_one(store: Store, stored: Stored) -> Stored:
     """The job with all its results loaded. Raises `Gone` if it was removed meanwhile."""
-    if not _absent_results(stored.job, None):
-        return stored
     (job,) = await load_results(store, [stored.job])
     if job is None:
         raise Gone(f"job {stored.job.id} ended and was removed")
-    return Stored(job, stored.leases)
+    return stored if job is stored.job else Stored(job, stored.leases)
 
 
 async def load_previous(store: Store, claims: Sequence[Claim]) -> list[bytes | None]:

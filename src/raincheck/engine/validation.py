@@ -171,8 +171,8 @@ class Validator:
         if not is_function_name(name):
             faults.faults.append(Fault(f"{name[:100]!r} is not a valid function name", f"{at}/name"))
         function = self.functions.get(name)
-        if args[:1] != b"[" or kwargs[:1] != b"{":
-            faults.faults += container_faults(args, kwargs, at)
+        if type_faults := container_faults(args, kwargs, at):
+            faults.faults += type_faults
         elif function is not None:
             pointers = Pointers(at, f"{at}/args", f"{at}/kwargs")
             faults.arguments += argument_faults(function, args, kwargs, pointers)
@@ -193,17 +193,16 @@ def is_object(value: bytes | Raw) -> bool:
     return bytes(value)[:1] == b"{"
 
 
-def object_faults(value: bytes | Raw, at: str) -> Iterator[Fault]:
+def object_faults(value: bytes | Raw, at: str) -> list[Fault]:
     """The fault of JSON that is not an object."""
-    if not is_object(value):
-        yield Fault("expected an object", at)
+    return [] if is_object(value) else [Fault("expected an object", at)]
 
 
-def container_faults(args: bytes, kwargs: bytes, at: str) -> Iterator[Fault]:
+def container_faults(args: bytes, kwargs: bytes, at: str) -> list[Fault]:
     """The faults of ``args`` and ``kwargs`` of another type, which the decoders do not check."""
-    if args[:1] != b"[":
-        yield Fault("expected an array", f"{at}/args")
-    yield from object_faults(kwargs, f"{at}/kwargs")
+    faults = [] if args[:1] == b"[" else [Fault("expected an array", f"{at}/args")]
+    faults += object_faults(kwargs, f"{at}/kwargs")
+    return faults
 
 
 def split_arguments(arguments: bytes, at: str = "") -> tuple[bytes, bytes]:

@@ -125,8 +125,8 @@ def run_of(group: Group, data: bytes, args: Mapping[str, bytes], validator: Vali
     ``args`` replaces the arguments of the first function of jobs, by job name: a JSON array by position, an
     object by name. Raises `InvalidInput` with every fault, or `TooLarge`.
     """
-    limits, faults = validator.limits, [*object_faults(data, "/data")]
-    if faults:
+    limits = validator.limits
+    if faults := object_faults(data, "/data"):
         raise InvalidInput(*faults)
     members = _with_new_arguments(group.members, args, validator.functions) if args else group.members
     if data != b"{}":

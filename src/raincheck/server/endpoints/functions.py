@@ -55,12 +55,11 @@ async def _function(request: Request) -> FunctionInfo:
 
     Its name may begin with a slash, which a proxy may have merged with the slash before it.
     """
-    workers = request.engine.workers
-    for name in (request.target, f"/{request.target}"):
-        if (info := workers.info(name)) is not None:
-            return info
-    await workers.read()  # its worker may just have started
-    info = workers.info(request.target) or workers.info(f"/{request.target}")
+    workers, name = request.engine.workers, request.target
+    info = workers.info(name) or workers.info(f"/{name}")
+    if info is None:
+        await workers.read()  # its worker may just have started
+        info = workers.info(name) or workers.info(f"/{name}")
     if info is not None:
         return info
     raise NotFound(
