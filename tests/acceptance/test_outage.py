@@ -74,6 +74,13 @@ async def until(client: httpx2.AsyncClient, path: str, status: int) -> httpx2.Re
     return response
 
 
+async def until_begun(client: httpx2.AsyncClient, gate: Path) -> None:
+    """Wait until an attempt runs. A job is ``doing`` before: its worker may not have read the claim yet."""
+    async with asyncio.timeout(TIMEOUT):
+        while not gated.started(gate).exists():
+            await client.get("/healthz")
+
+
 async def ended(client: httpx2.AsyncClient, job: dict[str, Any]) -> dict[str, Any]:
     """Wait until a job has ended."""
     response = await client.get(f"/v1/job/{job['id']}", headers={"Prefer": "wait=60"})
@@ -88,9 +95,7 @@ async def test_no_job_is_lost_in_an_outage(
     """Requests get 503 with Retry-After, running attempts are recorded once, and new jobs run right after."""
     client, gate = started.client, tmp_path / "gate"
     before = (await submitted(client, gate, "before")).json()
-    async with asyncio.timeout(TIMEOUT):
-        while before["state"] != "doing":
-            before = (await client.get(f"/v1/job/{before['id']}")).json()
+    await until_begun(client, gate)
 
     take_away(valkey, how)
     not_ready = await until(client, "/readyz", 503)
