@@ -16,6 +16,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from raincheck.core.codec import check_json
 from raincheck.core.errors import Fault, InvalidInput, NotJSON
 from raincheck.core.model import State
+from raincheck.engine.documents import JobDocument
+from raincheck.engine.listings import View
 from raincheck.engine.requests import decoded
 from raincheck.functions.signature import escape, fault_of
 from raincheck.server.http import Request
@@ -117,7 +119,10 @@ def idempotency_key(request: Request) -> str | None:
 
 
 class Listing(Struct, frozen=True, forbid_unknown_fields=True):
-    """The query of a list of jobs: ``limit`` jobs that match all filters, from ``cursor`` on."""
+    """The query of a list of jobs: ``limit`` jobs that match all filters, from ``cursor`` on.
+
+    ``fields`` are the members to show, separated by commas; with ``full`` the documents are whole.
+    """
 
     state: State | UnsetType = UNSET
     name: Annotated[str, Meta(min_length=1)] = ""
@@ -125,6 +130,19 @@ class Listing(Struct, frozen=True, forbid_unknown_fields=True):
     group: Annotated[str, Meta(min_length=1)] = ""
     limit: Annotated[int, Meta(ge=1)] = 50
     cursor: Annotated[str, Meta(min_length=1, max_length=200)] = ""
+    fields: Annotated[str, Meta(min_length=1, max_length=1000)] = ""
+    full: bool = False
+
+    @property
+    def view(self) -> View:
+        """What the listing shows of each job. Raises `InvalidInput`."""
+        members = frozenset(self.fields.split(",")) if self.fields else frozenset[str]()
+        known = JobDocument.__struct_fields__
+        if unknown := sorted(members.difference(known)):
+            raise InvalidInput(
+                Fault(f"jobs have no member {unknown[0][:100]!r}: use {', '.join(known)}", "/fields")
+            )
+        return View(self.full, members)
 
     @property
     def filter(self) -> Filter:

@@ -18,6 +18,8 @@ from raincheck.engine.documents import (
     FunctionSummary,
     JobDocument,
     JobPage,
+    JobSummary,
+    StepSummary,
     WorkerDocument,
 )
 from raincheck.engine.groups.documents import GroupDocument, GroupSummary, RunDocument
@@ -72,11 +74,13 @@ RECORDS = (
     JobDocument,
     JobPage,
     JobRequest,
+    JobSummary,
     PlannedFunction,
     Problem,
     RunDocument,
     ScheduleDocument,
     ScheduleRequest,
+    StepSummary,
     Token,
     TokenRequest,
     TriggerRequest,
@@ -117,6 +121,9 @@ def components(limits: Limits) -> dict[str, Schema]:
     schemas["JobRequest"]["properties"]["name"]["maxLength"] = limits.name
     for request in ("JobRequest", "ScheduleRequest"):
         schemas[request]["properties"]["functions"]["maxItems"] = limits.steps
+    schemas["JobSummary"]["required"] = ["id"]  # the query chooses the others
+    listed = [{"$ref": f"{SCHEMAS}{name}"} for name in ("JobDocument", "JobSummary")]
+    schemas["JobPage"]["properties"]["jobs"]["items"] = {"anyOf": listed}
     problem = ref("schemas", "Problem")
     responses = {
         f"Problem{status}": response(description, problem, media="application/problem+json")
