@@ -222,7 +222,7 @@ async def test_a_job_that_kills_its_workers_fails(app: App, options: RetryOption
         ended = await app.status(job.id)
     assert ended.state == "failed"
     assert ended.error is not None
-    assert (ended.error.type, ended.error.function) == ("worker-lost", "deadly")
+    assert (ended.error.name, ended.error.function) == ("worker-lost", "deadly")
     assert f"the workers of {losses} attempt(s) at deadly died" in ended.error.detail
     assert (entry(ended).lost_count, entry(ended).retry_count) == (losses, 0)
 
@@ -307,5 +307,5 @@ async def test_a_job_that_is_no_longer_ours_is_stopped(app: App) -> None:
         ended = await app.wait(job.id)
         await stopped.wait()
         assert ended.error is not None
-        assert ended.error.type == "deadline-passed"
+        assert ended.error.name == "deadline-passed"
         assert await app.status(job.id) == ended

@@ -25,7 +25,7 @@ async def test_a_deadline_ends_a_job(app: App) -> None:
         job = await app.submit("x", [step("x")], expires_at=soon)
         ended = await app.wait(job.id, timeout=30)
     assert ended.error is not None
-    assert ended.error.type == "deadline-passed"
+    assert ended.error.name == "deadline-passed"
 
 
 async def test_what_was_kept_long_enough_is_removed(app: App) -> None:
