@@ -28,6 +28,7 @@ from raincheck.engine.schedules.definitions import ScheduleRequest
 from raincheck.engine.schedules.documents import PlannedFunction, ScheduleDocument
 from raincheck.server.access import TokenRequest
 from raincheck.server.parameters import BARE, KEY_LENGTH, QUOTED, Listing
+from raincheck.server.problems import TYPES
 
 Schema = dict[str, Any]
 
@@ -124,6 +125,7 @@ def components(limits: Limits) -> dict[str, Schema]:
     schemas["JobSummary"]["required"] = ["id"]  # the query chooses the others
     listed = [{"$ref": f"{SCHEMAS}{name}"} for name in ("JobDocument", "JobSummary")]
     schemas["JobPage"]["properties"]["jobs"]["items"] = {"anyOf": listed}
+    schemas["Problem"]["properties"]["type"] |= {"format": "uri", "examples": TYPES}
     problem = ref("schemas", "Problem")
     responses = {
         f"Problem{status}": response(description, problem, media="application/problem+json")
