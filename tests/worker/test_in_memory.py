@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from raincheck import App, JobFailed, NotFound, Worker, step
-from raincheck.cli import main
 
 elsewhere = App("sqlite:///:memory:")
 
@@ -74,12 +75,11 @@ async def test_a_child_process_cannot_use_a_store_in_memory() -> None:
         (["serve", "--workers", "2"], "several workers cannot share it"),
     ],
 )
-def test_a_command_of_several_processes_refuses_a_store_in_memory(
-    command: list[str], why: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_command_of_several_processes_refuses_a_store_in_memory(command: list[str], why: str) -> None:
     """Before it starts anything."""
     target = f"{Path(__file__)}:elsewhere"
-    assert main([*command, target]) == 2
-    assert f"sqlite:///:memory: is in the memory of one process: {why}" in " ".join(
-        capsys.readouterr().err.split()
+    done = subprocess.run(
+        [sys.executable, "-m", "raincheck", *command, target], capture_output=True, text=True, check=False
     )
+    assert done.returncode == 2
+    assert f"sqlite:///:memory: is in the memory of one process: {why}" in " ".join(done.stderr.split())
