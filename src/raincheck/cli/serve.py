@@ -32,8 +32,8 @@ from raincheck.cli.runner import (
 from raincheck.cli.target import load
 from raincheck.cli.terminal import Level, out, plain, set_up_logging, warn
 from raincheck.core.clock import now
-from raincheck.core.errors import StoreError
-from raincheck.store import mask
+from raincheck.core.errors import StoreError, StoreUnusable
+from raincheck.store import is_in_memory, mask, needs_a_file
 
 AtLeastOne = Annotated[int, Parameter(validator=Number(gte=1))]
 Flag = Annotated[bool, Parameter(show_default=False)]
@@ -118,6 +118,8 @@ def serve(
         Number of workers; one runs in this process, several run in processes of their own.
     """
     app = _load_app(target, app_options)
+    if workers > 1:
+        _check_shared(app, "several workers cannot share it")
     print_summary(app)
     command = _worker_command(target, worker_options, app_options)
     processes = WorkerProcesses(command, app.url, workers, worker_options.grace)
@@ -162,6 +164,7 @@ def server(
         The app, as module:app or path/to/file.py:app.
     """
     app = _load_app(target, app_options)
+    _check_shared(app, "no worker can reach it. Run `raincheck serve`, which has a worker in its process")
     print_summary(app)
 
     async def main(stop: asyncio.Event) -> None:
@@ -186,6 +189,7 @@ def worker(
         The app, as module:app or path/to/file.py:app.
     """
     app = _load_app(target, app_options)
+    _check_shared(app, "no server can reach it. Run `raincheck serve`, which has a worker in its process")
     if not app_options.child:
         print_summary(app)
         out.print(f"Working, up to {worker_options.concurrency} attempts at once.")
@@ -214,6 +218,12 @@ def _load_app(target: str, options: AppOptions) -> App:
     app.config = options.config or app.config
     app.url = (read_first_line() if options.child else options.store) or app.url
     return app
+
+
+def _check_shared(app: App, why: str) -> None:
+    """Raise `StoreUnusable` with ``why`` if the store is in memory."""
+    if is_in_memory(app.url):
+        raise StoreUnusable(needs_a_file(app.url, why))
 
 
 def _run(main: Main, options: AppOptions, grace: float, kill: Callable[[], None] = lambda: None) -> int:
