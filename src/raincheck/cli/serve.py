@@ -140,13 +140,11 @@ def serve(
     started_at = now()
 
     async def registered() -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(REGISTRATION_TIMEOUT):
-                while not processes.any_failed:
-                    pids = {os.getpid()} if workers == 1 else children.pids
-                    if await _count_registered(app, pids, started_at) >= workers:
-                        return
-                    await asyncio.sleep(_POLL_INTERVAL)
+        while not processes.any_failed:
+            pids = {os.getpid()} if workers == 1 else children.pids
+            if await _count_registered(app, pids, started_at) >= workers:
+                return
+            await asyncio.sleep(_POLL_INTERVAL)
 
     async def main(stop: asyncio.Event) -> None:
         async with app, asyncio.TaskGroup() as group:
@@ -259,7 +257,10 @@ async def _listen(
     stop: asyncio.Event,
     registered: Callable[[], Awaitable[None]] = _no_workers,
 ) -> None:
-    """Serve the app until ``stop`` is set; print its URL once it listens and ``registered`` has returned."""
+    """Serve the app until ``stop`` is set.
+
+    Print its URL once it listens and ``registered`` has returned, at most `REGISTRATION_TIMEOUT` later.
+    """
     from raincheck.server import serve as listen
 
     if app.auth is None or options.secret_file or options.users:
@@ -268,7 +269,9 @@ async def _listen(
 
     async def announce() -> None:
         listening_at = await url
-        await registered()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REGISTRATION_TIMEOUT):
+                await registered()
         _print_listening(listening_at, signs_in=app.auth is not None, insecure=options.insecure)
         freeze_startup_objects()
 
