@@ -56,7 +56,7 @@ class Calls:
         typed = job_options(options)
         draft = engine.validator.draft(name, functions, typed, engine.store.now())
         key = key_of_job(idempotency_key, name, functions, typed)
-        return await self._document(await engine.jobs.submit(draft, key))
+        return await _document(engine, await engine.jobs.submit(draft, key))
 
     async def trigger(
         self,
@@ -87,12 +87,12 @@ class Calls:
     async def status(self, job_id: str) -> JobDocument:
         """The job as it is now. Raises `NotFound` or `Gone`."""
         engine = await self._opened()
-        return await self._document(await engine.jobs.find(job_id))
+        return await _document(engine, await engine.jobs.find(job_id))
 
     async def wait(self, job_id: str, timeout: float | None = None) -> JobDocument:
         """The job when it has ended, or as it is after ``timeout`` seconds. Raises `NotFound` or `Gone`."""
         engine = await self._opened()
-        return await self._document(await engine.jobs.wait(job_id, timeout))
+        return await _document(engine, await engine.jobs.wait(job_id, timeout))
 
     async def call(self, step: Step[R]) -> R:
         """Submit a job of one step, wait for its end and return its result.
@@ -109,12 +109,12 @@ class Calls:
     async def cancel(self, job_id: str) -> JobDocument:
         """Cancel a job; a running step is stopped soon. Raises `NotFound` or `WrongState`."""
         engine = await self._opened()
-        return await self._document(await engine.jobs.cancel(job_id))
+        return await _document(engine, await engine.jobs.cancel(job_id))
 
     async def retry(self, job_id: str) -> JobDocument:
         """Continue a failed or cancelled job where it ended. Raises `NotFound` or `WrongState`."""
         engine = await self._opened()
-        return await self._document(await engine.jobs.retry(job_id))
+        return await _document(engine, await engine.jobs.retry(job_id))
 
     async def watch(self, job_id: str) -> AsyncGenerator[JobDocument, None]:
         """The job now, and again after each change of its state or progress, until it has ended."""
@@ -122,7 +122,7 @@ class Calls:
         seen: JobDocument | None = None
         while True:
             stored = await engine.jobs.find(job_id)
-            document = await self._document(stored)
+            document = await _document(engine, stored)
             if document != seen:
                 yield document
             seen = document
@@ -131,14 +131,12 @@ class Calls:
             await engine.jobs.changed(job_id, stored.job.rev, WATCH_INTERVAL)
 
     async def _opened(self) -> Engine:
-        await self.engine.open()
+        if not self.engine.opened:
+            await self.engine.open()
         return self.engine
 
-    async def _document(self, stored: Stored) -> JobDocument:
-        return await _document(self.engine, stored)
-
     async def _run_document(self, stored: Stored) -> RunDocument:
-        return await self.engine.runs.document(stored, await self._document(stored))
+        return await self.engine.runs.document(stored, await _document(self.engine, stored))
 
 
 class Schedules:

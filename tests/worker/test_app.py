@@ -177,7 +177,7 @@ async def test_an_expired_job_is_not_run(app: App) -> None:
                 ended = await app.wait(job.id)
                 assert ended.state == "failed"
                 assert ended.error is not None
-                assert ended.error.type == "deadline-passed"
+                assert ended.error.name == "deadline-passed"
                 assert entry(ended).retry_count == 0
     assert runs == []
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _JOB_PATH = re.compile(r"/v1/job/([^/?#]+)$")
-"""Finds the job's id in the ``instance`` of a problem about a failed or cancelled job."""
+"""Finds the job's id in the ``instance`` of a problem about a job."""
 
 
 class Reply(NamedTuple):
@@ -103,9 +103,12 @@ def error_from(reply: Reply, url: str) -> RaincheckError:
     if problem is None:
         status = f"{reply.status} {_reason_phrase(reply.status)}".rstrip()
         return Unreachable(f"{url} responded with {status}, and not as a raincheck server. Check the URL.")
+    make_error = _ERRORS.get(problem.name)
     job = _JOB_PATH.search(problem.instance or "")
-    make_error = _ERRORS.get(problem.type, _refused)
-    error = _job_error(job[1], problem) if job else make_error(problem, reply)
+    if make_error is None and job is not None:
+        error: RaincheckError = _job_error(job[1], problem)
+    else:
+        error = (make_error or _refused)(problem, reply)
     error.problem = problem
     return error
 
@@ -154,7 +157,7 @@ def _parse_problem(reply: Reply) -> Problem | None:
 
 
 def _job_error(job_id: str, problem: Problem) -> JobFailed:
-    return job_cancelled(job_id, problem) if problem.type == "cancelled" else job_failed(job_id, problem)
+    return job_cancelled(job_id, problem) if problem.name == "cancelled" else job_failed(job_id, problem)
 
 
 def _describe(problem: Problem) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal
 
 import msgspec
 from msgspec import Meta, Struct
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # a type checker has its own; `Step` alone means `Step[Any]`
@@ -92,8 +92,28 @@ class ErrorDetail(Struct, frozen=True, omit_defaults=True):
     pointer: str = ""
 
 
+PROBLEM_TYPES = "urn:raincheck:problem:"
+"""What the ``type`` of every problem of raincheck begins with (docs/decisions/0020)."""
+
+
+class FailureType(StrEnum):
+    """Why a job failed: the names of the problem types of its ``error``."""
+
+    FUNCTION_FAILED = "function-failed"
+    TIMEOUT = "timeout"
+    RESULT_TOO_LARGE = "result-too-large"
+    RESULTS_TOO_LARGE = "results-too-large"
+    WORKER_LOST = "worker-lost"
+    MEMBERS_FAILED = "members-failed"
+    DEADLINE_PASSED = "deadline-passed"
+
+
 class Problem(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A problem document (RFC 9457): the response to a bad request, and the ``error`` of a failed job."""
+    """A problem document (RFC 9457): the response to a bad request, and the ``error`` of a failed job.
+
+    ``type`` is a URI. A bare name, such as ``timeout``, becomes the URI of that type of raincheck: also in a
+    record of an older version.
+    """
 
     type: str = "about:blank"
     title: str
@@ -106,6 +126,15 @@ class Problem(Struct, frozen=True, omit_defaults=True, kw_only=True):
     attempt: int | None = None
     retryable: bool | None = None
     retry_after: float | None = None
+
+    def __post_init__(self) -> None:
+        if ":" not in self.type and "/" not in self.type:
+            force_setattr(self, "type", PROBLEM_TYPES + self.type)
+
+    @property
+    def name(self) -> str:
+        """The name of the type, such as ``timeout``; the whole type if it is not one of raincheck."""
+        return self.type.removeprefix(PROBLEM_TYPES)
 
 
 class Member(Struct, frozen=True, array_like=True):

@@ -17,7 +17,7 @@ from raincheck.core.codec import to_json
 from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON
 from raincheck.core.lifecycle import on_claim
 from raincheck.core.limits import Limits
-from raincheck.core.model import Problem
+from raincheck.core.model import FailureType, Problem
 from raincheck.core.retry import names_of
 from raincheck.core.triggers import Failed, Stopped, Succeeded, Trigger
 from raincheck.functions.context import Context
@@ -133,7 +133,7 @@ def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False
     names = error.names if isinstance(error, ChildError) else names_of(type(error))
     detail = message_of(error)
     problem = Problem(
-        type="function-failed",
+        type=FailureType.FUNCTION_FAILED,
         title=f"{attempt.function.name} raised {names[0]}",
         detail=detail,
         exception=names[0],
@@ -180,7 +180,7 @@ def _timed_out(attempt: RunningAttempt) -> Failed:
     else:
         logger.warning("%s took longer than its timeout of %g s", attempt, attempt.timeout)
     problem = Problem(
-        type="timeout",
+        type=FailureType.TIMEOUT,
         title=f"{attempt.function.name} took too long",
         detail=f"an attempt may take {attempt.timeout:g} s",
         exception="TimeoutError",
@@ -190,7 +190,7 @@ def _timed_out(attempt: RunningAttempt) -> Failed:
 
 def _too_large(attempt: RunningAttempt, what: str, size: int, limit: int) -> Failed:
     problem = Problem(
-        type="result-too-large",
+        type=FailureType.RESULT_TOO_LARGE,
         title=f"The {what} of {attempt.function.name} is too large",
         detail=f"it has {size} bytes, at most {limit} are kept: store it elsewhere and return where",
     )
