@@ -55,7 +55,7 @@ fmt: setup ## Format the code and apply ruff's fixes
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
-CHECKS := check-types check-format check-lint check-layers check-spelling check-diagram check-twin
+CHECKS := check-types check-typing check-format check-lint check-layers check-spelling check-diagram check-twin
 
 .PHONY: check
 check: setup ## Run the static checks: format, lint, types, layers, spelling, generated files
@@ -63,6 +63,7 @@ check: setup ## Run the static checks: format, lint, types, layers, spelling, ge
 
 .PHONY: $(CHECKS)
 check-types: ; $(BIN)/mypy
+check-typing: ; $(BIN)/basedpyright
 check-format: ; $(BIN)/ruff format --check
 check-lint: ; $(BIN)/ruff check
 check-layers: ; $(BIN)/lint-imports --no-logo
