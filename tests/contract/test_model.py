@@ -375,7 +375,9 @@ class Lives(RuleBasedStateMachine):
         spots = [(job_id, step) for job_id in known for step in range(6)]
 
         async def read() -> tuple[list[Stored | Missing], list[Page], None, list[bytes | None]]:
-            pages = asyncio.gather(*(listing.page(self.store, Filter(state=state), 100) for state in State))
+            pages = asyncio.gather(
+                *(listing.page(self.store, Filter(states=(state,)), 100) for state in State)
+            )
             counted = assert_counted(self.store, stored)
             results = self.store.results(spots)
             return await asyncio.gather(self.store.find(known), pages, counted, results)

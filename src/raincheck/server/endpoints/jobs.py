@@ -8,7 +8,7 @@ from raincheck.core.errors import NotFound
 from raincheck.core.model import Stored
 from raincheck.engine.documents import event_documents, raw
 from raincheck.engine.idempotency import key_of_job
-from raincheck.engine.listings import read_page
+from raincheck.engine.listings import read_page, store_filter
 from raincheck.engine.requests import decode_job
 from raincheck.server.http import Request, Response, json_response
 from raincheck.server.parameters import (
@@ -50,9 +50,9 @@ async def find(request: Request) -> Response:
 async def list_jobs(request: Request) -> Response:
     """``GET /v1/job``"""
     listing = parse_listing(request)
-    page = await read_page(
-        request.engine, listing.filter, listing.limit, listing.cursor or None, listing.view
-    )
+    engine, cursor = request.engine, listing.cursor or None
+    which = store_filter(listing, engine.store.now(), cursor, oldest_first=listing.sort == "oldest")
+    page = await read_page(engine, which, listing.limit, cursor, listing.view)
     headers: list[Header] = []
     if page.cursor is not None:
         url = b"%b?%b" % (request.url("/v1/job"), listing.next_query(page.cursor).encode())
