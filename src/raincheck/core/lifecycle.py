@@ -234,7 +234,8 @@ def _succeeded(change: ChangeBuilder, trigger: Succeeded) -> None:
         change.add_attempt(trigger.attempt, AttemptOutcome.FAILED, error)
         _end(change, trigger.attempt, FAILED, error=error)
         return _fail(change, error, index)
-    change.add_attempt(trigger.attempt, AttemptOutcome.DONE)
+    if change.has_journal:
+        change.add_attempt(trigger.attempt, AttemptOutcome.DONE)
     _end(change, trigger.attempt, DONE, result=trigger.result)
     if trigger.data is not None:
         change.add_data(trigger.data)
@@ -288,7 +289,7 @@ def _failed(change: ChangeBuilder, trigger: Failed) -> None:
         retry_after=wait if again else None,
     )
     outcome = AttemptOutcome.RETRIED if again else AttemptOutcome.FAILED
-    if error.type == FailureType.TIMEOUT:
+    if error.name == FailureType.TIMEOUT:
         outcome = AttemptOutcome.TIMED_OUT
     change.add_attempt(trigger.attempt, outcome, error, trigger.traceback)
     if not again:

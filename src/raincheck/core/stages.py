@@ -139,6 +139,14 @@ class ChangeBuilder:
             self._result_bytes = total
         return total
 
+    @property
+    def has_journal(self) -> bool:
+        """Whether the journal of the job has started: then successes are entered too."""
+        started = self._has_journal
+        if started is None:
+            started = self._has_journal = has_journal(self.job)
+        return started
+
     def is_due(self, moment: float) -> bool:
         """Whether the due time of a step of the current stage is reached at ``moment``."""
         return any(s.state in _DATED and s.due <= moment and is_open(s, self.stage) for s in self.steps)
@@ -202,14 +210,9 @@ class ChangeBuilder:
     def add_attempt(
         self, attempt: Attempt, outcome: AttemptOutcome, error: Problem | None = None, traceback: str = ""
     ) -> None:
-        """Enter an attempt that ends now into the journal, before its step counts it.
-
-        A success is not entered into a journal that has not started.
-        """
+        """Enter an attempt that ends now into the journal, before its step counts it."""
         if outcome is not AttemptOutcome.DONE:
             self._start_journal()
-        elif not self._journal_has_started():
-            return
         step = self.steps[attempt.step]
         ended = EndedAttempt(
             run=self.job.run,
@@ -225,15 +228,9 @@ class ChangeBuilder:
 
     def _start_journal(self) -> None:
         """Enter the attempts that have succeeded before, unless the journal has started."""
-        if not self._journal_has_started():
+        if not self.has_journal:
             self._has_journal = True
             self.journal += recorded_attempts(self.steps, self.job.run)
-
-    def _journal_has_started(self) -> bool:
-        started = self._has_journal
-        if started is None:
-            started = self._has_journal = has_journal(self.job)
-        return started
 
     def enqueue(self, index: int) -> None:
         """Put a step into the queue of its function."""
