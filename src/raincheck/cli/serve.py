@@ -30,9 +30,10 @@ from raincheck.cli.runner import (
     run_until_signal,
 )
 from raincheck.cli.target import load
-from raincheck.cli.terminal import Level, out, plain, set_up_logging, warn
+from raincheck.cli.terminal import out, plain, set_up_logging, warn
 from raincheck.core.clock import now
 from raincheck.core.errors import StoreError
+from raincheck.logs import Format, Level
 from raincheck.store import mask
 
 AtLeastOne = Annotated[int, Parameter(validator=Number(gte=1))]
@@ -93,8 +94,10 @@ class AppOptions:
     """URL of the store (default: that of the app)."""
     config: Annotated[str | None, Parameter(metavar="FILE")] = None
     """Configuration file (default: that of the app, RAINCHECK_CONFIG or raincheck.yaml)."""
-    log_level: Level = "info"
+    log_level: Annotated[Level, Parameter(env_var="RAINCHECK_LOG_LEVEL")] = "info"
     """Lowest level to log, on stderr."""
+    log_format: Annotated[Format, Parameter(env_var="RAINCHECK_LOG_FORMAT")] = "text"
+    """Format of the log: lines of text, or one JSON object per line."""
     child: Annotated[bool, Parameter(show=False)] = False
     """Read the store's URL from stdin, and stop at its end (`raincheck.cli.runner`)."""
 
@@ -209,7 +212,7 @@ def print_summary(app: App) -> None:
 
 def _load_app(target: str, options: AppOptions) -> App:
     """Load the app, and set its store and its configuration file from the options."""
-    set_up_logging(options.log_level)
+    set_up_logging(options.log_level, options.log_format)
     app = load(target)
     app.config = options.config or app.config
     app.url = (read_first_line() if options.child else options.store) or app.url
@@ -304,6 +307,11 @@ def _worker(app: App, options: WorkerOptions) -> Main:
 
 
 def _worker_command(target: str, worker_options: WorkerOptions, app_options: AppOptions) -> list[str]:
-    options = {**asdict(worker_options), "log-level": app_options.log_level, "config": app_options.config}
+    options = {
+        **asdict(worker_options),
+        "log-level": app_options.log_level,
+        "log-format": app_options.log_format,
+        "config": app_options.config,
+    }
     command = [sys.executable, "-m", "raincheck", "worker", target, "--child"]
     return [*command, *(f"--{name}={value}" for name, value in options.items() if value is not None)]

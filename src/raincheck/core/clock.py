@@ -17,11 +17,13 @@ __all__ = [
     "monotonic",
     "new_id",
     "now",
+    "thread_time",
     "to_datetime",
 ]
 
 now = time.time
 monotonic = time.monotonic
+thread_time = time.thread_time
 chance = random.random
 
 _BLOCK = 256
