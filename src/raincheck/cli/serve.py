@@ -62,6 +62,9 @@ class ServerOptions:
     users: Annotated[Path | None, Parameter(metavar="FILE")] = None
     """File with the users (default: RAINCHECK_USERS, else raincheck-users.json)."""
 
+    access_log: Annotated[bool, Parameter(env_var="RAINCHECK_ACCESS_LOG", show_default=False)] = False
+    """Log each request, without its query."""
+
     @property
     def auth(self) -> Auth | None:
         """The sign-in that the options and the environment configure; None if they do not."""
@@ -265,6 +268,7 @@ async def _listen(
                 title=app.title,
                 auth=app.auth,
                 insecure=options.insecure,
+                access_log=options.access_log,
             )
         finally:
             announcement.cancel()

@@ -90,8 +90,15 @@ def _formatted(document: bytes, indent: int) -> str:
     return plain_json(msgspec.json.format(document, indent=indent).decode())
 
 
+_logger = logging.getLogger("raincheck.cli")
+_LEVELS = {"Error": logging.ERROR, "Warning": logging.WARNING}
+
+
 def note(message: str, label: str = "", style: str = "dim") -> None:
-    """Print a message on stderr."""
+    """Print a message on stderr; if the log is JSON, as a record of it."""
+    if _logs_json():
+        _logger.log(_LEVELS.get(label, logging.INFO), message)
+        return
     head = (f"{label}: ", f"bold {style}") if label else ""
     err.print(Text.assemble(head, (plain(message), "" if label else style)), soft_wrap=True)
 
@@ -102,8 +109,10 @@ def warn(message: str) -> None:
 
 
 def print_error(error: RaincheckError) -> None:
-    """Print an error on stderr, with each fault and its pointer."""
-    if isinstance(problem := error.problem, Problem):
+    """Print an error on stderr, with each fault and its pointer; if the log is JSON, as a record of it."""
+    if _logs_json():
+        _logger.error("%s", error)
+    elif isinstance(problem := error.problem, Problem):
         note(problem.title, "Error", "red")
         if problem.detail and not problem.errors:
             err.print(Text(f"  {plain(problem.detail)}"), soft_wrap=True)
@@ -143,6 +152,11 @@ class TerminalHandler(logging.Handler):
             err.print(line, soft_wrap=True)
         except Exception:  # noqa: BLE001 - as logging.StreamHandler does
             self.handleError(record)
+
+
+def _logs_json() -> bool:
+    """Whether this command writes its log to stderr as JSON: then nothing else may stand there."""
+    return any(isinstance(handler.formatter, logs.JSONFormatter) for handler in logging.root.handlers)
 
 
 def set_up_logging(level: logs.Level, format: logs.Format) -> None:  # noqa: A002 - the name of the option

@@ -1,8 +1,8 @@
 """One log line for each start and each end of an attempt, on the logger ``raincheck.attempt``.
 
-DEBUG has each start and each success. INFO has at most `PER_SECOND` successes a second, and the number of the
-others. Retries and cancelled attempts are INFO, failures WARNING: these are never left out. If a level is off,
-an attempt costs a comparison (docs/decisions/0022).
+DEBUG has each start and each success. INFO has at most `PER_SECOND` successes a second, and the number of
+the others; it has each retry, failure and cancelled attempt. If a level is off, an attempt costs a comparison
+(docs/decisions/0022).
 """
 
 from __future__ import annotations
