@@ -24,6 +24,7 @@ from raincheck.core.errors import (
     Unreachable,
 )
 from raincheck.core.model import Problem, State
+from raincheck.functions.signature import result_decoder
 
 if TYPE_CHECKING:
     from raincheck.engine.documents import JobDocument
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _JOB_PATH = re.compile(r"/v1/job/([^/?#]+)$")
-"""Finds the job's id in the ``instance`` of a problem about a failed or cancelled job."""
+"""Finds the job's id in the ``instance`` of a problem about a job."""
 
 
 class Reply(NamedTuple):
@@ -102,9 +103,12 @@ def error_from(reply: Reply, url: str) -> RaincheckError:
     if problem is None:
         status = f"{reply.status} {_reason_phrase(reply.status)}".rstrip()
         return Unreachable(f"{url} responded with {status}, and not as a raincheck server. Check the URL.")
+    make_error = _ERRORS.get(problem.name)
     job = _JOB_PATH.search(problem.instance or "")
-    make_error = _ERRORS.get(problem.type, _refused)
-    error = _job_error(job[1], problem) if job else make_error(problem, reply)
+    if make_error is None and job is not None:
+        error: RaincheckError = _job_error(job[1], problem)
+    else:
+        error = (make_error or _refused)(problem, reply)
     error.problem = problem
     return error
 
@@ -132,7 +136,7 @@ def result_of(document: JobDocument, raw: bytes, returns: Any) -> Any:
 def convert_result(result: Raw, returns: Any, job_id: str) -> Any:
     """Decode a result as the type ``returns``. Raises `UnexpectedResult` if it has another type."""
     try:
-        return msgspec.json.decode(result, type=returns)
+        return result_decoder(returns)(bytes(result))
     except msgspec.ValidationError as error:
         raise UnexpectedResult(
             f"the result of job {job_id} does not have the type `returns`: {error}"
@@ -153,7 +157,7 @@ def _parse_problem(reply: Reply) -> Problem | None:
 
 
 def _job_error(job_id: str, problem: Problem) -> JobFailed:
-    return job_cancelled(job_id, problem) if problem.type == "cancelled" else job_failed(job_id, problem)
+    return job_cancelled(job_id, problem) if problem.name == "cancelled" else job_failed(job_id, problem)
 
 
 def _describe(problem: Problem) -> str:

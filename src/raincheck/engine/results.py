@@ -45,10 +45,12 @@ async def load_stored(store: Store, stored: Sequence[Stored]) -> list[Stored | M
 
 async def load_one(store: Store, stored: Stored) -> Stored:
     """The job with all its results loaded. Raises `Gone` if it was removed meanwhile."""
+    if not _absent_results(stored.job, None):
+        return stored
     (job,) = await load_results(store, [stored.job])
     if job is None:
         raise Gone(f"job {stored.job.id} ended and was removed")
-    return stored if job is stored.job else Stored(job, stored.leases)
+    return Stored(job, stored.leases)
 
 
 async def load_previous(store: Store, claims: Sequence[Claim]) -> list[bytes | None]:

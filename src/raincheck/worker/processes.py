@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from raincheck.core.codec import encode_job
 from raincheck.core.model import Job
 from raincheck.core.stages import INLINE_RESULT
+from raincheck.store import CHILD
 from raincheck.worker import child
 from raincheck.worker.attempt import RunningAttempt
 from raincheck.worker.child import Order, Reply
@@ -35,9 +36,7 @@ class Child:
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(
-            target=child.main, args=(theirs, levels()), name="raincheck-child", daemon=True
-        )
+        self.process = context.Process(target=child.main, args=(theirs, levels()), name=CHILD, daemon=True)
         self._records = ForwardedRecords()
         self.process.start()
         theirs.close()
@@ -105,7 +104,13 @@ class Processes:
             raise
         self._idle.append(child)
         if reply.kind == "failed":
-            raise ChildError(reply.names, reply.message, fatal=reply.fatal, retry_after=reply.retry_after)
+            raise ChildError(
+                reply.names,
+                reply.message,
+                traceback=reply.traceback,
+                fatal=reply.fatal,
+                retry_after=reply.retry_after,
+            )
         return Encoded(reply.value, reply.data)
 
     async def child(self) -> Child:

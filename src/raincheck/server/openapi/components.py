@@ -26,6 +26,7 @@ from raincheck.engine.schedules.definitions import ScheduleRequest
 from raincheck.engine.schedules.documents import PlannedFunction, ScheduleDocument
 from raincheck.server.access import TokenRequest
 from raincheck.server.parameters import BARE, KEY_LENGTH, QUOTED, Listing
+from raincheck.server.problems import TYPES
 
 Schema = dict[str, Any]
 
@@ -117,6 +118,7 @@ def components(limits: Limits) -> dict[str, Schema]:
     schemas["JobRequest"]["properties"]["name"]["maxLength"] = limits.name
     for request in ("JobRequest", "ScheduleRequest"):
         schemas[request]["properties"]["functions"]["maxItems"] = limits.steps
+    schemas["Problem"]["properties"]["type"] |= {"format": "uri", "examples": TYPES}
     problem = ref("schemas", "Problem")
     responses = {
         f"Problem{status}": response(description, problem, media="application/problem+json")
