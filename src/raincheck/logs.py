@@ -104,14 +104,16 @@ class JSONFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The record as JSON."""
         fields = fields_of(record)
+        exception = exception_of(record, self)
         document = {
             "time": to_datetime(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": _bare_message(record, fields),
+            "message": _bare_message(record, fields, exception),
         }
-        if exception := exception_of(record, self):
+        if exception:
             document["exception"] = exception
+            fields.pop("exception", None)
         if record.stack_info:
             document["stack"] = self.formatStack(record.stack_info)
         for name, value in fields.items():
@@ -130,10 +132,10 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def exception_of(record: logging.LogRecord, formatter: logging.Formatter) -> str | None:
-    """The traceback of a record as text; None: it has none."""
+    """The traceback of a record as text; None: it has none. Records of failed attempts have it as a field."""
     if record.exc_text is None and record.exc_info:
         return formatter.formatException(record.exc_info)
-    return record.exc_text
+    return record.exc_text or getattr(record, "exception", None)
 
 
 def to_line(document: dict[str, Any]) -> str:
@@ -162,9 +164,10 @@ def _text_of(value: object) -> str:
 _encode = msgspec.json.Encoder(enc_hook=_text_of).encode
 
 
-def _bare_message(record: logging.LogRecord, fields: dict[str, Any]) -> str:
-    """The message, without what `Context.log` puts before it: JSON has fields for that."""
-    return record.getMessage().removeprefix(f"[{fields.get('job')} {fields.get('function')}] ")
+def _bare_message(record: logging.LogRecord, fields: dict[str, Any], exception: str | None) -> str:
+    """The message without what has fields: the traceback below it, and the job that `Context.log` names."""
+    message = record.getMessage().removesuffix(f"\n{exception}")
+    return message.removeprefix(f"[{fields.get('job')} {fields.get('function')}] ")
 
 
 def configure(level: Level = "info", format: Format = "text", *, stream: TextIO | None = None) -> None:  # noqa: A002

@@ -98,6 +98,24 @@ class TestAttempts:
         assert (failed["event"], failed["attempt"]) == ("failed", 2)
         assert "attempt 2 of 2 failed" in failed["message"]
 
+    async def test_the_cause_of_a_failure_names_its_attempt(self, app: App, logged: Log) -> None:
+        """It is a warning; in JSON, the traceback is a field and not a part of the message."""
+
+        @app.function
+        def fail() -> None:
+            raise ValueError("too bad")
+
+        async with app, Worker(app) as worker:
+            job = await app.submit("f", [fail.step()])
+            await app.wait(job.id)
+        (line,) = logged.lines("raincheck.worker")
+        assert (line["level"], line["message"]) == (
+            "warning",
+            f"job {job.id}, fail raised ValueError: too bad",
+        )
+        assert (line["job"], line["attempt"], line["worker"]) == (job.id, 1, worker.id)
+        assert line["exception"].rstrip().endswith("ValueError: too bad")
+
     async def test_a_timeout_is_told_apart(self, app: App, logged: Log) -> None:
         """As an event of its own."""
 

@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from raincheck.core.model import Job, State, Step
+from msgspec.structs import asdict
+
+from raincheck.core.model import PROBLEM_TYPES, FailureType, Job, State, Step
 from raincheck.core.triggers import Failed
 from raincheck.worker.attempt import RunningAttempt
 from raincheck.worker.outcome import Outcome
@@ -88,7 +90,7 @@ def _log_other(outcome: Outcome, step: Step) -> None:
         fields = _fields(attempt, "cancelled", step)
         logger.info("%s: cancelled after %.3f s", attempt, fields["duration"], extra=fields)
         return
-    end = "timed out" if error.type == "timeout" else "failed"
+    end = "timed out" if error.type == f"{PROBLEM_TYPES}{FailureType.TIMEOUT}" else "failed"
     fields = _fields(attempt, end.replace(" ", "-"), step)
     options = step.retry or (trigger.options if isinstance(trigger, Failed) else attempt.function.retry)
     limit = options.retry_limit + step.lost_count
@@ -105,9 +107,7 @@ def _log_other(outcome: Outcome, step: Step) -> None:
 
 def _fields(attempt: RunningAttempt, event: str, step: Step | None = None) -> dict[str, Any]:
     """The fields of a line; ``duration`` as the job shows it, in seconds."""
-    current = attempt.current
-    fields: dict[str, Any] = {name: getattr(current, name) for name in current.__struct_fields__}
-    fields["event"] = event
+    fields = asdict(attempt.current) | {"event": event}
     if step is not None:
         started_at = attempt.claim.lease.since
         finished_at = started_at if step.finished_at is None else step.finished_at
