@@ -32,7 +32,7 @@ setup: .venv/installed .venv/redis/redis-server ## Create .venv with the locked 
 .venv/redis/redis-server: .venv/locked tools/redis.sh
 	tools/redis.sh .venv/redis
 
-# What the demo needs, without the tools of developers.
+# What the demo needs, without the tools of developers. The files of packages are compiled when they are used.
 .venv-run/installed: requirements/demo.txt pyproject.toml
 	$(NEEDS_PYTHON)
 	"$(PYTHON)" -m venv --clear .venv-run
@@ -80,7 +80,7 @@ test: check ## Run the checks and the tests (up to three minutes on two cores)
 	$(PYTEST) -m "not long"
 
 .PHONY: test-long
-test-long: setup ## Run the long tests: many crashes and failovers, every store, more generated inputs
+test-long: setup .venv-docs/installed ## Run the long tests: many crashes and failovers, every store, more generated inputs
 	$(PYTEST) -m "long or generated" --hypothesis-profile=long
 
 .PHONY: test-all
@@ -114,6 +114,20 @@ $(PEERS): requirements/peers.txt requirements/peers-arq.txt benchmarks/peers/bul
 docs: setup ## Regenerate the parts of the docs that come from the code
 	$(BIN)/python tools/state_diagram.py
 
+SITE := build/site
+
+.PHONY: docs-site
+docs-site: .venv-docs/installed ## Build the site of the documentation; a broken link is an error
+	.venv-docs/bin/sphinx-build -q -W --keep-going -n -j auto -c docs/site . $(SITE)
+	@echo "Open $(SITE)/index.html"
+
+.venv-docs/installed: requirements/docs.txt
+	$(NEEDS_PYTHON)
+	"$(PYTHON)" -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip --disable-pip-version-check -qq install --require-hashes \
+		--requirement requirements/docs.txt
+	@touch $@
+
 .PHONY: twin
 twin: setup ## Regenerate the blocking client from the async client
 	$(BIN)/python tools/twin.py
@@ -127,6 +141,7 @@ lock: setup ## Lock the newest dependencies that are at least a week old
 	$(COMPILE) pyproject.toml --extra auth --extra valkey --constraints requirements/dev.txt \
 		--output-file requirements/run.txt
 	$(COMPILE) pyproject.toml --group demo --constraints requirements/dev.txt --output-file requirements/demo.txt
+	$(COMPILE) --group docs --output-file requirements/docs.txt
 	$(COMPILE) --group peers --output-file requirements/peers.txt
 	$(COMPILE) --group peers-arq --output-file requirements/peers-arq.txt
 	cd benchmarks/peers/bullmq && npm update --package-lock-only --omit-lockfile-registry-resolved \
@@ -135,6 +150,6 @@ lock: setup ## Lock the newest dependencies that are at least a week old
 
 .PHONY: clean
 clean: ## Remove all generated files
-	rm -rf .venv benchmarks/.venv-* benchmarks/.postgres benchmarks/peers/bullmq/node_modules $(PEERS)
+	rm -rf .venv .venv-docs .venv-run benchmarks/.venv-* benchmarks/.postgres benchmarks/peers/bullmq/node_modules $(PEERS)
 	rm -rf build dist .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
