@@ -55,7 +55,7 @@ fmt: setup ## Format the code and apply ruff's fixes
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
-CHECKS := check-types check-format check-lint check-layers check-spelling check-diagram check-twin
+CHECKS := check-types check-typing check-format check-lint check-layers check-spelling check-diagram check-twin
 
 .PHONY: check
 check: setup ## Run the static checks: format, lint, types, layers, spelling, generated files
@@ -63,6 +63,7 @@ check: setup ## Run the static checks: format, lint, types, layers, spelling, ge
 
 .PHONY: $(CHECKS)
 check-types: ; $(BIN)/mypy
+check-typing: ; $(BIN)/basedpyright
 check-format: ; $(BIN)/ruff format --check
 check-lint: ; $(BIN)/ruff check
 check-layers: ; $(BIN)/lint-imports --no-logo
@@ -79,8 +80,17 @@ PYTEST := $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reor
 test: check ## Run the checks and the tests (up to three minutes on two cores)
 	$(PYTEST) -m "not long"
 
+GENERATORS := .venv-generators/installed
+
+$(GENERATORS): requirements/generators.txt tests/generators/typescript/package-lock.json
+	@command -v npm >/dev/null || { echo "The clients in TypeScript need Node.js and npm" >&2; exit 1; }
+	$(BIN)/python -m venv --clear .venv-generators
+	$(BIN)/uv pip sync --quiet --require-hashes --python .venv-generators requirements/generators.txt
+	cd tests/generators/typescript && npm ci --no-audit --no-fund --ignore-scripts --silent
+	@touch $@
+
 .PHONY: test-long
-test-long: setup .venv-docs/installed ## Run the long tests: many crashes and failovers, every store, more generated inputs
+test-long: setup $(GENERATORS) .venv-docs/installed ## Run the long tests: many crashes and failovers, every store, more generated inputs
 	$(PYTEST) -m "long or generated" --hypothesis-profile=long
 
 .PHONY: test-all
@@ -140,16 +150,20 @@ lock: setup ## Lock the newest dependencies that are at least a week old
 	$(COMPILE) pyproject.toml --group dev --all-extras --output-file requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra auth --extra valkey --constraints requirements/dev.txt \
 		--output-file requirements/run.txt
+	$(COMPILE) --group generators --output-file requirements/generators.txt
 	$(COMPILE) pyproject.toml --group demo --constraints requirements/dev.txt --output-file requirements/demo.txt
 	$(COMPILE) --group docs --output-file requirements/docs.txt
 	$(COMPILE) --group peers --output-file requirements/peers.txt
 	$(COMPILE) --group peers-arq --output-file requirements/peers-arq.txt
-	cd benchmarks/peers/bullmq && npm update --package-lock-only --omit-lockfile-registry-resolved \
-		--no-audit --no-fund --ignore-scripts \
-		--before "$$(python3 -c 'import datetime as d; print(d.date.today() - d.timedelta(7))')"
+	for folder in benchmarks/peers/bullmq tests/generators/typescript; do \
+		(cd $$folder && npm update --package-lock-only --omit-lockfile-registry-resolved \
+			--no-audit --no-fund --ignore-scripts \
+			--before "$$(python3 -c 'import datetime as d; print(d.date.today() - d.timedelta(7))')") || exit; \
+	done
 
 .PHONY: clean
 clean: ## Remove all generated files
-	rm -rf .venv .venv-docs .venv-run benchmarks/.venv-* benchmarks/.postgres benchmarks/peers/bullmq/node_modules $(PEERS)
+	rm -rf .venv .venv-docs .venv-generators .venv-run benchmarks/.venv-* $(PEERS)
+	rm -rf benchmarks/.postgres {benchmarks/peers/bullmq,tests/generators/typescript}/node_modules
 	rm -rf build dist .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
