@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from functools import partial
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 from raincheck.core.codec import from_json, to_json
-from raincheck.core.errors import JobCancelled, JobFailed, RegisteredTooLate
+from raincheck.core.errors import JobCancelled, JobFailed, RegisteredTooLate, UnexpectedResult
 from raincheck.core.lifecycle import previous_results
 from raincheck.core.model import Job, Schedule, State, Step, Stored
 from raincheck.core.options import JobKeywords, JobOptions, job_options, object_of
@@ -23,6 +23,9 @@ from raincheck.engine.idempotency import key_of_job, key_of_run
 from raincheck.engine.schedules.definitions import ScheduleKeywords, define, schedule_options
 from raincheck.engine.schedules.documents import ScheduleDocument, schedule_document
 from raincheck.engine.validation import Stages
+from raincheck.functions.registry import Function
+
+R = TypeVar("R")
 
 WATCH_INTERVAL = 0.25
 """Seconds between reads of a running job: its progress is not a change of its record."""
@@ -90,14 +93,17 @@ class Calls:
         engine = await self._opened()
         return await _document(engine, await engine.jobs.wait(job_id, timeout))
 
-    async def call(self, step: Step) -> Any:
+    async def call(self, step: Step[R]) -> R:
         """Submit a job of one step, wait for its end and return its result.
 
-        Raises `JobFailed` or `JobCancelled` if the job has no result.
+        The result has the annotated type if this app has the function, else it is plain data. Raises
+        `JobFailed` or `JobCancelled` if the job has no result, and `UnexpectedResult` if it has another type.
         """
         engine = await self._opened()
         draft = engine.validator.draft(step.function, [step], JobOptions(), engine.store.now())
-        return result_of((await engine.jobs.submit(draft, wait=None)).job)
+        job = (await engine.jobs.submit(draft, wait=None)).job
+        result: R = result_of(job, engine.functions.get(step.function))
+        return result
 
     async def cancel(self, job_id: str) -> JobDocument:
         """Cancel a job; a running step is stopped soon. Raises `NotFound` or `WrongState`."""
@@ -215,10 +221,18 @@ async def _document(engine: Engine, stored: Stored) -> JobDocument:
     return await engine.document(stored)
 
 
-def result_of(job: Job) -> Any:
-    """The result of an ended job. Raises `JobFailed` or `JobCancelled` if it has none."""
+def result_of(job: Job, function: Function | None) -> Any:
+    """The result of an ended job that called ``function``; None: a function of another app.
+
+    Raises `JobFailed` or `JobCancelled` if it has none, and `UnexpectedResult` if it does not have the
+    annotated type.
+    """
     if job.state is State.DONE:
-        return from_json(previous_results(job, job.steps[-1].stage + 1))
+        result = previous_results(job, job.steps[-1].stage + 1)
+        try:
+            return from_json(result) if function is None else function.signature.result(result)
+        except UnexpectedResult as error:
+            raise UnexpectedResult(f"job {job.id}: {error}") from None
     if job.state is State.CANCELLED:
         raise JobCancelled(f"job {job.id} was cancelled", job_id=job.id)
     detail = f"{job.error.title}: {job.error.detail}" if job.error else "the job has no error"

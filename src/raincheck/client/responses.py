@@ -24,6 +24,7 @@ from raincheck.core.errors import (
     Unreachable,
 )
 from raincheck.core.model import Problem, State
+from raincheck.functions.signature import result_decoder
 
 if TYPE_CHECKING:
     from raincheck.engine.documents import JobDocument
@@ -135,7 +136,7 @@ def result_of(document: JobDocument, raw: bytes, returns: Any) -> Any:
 def convert_result(result: Raw, returns: Any, job_id: str) -> Any:
     """Decode a result as the type ``returns``. Raises `UnexpectedResult` if it has another type."""
     try:
-        return msgspec.json.decode(result, type=returns)
+        return result_decoder(returns)(bytes(result))
     except msgspec.ValidationError as error:
         raise UnexpectedResult(
             f"the result of job {job_id} does not have the type `returns`: {error}"

@@ -8,11 +8,20 @@ JSON bytes that were received: nothing decodes them on the way, so they are retu
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr, replace
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # a type checker has its own; `Step` alone means `Step[Any]`
+
+    R_co = TypeVar("R_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    R_co = TypeVar("R_co", covariant=True)
 
 
 class State(StrEnum):
@@ -150,8 +159,10 @@ class Gather(Struct, frozen=True, array_like=True):
     failed: tuple[int, ...] = ()
 
 
-class Step(Struct, frozen=True, array_like=True):
+class Step(Struct, Generic[R_co], frozen=True, array_like=True):
     """One entry of a job's ``functions``; steps of the same ``stage`` run in parallel.
+
+    To a type checker, ``Step[int]`` calls a function that returns an int.
 
     ``args`` (a JSON array), ``kwargs`` (a JSON object), ``result`` and ``progress`` are JSON bytes. A large
     result is stored beside the record (docs/decisions/0015): then ``result`` is None and ``result_size`` is
@@ -178,7 +189,7 @@ class Step(Struct, frozen=True, array_like=True):
     gather: Gather | None = None
     result_size: int | None = None
 
-    def options(self, *, retry: RetryOptions | None = None, timeout: float | None = None) -> Step:
+    def options(self, *, retry: RetryOptions | None = None, timeout: float | None = None) -> Step[R_co]:
         """This step with its own retry options or timeout (seconds per attempt) instead of the function's."""
         return replace(self, retry=retry or self.retry, timeout=self.timeout if timeout is None else timeout)
 

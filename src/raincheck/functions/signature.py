@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from raincheck.core.codec import from_json, to_json
-from raincheck.core.errors import Fault, InvalidArguments, NotJSON, RegistrationError
+from raincheck.core.errors import Fault, InvalidArguments, NotJSON, RegistrationError, UnexpectedResult
 from raincheck.functions.context import Context
 
 _positional = msgspec.json.Decoder(list[Raw])
@@ -77,6 +77,7 @@ class Signature:
             _argument(p, hints.get(p.name, Any), label) for p in parameters if p.name != self.context
         )
         self.returns = hints.get("return", Any)
+        self._decode_result = result_decoder(self.returns)
         self._by_position = [a for a in self.arguments if a.kind in _BY_POSITION]
         self._by_name = {a.name: a for a in self.arguments if a.kind in _BY_NAME}
         self._rest = next((a for a in self.arguments if a.kind is Parameter.VAR_POSITIONAL), None)
@@ -152,6 +153,16 @@ class Signature:
                 faults.append(Fault(f"argument {name!r} is given twice, by position and by name", place))
             else:
                 yield name, _decode(argument, raw, place, faults)
+
+    def result(self, value: bytes) -> Any:
+        """Decode a result (JSON) as the return type. Raises `UnexpectedResult`.
+
+        It is plain data if the type is not annotated, or cannot be decoded from JSON.
+        """
+        try:
+            return self._decode_result(value)
+        except (ValueError, RecursionError) as error:
+            raise UnexpectedResult(f"the result does not have the annotated type: {error}") from None
 
     def schemas(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """JSON Schemas (2020-12) of the named arguments, the positional arguments, and the result."""
@@ -241,6 +252,14 @@ def fault_of(error: Exception, at: str, prefix: str = "") -> Fault:
 def escape(part: str) -> str:
     """Escape one part of a JSON Pointer (RFC 6901 §3)."""
     return part.replace("~", "~0").replace("/", "~1")
+
+
+def result_decoder(kind: Any) -> Callable[[bytes], Any]:
+    """Decodes JSON as a type; as plain data if the type cannot be decoded from JSON."""
+    try:
+        return msgspec.json.Decoder(kind).decode
+    except TypeError:
+        return from_json
 
 
 def _schema_of(kind: Any) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from raincheck.functions.context import Context
 from raincheck.functions.registry import Function
 from raincheck.functions.signature import Signature
 from raincheck.worker.outcome import message_of, retry_after_of
+from raincheck.worker.tracebacks import format_traceback
 
 
 class Order(msgspec.Struct, array_like=True):
@@ -57,6 +58,7 @@ class Reply(msgspec.Struct, array_like=True):
     data: bytes | None = None
     names: tuple[str, ...] = ()
     message: str = ""
+    traceback: str = ""
     fatal: bool = False
     retry_after: float | None = None
 
@@ -120,6 +122,7 @@ def _failure(error: BaseException) -> Reply:
         "failed",
         names=names_of(type(error)),
         message=message_of(error),
+        traceback=format_traceback(error),
         fatal=isinstance(error, DoNotRetry | InvalidArguments | NotJSON),
         retry_after=retry_after_of(error),
     )

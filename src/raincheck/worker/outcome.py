@@ -22,6 +22,7 @@ from raincheck.core.retry import names_of
 from raincheck.core.triggers import Failed, Stopped, Succeeded, Trigger
 from raincheck.functions.context import Context
 from raincheck.worker.attempt import Reason, RunningAttempt
+from raincheck.worker.tracebacks import format_traceback
 
 logger = logging.getLogger("raincheck.worker")
 
@@ -52,18 +53,23 @@ class Encoded(NamedTuple):
 
 
 class ChildError(Exception):
-    """An exception of a function in a child process, as plain data: ``names`` of its class and bases."""
+    """An exception of a function in a child process, as plain data.
+
+    ``names`` are those of its class and its bases; ``traceback`` is text.
+    """
 
     def __init__(
         self,
         names: tuple[str, ...],
         message: str,
         *,
+        traceback: str = "",
         fatal: bool = False,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.names = names
+        self.traceback = traceback
         self.fatal = fatal
         self.retry_after = retry_after
 
@@ -102,7 +108,7 @@ def judge(finished: Finished, limits: Limits) -> Trigger | None:
     if attempt.reason is Reason.CANCELLED:
         return Stopped(attempt.attempt)
     if attempt.reason is Reason.TIMEOUT or attempt.is_late:
-        return _timed_out(attempt)
+        return _timed_out(attempt, error)
     if error is not None:
         return failed(attempt, error)
     return _succeeded(attempt, finished.result, limits)
@@ -138,8 +144,9 @@ def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False
         detail=detail,
         exception=names[0],
     )
-    logger.warning("%s raised %s: %s", attempt, names[0], detail)
-    logger.debug("the traceback of %s", attempt, exc_info=error)
+    traceback = traceback_of(error)
+    asked_for = "RetryLater" in names  # the function waits for something: no fault to look for
+    _warn("" if asked_for else traceback, "%s raised %s: %s", attempt, names[0], detail)
     return Failed(
         attempt.attempt,
         problem,
@@ -149,6 +156,19 @@ def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False
         retry_after_of(error),
         chance(),
     )
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback of an exception as text, also of one that a child process sent."""
+    return error.traceback if isinstance(error, ChildError) else format_traceback(error)
+
+
+def _warn(traceback: str, message: str, *arguments: Any) -> None:
+    """Log a warning about an attempt, and below it the traceback, if there is one."""
+    if traceback:
+        logger.warning(f"{message}\n%s", *arguments, traceback)
+    else:
+        logger.warning(message, *arguments)
 
 
 def message_of(error: BaseException) -> str:
@@ -169,16 +189,19 @@ def retry_after_of(error: BaseException) -> float | None:
     return None if math.isnan(after) else after
 
 
-def _timed_out(attempt: RunningAttempt) -> Failed:
+def _timed_out(attempt: RunningAttempt, error: BaseException | None) -> Failed:
+    """The traceback of ``error`` shows where the function was when it was stopped."""
+    traceback = "" if error is None else traceback_of(error)
     if attempt.reason is None and attempt.function.mode == "async":
-        logger.warning(
+        _warn(
+            traceback,
             "%s took longer than its timeout of %g s and blocked the event loop, so that it could not be "
             "stopped: run it with def, or process=True",
             attempt,
             attempt.timeout,
         )
     else:
-        logger.warning("%s took longer than its timeout of %g s", attempt, attempt.timeout)
+        _warn(traceback, "%s took longer than its timeout of %g s", attempt, attempt.timeout)
     problem = Problem(
         type=FailureType.TIMEOUT,
         title=f"{attempt.function.name} took too long",

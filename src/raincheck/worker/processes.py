@@ -96,7 +96,13 @@ class Processes:
             raise
         self._idle.append(child)
         if reply.kind == "failed":
-            raise ChildError(reply.names, reply.message, fatal=reply.fatal, retry_after=reply.retry_after)
+            raise ChildError(
+                reply.names,
+                reply.message,
+                traceback=reply.traceback,
+                fatal=reply.fatal,
+                retry_after=reply.retry_after,
+            )
         return Encoded(reply.value, reply.data)
 
     async def child(self) -> Child:

@@ -20,6 +20,7 @@ from raincheck.client.requests import (
     job_path,
     list_request,
     status_request,
+    step_of,
     submit_request,
 )
 from raincheck.client.responses import (
@@ -36,6 +37,7 @@ from raincheck.core.errors import ConfigError, Gone, Unfinished, Unreachable
 from raincheck.core.model import State, Step
 from raincheck.core.options import JobKeywords, job_options
 from raincheck.engine.documents import FunctionSummary, JobDocument, WorkerDocument
+from raincheck.functions.registry import Function
 from raincheck.functions.registry import step as make_step
 
 if TYPE_CHECKING:
@@ -135,7 +137,7 @@ class AsyncClient:
     @overload
     async def call(
         self,
-        function: str | Step,
+        function: str | Step | Function,
         /,
         *args: Any,
         returns: type[T],
@@ -146,7 +148,17 @@ class AsyncClient:
     @overload
     async def call(
         self,
-        function: str | Step,
+        function: Function[..., T],
+        /,
+        *args: Any,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        **kwargs: Any,
+    ) -> T: ...
+    @overload
+    async def call(
+        self,
+        function: str | Step | Function,
         /,
         *args: Any,
         returns: Any = Any,
@@ -156,7 +168,7 @@ class AsyncClient:
     ) -> Any: ...
     async def call(
         self,
-        function: str | Step,
+        function: str | Step | Function,
         /,
         *args: Any,
         returns: Any = Any,
@@ -167,11 +179,14 @@ class AsyncClient:
         """Call a function, and return its result, converted to the type ``returns``.
 
         Waits for the result, by default without a limit. After ``timeout`` seconds it raises
-        `Unfinished`; the job keeps running, and the exception's ``job`` is its handle. A step can
-        replace the name and the arguments. Raises `JobFailed`, `JobCancelled`, `NotFound`,
-        `InvalidInput` or `UnexpectedResult`.
+        `Unfinished`; the job keeps running, and the exception's ``job`` is its handle. ``function`` is a
+        name, a function of an app in this program, whose arguments are checked here and whose return type
+        is the default of ``returns``, or a step, which has its arguments. Raises `JobFailed`,
+        `JobCancelled`, `NotFound`, `InvalidInput` or `UnexpectedResult`.
         """
-        step = make_step(function, *args, **kwargs) if isinstance(function, str) else function
+        step = step_of(function, args, kwargs)
+        if isinstance(function, Function) and returns is Any:
+            returns = function.signature.returns
         until = monotonic() + (inf if timeout is None else timeout)
         request = call_request(step, idempotency_key or new_id(), min(until - monotonic(), LONGEST_WAIT))
         reply = await self._sender.send(request, timeout)
