@@ -84,6 +84,14 @@ async def test_one_thousand_jobs_run_in_their_order() -> None:
     assert [line.partition(" ")[0] for line in log] == [str(n) for n in range(1000)]
 
 
+@pytest.fixture
+def nightly() -> tuple[App, list[str]]:
+    """An app that declares a schedule, as a module does when it is imported."""
+    app, log = make_app()
+    app.schedule("nightly", [step("note", "night")], cron="0 3 * * *", zone="Europe/Paris")
+    return app, log
+
+
 class TestTime:
     """The clock stands still until it is moved."""
 
@@ -131,18 +139,18 @@ class TestTime:
         async with running(app) as worker:
             at = worker.clock.now
             job = await app.submit(
-                "late", [step("note", "a")], delay=100, expires_at=at + timedelta(seconds=50)
+                "late", [step("note", "a")], delay=10, expires_at=at + timedelta(seconds=50)
             )
-            assert await worker.run_for(200) == 0
+            worker.clock.advance(60)
+            assert await worker.drain() == 0
             error = (await app.status(job.id)).error
         assert error is not None
         assert error.title == "The deadline passed"
         assert log == []
 
-    async def test_a_schedule_fires_as_time_passes(self) -> None:
+    async def test_a_schedule_fires_as_time_passes(self, nightly: tuple[App, list[str]]) -> None:
         """At each of its firings; a jump is a time without any process."""
-        app, log = make_app()
-        app.schedule("nightly", [step("note", "night")], cron="0 3 * * *", zone="Europe/Paris")
+        app, log = nightly
         async with running(app, clock=Clock(START)) as worker:
             assert await worker.run_for(timedelta(days=7)) == 7
             worker.clock.move_to(START + timedelta(days=30))
@@ -178,7 +186,7 @@ class TestFailures:
             await app.submit("fails", [fails.step()])
             with pytest.raises(KeyError, match="here") as raised:
                 await worker.drain()
-            assert raised.traceback[-1].name == "fails"
+            assert [entry.name for entry in raised.traceback if not entry.ishidden(raised)][1:] == ["fails"]
             assert await worker.drain() == 0
 
     async def test_an_attempt_that_is_retried_raises_nothing(self) -> None:
@@ -343,8 +351,7 @@ class TestKinds:
             await worker.drain()
             (function,) = (await app.status(job.id)).functions
         assert not isinstance(function, list)
-        assert function.progress is not None
-        assert (function.progress.done, function.progress.total) == (3, 4)
+        assert function.progress == {"done": 3, "total": 4, "message": "three"}
 
 
 def process_id() -> int:

@@ -33,9 +33,9 @@ from raincheck.store.watches import Watches
 class Engine:
     """What an app declares and, once it is open, the store and the operations on it.
 
-    ``url`` is the URL of the store, ``config`` the path of the configuration file (None: see `find_config`);
-    ``now`` is the clock of a SQLite store. All three may change until `open`, which makes ``store``, ``jobs``, ``watches``, ``workers``, ``runs`` and
-    ``scheduler``.
+    ``url`` is the URL of the store, ``config`` the path of the configuration file (None: see `find_config`),
+    ``now`` the clock of a SQLite store. All may change until `open`, which makes ``store``, ``jobs``,
+    ``watches``, ``workers``, ``runs`` and ``scheduler``.
     """
 
     store: Store

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from raincheck.app import App
 from raincheck.blocking import LoopThread
@@ -68,10 +68,10 @@ async def _worker(app: App, clock: Clock, store: str, processes: bool) -> AsyncI
     async with AsyncExitStack() as stack:
         stack.callback(_restore, app, *before)
         await stack.enter_async_context(app)
-        state = {}
+        state: Mapping[str, Any] | None = None
         if app.lifespan is not None:
-            state = await stack.enter_async_context(app.lifespan(app)) or {}
-        worker = ManualWorker(app, clock, state, processes=processes)
+            state = await stack.enter_async_context(app.lifespan(app))
+        worker = ManualWorker(app, clock, state or {}, processes=processes)
         stack.push_async_callback(worker.stop)
         await worker.start()
         yield worker
@@ -112,17 +112,29 @@ class BlockingManualWorker:
     def drain(self, *, raise_errors: bool = True) -> int:
         """Run steps until none is ready, as `ManualWorker.drain` does."""
         __tracebackhide__ = True
-        return self._thread.run(self._worker.drain(raise_errors=raise_errors))
+        return self._run(self._worker.drain(raise_errors=raise_errors))
 
     def run_for(self, by: float | timedelta, *, raise_errors: bool = True) -> int:
         """Let ``by`` seconds pass and run what becomes ready, as `ManualWorker.run_for` does."""
         __tracebackhide__ = True
-        return self._thread.run(self._worker.run_for(by, raise_errors=raise_errors))
+        return self._run(self._worker.run_for(by, raise_errors=raise_errors))
 
     def until(self, call: Callable[[], T]) -> T:
         """Run what becomes ready until ``call``, which is called in a thread, returns. Returns its result."""
         __tracebackhide__ = True
-        return self._thread.run(self._worker.until(asyncio.to_thread(call)))
+        return self._run(self._worker.until(asyncio.to_thread(call)))
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        __tracebackhide__ = True
+        future = self._thread.start(coroutine)
+        try:
+            error = future.exception()
+        except BaseException:
+            future.cancel()  # this thread was interrupted
+            raise
+        if error is not None:
+            raise error  # here, where pytest shows no frame of ours
+        return future.result()
 
     def close(self) -> None:
         """Close the app, and its blocking calls."""

@@ -146,6 +146,7 @@ class ManualWorker:
             held[:] = [table for table in held if table is not pipe.in_flight]
 
     async def _drain(self, pipe: Pipe, raise_errors: bool) -> int:
+        __tracebackhide__ = True
         count = 0
         while True:
             due = await self._maintenance.do_due()
@@ -187,8 +188,9 @@ class ManualWorker:
             (stored,) = await self._store.find([job_id])
             if isinstance(stored, Stored) and stored.job.state is State.FAILED:
                 if isinstance(error, Exception) and _is_error_of(stored.job, error):
-                    raise error
-                result_of(stored.job)
+                    trace = error.__traceback__
+                    raise error.with_traceback(trace and trace.tb_next)  # from the user's function on
+                result_of(stored.job, None)
 
     async def _check_functions(self) -> None:
         """Raise `MissingFunction` if a step is ready that nothing here can run."""
