@@ -69,11 +69,11 @@ async def test_async(worker, raincheck_clock):
 """
 
 
-def run(folder: Path, *plugins: str, **files: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *plugins: str, ini: str = "", **files: str) -> subprocess.CompletedProcess[str]:
     """Run pytest as a user does, in a folder with an app and these tests."""
     for name, text in {"app": APP, **files}.items():
         (folder / f"{name}.py").write_text(text)
-    (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    (folder / "pytest.ini").write_text(f"[pytest]\nfilterwarnings = error\n{ini}")
     loaded = [argument for plugin in ("raincheck.pytest_plugin", *plugins) for argument in ("-p", plugin)]
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *loaded],
@@ -99,7 +99,9 @@ def test_the_app_runs_in_a_test_of_pytest_asyncio(tmp_path: Path) -> None:
     """As in one of anyio."""
     asyncio = ASYNC.replace("@pytest.fixture\nasync", "@pytest_asyncio.fixture\nasync")
     asyncio = asyncio.replace("import pytest\n", "import pytest\nimport pytest_asyncio\n")
-    done = run(tmp_path, "pytest_asyncio.plugin", test_it=asyncio.replace("mark.anyio", "mark.asyncio"))
+    asyncio = asyncio.replace("mark.anyio", "mark.asyncio")
+    scope = "asyncio_default_fixture_loop_scope = function"
+    done = run(tmp_path, "pytest_asyncio.plugin", ini=scope, test_it=asyncio)
     assert "1 passed" in done.stdout, done.stdout
 
 
