@@ -80,8 +80,17 @@ PYTEST := $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reor
 test: check ## Run the checks and the tests (up to three minutes on two cores)
 	$(PYTEST) -m "not long"
 
+GENERATORS := .venv-generators/installed
+
+$(GENERATORS): requirements/generators.txt tests/generators/typescript/package-lock.json
+	@command -v npm >/dev/null || { echo "The clients in TypeScript need Node.js and npm" >&2; exit 1; }
+	$(BIN)/python -m venv --clear .venv-generators
+	$(BIN)/uv pip sync --quiet --require-hashes --python .venv-generators requirements/generators.txt
+	cd tests/generators/typescript && npm ci --no-audit --no-fund --ignore-scripts --silent
+	@touch $@
+
 .PHONY: test-long
-test-long: setup ## Run the long tests: many crashes and failovers, every store, more generated inputs
+test-long: setup $(GENERATORS) ## Run the long tests: many crashes and failovers, every store, more generated inputs
 	$(PYTEST) -m "long or generated" --hypothesis-profile=long
 
 .PHONY: test-all
@@ -127,15 +136,18 @@ lock: setup ## Lock the newest dependencies that are at least a week old
 	$(COMPILE) pyproject.toml --group dev --all-extras --output-file requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra auth --extra valkey --constraints requirements/dev.txt \
 		--output-file requirements/run.txt
+	$(COMPILE) --group generators --output-file requirements/generators.txt
 	$(COMPILE) pyproject.toml --group demo --constraints requirements/dev.txt --output-file requirements/demo.txt
 	$(COMPILE) --group peers --output-file requirements/peers.txt
 	$(COMPILE) --group peers-arq --output-file requirements/peers-arq.txt
-	cd benchmarks/peers/bullmq && npm update --package-lock-only --omit-lockfile-registry-resolved \
-		--no-audit --no-fund --ignore-scripts \
-		--before "$$(python3 -c 'import datetime as d; print(d.date.today() - d.timedelta(7))')"
+	for folder in benchmarks/peers/bullmq tests/generators/typescript; do \
+		(cd $$folder && npm update --package-lock-only --omit-lockfile-registry-resolved \
+			--no-audit --no-fund --ignore-scripts \
+			--before "$$(python3 -c 'import datetime as d; print(d.date.today() - d.timedelta(7))')") || exit; \
+	done
 
 .PHONY: clean
 clean: ## Remove all generated files
-	rm -rf .venv benchmarks/.venv-* benchmarks/.postgres benchmarks/peers/bullmq/node_modules $(PEERS)
+	rm -rf .venv .venv-generators tests/generators/typescript/node_modules benchmarks/.venv-* benchmarks/.postgres benchmarks/peers/bullmq/node_modules $(PEERS)
 	rm -rf build dist .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -72,13 +72,6 @@ class _ResultField(Struct, frozen=True):
     result: Raw
 
 
-class RawJobPage(Struct, frozen=True):
-    """One page of a job listing, with each job as undecoded JSON."""
-
-    jobs: list[Raw]
-    cursor: str | None
-
-
 def _parse_retry_after(value: str) -> float | None:
     """Parse ``Retry-After`` (RFC 9110 §10.2.3): a number of seconds, or a date."""
     if value.isascii() and value.isdigit():

@@ -34,9 +34,11 @@ async def load_results(
     ]
 
 
-async def load_stored(store: Store, stored: Sequence[Stored]) -> list[Stored | Missing]:
-    """The jobs with all their results loaded; one that was removed meanwhile is gone."""
-    jobs = await load_results(store, [each.job for each in stored])
+async def load_stored(
+    store: Store, stored: Sequence[Stored], stages: Sequence[int] | None = None
+) -> list[Stored | Missing]:
+    """The jobs with their results loaded, as `load_results` does; one that was removed meanwhile is gone."""
+    jobs = await load_results(store, [each.job for each in stored], stages)
     return [
         Missing(gone=True) if job is None else Stored(job, each.leases)
         for each, job in zip(stored, jobs, strict=True)

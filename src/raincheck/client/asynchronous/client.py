@@ -25,7 +25,6 @@ from raincheck.client.requests import (
 )
 from raincheck.client.responses import (
     CallResponse,
-    RawJobPage,
     Reply,
     convert_result,
     result_of,
@@ -36,7 +35,7 @@ from raincheck.core.clock import monotonic, new_id
 from raincheck.core.errors import ConfigError, Gone, Unfinished, Unreachable
 from raincheck.core.model import State, Step
 from raincheck.core.options import JobKeywords, job_options
-from raincheck.engine.documents import FunctionSummary, JobDocument, WorkerDocument
+from raincheck.engine.documents import FunctionSummary, JobDocument, JobPage, JobSummary, WorkerDocument
 from raincheck.functions.registry import Function
 from raincheck.functions.registry import step as make_step
 
@@ -260,15 +259,19 @@ class AsyncClient:
         state: State | str | None = None,
         name: str | None = None,
         function: str | None = None,
+        group: str | None = None,
         page: int | None = None,
-    ) -> AsyncIterator[AsyncJobHandle]:
-        """Yield the jobs that match all given filters, newest first. One request reads ``page`` jobs."""
+    ) -> AsyncIterator[JobSummary]:
+        """Yield the jobs that match all given filters, newest first. One request reads ``page`` jobs.
+
+        The documents are short: `status` gets a whole one, with arguments, data and results.
+        """
         cursor = None
         while True:
-            request = list_request(cursor, page, state=state, name=name, function=function)
-            listed = (await self._sender.send(request)).read(RawJobPage)
-            for raw in listed.jobs:
-                yield AsyncJobHandle(self, bytes(raw))
+            request = list_request(cursor, page, state=state, name=name, function=function, group=group)
+            listed = (await self._sender.send(request)).read(JobPage)
+            for job in listed.jobs:
+                yield job
             if (cursor := listed.cursor) is None:
                 return
 
