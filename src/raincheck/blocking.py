@@ -32,7 +32,7 @@ class BlockingApp:
     def __init__(self, engine: Engine) -> None:
         self._calls = Calls(engine)
         self._lock = Lock()
-        self._thread: _LoopThread | None = None
+        self._thread: LoopThread | None = None
 
     def submit(
         self,
@@ -89,11 +89,9 @@ class BlockingApp:
         return self._iterate(self._calls.watch(job_id))
 
     def _iterate(self, values: AsyncGenerator[T, None]) -> Iterator[T]:
-        try:
-            while (value := self._run(_next(values))) is not None:
-                yield value
-        finally:
-            self._run(values.aclose())
+        # its loop closes an abandoned generator: waiting for that here could block the garbage collector
+        while (value := self._run(_next(values))) is not None:
+            yield value
 
     def close(self) -> None:
         """Close the store and end the thread; the next call opens the store again."""
@@ -109,12 +107,12 @@ class BlockingApp:
             raise RuntimeError("this call would block the event loop: await the method of App instead")
         with self._lock:
             if self._thread is None:
-                self._thread = _LoopThread()
+                self._thread = LoopThread()
             thread = self._thread
         return thread.run(coroutine)
 
 
-class _LoopThread:
+class LoopThread:
     """An event loop in a thread of its own."""
 
     def __init__(self) -> None:
@@ -129,8 +127,11 @@ class _LoopThread:
         self._thread.start()
         self._loop, self._stop = started.result()
 
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        future = self.start(coroutine)
         try:
             return future.result()
         except BaseException:

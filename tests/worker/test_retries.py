@@ -1,10 +1,9 @@
 """What is tried again, and when."""
 
-import asyncio
-
 import pytest
 
 from raincheck import App, Context, DoNotRetry, RetryLater, RetryOptions, Worker
+from raincheck.testing import running
 from tests.worker import functions
 from tests.worker.helpers import entry, seen
 
@@ -65,22 +64,21 @@ async def test_one_attempt_is_all_without_options(app: App) -> None:
 
 async def test_retry_later_says_when(app: App) -> None:
     """``RetryLater`` sets the pause before the next attempt, and it is kept."""
-    times: list[float] = []
 
     @app.function(retry=RetryOptions(retry_limit=2, delay=3600.0))
-    async def later() -> None:
-        times.append(asyncio.get_running_loop().time())
-        if len(times) == 1:
-            raise RetryLater("soon", retry_after=0.2)
+    async def later(ctx: Context) -> None:
+        if ctx.attempt == 1:
+            raise RetryLater("soon", retry_after=20.0)
 
-    async with app, Worker(app):
+    async with running(app) as worker:
         job = await app.submit("later", [later.step()])
-        waiting = await seen(app, job.id, lambda job: job.state == "retrying")
+        assert await worker.run_for(19.9) == 1
+        waiting = await app.status(job.id)
         error = entry(waiting).error
         assert error is not None
-        assert (error.detail, error.retryable) == ("soon", True)
-        assert (await app.wait(job.id)).state == "done"
-    assert 0.2 <= times[1] - times[0] < 20.0
+        assert (waiting.state, error.detail, error.retryable) == ("retrying", "soon", True)
+        assert await worker.run_for(0.1) == 1
+        assert (await app.status(job.id)).state == "done"
 
 
 @pytest.mark.parametrize("wait", [float("inf"), float("nan"), -1.0, 1e300, "soon", True])
