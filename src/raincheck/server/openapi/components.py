@@ -19,6 +19,7 @@ from raincheck.engine.documents import (
     StepSummary,
     WorkerDocument,
 )
+from raincheck.engine.filters import BulkRequest, BulkResult
 from raincheck.engine.groups.documents import GroupDocument, GroupSummary, RunDocument
 from raincheck.engine.requests import JobRequest, TriggerRequest
 from raincheck.engine.schedules.definitions import ScheduleRequest
@@ -60,6 +61,8 @@ PARAMETERS: dict[str, Schema] = {
 
 
 RECORDS = (
+    BulkRequest,
+    BulkResult,
     CallDocument,
     CountDocument,
     EventDocument,
