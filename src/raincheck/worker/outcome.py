@@ -156,6 +156,7 @@ def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False
         fatal or isinstance(error, DoNotRetry | InvalidArguments) or getattr(error, "fatal", False) is True,
         retry_after_of(error),
         chance(),
+        traceback,
     )
 
 
@@ -211,7 +212,14 @@ def _timed_out(attempt: RunningAttempt, error: BaseException | None) -> Failed:
         detail=f"an attempt may take {attempt.timeout:g} s",
         exception="TimeoutError",
     )
-    return Failed(attempt.attempt, problem, names_of(TimeoutError), attempt.function.retry, chance=chance())
+    return Failed(
+        attempt.attempt,
+        problem,
+        names_of(TimeoutError),
+        attempt.function.retry,
+        chance=chance(),
+        traceback=traceback,
+    )
 
 
 def _too_large(attempt: RunningAttempt, what: str, size: int, limit: int) -> Failed:
