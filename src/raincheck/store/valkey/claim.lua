@@ -59,13 +59,14 @@ local function pop(w, room)
   return n
 end
 
--- Notes the priority of the first ready entry (negated) and how many have it; false: nothing is ready.
+-- Notes the priority of the first ready entry, negated; false: nothing is ready. At least `sure` entries have it.
 local function look(w)
   local first = call('ZRANGE', KEYS[w.key], 0, 0)[1]
   if not first then return false end
   local high, low = struct.unpack('>I4I4', first)
   w.priority = (high - 2 ^ 31) * 2 ^ 32 + low
-  w.ready = call('ZLEXCOUNT', KEYS[w.key], '-', '[' .. string.sub(first, 1, 8) .. string.rep('\255', 27))
+  w.last = '[' .. string.sub(first, 1, 8) .. string.rep('\255', 27) -- no entry of this priority sorts after it
+  w.sure = 1
   return true
 end
 
@@ -76,9 +77,10 @@ local function pop_shares(queues)
     local still = {}
     for _, w in ipairs(queues) do
       local room = math.min(share, limit - #got)
-      local most = math.min(room, w.ready)
+      if room > w.sure then w.sure = call('ZLEXCOUNT', KEYS[w.key], '-', w.last) end
+      local most = math.min(room, w.sure)
       if most > 0 and pop(w, most) == room then still[#still + 1] = w end
-      w.ready = w.ready - most
+      w.sure = w.sure - most
     end
     queues = still
   end
