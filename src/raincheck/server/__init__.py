@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from raincheck.auth import Auth
 from raincheck.engine.engine import Engine
@@ -22,6 +22,7 @@ async def serve(
     *,
     title: str = "raincheck",
     auth: Auth | None = None,
+    allowed_origins: Iterable[str] | None = None,
     insecure: bool = False,
 ) -> None:
     """Serve an engine until ``stop`` is set; calls ``started`` with the URL when requests can come.
@@ -32,4 +33,4 @@ async def serve(
     """
     from raincheck.server.listener import listen  # here, because it loads uvicorn
 
-    await listen(Server(engine, title, auth), host, port, stop, started, insecure)
+    await listen(Server(engine, title, auth, allowed_origins), host, port, stop, started, insecure)
