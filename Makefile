@@ -32,7 +32,7 @@ setup: .venv/installed .venv/redis/redis-server ## Create .venv with the locked 
 .venv/redis/redis-server: .venv/locked tools/debian.sh
 	tools/debian.sh .venv/redis usr/bin/redis-server redis-server redis-tools
 
-# What the demo needs, without the tools of developers.
+# What the demo needs, without the tools of developers. The files of packages are compiled when they are used.
 .venv-run/installed: requirements/demo.txt pyproject.toml
 	$(NEEDS_PYTHON)
 	"$(PYTHON)" -m venv --clear .venv-run
@@ -95,7 +95,7 @@ $(CHROMIUM): .venv/locked tools/debian.sh
 	tools/debian.sh .venv/chromium usr/lib/chromium/chromium-headless-shell chromium-headless-shell chromium-common
 
 .PHONY: test-long
-test-long: setup $(GENERATORS) $(CHROMIUM) ## Run the long tests: many crashes and failovers, every store, more generated inputs
+test-long: setup $(GENERATORS) $(CHROMIUM) .venv-docs/installed ## Run the long tests: many crashes and failovers, every store, more generated inputs
 	$(PYTEST) -m "long or generated" --hypothesis-profile=long
 
 .PHONY: test-all
@@ -129,6 +129,20 @@ $(PEERS): requirements/peers.txt requirements/peers-arq.txt benchmarks/peers/bul
 docs: setup ## Regenerate the parts of the docs that come from the code
 	$(BIN)/python tools/state_diagram.py
 
+SITE := build/site
+
+.PHONY: docs-site
+docs-site: .venv-docs/installed ## Build the site of the documentation; a broken link is an error
+	.venv-docs/bin/sphinx-build -q -W --keep-going -n -j auto -c docs/site . $(SITE)
+	@echo "Open $(SITE)/index.html"
+
+.venv-docs/installed: requirements/docs.txt
+	$(NEEDS_PYTHON)
+	"$(PYTHON)" -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip --disable-pip-version-check -qq install --require-hashes \
+		--requirement requirements/docs.txt
+	@touch $@
+
 .PHONY: twin
 twin: setup ## Regenerate the blocking client from the async client
 	$(BIN)/python tools/twin.py
@@ -143,6 +157,7 @@ lock: setup ## Lock the newest dependencies that are at least a week old
 		--output-file requirements/run.txt
 	$(COMPILE) --group generators --output-file requirements/generators.txt
 	$(COMPILE) pyproject.toml --group demo --constraints requirements/dev.txt --output-file requirements/demo.txt
+	$(COMPILE) --group docs --output-file requirements/docs.txt
 	$(COMPILE) --group peers --output-file requirements/peers.txt
 	$(COMPILE) --group peers-arq --output-file requirements/peers-arq.txt
 	for folder in benchmarks/peers/bullmq tests/generators/typescript; do \
@@ -153,6 +168,7 @@ lock: setup ## Lock the newest dependencies that are at least a week old
 
 .PHONY: clean
 clean: ## Remove all generated files
-	rm -rf .venv .venv-generators tests/generators/typescript/node_modules benchmarks/.venv-* benchmarks/.postgres benchmarks/peers/bullmq/node_modules $(PEERS)
+	rm -rf .venv .venv-docs .venv-generators .venv-run benchmarks/.venv-* $(PEERS)
+	rm -rf benchmarks/.postgres {benchmarks/peers/bullmq,tests/generators/typescript}/node_modules
 	rm -rf build dist .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
