@@ -32,7 +32,7 @@ async def warning(
     (record,) = [
         record
         for record in caplog.records
-        if record.levelno == logging.WARNING and record.name == "raincheck.worker"
+        if record.levelno == logging.WARNING and record.name == "raincheck.attempt"
     ]
     return record.getMessage()
 
