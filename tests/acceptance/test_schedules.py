@@ -20,6 +20,7 @@ from tests.servers import server
 
 pytestmark = pytest.mark.acceptance
 
+
 @pytest.fixture(params=["sqlite", "valkey"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of an empty store."""
