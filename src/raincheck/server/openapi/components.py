@@ -11,6 +11,8 @@ from raincheck.auth import Token
 from raincheck.core.limits import Limits
 from raincheck.core.model import Problem
 from raincheck.engine.documents import (
+    AttemptDocument,
+    AttemptPage,
     CallDocument,
     CountDocument,
     EventDocument,
@@ -65,6 +67,8 @@ PARAMETERS: dict[str, Schema] = {
 
 
 RECORDS = (
+    AttemptDocument,
+    AttemptPage,
     CallDocument,
     CountDocument,
     EventDocument,
@@ -88,6 +92,7 @@ RECORDS = (
     WorkerDocument,
 )
 NAMES = {
+    "AttemptDocument": "Attempt",
     "CallDocument": "Call",
     "CountDocument": "Counts",
     "EventDocument": "Event",
