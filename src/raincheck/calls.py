@@ -11,9 +11,15 @@ from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
-from raincheck.core.clock import now
 from raincheck.core.codec import from_json, to_json
-from raincheck.core.errors import JobCancelled, JobFailed, RegisteredTooLate, UnexpectedResult
+from raincheck.core.errors import (
+    Fault,
+    InvalidInput,
+    JobCancelled,
+    JobFailed,
+    RegisteredTooLate,
+    UnexpectedResult,
+)
 from raincheck.core.lifecycle import previous_results
 from raincheck.core.model import Job, Schedule, State, Step, Stored
 from raincheck.core.options import JobKeywords, JobOptions, job_options, object_of
@@ -25,7 +31,7 @@ from raincheck.engine.idempotency import key_of_job, key_of_run
 from raincheck.engine.schedules.definitions import ScheduleKeywords, define, schedule_options
 from raincheck.engine.schedules.documents import ScheduleDocument, schedule_document
 from raincheck.engine.validation import Stages
-from raincheck.functions.registry import Function
+from raincheck.functions.registry import Function, step_detail
 
 R = TypeVar("R")
 
@@ -101,6 +107,8 @@ class Calls:
         The result has the annotated type if this app has the function, else it is plain data. Raises
         `JobFailed` or `JobCancelled` if the job has no result, and `UnexpectedResult` if it has another type.
         """
+        if not isinstance(step, Step):
+            raise InvalidInput(Fault(f"expected a step; {step_detail(step)}"))
         engine = await self._opened()
         draft = engine.validator.draft(step.function, [step], JobOptions(), engine.store.now())
         job = (await engine.jobs.submit(draft, wait=None)).job
@@ -164,7 +172,9 @@ class Schedules:
             raise RegisteredTooLate(
                 f"schedule {name}: the app has started: declare schedules before that, or use schedules.put"
             )
-        schedule = define(name, functions, schedule_options(options), self._engine.validator, now(), "code")
+        schedule = define(
+            name, functions, schedule_options(options), self._engine.validator, self._engine.now(), "code"
+        )
         self._engine.schedules.add(schedule)
 
     async def put(
@@ -177,7 +187,9 @@ class Schedules:
     ) -> ScheduleDocument:
         """Create or replace a schedule; the options are those of `App.schedule`. Raises `InvalidInput`."""
         engine = await self._opened()
-        make = partial(define, name, functions, schedule_options(options), engine.validator, now())
+        make = partial(
+            define, name, functions, schedule_options(options), engine.validator, engine.store.now()
+        )
         schedule = await asyncio.to_thread(make)  # reads files of time zones
         engine.schedules.check(schedule)
         schedule, _ = await engine.scheduler.put(schedule, paused)

@@ -17,6 +17,7 @@ from raincheck.core.clock import monotonic
 from raincheck.core.model import Attempt, Claim, Job
 from raincheck.functions.context import Context
 from raincheck.functions.registry import Function
+from raincheck.logs import CurrentAttempt
 from raincheck.store.base import Held
 from raincheck.store.listeners import call_into
 
@@ -127,6 +128,11 @@ class RunningAttempt(Struct, eq=False):
         """The attempt, for the lifecycle."""
         lease = self.claim.lease
         return Attempt(lease.step, lease.token, lease.worker, lease.since, self.progress)
+
+    @property
+    def current(self) -> CurrentAttempt:
+        """The attempt, for the log."""
+        return CurrentAttempt.of(self.claim)
 
     @property
     def timeout(self) -> float | None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from raincheck.core.clock import chance
 from raincheck.core.codec import to_json
@@ -18,7 +19,7 @@ from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON
 from raincheck.core.lifecycle import on_claim
 from raincheck.core.limits import Limits
 from raincheck.core.model import FailureType, Problem
-from raincheck.core.retry import names_of
+from raincheck.core.retry import RETRY_LATER, names_of
 from raincheck.core.triggers import Failed, Stopped, Succeeded, Trigger
 from raincheck.functions.context import Context
 from raincheck.worker.attempt import Reason, RunningAttempt
@@ -137,7 +138,7 @@ def _succeeded(attempt: RunningAttempt, result: Any, limits: Limits) -> Trigger:
 def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False) -> Failed:
     """The attempt raised ``error``; ``fatal``: another attempt would fail in the same way."""
     names = error.names if isinstance(error, ChildError) else names_of(type(error))
-    detail = message_of(error)
+    detail = message_of(error) + _no_attempt_left(attempt, names)
     problem = Problem(
         type=FailureType.FUNCTION_FAILED,
         title=f"{attempt.function.name} raised {names[0]}",
@@ -146,7 +147,7 @@ def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False
     )
     traceback = traceback_of(error)
     asked_for = "RetryLater" in names  # the function waits for something: no fault to look for
-    _warn("" if asked_for else traceback, "%s raised %s: %s", attempt, names[0], detail)
+    _warn(attempt, "" if asked_for else traceback, "%s raised %s: %s", attempt, names[0], detail)
     return Failed(
         attempt.attempt,
         problem,
@@ -164,12 +165,21 @@ def traceback_of(error: BaseException) -> str:
     return error.traceback if isinstance(error, ChildError) else format_traceback(error)
 
 
-def _warn(traceback: str, message: str, *arguments: Any) -> None:
+def _warn(attempt: RunningAttempt, traceback: str, message: str, *arguments: Any) -> None:
     """Log a warning about an attempt, and below it the traceback, if there is one."""
+    fields = asdict(attempt.current)
     if traceback:
-        logger.warning(f"{message}\n%s", *arguments, traceback)
+        logger.warning(f"{message}\n%s", *arguments, traceback, extra=fields | {"exception": traceback})
     else:
-        logger.warning(message, *arguments)
+        logger.warning(message, *arguments, extra=fields)
+
+
+def _no_attempt_left(attempt: RunningAttempt, names: Sequence[str]) -> str:
+    """Says what to write if a function asks for a retry and its options allow only one attempt."""
+    options = attempt.claim.step.retry or attempt.function.retry
+    if RETRY_LATER not in names or options.retry_limit > 1:
+        return ""
+    return ". It is not retried, because one attempt is allowed: write @app.function(retry=5) for up to five"
 
 
 def message_of(error: BaseException) -> str:
@@ -195,6 +205,7 @@ def _timed_out(attempt: RunningAttempt, error: BaseException | None) -> Failed:
     traceback = "" if error is None else traceback_of(error)
     if attempt.reason is None and attempt.function.mode == "async":
         _warn(
+            attempt,
             traceback,
             "%s took longer than its timeout of %g s and blocked the event loop, so that it could not be "
             "stopped: run it with def, or process=True",
@@ -202,7 +213,7 @@ def _timed_out(attempt: RunningAttempt, error: BaseException | None) -> Failed:
             attempt.timeout,
         )
     else:
-        _warn(traceback, "%s took longer than its timeout of %g s", attempt, attempt.timeout)
+        _warn(attempt, traceback, "%s took longer than its timeout of %g s", attempt, attempt.timeout)
     problem = Problem(
         type=FailureType.TIMEOUT,
         title=f"{attempt.function.name} took too long",
