@@ -22,6 +22,7 @@ from raincheck.engine.groups.definitions import GroupJob, Groups, from_code
 from raincheck.engine.schedules.definitions import ScheduleKeywords
 from raincheck.engine.validation import Stages
 from raincheck.functions.registry import DEFAULT_WAIT, Function, Functions
+from raincheck.functions.values import Decode, Encode, Values
 
 if TYPE_CHECKING:
     from raincheck.auth import Auth
@@ -39,7 +40,10 @@ class App(Calls):
     of the configuration file, which declares groups and schedules (default: ``RAINCHECK_CONFIG``, else
     ``raincheck.yaml`` if it exists). ``lifespan`` is an async context manager that a worker process enters
     when it starts and leaves when it stops; it yields a mapping, ``ctx.state``. ``auth`` is the sign-in of
-    the HTTP API (default: as the environment says). The first call opens the store, or ``async with app``.
+    the HTTP API (default: as the environment says). ``encode(value)`` makes
+    a value of a type that raincheck does not know plain, and ``decode(type, value)`` makes one of plain data;
+    both raise `NotImplementedError` for types that they do not know either. The first call opens the
+    store, or ``async with app``.
     """
 
     def __init__(
@@ -51,8 +55,11 @@ class App(Calls):
         limits: Limits = Limits(),
         lifespan: Lifespan | None = None,
         auth: Auth | None = None,
+        encode: Encode | None = None,
+        decode: Decode | None = None,
     ) -> None:
-        super().__init__(Engine(store or os.environ.get("RAINCHECK_STORE") or DEFAULT_STORE, config, limits))
+        url = store or os.environ.get("RAINCHECK_STORE") or DEFAULT_STORE
+        super().__init__(Engine(url, config, limits, Values(encode, decode)))
         self.title = title
         self.lifespan = lifespan
         self.auth = auth
@@ -131,6 +138,7 @@ class App(Calls):
                 timeout=timeout,
                 process=process,
                 wait=wait,
+                values=self.functions.values,
             )
             self.functions.add(registered)
             return registered.with_submit(self.call)
@@ -153,7 +161,9 @@ class App(Calls):
         ``priority`` and ``result_ttl``. Faults of a group are raised when it is triggered. Raises
         `RegistrationError` or `NotJSON`.
         """
-        self.groups.add(name, from_code(jobs, then, on_failure, template_options(options)))
+        to_json = self.functions.values.to_json
+        typed = template_options(options, to_json)
+        self.groups.add(name, from_code(jobs, then, on_failure, typed, to_json))
 
     def schedule(self, name: str, functions: Stages = (), **options: Unpack[ScheduleKeywords]) -> None:
         """Declare a schedule. Servers and workers of the app put it when they start, if it is new or changed.

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Unpack
 
 from raincheck.core.clock import now
-from raincheck.core.codec import from_json, to_json
+from raincheck.core.codec import from_json
 from raincheck.core.errors import JobCancelled, JobFailed, RegisteredTooLate
 from raincheck.core.lifecycle import previous_results
 from raincheck.core.model import Job, Schedule, State, Step, Stored
@@ -50,7 +50,7 @@ class Calls:
         ``priority`` runs first. Raises `InvalidInput` or `NotJSON`; then nothing was stored.
         """
         engine = await self._opened()
-        typed = job_options(options)
+        typed = job_options(options, engine.functions.values.to_json)
         draft = engine.validator.draft(name, functions, typed, engine.store.now())
         key = key_of_job(idempotency_key, name, functions, typed)
         return await self._document(await engine.jobs.submit(draft, key))
@@ -70,8 +70,9 @@ class Calls:
         a job too: ``app.wait(run.id)`` waits for its end. Raises `NotFound`, `InvalidInput` or `NotJSON`.
         """
         engine = await self._opened()
-        data_json = bytes(object_of(data))
-        args_json = {name: to_json(each) for name, each in (args or {}).items()}
+        values = engine.functions.values
+        data_json = bytes(object_of(data, values.to_json))
+        args_json = {name: values.arguments_to_json(each) for name, each in (args or {}).items()}
         draft = engine.runs.draft(group, data_json, args_json)
         key = key_of_run(idempotency_key, group, data_json, args_json)
         return await self._run_document(await engine.runs.trigger(draft, key))
@@ -150,7 +151,8 @@ class Schedules:
             raise RegisteredTooLate(
                 f"schedule {name}: the app has started: declare schedules before that, or use schedules.put"
             )
-        schedule = define(name, functions, schedule_options(options), self._engine.validator, now(), "code")
+        typed = schedule_options(options, self._engine.functions.values.to_json)
+        schedule = define(name, functions, typed, self._engine.validator, now(), "code")
         self._engine.schedules.add(schedule)
 
     async def put(
@@ -163,7 +165,8 @@ class Schedules:
     ) -> ScheduleDocument:
         """Create or replace a schedule; the options are those of `App.schedule`. Raises `InvalidInput`."""
         engine = await self._opened()
-        make = partial(define, name, functions, schedule_options(options), engine.validator, now())
+        typed = schedule_options(options, engine.functions.values.to_json)
+        make = partial(define, name, functions, typed, engine.validator, now())
         schedule = await asyncio.to_thread(make)  # reads files of time zones
         engine.schedules.check(schedule)
         schedule, _ = await engine.scheduler.put(schedule, paused)

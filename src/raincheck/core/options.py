@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypedDict
 
 from msgspec import Meta, Raw, Struct, field
 
-from raincheck.core.codec import to_json
+from raincheck.core.codec import Writer, to_json
 from raincheck.core.model import Seconds
 
 __all__ = [
@@ -77,23 +77,23 @@ class JobKeywords(TemplateKeywords, total=False):
     expires_at: datetime | None
 
 
-def template_options(given: TemplateKeywords) -> TemplateOptions:
-    """Keyword arguments as options. Raises `NotJSON` for data that cannot be encoded as JSON."""
-    fields: dict[str, Any] = {**given, "data": object_of(given.get("data"))}
+def template_options(given: TemplateKeywords, to_json: Writer = to_json) -> TemplateOptions:
+    """Keyword arguments as options; ``to_json`` writes the data. Raises `NotJSON`."""
+    fields: dict[str, Any] = {**given, "data": object_of(given.get("data"), to_json)}
     return TemplateOptions(**fields)
 
 
-def job_options(given: JobKeywords) -> JobOptions:
-    """Keyword arguments as options. Raises `NotJSON` for data that cannot be encoded as JSON."""
+def job_options(given: JobKeywords, to_json: Writer = to_json) -> JobOptions:
+    """Keyword arguments as options; ``to_json`` writes the data. Raises `NotJSON`."""
     if not given:
         return _NO_OPTIONS
-    fields: dict[str, Any] = {**given, "data": object_of(given.get("data"))}
+    fields: dict[str, Any] = {**given, "data": object_of(given.get("data"), to_json)}
     for name in ("scheduled_at", "expires_at"):
         fields[name] = _aware(fields.get(name))
     return JobOptions(**fields)
 
 
-def object_of(data: Mapping[str, Any] | None) -> Raw:
+def object_of(data: Mapping[str, Any] | None, to_json: Writer = to_json) -> Raw:
     """A mapping as a JSON object. Raises `NotJSON`."""
     return Raw(to_json(data)) if data else EMPTY
 

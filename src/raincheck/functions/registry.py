@@ -16,6 +16,7 @@ from raincheck.core.errors import RegisteredTooLate, RegistrationError
 from raincheck.core.model import MAX_SECONDS, FunctionInfo, RetryOptions, Step
 from raincheck.core.retry import check
 from raincheck.functions.signature import Signature
+from raincheck.functions.values import PLAIN, Values
 
 NAME_LIMIT = 200
 NAME = re.compile(r"/?[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*(/[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*)*")
@@ -42,6 +43,7 @@ class Function:
         process: bool = False,
         wait: float = DEFAULT_WAIT,
         submit: Callable[[Step], Awaitable[Any]] | None = None,
+        values: Values = PLAIN,
     ) -> None:
         _check_options(name, retry, timeout, wait)
         self.function = function
@@ -49,12 +51,14 @@ class Function:
         self.retry = retry
         self.timeout = timeout
         self.wait = wait
-        self.signature = Signature(function)
+        self.signature = Signature(function, values)
         if process and "<locals>" in function.__qualname__:
             raise RegistrationError(
                 f"{name}: a function that runs in a process must be defined at module level, where "
                 "the child process can find it"
             )
+        if process:
+            _check_hooks(name, values)
         self.mode = "process" if process else "async" if inspect.iscoroutinefunction(function) else "thread"
         self._submit = submit
         self.__doc__ = function.__doc__
@@ -70,7 +74,8 @@ class Function:
 
     def step(self, /, *args: Any, **kwargs: Any) -> Step:
         """A step of a job that calls this function. Raises `NotJSON` or `InvalidArguments`."""
-        result = step(self.name, *args, **kwargs)
+        to_json = self.signature.values.arguments_to_json
+        result = Step(self.name, 0, to_json(args), to_json(kwargs))
         self.signature.check(result.args, result.kwargs)
         return result
 
@@ -121,6 +126,17 @@ def _check_options(name: str, options: RetryOptions, timeout: float | None, wait
         )
 
 
+def _check_hooks(name: str, values: Values) -> None:
+    """Raise `RegistrationError` unless a child process can find the hooks of an app by their names."""
+    for hook in (values.encode, values.decode):
+        module, qualname = getattr(hook, "__module__", None), getattr(hook, "__qualname__", "<none>")
+        if hook is not None and ("<" in qualname or module is None or inspect.ismethod(hook)):
+            raise RegistrationError(
+                f"{name}: encode and decode of the app must be functions defined with def at module level, "
+                f"where the child process of process=True can find them (got {hook!r})"
+            )
+
+
 def step(name: str, /, *args: Any, **kwargs: Any) -> Step:
     """A step that calls the function ``name``, which can be unknown to this process. Raises `NotJSON`."""
     return Step(name, 0, to_json(args), to_json(kwargs))
@@ -129,7 +145,9 @@ def step(name: str, /, *args: Any, **kwargs: Any) -> Step:
 class Functions:
     """A registry of functions; it is closed when the app starts."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: Values = PLAIN) -> None:
+        self.values = values
+        """How the values of these functions become JSON and back."""
         self._functions: dict[str, Function] = {}
         self._closed = False
 

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import cache
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from threading import Lock, Thread
@@ -22,22 +23,31 @@ from typing import Any
 
 import msgspec
 
-from raincheck.core.codec import decode_job, to_json
-from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON
+from raincheck.core.codec import decode_job
+from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON, UnexpectedResult
 from raincheck.core.retry import names_of
 from raincheck.functions.context import Context
 from raincheck.functions.registry import Function
 from raincheck.functions.signature import Signature
+from raincheck.functions.values import Values
 from raincheck.worker.outcome import message_of, retry_after_of
 
 
-class Order(msgspec.Struct, array_like=True):
-    """An attempt to run: where its function is defined, its job (the record) and step."""
+class Place(msgspec.Struct, array_like=True, frozen=True):
+    """Where a function is defined."""
 
-    token: int
     module: str
     file: str | None
     qualname: str
+
+
+class Order(msgspec.Struct, array_like=True):
+    """An attempt to run: where its function and the hooks of its app are, its job (the record) and step."""
+
+    token: int
+    function: Place
+    encode: Place | None
+    decode: Place | None
     job: bytes
     step: int
     previous: bytes
@@ -95,22 +105,26 @@ def _die_with_parent() -> None:
 
 def _run(order: Order, runner: asyncio.Runner, send: Callable[[Reply], None]) -> Reply:
     try:
-        found = _find(order)
-        function = found.function if isinstance(found, Function) else found
-        signature = found.signature if isinstance(found, Function) else Signature(found)
+        function, signature = _function(order.function, order.encode, order.decode)
         job = decode_job(order.job)
         step = job.steps[order.step]
         context = Context(
-            job, order.step, order.previous, report=lambda value: send(Reply("progress", order.token, value))
+            job,
+            order.step,
+            order.previous,
+            report=lambda value: send(Reply("progress", order.token, value)),
+            to_json=signature.values.to_json,
         )
         args, kwargs = signature.bind(step.args, step.kwargs, context=context)
         variables = copy_context()
         result = variables.run(function, *args, **kwargs)
         if asyncio.iscoroutine(result):
             result = runner.run(result, context=variables)
-        return Reply("done", order.token, to_json(result), context.changed_data())
+        return Reply("done", order.token, signature.result.write(result), context.changed_data())
     except NotJSON as error:
-        return _failure(NotJSON(f"what {order.qualname} returned or put into data is {error}"))
+        return _failure(NotJSON(f"what {order.function.qualname} returned or put into data is {error}"))
+    except UnexpectedResult as error:
+        return _failure(UnexpectedResult(f"{order.function.qualname} {error}"))
     except BaseException as error:  # noqa: BLE001 - any exception is an outcome
         return _failure(error)
 
@@ -120,14 +134,24 @@ def _failure(error: BaseException) -> Reply:
         "failed",
         names=names_of(type(error)),
         message=message_of(error),
-        fatal=isinstance(error, DoNotRetry | InvalidArguments | NotJSON),
+        fatal=isinstance(error, DoNotRetry | InvalidArguments | NotJSON | UnexpectedResult),
         retry_after=retry_after_of(error),
     )
 
 
-def _find(order: Order) -> Any:
-    found: Any = _module(order.module, order.file)
-    for part in order.qualname.split("."):
+@cache
+def _function(place: Place, encode: Place | None, decode: Place | None) -> tuple[Any, Signature]:
+    """A function and its signature. One that was not decorated where it is defined needs the hooks."""
+    found = _find(place)
+    if isinstance(found, Function):
+        return found.function, found.signature
+    hooks = [None if hook is None else _find(hook) for hook in (encode, decode)]
+    return found, Signature(found, Values(*hooks))
+
+
+def _find(place: Place) -> Any:
+    found: Any = _module(place.module, place.file)
+    for part in place.qualname.split("."):
         found = getattr(found, part)
     return found
 

@@ -19,7 +19,7 @@ from raincheck.core.model import Job
 from raincheck.core.stages import INLINE_RESULT
 from raincheck.worker import child
 from raincheck.worker.attempt import RunningAttempt
-from raincheck.worker.child import Order, Reply
+from raincheck.worker.child import Order, Place, Reply
 from raincheck.worker.outcome import ChildError, Encoded
 
 T = TypeVar("T")
@@ -132,17 +132,21 @@ class Processes:
 
 
 def _order(attempt: RunningAttempt) -> Order:
-    claim, function = attempt.claim, attempt.function.function
-    module = sys.modules.get(function.__module__)
+    claim, values = attempt.claim, attempt.function.signature.values
     return Order(
         attempt.token,
-        function.__module__,
-        getattr(module, "__file__", None),
-        function.__qualname__,
+        _place(attempt.function.function),
+        values.encode and _place(values.encode),
+        values.decode and _place(values.decode),
         encode_job(_slim(claim.job)),
         claim.lease.step,
         attempt.previous,
     )
+
+
+def _place(function: Callable[..., Any]) -> Place:
+    module = sys.modules.get(function.__module__)
+    return Place(function.__module__, getattr(module, "__file__", None), function.__qualname__)
 
 
 def _slim(job: Job) -> Job:
