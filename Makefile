@@ -9,6 +9,9 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
+NEEDS_PYTHON = @"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	{ echo "raincheck needs Python 3.11 or newer: make PYTHON=/path/to/python $@" >&2; exit 1; }
+
 .PHONY: help
 help: ## Print this help
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -17,8 +20,7 @@ help: ## Print this help
 setup: .venv/installed .venv/redis/redis-server ## Create .venv with the locked tools and the project
 
 .venv/locked: requirements/dev.txt
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
-		{ echo "raincheck needs Python 3.11 or newer: make PYTHON=/path/to/python setup" >&2; exit 1; }
+	$(NEEDS_PYTHON)
 	"$(PYTHON)" -m venv --clear .venv
 	$(PIP) install --require-hashes --requirement requirements/dev.txt
 	@touch $@
@@ -30,20 +32,30 @@ setup: .venv/installed .venv/redis/redis-server ## Create .venv with the locked 
 .venv/redis/redis-server: .venv/locked tools/redis.sh
 	tools/redis.sh .venv/redis
 
+# What the demo needs, without the tools of developers.
+.venv-run/installed: requirements/demo.txt pyproject.toml
+	$(NEEDS_PYTHON)
+	"$(PYTHON)" -m venv --clear .venv-run
+	.venv-run/bin/python -m pip --disable-pip-version-check -qq install --no-compile --require-hashes \
+		--requirement requirements/demo.txt
+	.venv-run/bin/python -m pip --disable-pip-version-check -qq install --no-compile --no-deps \
+		--no-build-isolation --editable .
+	@touch $@
+
 .PHONY: demo
-demo: setup ## Run the demo: a server, two workers and a job
-	$(BIN)/raincheck demo
+demo: .venv-run/installed ## Run the demo: a server, two workers and a job
+	@.venv-run/bin/raincheck demo
 
 .PHONY: serve
-serve: setup ## Serve the chain example
-	$(BIN)/raincheck serve examples/chain/app.py:app
+serve: .venv-run/installed ## Serve the chain example
+	@.venv-run/bin/raincheck serve examples/chain/app.py:app
 
 .PHONY: fmt
 fmt: setup ## Format the code and apply ruff's fixes
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
-CHECKS := check-types check-format check-lint check-layers check-spelling check-diagram check-twin
+CHECKS := check-types check-typing check-format check-lint check-layers check-spelling check-diagram check-twin
 
 .PHONY: check
 check: setup ## Run the static checks: format, lint, types, layers, spelling, generated files
@@ -51,6 +63,7 @@ check: setup ## Run the static checks: format, lint, types, layers, spelling, ge
 
 .PHONY: $(CHECKS)
 check-types: ; $(BIN)/mypy
+check-typing: ; $(BIN)/basedpyright
 check-format: ; $(BIN)/ruff format --check
 check-lint: ; $(BIN)/ruff check
 check-layers: ; $(BIN)/lint-imports --no-logo
@@ -114,6 +127,7 @@ lock: setup ## Lock the newest dependencies that are at least a week old
 	$(COMPILE) pyproject.toml --group dev --all-extras --output-file requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra auth --extra valkey --constraints requirements/dev.txt \
 		--output-file requirements/run.txt
+	$(COMPILE) pyproject.toml --group demo --constraints requirements/dev.txt --output-file requirements/demo.txt
 	$(COMPILE) --group peers --output-file requirements/peers.txt
 	$(COMPILE) --group peers-arq --output-file requirements/peers-arq.txt
 	cd benchmarks/peers/bullmq && npm update --package-lock-only --omit-lockfile-registry-resolved \

@@ -28,7 +28,7 @@ REPLACEMENTS = {
 }
 """Patterns, and what replaces them in blocking code and its docstrings."""
 
-RUFF_FIXES = ("--select=I,F401,C416,SIM117", "--fix-only", "--unsafe-fixes", "--quiet")
+RUFF_FIXES = ("--select=I,F401,C416,SIM117,UP028", "--fix-only", "--unsafe-fixes", "--quiet")
 """Ruff then fixes the imports, and simplifies expressions that no longer contain an await."""
 
 

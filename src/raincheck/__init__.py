@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
     from raincheck.core.limits import Limits
     from raincheck.core.model import RetryOptions, State, Step
-    from raincheck.engine.documents import JobDocument
+    from raincheck.engine.documents import JobDocument, JobSummary
     from raincheck.engine.groups.definitions import GroupJob
     from raincheck.engine.groups.documents import RunDocument
     from raincheck.functions.context import Context
@@ -59,6 +59,7 @@ __all__ = [
     "JobDocument",
     "JobFailed",
     "JobHandle",
+    "JobSummary",
     "Limits",
     "NotAllowed",
     "NotFound",
@@ -89,6 +90,7 @@ _HOMES = {
     "GroupJob": "engine.groups.definitions",
     "JobDocument": "engine.documents",
     "JobHandle": "client",
+    "JobSummary": "engine.documents",
     "Limits": "core.limits",
     "RetryOptions": "core.model",
     "RunDocument": "engine.groups.documents",

@@ -10,18 +10,18 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from raincheck.blocking import BlockingApp
 from raincheck.calls import Calls, Schedules
 from raincheck.core.limits import Limits
-from raincheck.core.model import OnFailure, RetryOptions
+from raincheck.core.model import OnFailure
 from raincheck.core.options import TemplateKeywords, template_options
 from raincheck.engine.engine import Engine
 from raincheck.engine.groups.definitions import GroupJob, Groups, from_code
 from raincheck.engine.schedules.definitions import ScheduleKeywords
 from raincheck.engine.validation import Stages
-from raincheck.functions.registry import DEFAULT_WAIT, Function, Functions
+from raincheck.functions.registry import FunctionDecorator, Functions
 from raincheck.functions.values import Decode, Encode, Values
 
 if TYPE_CHECKING:
@@ -99,51 +99,16 @@ class App(Calls):
         """The groups of this app."""
         return self.engine.groups
 
-    @overload
-    def function(self, name: Callable[..., Any], /) -> Function: ...
-    @overload
-    def function(
-        self,
-        name: str | None = None,
-        /,
-        *,
-        retry: RetryOptions = ...,
-        timeout: float | None = ...,
-        process: bool = ...,
-        wait: float = ...,
-    ) -> Callable[[Callable[..., Any]], Function]: ...
-    def function(
-        self,
-        name: Any = None,
-        /,
-        *,
-        retry: RetryOptions = RetryOptions(),
-        timeout: float | None = None,
-        process: bool = False,
-        wait: float = DEFAULT_WAIT,
-    ) -> Any:
-        """Register a function, under ``name`` or its own name.
+    @property
+    def function(self) -> FunctionDecorator:
+        """Registers a function: ``@app.function``, or ``@app.function(name, retry=..., timeout=..., ...)``.
 
-        ``retry`` and ``timeout`` (seconds per attempt) are the defaults of its steps. An ``async def`` runs
-        on the event loop of the worker, a ``def`` in a thread, and both in a child process with ``process``.
-        ``wait`` is the default wait of a call over HTTP, in seconds. Raises `RegistrationError`, or
-        `RegisteredTooLate` if the app has started.
+        ``name`` is by default that of the Python function. ``retry`` and ``timeout`` (seconds per attempt)
+        are the defaults of its steps. An ``async def`` runs on the event loop of the worker, a ``def`` in a
+        thread, and both in a child process with ``process``. ``wait`` is the default wait of a call over
+        HTTP, in seconds. Raises `RegistrationError`, or `RegisteredTooLate` if the app has started.
         """
-
-        def register(function: Callable[..., Any]) -> Function:
-            registered = Function(
-                function,
-                name if isinstance(name, str) else function.__name__,
-                retry=retry,
-                timeout=timeout,
-                process=process,
-                wait=wait,
-                values=self.functions.values,
-            )
-            self.functions.add(registered)
-            return registered.with_submit(self.call)
-
-        return register(name) if callable(name) else register
+        return FunctionDecorator(self.functions, self.call)
 
     def group(
         self,

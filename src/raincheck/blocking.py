@@ -67,8 +67,8 @@ class BlockingApp:
         """The job when it has ended, or as it is after ``timeout`` seconds."""
         return self._run(self._calls.wait(job_id, timeout))
 
-    def call(self, step: Step) -> Any:
-        """Submit a job of one step and return its result."""
+    def call(self, step: Step[T]) -> T:
+        """Submit a job of one step and return its result, as `App.call` does."""
         return self._run(self._calls.call(step))
 
     def cancel(self, job_id: str) -> JobDocument:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from functools import partial
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 from raincheck.core.clock import now
 from raincheck.core.codec import from_json
-from raincheck.core.errors import JobCancelled, JobFailed, RegisteredTooLate
+from raincheck.core.errors import JobCancelled, JobFailed, RegisteredTooLate, UnexpectedResult
 from raincheck.core.lifecycle import previous_results
 from raincheck.core.model import Job, Schedule, State, Step, Stored
 from raincheck.core.options import JobKeywords, JobOptions, job_options, object_of
@@ -24,6 +24,9 @@ from raincheck.engine.idempotency import key_of_job, key_of_run
 from raincheck.engine.schedules.definitions import ScheduleKeywords, define, schedule_options
 from raincheck.engine.schedules.documents import ScheduleDocument, schedule_document
 from raincheck.engine.validation import Stages
+from raincheck.functions.registry import Function
+
+R = TypeVar("R")
 
 WATCH_INTERVAL = 0.25
 """Seconds between reads of a running job: its progress is not a change of its record."""
@@ -53,7 +56,7 @@ class Calls:
         typed = job_options(options, engine.functions.values.to_json)
         draft = engine.validator.draft(name, functions, typed, engine.store.now())
         key = key_of_job(idempotency_key, name, functions, typed)
-        return await self._document(await engine.jobs.submit(draft, key))
+        return await _document(engine, await engine.jobs.submit(draft, key))
 
     async def trigger(
         self,
@@ -85,31 +88,34 @@ class Calls:
     async def status(self, job_id: str) -> JobDocument:
         """The job as it is now. Raises `NotFound` or `Gone`."""
         engine = await self._opened()
-        return await self._document(await engine.jobs.find(job_id))
+        return await _document(engine, await engine.jobs.find(job_id))
 
     async def wait(self, job_id: str, timeout: float | None = None) -> JobDocument:
         """The job when it has ended, or as it is after ``timeout`` seconds. Raises `NotFound` or `Gone`."""
         engine = await self._opened()
-        return await self._document(await engine.jobs.wait(job_id, timeout))
+        return await _document(engine, await engine.jobs.wait(job_id, timeout))
 
-    async def call(self, step: Step) -> Any:
+    async def call(self, step: Step[R]) -> R:
         """Submit a job of one step, wait for its end and return its result.
 
-        Raises `JobFailed` or `JobCancelled` if the job has no result.
+        The result has the annotated type if this app has the function, else it is plain data. Raises
+        `JobFailed` or `JobCancelled` if the job has no result, and `UnexpectedResult` if it has another type.
         """
         engine = await self._opened()
         draft = engine.validator.draft(step.function, [step], JobOptions(), engine.store.now())
-        return result_of((await engine.jobs.submit(draft, wait=None)).job)
+        job = (await engine.jobs.submit(draft, wait=None)).job
+        result: R = result_of(job, engine.functions.get(step.function))
+        return result
 
     async def cancel(self, job_id: str) -> JobDocument:
         """Cancel a job; a running step is stopped soon. Raises `NotFound` or `WrongState`."""
         engine = await self._opened()
-        return await self._document(await engine.jobs.cancel(job_id))
+        return await _document(engine, await engine.jobs.cancel(job_id))
 
     async def retry(self, job_id: str) -> JobDocument:
         """Continue a failed or cancelled job where it ended. Raises `NotFound` or `WrongState`."""
         engine = await self._opened()
-        return await self._document(await engine.jobs.retry(job_id))
+        return await _document(engine, await engine.jobs.retry(job_id))
 
     async def watch(self, job_id: str) -> AsyncGenerator[JobDocument, None]:
         """The job now, and again after each change of its state or progress, until it has ended."""
@@ -117,7 +123,7 @@ class Calls:
         seen: JobDocument | None = None
         while True:
             stored = await engine.jobs.find(job_id)
-            document = await self._document(stored)
+            document = await _document(engine, stored)
             if document != seen:
                 yield document
             seen = document
@@ -126,14 +132,12 @@ class Calls:
             await engine.jobs.changed(job_id, stored.job.rev, WATCH_INTERVAL)
 
     async def _opened(self) -> Engine:
-        await self.engine.open()
+        if not self.engine.opened:
+            await self.engine.open()
         return self.engine
 
-    async def _document(self, stored: Stored) -> JobDocument:
-        return await _document(self.engine, stored)
-
     async def _run_document(self, stored: Stored) -> RunDocument:
-        return await self.engine.runs.document(stored, await self._document(stored))
+        return await self.engine.runs.document(stored, await _document(self.engine, stored))
 
 
 class Schedules:
@@ -217,10 +221,18 @@ async def _document(engine: Engine, stored: Stored) -> JobDocument:
     return await engine.document(stored)
 
 
-def result_of(job: Job) -> Any:
-    """The result of an ended job. Raises `JobFailed` or `JobCancelled` if it has none."""
+def result_of(job: Job, function: Function | None) -> Any:
+    """The result of an ended job that called ``function``; None: a function of another app.
+
+    Raises `JobFailed` or `JobCancelled` if it has none, and `UnexpectedResult` if it does not have the
+    annotated type.
+    """
     if job.state is State.DONE:
-        return from_json(previous_results(job, job.steps[-1].stage + 1))
+        result = previous_results(job, job.steps[-1].stage + 1)
+        try:
+            return from_json(result) if function is None else function.signature.returns.read(result)
+        except UnexpectedResult as error:
+            raise UnexpectedResult(f"job {job.id}: {error}") from None
     if job.state is State.CANCELLED:
         raise JobCancelled(f"job {job.id} was cancelled", job_id=job.id)
     detail = f"{job.error.title}: {job.error.detail}" if job.error else "the job has no error"

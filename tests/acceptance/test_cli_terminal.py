@@ -68,24 +68,6 @@ class Terminal:
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text) or " "
 
 
-def test_the_demo_shows_a_job_from_its_submission_to_its_end(tmp_path: Path) -> None:
-    """With a parallel stage, a retry and progress; no file and no process remains."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("TMPDIR", str(tmp_path))
-        ran = raincheck("demo")
-    assert (ran.returncode, ran.stderr) == (0, "")
-    for words in (
-        "POST http://127.0.0.1:",
-        '/rain/stations("Bergen")  retrying   try 1/3  the register does not answer',
-        '/rain/measure("hill")     doing      ',
-        "rain in Bergen  done after",
-        '"retry_count":2',
-        '"result": {"millimetres":5.9,"advice":"take a rain check"}',
-    ):
-        assert words in ran.stdout
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_the_demo_on_a_terminal_is_live(tmp_path: Path) -> None:
     """With an animated progress bar for each step."""
     terminal = Terminal("demo", TMPDIR=str(tmp_path))

@@ -13,6 +13,7 @@ import pytest
 from tests.acceptance import gated
 from tests.acceptance.support import Command, running
 from tests.folders import on_disk
+from tests.problems import urn
 from tests.servers import Server, free_port, server
 
 pytestmark = pytest.mark.acceptance
@@ -104,9 +105,9 @@ async def test_no_job_is_lost_in_an_outage(
     alive = await client.get("/healthz")
     await give_back(valkey, how)
 
-    assert (not_ready.json()["type"], not_ready.headers["retry-after"]) == ("not-ready", "2")
+    assert (not_ready.json()["type"], not_ready.headers["retry-after"]) == (urn("not-ready"), "2")
     for response in (refused, listing):
-        assert (response.status_code, response.json()["type"]) == (503, "store-unavailable")
+        assert (response.status_code, response.json()["type"]) == (503, urn("store-unavailable"))
         assert response.headers["retry-after"] == "2"
     assert alive.status_code == 200
     await until(client, "/readyz", 200)

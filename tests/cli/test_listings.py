@@ -33,6 +33,16 @@ def test_jobs_can_be_filtered(run: Run) -> None:
     assert ids(run, "--name", "no such name") == []
 
 
+def test_the_error_of_a_failed_job_is_listed(run: Run) -> None:
+    """In a column that a listing without errors does not have."""
+    run("call", "team/fail", "no reason")
+    header, line = run("jobs", "--state", "failed", "--limit", "1").out.splitlines()
+    assert header.split()[-1] == "ERROR"
+    assert line.endswith("team/fail raised ValueError: no reason")
+    run("call", "add")
+    assert "ERROR" not in run("jobs", "--state", "done", "--limit", "1").out
+
+
 def test_a_listing_continues_at_its_cursor(run: Run) -> None:
     """The cursor is printed on stderr."""
     for _ in range(3):

@@ -19,8 +19,8 @@ from raincheck.core.errors import NotFound, StoreUnavailable, TargetError
 from raincheck.version import VERSION
 
 COMMANDS = [
-    "call", "cancel", "check", "demo", "functions", "group", "groups", "install-completion", "jobs", "login",
-    "logout", "retry", "serve", "server", "status", "submit", "token", "version", "watch", "worker",
+    "call", "cancel", "check", "demo", "functions", "group", "groups", "init", "install-completion", "jobs",
+    "login", "logout", "retry", "serve", "server", "status", "submit", "token", "version", "watch", "worker",
     "workers",
 ]  # fmt: skip
 FAMILIES = {"key": ["add", "list", "remove"], "user": ["add", "list", "remove"]}

@@ -22,6 +22,7 @@ from starlette.routing import Route
 from raincheck import Auth, Worker
 from raincheck.server import serve
 from tests.client.functions import make_app
+from tests.problems import urn
 
 T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
@@ -185,7 +186,7 @@ def problem_response(status: int, kind: str, **headers: str) -> Handler:
 def problem(status: int, kind: str) -> Response:
     """A response with a problem document."""
     return JSONResponse(
-        {"type": kind, "title": "No", "status": status, "detail": f"this is {kind}"},
+        {"type": urn(kind), "title": "No", "status": status, "detail": f"this is {kind}"},
         status,
         media_type="application/problem+json",
     )

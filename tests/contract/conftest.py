@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, closing
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -13,18 +13,20 @@ import pytest
 
 from raincheck.core.clock import new_id
 from raincheck.store import Store, make_store
+from raincheck.store.sqlite.connection import connect
 from tests.clusters import Cluster, cluster
 from tests.contract.leaks import assert_no_leaks
 from tests.contract.leftovers import assert_nothing_left
 from tests.contract.steps import HOUR
 from tests.servers import KINDS, Server, server
 
-DRIVERS = ("sqlite", "valkey-shards", "valkey-cluster", *KINDS)
+DRIVERS = ("sqlite", "sqlite-memory", "valkey-shards", "valkey-cluster", *KINDS)
 
 CONTRACT = tuple(driver for driver in DRIVERS if driver != "valkey-shards")
 """Those that the whole contract is tried on: what shards change shows on the cluster."""
 
 CHANGED_BY = {
+    "sqlite-memory": ("claim", "opening"),
     "valkey-cluster": (
         "claim",
         "commit",
@@ -50,7 +52,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "driver" not in metafunc.fixturenames:
         return
     name = metafunc.module.__name__.rpartition(".")[2].removeprefix("test_")
-    of_one_store = {"sqlite": DRIVERS[:1], "valkey": DRIVERS[1:]}.get(name.split("_")[0])
+    of_one_store = {"sqlite": DRIVERS[:1], "valkey": DRIVERS[2:]}.get(name.split("_")[0])
     without = getattr(metafunc.module, "WITHOUT", ())
     params = []
     for driver in of_one_store or CONTRACT:
@@ -90,6 +92,15 @@ def new_url(
         numbers = count()
         with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as folder:  # a short path
             yield lambda: f"sqlite:///{Path(folder) / f'{next(numbers)}.db'}"
+    elif driver == "sqlite-memory":
+        with ExitStack() as stack:  # another one of this process has it open, too: it outlives its store
+
+            def in_memory() -> str:
+                name = f":memory:{new_id()}"
+                stack.enter_context(closing(connect(Path(name))))
+                return f"sqlite:///{name}"
+
+            yield in_memory
     elif driver == "valkey-cluster":
         nodes: Cluster = request.getfixturevalue("valkey_cluster")
         yield lambda: f"{nodes.url}?namespace={new_id()}&shards=5"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import apsw
 import redis
 from msgspec.structs import replace
 
-from raincheck.store.base import Store
+from raincheck.store import Store, is_in_memory
 from tests.contract.leaks import all_jobs
 from tests.contract.steps import beat, removed
 
@@ -34,7 +35,10 @@ async def assert_nothing_left(store: Store, url: str) -> None:
 
 def rows_in(url: str) -> set[str]:
     """The tables of a database that are not empty and should be; of tallies, those that count anything."""
-    with apsw.Connection(url.removeprefix("sqlite:///"), flags=apsw.SQLITE_OPEN_READONLY) as connection:
+    path = url.removeprefix("sqlite:///")
+    name = f"file:/{quote(path)}?vfs=memdb" if is_in_memory(url) else path
+    flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    with apsw.Connection(name, flags=flags) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type='table'")]
         counts = {
             table: connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0] for table in tables

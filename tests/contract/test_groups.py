@@ -300,7 +300,7 @@ class TestEnds:
         for claim in await take(store):
             await finish(store, claim, b'"123456"')
         run = await settled(jobs, run, Gatherer(jobs))
-        assert (run.state, run.error and run.error.type) == (State.FAILED, "result-too-large")
+        assert (run.state, run.error and run.error.name) == (State.FAILED, "result-too-large")
 
     async def test_a_member_reopened_meanwhile_is_waited_for(
         self, store: Store, jobs: Jobs, gatherer: Gatherer

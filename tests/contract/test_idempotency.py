@@ -13,6 +13,7 @@ from raincheck.auth import Auth
 from raincheck.core.errors import IdempotencyMismatch
 from raincheck.server import Server
 from tests.auth.forging import SECRET, claims, token
+from tests.problems import urn
 
 JOB = (
     b'{"name":"one","functions":[{"name":"add","args":[1, {"a":1,"b":2}]}],"data":{"x":1,"y":[2]},"delay":60}'
@@ -99,7 +100,7 @@ async def test_nothing_of_a_job_is_told_to_who_sends_another_request(
     """A key that was used is refused, and the refusal names no job."""
     job_id = (await send(secured, path, body, "ann")).json()["id"]
     refused = await send(secured, path, other, "ann")
-    assert (refused.status_code, refused.json()["type"]) == (422, "idempotency-mismatch")
+    assert (refused.status_code, refused.json()["type"]) == (422, urn("idempotency-mismatch"))
     assert job_id not in refused.text
 
 

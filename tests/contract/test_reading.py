@@ -181,7 +181,7 @@ class TestPages:
         """Also in a cursor that is made as the store makes them."""
         await submit_many(store, 2, "f")
         with pytest.raises(InvalidInput):
-            await listing.page(store, Filter(), 1, listing._cursor(store, Filter(), position))
+            await listing.page(store, Filter(), 1, listing.cursor_after(store, Filter(), position))
 
     async def test_a_page_is_filled_past_candidates_that_do_not_match(self, store: Store) -> None:
         """Being done is not a state at rest: what is leased waits in the same listing as what is not."""

@@ -23,6 +23,7 @@ from raincheck.server import ROUTES, Server, access, serve
 from raincheck.server.endpoints.status import is_alive
 from raincheck.server.openapi.document import document
 from tests.auth.forging import SECRET, claims, quick_hash, token
+from tests.problems import urn
 from tests.server.conftest import make_app
 from tests.server.test_listener import served
 
@@ -192,14 +193,17 @@ class TestRefusals:
         answer = await http.get("/v1/job")
         assert answer.headers["www-authenticate"] == 'Bearer realm="raincheck"'
         assert answer.headers["content-type"] == "application/problem+json"
-        assert (answer.json()["type"], "POST /v1/token" in answer.json()["detail"]) == ("not-signed-in", True)
+        assert (answer.json()["type"], "POST /v1/token" in answer.json()["detail"]) == (
+            urn("not-signed-in"),
+            True,
+        )
 
     async def test_a_bad_token_is_told_apart(self, http: httpx2.AsyncClient) -> None:
         """From none, and from one that lacks a scope (RFC 6750 §3.1)."""
         bad = await http.get("/v1/job", headers={"Authorization": "Bearer x"})
         assert bad.headers["www-authenticate"] == 'Bearer realm="raincheck", error="invalid_token"'
         small = await http.post("/v1/job", headers=bearer(READ))
-        assert (small.status_code, small.json()["type"]) == (403, "not-allowed")
+        assert (small.status_code, small.json()["type"]) == (403, urn("not-allowed"))
         assert small.headers["www-authenticate"] == (
             'Bearer realm="raincheck", error="insufficient_scope", scope="job:write"'
         )
@@ -277,7 +281,7 @@ class TestToken:
         for _ in range(FAILURES_PER_USER):
             await http.post("/v1/token", json={"username": "ann", "password": "wrong"})
         answer = await http.post("/v1/token", json={"username": "ann", "password": PASSWORD})
-        assert (answer.status_code, answer.json()["type"]) == (429, "too-many-attempts")
+        assert (answer.status_code, answer.json()["type"]) == (429, urn("too-many-attempts"))
         assert 1 <= int(answer.headers["retry-after"]) <= 12
         assert (await http.get("/v1/job", headers=bearer(READ))).status_code == 200
 

@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from raincheck import App
+from tests.problems import urn
 from tests.server.hands import count_jobs
 
 JSON = "application/json"
@@ -355,7 +356,7 @@ class TestSize:
             sent = 0
             headers |= {"content-type": JSON}
             answer = await client.post("/v1/job", content=endless(), headers=headers)
-            assert (answer.status_code, answer.json()["type"]) == (413, "too-large")
+            assert (answer.status_code, answer.json()["type"]) == (413, urn("too-large"))
             assert answer.headers["connection"] == "close"
             assert sent <= app.limits.body + 2048
 
@@ -384,7 +385,7 @@ async def refused(
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     problem: dict[str, Any] = answer.json()
-    assert (problem["type"], problem["status"]) == (kind, status)
+    assert (problem["type"], problem["status"]) == (urn(kind), status)
     assert problem["title"]
     assert problem["detail"]
     assert "Traceback" not in answer.text

@@ -10,6 +10,7 @@ import pytest
 
 from raincheck import App
 from raincheck.core.model import FunctionInfo
+from tests.problems import urn
 from tests.server.hands import Hands
 
 REMOTE = FunctionInfo(
@@ -77,7 +78,11 @@ class TestCall:
         await working
         problem = answer.json()
         assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
-        assert (problem["type"], problem["status"], problem["detail"]) == ("function-failed", 500, "no luck")
+        assert (problem["type"], problem["status"], problem["detail"]) == (
+            urn("function-failed"),
+            500,
+            "no luck",
+        )
         assert (problem["function"], problem["attempt"]) == ("add", 1)
         job = (await client.get(problem["instance"])).json()
         assert job["error"]["detail"] == "no luck"
@@ -93,7 +98,7 @@ class TestCall:
         cancelling = asyncio.create_task(cancel())
         answer = await client.post("/v1/function/add", json=[1], headers={"prefer": "wait=5"})
         await cancelling
-        assert (answer.status_code, answer.json()["type"]) == (409, "cancelled")
+        assert (answer.status_code, answer.json()["type"]) == (409, urn("cancelled"))
         assert (await client.get(answer.json()["instance"])).json()["state"] == "cancelled"
 
     async def test_arguments_must_fit(self, client: httpx2.AsyncClient) -> None:
@@ -127,7 +132,7 @@ class TestNames:
         """Neither to be looked at nor to be called."""
         for method in ("GET", "POST"):
             answer = await client.request(method, f"/v1/function/{name}")
-            assert (answer.status_code, answer.json()["type"]) == (404, "not-found")
+            assert (answer.status_code, answer.json()["type"]) == (404, urn("not-found"))
 
     async def test_what_a_worker_offers_can_be_called(self, client: httpx2.AsyncClient, hands: Hands) -> None:
         """As soon as it is there, though this server has no such function."""

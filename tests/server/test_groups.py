@@ -11,6 +11,7 @@ import pytest
 
 from raincheck import App, Limits
 from raincheck.engine.groups.gatherer import Gatherer
+from tests.problems import urn
 from tests.server.conftest import make_app, transport
 from tests.server.hands import Hands
 
@@ -76,7 +77,7 @@ class TestDefinitions:
     async def test_an_invalid_group_is_not_triggered(self, client: Client) -> None:
         """Its definition's faults are the answer's, each with its place."""
         answer = await client.post("/v1/group/wrong")
-        assert (answer.status_code, answer.json()["type"]) == (422, "invalid-group")
+        assert (answer.status_code, answer.json()["type"]) == (422, urn("invalid-group"))
         assert {fault["pointer"] for fault in answer.json()["errors"]} == {
             "/jobs/0/functions/0/args/0",
             "/jobs/1/name",
@@ -170,7 +171,7 @@ class TestTrigger:
         again = await start(client, body={"data": {"a": 1}}, **{"idempotency-key": "k"})
         assert again == first
         answer = await client.post("/v1/group/pair", json={}, headers={"idempotency-key": "k"})
-        assert (answer.status_code, answer.json()["type"]) == (422, "idempotency-mismatch")
+        assert (answer.status_code, answer.json()["type"]) == (422, urn("idempotency-mismatch"))
 
     async def test_data_that_would_be_too_much_for_all_jobs_is_refused(self, tmp_path: Path) -> None:
         """It is kept with each of them."""
@@ -178,7 +179,7 @@ class TestTrigger:
         async with httpx2.AsyncClient(transport=transport(app), base_url="http://localhost") as client:
             answer = await client.post("/v1/group/pair", json={"data": {"x": "y" * 500}})
         await app.close()
-        assert (answer.status_code, answer.json()["type"]) == (413, "too-large")
+        assert (answer.status_code, answer.json()["type"]) == (413, urn("too-large"))
 
 
 class TestEnds:
@@ -195,7 +196,7 @@ class TestEnds:
         await hands.succeed("add", result=3)
         found = await ended(client, run)
         assert (found["state"], found["counts"]) == ("failed", {"failed": 1, "done": 1})
-        assert found["error"]["type"] == "members-failed"
+        assert found["error"]["type"] == urn("members-failed")
         assert found["error"]["detail"] == "1 of 2 jobs failed, were cancelled or removed"
         assert found["error"]["errors"] == [
             {"detail": f"job {run['jobs'][0]['id']} (one) was failed: ValueError", "pointer": "/jobs/0"}
@@ -291,7 +292,8 @@ class TestPaths:
         run = await start(client, "alone")
         await hands.succeed("add", result=1)
         await ended(client, run)
-        assert (await client.post(f"/v1/group/alone/{run['id']}/cancel")).status_code == 409
+        answer = await client.post(f"/v1/group/alone/{run['id']}/cancel")
+        assert (answer.status_code, answer.json()["instance"]) == (409, f"/v1/group/alone/{run['id']}")
 
 
 def _succeeded(claim: Any, result: bytes) -> Any:

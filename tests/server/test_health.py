@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from raincheck import App
+from tests.problems import urn
 from tests.server.conftest import transport
 
 
@@ -31,9 +32,13 @@ async def test_it_is_not_ready_without_its_store(tmp_path: Path) -> None:
     async with httpx2.AsyncClient(transport=transport(app), base_url="http://localhost") as client:
         ready, alive = await client.get("/readyz"), await client.get("/healthz")
         listing = await client.get("/v1/job")
-    assert (ready.status_code, ready.json()["type"], ready.headers["retry-after"]) == (503, "not-ready", "2")
+    assert (ready.status_code, ready.json()["type"], ready.headers["retry-after"]) == (
+        503,
+        urn("not-ready"),
+        "2",
+    )
     assert alive.status_code == 200
-    assert (listing.status_code, listing.json()["type"]) == (503, "store-unavailable")
+    assert (listing.status_code, listing.json()["type"]) == (503, urn("store-unavailable"))
     assert listing.headers["retry-after"] == "2"
     assert str(tmp_path) not in listing.text
 

@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.problems import urn
 from tests.server.hands import Hands, count_jobs
 
 JOB = b'{"name":"one","functions":[{"name":"add","args":[1]}]}'
@@ -66,7 +67,7 @@ async def test_a_key_is_for_one_request(client: httpx2.AsyncClient) -> None:
     """Another content with the same key is refused."""
     await post(client, "k-1")
     answer = await post(client, "k-1", b'{"name":"two","functions":[{"name":"add","args":[1]}]}')
-    assert (answer.status_code, answer.json()["type"]) == (422, "idempotency-mismatch")
+    assert (answer.status_code, answer.json()["type"]) == (422, urn("idempotency-mismatch"))
     assert await count_jobs(client) == 1
 
 
@@ -105,5 +106,5 @@ async def test_other_keys_give_other_jobs(client: httpx2.AsyncClient) -> None:
 async def test_a_key_that_is_none_is_refused(client: httpx2.AsyncClient, key: str) -> None:
     """Nothing is stored."""
     answer = await post(client, key)
-    assert (answer.status_code, answer.json()["type"]) == (400, "malformed")
+    assert (answer.status_code, answer.json()["type"]) == (400, urn("malformed"))
     assert await count_jobs(client) == 0

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 
 from raincheck import App
+from tests.problems import urn
 from tests.server.hands import Hands
 
 CHAIN = {
@@ -151,7 +152,8 @@ class TestFind:
     async def test_what_is_no_job_is_not_found(self, client: httpx2.AsyncClient, job_id: str) -> None:
         """An unknown id and text that is not an id get the same response."""
         answer = await client.get(f"/v1/job/{job_id}")
-        assert (answer.status_code, answer.json()["type"]) == (404, "not-found")
+        assert (answer.status_code, answer.json()["type"]) == (404, urn("not-found"))
+        assert "instance" not in answer.json()
 
     async def test_what_was_there_is_gone(self, client: httpx2.AsyncClient, hands: Hands) -> None:
         """A job that is remembered to have been there gives 410."""
@@ -159,7 +161,8 @@ class TestFind:
         await hands.succeed("add")
         assert (await client.delete(f"/v1/job/{job['id']}")).status_code == 204
         answer = await client.get(f"/v1/job/{job['id']}")
-        assert (answer.status_code, answer.json()["type"]) == (410, "gone")
+        assert (answer.status_code, answer.json()["type"]) == (410, urn("gone"))
+        assert answer.json()["instance"] == f"/v1/job/{job['id']}"
 
 
 class TestList:
@@ -234,7 +237,8 @@ class TestCancel:
         job = await create(client)
         await hands.succeed("add")
         answer = await client.post(f"/v1/job/{job['id']}/cancel")
-        assert (answer.status_code, answer.json()["type"]) == (409, "wrong-state")
+        assert (answer.status_code, answer.json()["type"]) == (409, urn("wrong-state"))
+        assert answer.json()["instance"] == f"/v1/job/{job['id']}"
 
 
 class TestRetry:

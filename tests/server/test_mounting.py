@@ -54,6 +54,7 @@ async def test_links_have_the_prefix(app: App, hands: Hands) -> None:
             assert location.startswith("/api/jobs/v1/job/")
             assert (await client.get(location)).json() == created.json()
             assert (await client.head(location)).status_code == 200
+            assert (await client.delete(location)).json()["instance"] == location
             called = await client.post("/api/jobs/v1/function//v1/test-1", json=["Paris"])
             assert called.headers["location"].startswith("/api/jobs/v1/job/")
             page = await client.get("/api/jobs/v1/job?limit=1")

@@ -166,6 +166,8 @@ class TestTruth:
         await client.put("/v1/schedule/nightly", json=schedule)
         for path, schema in {
             "/v1/job": "JobPage",
+            "/v1/job?full=1": "JobPage",
+            "/v1/job?fields=state,data": "JobPage",
             "/v1/count": "Counts",
             "/v1/schedule/nightly": "Schedule",
             f"/v1/job/{failed}": "Job",

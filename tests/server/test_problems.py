@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
+import re
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from raincheck import App
 from raincheck.core import errors
 from raincheck.core.errors import Fault
+from raincheck.core.model import Problem
 from raincheck.server import Server
 from raincheck.server.http import Request
-from raincheck.server.problems import NO_METHOD, RequestError
+from raincheck.server.problems import NO_METHOD, TYPES, RequestError
 from raincheck.server.server import error_response
+from tests.problems import urn
 
+ROOT = Path(__file__).parents[2]
 SECRET = "/home/somebody/jobs.db"
 
 ANSWERS = {
@@ -57,7 +64,7 @@ def test_each_error_has_its_answer(request_: Request, error: Exception, expected
     """A problem document that keeps to itself what is the server's own."""
     answer = error_response(error, request_)
     problem = json.loads(answer.body)
-    assert (answer.status, problem["type"], problem["status"]) == (expected[0], expected[1], expected[0])
+    assert (answer.status, problem["type"], problem["status"]) == (expected[0], urn(expected[1]), expected[0])
     assert dict(answer.headers)[b"content-type"] == b"application/problem+json"
     assert problem["title"]
     assert problem["detail"]
@@ -102,3 +109,43 @@ def test_every_error_of_raincheck_has_an_answer(request_: Request) -> None:
     known = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type)}
     answered = {type(error).__name__ for error, (status, _) in ANSWERS.items() if status != 500}
     assert known - internal - answered <= {"Any", "Fault", "FileFault", "NamedTuple", "StoreError"}
+
+
+def test_every_type_is_explained_in_the_reference() -> None:
+    """The page has a section for each problem type, with its URI, and no others."""
+    page = (ROOT / "docs" / "reference" / "problems.md").read_text("utf-8")
+    sections = re.findall(r"^### (\S+)\n\n`(\S+?)`", page, re.MULTILINE)
+    assert sorted(uri for _, uri in sections) == TYPES
+    assert [uri for name, uri in sections if uri != urn(name)] == []
+
+
+def test_every_type_in_the_code_is_known() -> None:
+    """A problem with a type that is written out in the code is in the list of types."""
+    written = {
+        keyword.value.value
+        for module in (ROOT / "src").rglob("*.py")
+        for node in ast.walk(ast.parse(module.read_text("utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Problem"
+        for keyword in node.keywords
+        if keyword.arg == "type" and isinstance(keyword.value, ast.Constant)
+    }
+    assert {urn(str(name)) for name in written} <= {*TYPES}
+
+
+@pytest.mark.parametrize(
+    ("written", "type_", "name"),
+    [
+        ("timeout", urn("timeout"), "timeout"),
+        (urn("timeout"), urn("timeout"), "timeout"),
+        ("about:blank", "about:blank", "about:blank"),
+        ("/errors/1", "/errors/1", "/errors/1"),
+        ("https://example.com/errors/1", "https://example.com/errors/1", "https://example.com/errors/1"),
+    ],
+)
+def test_a_bare_name_becomes_the_uri_of_a_type(written: str, type_: str, name: str) -> None:
+    """Also in a record of an older version; other URIs stay as they are."""
+    problem = Problem(type=written, title="It failed")
+    assert (problem.type, problem.name) == (type_, name)
+    decoded = msgspec.json.decode(msgspec.json.encode({"type": written, "title": "It failed"}), type=Problem)
+    assert decoded == problem
+    assert json.loads(msgspec.json.encode(decoded))["type"] == type_

@@ -11,6 +11,7 @@ import pytest
 
 from raincheck import App
 from raincheck.engine.maintenance import Maintenance
+from tests.problems import urn
 from tests.server.hands import Hands
 
 NIGHTLY = {"cron": "0 3 * * *", "zone": "Europe/Paris", "functions": [{"name": "add", "args": [1, 2]}]}
@@ -138,7 +139,7 @@ class TestPut:
         """The problem points at what is wrong, and what was there stays."""
         before = await put(client)
         answer = await client.put("/v1/schedule/nightly", json=NIGHTLY | changes)
-        assert (answer.status_code, answer.json()["type"]) == (422, "validation")
+        assert (answer.status_code, answer.json()["type"]) == (422, urn("validation"))
         assert pointer in [fault["pointer"] for fault in answer.json()["errors"]]
         assert (await client.get("/v1/schedule/nightly")).json() == before
 
@@ -244,7 +245,7 @@ async def test_what_is_not_there_is_not_found(client: httpx2.AsyncClient, call: 
     """For every operation."""
     method, path = call.split()
     answer = await client.request(method, path.format(f"/v1/schedule/{name}"))
-    assert (answer.status_code, answer.json()["type"]) == (404, "not-found")
+    assert (answer.status_code, answer.json()["type"]) == (404, urn("not-found"))
 
 
 async def test_counts_tell_every_state(client: httpx2.AsyncClient, hands: Hands) -> None:

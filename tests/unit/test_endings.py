@@ -120,13 +120,13 @@ class TestDeadline:
         assert (world.state, world.states) == (State.FAILED, ["cancelled", "cancelled", "pending"])
         error = world.job.error
         assert error is not None
-        assert (error.type, error.function, error.retryable) == ("deadline-passed", "a", False)
+        assert (error.name, error.function, error.retryable) == ("deadline-passed", "a", False)
 
     def test_there_is_no_attempt_after_it(self) -> None:
         """A pause that reaches beyond it fails the job now, with the function's own error."""
         world = World(draft(["a"], expires_at=NOW + 5))
         world.fail(0)
-        assert (world.state, world.job.error and world.job.error.type) == (State.FAILED, "function-failed")
+        assert (world.state, world.job.error and world.job.error.name) == (State.FAILED, "function-failed")
 
     def test_the_next_alarm_is_the_earlier(self) -> None:
         """Of a retry and the deadline."""

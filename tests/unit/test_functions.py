@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -128,6 +129,12 @@ class TestFunction:
         made = Function(add, "sum")
         assert (made.__name__, made.__doc__, made.__module__) == ("add", add.__doc__, __name__)
         assert repr(made) == "<Function sum>"
+        assert made.__wrapped__ is made.function is add
+        assert (inspect.signature(made), inspect.getdoc(made)) == (
+            inspect.signature(add),
+            inspect.getdoc(add),
+        )
+        assert inspect.signature(Function(greet, "greet")) == inspect.signature(greet)
 
     def test_a_step_holds_its_arguments_as_json(self) -> None:
         """It is what a job is made of."""

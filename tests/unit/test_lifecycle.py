@@ -280,7 +280,7 @@ class TestLost:
         step, error = world.job.steps[0], world.job.error
         assert (world.state, step.retry_count, step.lost_count, step.worker) == (State.FAILED, 0, 4, "worker")
         assert error is not None
-        assert (error.type, error.attempt, error.retryable) == ("worker-lost", 4, False)
+        assert (error.name, error.attempt, error.retryable) == ("worker-lost", 4, False)
 
     def test_a_function_can_be_run_at_most_once(self) -> None:
         """With a ``lost_limit`` of 0 the first loss is the last."""

@@ -52,7 +52,7 @@ def test_the_results_of_a_job_are_limited_in_all() -> None:
     assert (change.job.state, change.job.data, change.results) == (State.FAILED, b"{}", ())
     assert [step.state for step in change.job.steps] == [State.DONE, State.DONE, State.FAILED]
     assert change.job.error is not None
-    assert (change.job.error.type, change.job.error.retryable) == ("results-too-large", False)
+    assert (change.job.error.name, change.job.error.retryable) == ("results-too-large", False)
     assert f"{most + 1} bytes, the limit is {most}" in change.job.error.detail
 
 
@@ -81,4 +81,4 @@ def test_results_of_one_change_count_together() -> None:
     assert change.results == ((0, LARGE), (1, LARGE))
     assert [step.state for step in change.job.steps] == [State.DONE, State.DONE, State.FAILED]
     assert change.job.error is not None
-    assert change.job.error.type == "results-too-large"
+    assert change.job.error.name == "results-too-large"

@@ -117,3 +117,47 @@ def enlarge(ctx: Context, size: int) -> str:
     """A result of ``size`` letters; before it comes how many letters the one before had."""
     before = len(ctx.previous or "")
     return f"{before} ".ljust(size, "x")
+
+
+def low(word: str) -> None:
+    """Raise an exception with a note, two calls down."""
+    error = ValueError(f"cannot read {word}")
+    error.add_note("words only")
+    raise error
+
+
+def middle(word: str) -> None:
+    """Raise from a cause."""
+    try:
+        low(word)
+    except ValueError as error:
+        raise LookupError("no such word") from error
+
+
+async def middle_on_a_loop(word: str) -> None:
+    """Do the same on a loop."""
+    middle(word)
+
+
+def gather_errors() -> None:
+    """Raise a group of exceptions."""
+    errors: list[Exception] = []
+    for word in ("one", "two"):
+        try:
+            low(word)
+        except ValueError as error:
+            errors.append(error)
+    raise ExceptionGroup("two words", errors)
+
+
+def shout(size: int) -> None:
+    """Raise an exception with a long message of many lines."""
+    raise ValueError("first line\n" + "word\n" * size + "last line")
+
+
+def dive(depth: int) -> None:
+    """Raise below many different calls."""
+    if depth == 0:
+        raise ValueError("at the bottom")
+    namespace = {"dive": dive}
+    exec(compile(f"dive({depth - 1})", f"<depth {depth}>", "exec"), namespace)

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from raincheck import (
     WrongState,
     step,
 )
-from raincheck.core.errors import IdempotencyMismatch, RegisteredTooLate
+from raincheck.core.errors import IdempotencyMismatch, RegisteredTooLate, UnexpectedResult
 from tests.worker.helpers import entry
 
 
@@ -35,6 +36,50 @@ async def test_a_call_gives_the_result(app: App) -> None:
         assert await add.call(1, b=2) == 3
         assert await app.call(add.step(5)) == 6
         assert await app.call(step("add", 5, 6)) == 11
+
+
+@dataclass
+class Point:
+    """A value that is an object in JSON."""
+
+    x: int
+    y: float = 0.5
+
+
+async def test_a_call_returns_the_annotated_type(app: App) -> None:
+    """Not the plain data that is stored; a function of another app returns that."""
+
+    @app.function
+    async def move(point: Point, by: int) -> Point:
+        return Point(point.x + by)
+
+    @app.function
+    def days(ctx: Context) -> list[date]:
+        return [date(2026, 1, 2)]
+
+    other = App(app.url)
+    async with app, other, Worker(app):
+        assert await move.call(Point(1), 2) == Point(3)
+        assert await app.call(move.step(Point(1), by=3)) == Point(4)
+        assert await days.call() == [date(2026, 1, 2)]
+        assert await other.call(step("move", Point(1), 2)) == {"x": 3, "y": 0.5}
+
+
+async def test_a_result_of_another_type_is_an_error(app: App) -> None:
+    """A worker with another version of the function can return one; the error names the job."""
+    old = App(app.url)
+
+    @app.function("size")
+    async def size(name: str) -> int:
+        return len(name)
+
+    @old.function("size")
+    async def size_of_old(name: str) -> list[int]:
+        return [len(name)]
+
+    async with app, old, Worker(old):
+        with pytest.raises(UnexpectedResult, match=r"job .*: the result .* Expected `int`, got `array`"):
+            await size.call("Paris")
 
 
 async def test_a_call_that_fails_says_why(app: App) -> None:
@@ -132,7 +177,7 @@ async def test_an_expired_job_is_not_run(app: App) -> None:
                 ended = await app.wait(job.id)
                 assert ended.state == "failed"
                 assert ended.error is not None
-                assert ended.error.type == "deadline-passed"
+                assert ended.error.name == "deadline-passed"
                 assert entry(ended).retry_count == 0
     assert runs == []
 

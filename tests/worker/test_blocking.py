@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 
 import pytest
 
@@ -20,6 +21,10 @@ def worked(app: App) -> Iterator[App]:
     @app.function
     async def add(a: int, b: int) -> int:
         return a + b
+
+    @app.function
+    def days(number: int) -> set[date]:
+        return {date(2026, 1, day + 1) for day in range(number)}
 
     @app.function
     def fail() -> None:
@@ -56,6 +61,7 @@ def test_submit_and_wait(worked: App) -> None:
 def test_call(worked: App) -> None:
     """Plain code calls a function and gets its result, or what went wrong."""
     assert worked.blocking.call(step("add", 1, 2)) == 3
+    assert worked.blocking.call(step("days", 2)) == {date(2026, 1, 1), date(2026, 1, 2)}
     with pytest.raises(JobFailed, match="too bad"):
         worked.blocking.call(step("fail"))
     with pytest.raises(NotFound):

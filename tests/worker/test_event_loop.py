@@ -25,7 +25,7 @@ def block(seconds: float) -> None:
 
 
 def timed_out(job: JobDocument) -> bool:
-    return job.state == "failed" and job.error is not None and job.error.type == "timeout"
+    return job.state == "failed" and job.error is not None and job.error.name == "timeout"
 
 
 async def test_a_function_that_blocks_the_loop_times_out(app: App, caplog: pytest.LogCaptureFixture) -> None:

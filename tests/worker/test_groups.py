@@ -126,7 +126,7 @@ async def test_results_wait_for_the_slowest_job(app: App) -> None:
     async with app, Worker(app):
         run = await app.trigger("short")
         assert (await app.wait(run.jobs[0].id, timeout=30)).result == 1
-        assert await Maintenance(app.engine).prune() == 0
+        assert (await Maintenance(app.engine).do_due()).pruned == 0
         await app.cancel(run.jobs[1].id)
         with suppress(Gone):
             ended = await app.wait(run.id, timeout=30)

@@ -205,7 +205,7 @@ async def lose(app: App, times: int) -> None:
     maintenance = Maintenance(app.engine)
     for _ in range(times):
         assert len(await store.claim("dying", app.functions.names, 1, 0.0)) == 1
-        assert await maintenance.recover() == 1
+        assert (await maintenance.do_due()).recovered == 1
 
 
 @pytest.mark.parametrize(("options", "losses"), [(RetryOptions(), 4), (RetryOptions(lost_limit=0), 1)])
@@ -222,7 +222,7 @@ async def test_a_job_that_kills_its_workers_fails(app: App, options: RetryOption
         ended = await app.status(job.id)
     assert ended.state == "failed"
     assert ended.error is not None
-    assert (ended.error.type, ended.error.function) == ("worker-lost", "deadly")
+    assert (ended.error.name, ended.error.function) == ("worker-lost", "deadly")
     assert f"the workers of {losses} attempt(s) at deadly died" in ended.error.detail
     assert (entry(ended).lost_count, entry(ended).retry_count) == (losses, 0)
 
@@ -252,7 +252,7 @@ async def test_the_options_of_an_unknown_function_are_its_workers(app: App) -> N
             60.0,
         )
         assert len(await app.engine.store.claim("dying", ("deadly",), 1, 0.0)) == 1
-        assert await Maintenance(app.engine).recover() == 1
+        assert (await Maintenance(app.engine).do_due()).recovered == 1
         assert (await app.status(job.id)).state == "failed"
 
 
@@ -282,10 +282,10 @@ async def test_a_worker_leaves_alone_what_it_runs(app: App) -> None:
         job = await app.submit("never", [never.step()])
         (claim,) = await app.engine.store.claim("slow", ("never",), 1, 0.0)
         app.engine.held.append({claim.lease.token: claim})
-        assert await Maintenance(app.engine).recover() == 0
+        assert (await Maintenance(app.engine).do_due()).recovered == 0
         assert (await app.status(job.id)).state == "doing"
         app.engine.held.clear()
-        assert await Maintenance(app.engine).recover() == 1
+        assert (await Maintenance(app.engine).do_due()).recovered == 1
 
 
 async def test_a_job_that_is_no_longer_ours_is_stopped(app: App) -> None:
@@ -307,5 +307,5 @@ async def test_a_job_that_is_no_longer_ours_is_stopped(app: App) -> None:
         ended = await app.wait(job.id)
         await stopped.wait()
         assert ended.error is not None
-        assert ended.error.type == "deadline-passed"
+        assert ended.error.name == "deadline-passed"
         assert await app.status(job.id) == ended

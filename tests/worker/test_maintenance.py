@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from raincheck import App, Gone, NotFound, Worker, step
 from raincheck.core.errors import StoreError
-from raincheck.engine.maintenance import Maintenance
+from raincheck.engine.maintenance import Done, Maintenance
 from tests.worker.helpers import logged
 
 
@@ -14,7 +14,7 @@ async def test_a_due_date_is_noted(app: App) -> None:
     async with app:
         job = await app.submit("x", [step("x")], delay=0.05)
         while (await app.status(job.id)).state == "scheduled":
-            await Maintenance(app.engine).wake()
+            await Maintenance(app.engine).do_due()
         assert (await app.status(job.id)).state == "pending"
 
 
@@ -25,7 +25,7 @@ async def test_a_deadline_ends_a_job(app: App) -> None:
         job = await app.submit("x", [step("x")], expires_at=soon)
         ended = await app.wait(job.id, timeout=30)
     assert ended.error is not None
-    assert ended.error.type == "deadline-passed"
+    assert ended.error.name == "deadline-passed"
 
 
 async def test_what_was_kept_long_enough_is_removed(app: App) -> None:
@@ -43,7 +43,7 @@ async def test_what_was_kept_long_enough_is_removed(app: App) -> None:
                     await app.wait(job.id)
                 except Gone:
                     break
-                await Maintenance(app.engine).prune()
+                await Maintenance(app.engine).do_due()
         try:
             await app.status("01990000-0000-7000-8000-000000000000")
         except Gone:
@@ -56,7 +56,7 @@ async def test_unfinished_work_is_kept_however_old(app: App) -> None:
     """Retention never touches a job that has not ended."""
     async with app:
         job = await app.submit("x", [step("x")], result_ttl=0.0)
-        assert await Maintenance(app.engine).prune() == 0
+        assert (await Maintenance(app.engine).do_due()).pruned == 0
         assert (await app.status(job.id)).state == "pending"
 
 
@@ -67,7 +67,7 @@ async def test_maintenance_outlives_its_failures(app: App) -> None:
         failures = 0
         over = asyncio.Event()
 
-        async def duty() -> int:
+        async def duty() -> Done:
             nonlocal failures
             failures += 1
             if failures == 1:
@@ -75,7 +75,7 @@ async def test_maintenance_outlives_its_failures(app: App) -> None:
             if failures == 2:
                 raise ValueError("a bug")
             over.set()
-            return 0
+            return Done()
 
         with logged("maintenance failed, retrying", "raincheck.maintenance") as line:
             task = asyncio.create_task(maintenance._repeat(duty, 0.0))

@@ -64,7 +64,7 @@ async def test_whatever_is_raised_is_a_failure(
     ended = await outcome(app, app.function(raiser(error)[where]))
     assert ended.state == "failed"
     assert ended.error is not None
-    assert ended.error.type == "function-failed"
+    assert ended.error.name == "function-failed"
     assert ended.error.exception in (names if isinstance(names, tuple) else (names,))
     assert len(ended.error.detail) <= 2000
 
@@ -150,7 +150,7 @@ async def test_a_result_may_be_too_large(app: App) -> None:
 
     ended = await outcome(app, shout)
     assert ended.error is not None
-    assert (ended.error.type, entry(ended).retry_count) == ("result-too-large", 1)
+    assert (ended.error.name, entry(ended).retry_count) == ("result-too-large", 1)
     assert "103 bytes, at most 100" in ended.error.detail
 
 
@@ -164,7 +164,7 @@ async def test_data_may_be_too_large(app: App) -> None:
 
     ended = await outcome(app, hoard)
     assert ended.error is not None
-    assert ended.error.type == "result-too-large"
+    assert ended.error.name == "result-too-large"
     assert "data" in ended.error.title
 
 
@@ -209,7 +209,8 @@ async def test_an_argument_type_may_fail_in_its_own_way(app: App) -> None:
         ended = await app.wait(job.id)
     assert ended.state == "failed"
     assert ended.error is not None
-    assert ended.error.exception == "KeyError"
+    assert ended.error.exception == "InvalidArguments"
+    assert ended.error.detail == "/args/0: argument 'picky': not a valid Picky: KeyError('no')"
 
 
 async def test_what_is_raised_is_logged(app: App) -> None:

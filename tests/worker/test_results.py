@@ -86,7 +86,7 @@ async def test_results_over_the_limit_of_a_job_fail_it(tmp_path: Path) -> None:
         ["done", "done", "failed", "pending"],
     )
     assert ended.error is not None
-    assert (ended.error.type, ended.error.function) == ("results-too-large", "large")
+    assert (ended.error.name, ended.error.function) == ("results-too-large", "large")
     assert "300006 bytes, the limit is 250000" in ended.error.detail
     assert "return smaller results" in ended.error.detail
 
@@ -141,7 +141,7 @@ async def test_a_group_whose_results_are_too_large_fails(tmp_path: Path) -> None
         run = await app.trigger("large")
         ended = await app.wait(run.id, timeout=20)
         assert ended.error is not None
-        assert ended.error.type == "result-too-large"
+        assert ended.error.name == "result-too-large"
 
 
 async def test_what_a_job_removed_meanwhile_returned_is_gone(app: App) -> None:

@@ -39,7 +39,7 @@ async def test_the_last_failure_is_the_error_of_the_job(app: App) -> None:
         ended = await app.wait(job.id)
     assert ended.state == "failed"
     assert ended.error is not None
-    assert (ended.error.type, ended.error.exception, ended.error.detail) == (
+    assert (ended.error.name, ended.error.exception, ended.error.detail) == (
         "function-failed",
         "ValueError",
         "attempt 3",

@@ -39,7 +39,7 @@ def in_file(tmp_path: Path, text: str) -> App:
 
 async def put_by_upkeep(app: App) -> dict[str, ScheduleDocument]:
     """The schedules that are there once a server or worker has started."""
-    await Maintenance(app.engine).fire()
+    await Maintenance(app.engine).do_due()
     return {each.name: each for each in await app.schedules.everything()}
 
 

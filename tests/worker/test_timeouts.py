@@ -11,7 +11,7 @@ from tests.worker.helpers import entry, known
 
 
 def timed_out(job: JobDocument) -> bool:
-    return job.state == "failed" and job.error is not None and job.error.type == "timeout"
+    return job.state == "failed" and job.error is not None and job.error.name == "timeout"
 
 
 async def test_an_async_function_is_stopped(app: App) -> None:

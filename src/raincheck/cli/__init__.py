@@ -44,6 +44,7 @@ _COMMANDS = {
     "server": ("serve", _RUN, "Run the HTTP server of an app, without workers."),
     "worker": ("serve", _RUN, "Run a worker of an app, without the HTTP server."),
     "demo": ("demo", _RUN, "Run a demo: a server, two workers and a job."),
+    "init": ("start", _RUN, "Write a file with an app to start from."),
     "call": ("jobs", _CONTROL, "Call a function and print its result."),
     "submit": ("jobs", _CONTROL, "Submit a job and print its id."),
     "group": ("groups", _CONTROL, "Trigger a group and print the id of its run."),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -18,7 +19,9 @@ from raincheck.client.blocking.compat import sleep
 from raincheck.core.clock import monotonic, now, to_datetime
 from raincheck.core.errors import Unreachable
 from raincheck.core.model import Problem, State
-from raincheck.engine.documents import FunctionDocument, JobDocument
+from raincheck.engine.documents import FunctionDocument, JobDocument, JobSummary
+
+T = TypeVar("T")
 
 STYLES = {
     State.SCHEDULED: "cyan",
@@ -94,7 +97,7 @@ def heading(job: JobDocument, now: datetime) -> Text:
     )
 
 
-def format_state(job: JobDocument) -> str:
+def format_state(job: JobDocument | JobSummary) -> str:
     """The state of a job as text."""
     if job.cancel_requested_at is not None and not job.state.ended:
         return f"{job.state}, being cancelled"
@@ -161,7 +164,16 @@ def format_attempts(step: FunctionDocument) -> str:
 
 def flatten_steps(job: JobDocument) -> list[FunctionDocument]:
     """The steps of a job, those of parallel stages included."""
-    return [step for entry in job.functions for step in (entry if isinstance(entry, list) else [entry])]
+    return _flattened(job.functions)
+
+
+def function_names(job: JobSummary) -> str:
+    """The functions of a job, separated by spaces."""
+    return " ".join(step.name for step in _flattened(job.functions))
+
+
+def _flattened(stages: Sequence[T | list[T]]) -> list[T]:
+    return [step for entry in stages for step in (entry if isinstance(entry, list) else [entry])]
 
 
 def local_now() -> datetime:

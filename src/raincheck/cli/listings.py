@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -11,10 +12,17 @@ from rich.text import Text
 
 from raincheck.cli.connection import DEFAULT_CONNECTION, Connection
 from raincheck.cli.exit_codes import Exit
-from raincheck.cli.job_view import STYLES, elapsed, flatten_steps, format_state, local_now
+from raincheck.cli.job_view import (
+    STYLES,
+    elapsed,
+    format_problem,
+    format_state,
+    function_names,
+    local_now,
+)
 from raincheck.cli.terminal import cut, new_table, note, plain, print_json, show
 from raincheck.core.model import State
-from raincheck.engine.documents import CountDocument, FunctionSummary, JobPage, WorkerDocument
+from raincheck.engine.documents import CountDocument, FunctionSummary, JobPage, JobSummary, WorkerDocument
 
 
 def jobs(
@@ -53,20 +61,29 @@ def jobs(
     if connection.json:
         print_json(reply.body)
         return Exit.OK
-    page, now = reply.read(JobPage), local_now()
-    rows = new_table("ID", "NAME", "STATE", "AGE", "FUNCTIONS")
-    for job in page.jobs:
+    page = reply.read(JobPage)
+    print_table(job_table(page.jobs), "No jobs")
+    if page.cursor is not None:
+        note(f"For the next page: --cursor {page.cursor}")
+    return Exit.OK
+
+
+def job_table(jobs: Sequence[JobSummary]) -> Table:
+    """A table of jobs; it has a column for errors if a job has one."""
+    now = local_now()
+    has_errors = any(job.error is not None for job in jobs)
+    rows = new_table("ID", "NAME", "STATE", "AGE", "FUNCTIONS", *["ERROR"] * has_errors)
+    for job in jobs:
+        error = "" if job.error is None else cut(format_problem(job.error), 100)
         rows.add_row(
             plain(job.id),
             cut(job.name, 40),
             Text(format_state(job), STYLES[job.state]),
             elapsed(job.created_at, now),
-            cut(" ".join(step.name for step in flatten_steps(job)), 80),
+            cut(function_names(job), 80),
+            *[Text(error, "red")] * has_errors,
         )
-    print_table(rows, "No jobs")
-    if page.cursor is not None:
-        note(f"For the next page: --cursor {page.cursor}")
-    return Exit.OK
+    return rows
 
 
 def functions(*, connection: Connection = DEFAULT_CONNECTION) -> int:

@@ -147,49 +147,20 @@ _KILL_AFTER = 5.0
 """Seconds after its grace period at which a child is killed."""
 
 
-class WorkerProcesses:
-    """``count`` processes that run the same command; each reads ``first_line`` from stdin.
+class Children:
+    """Processes that run the same command; each reads ``first_line`` from stdin.
 
-    ``grace`` is in seconds. ``pids`` are those of the running processes; ``any_failed`` says whether a
-    process has ended although it was not stopped.
+    ``grace`` is in seconds. ``pids`` are those of the running processes.
     """
 
-    def __init__(self, command: Sequence[str], first_line: str, count: int, grace: float) -> None:
+    def __init__(self, command: Sequence[str], first_line: str, grace: float) -> None:
         self._command = command
         self._first_line = first_line
-        self._count = count
         self._grace = grace
         self.pids: set[int] = set()
-        self.any_failed = False
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Keep the processes running until ``stop`` is set, then stop them."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._count):
-                group.create_task(self._keep_one(stop))
-
-    def kill(self) -> None:
-        """Kill all processes now."""
-        for pid in self.pids:
-            with suppress(OSError):
-                os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-
-    async def _keep_one(self, stop: asyncio.Event) -> None:
-        pause = _FIRST_PAUSE
-        while not stop.is_set():
-            started_at = monotonic()
-            code = await self._run_one(stop)
-            if stop.is_set():
-                return
-            self.any_failed = True
-            pause = _FIRST_PAUSE if monotonic() - started_at > _EARLY else pause
-            logger.warning("a worker process ended with exit code %d; a new one starts in %g s", code, pause)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-
-    async def _run_one(self, stop: asyncio.Event) -> int:
-        """Start one process and wait for its end; returns its exit code."""
+    async def run_one(self, stop: asyncio.Event) -> int:
+        """Run one process to its end, or until ``stop`` is set and it has stopped; returns its exit code."""
         child = await asyncio.create_subprocess_exec(*self._command, stdin=subprocess.PIPE, **ignore_ctrl_c())
         self.pids.add(child.pid)
         assert child.stdin is not None  # noqa: S101 - it is a pipe
@@ -206,6 +177,44 @@ class WorkerProcesses:
             code = await ended
             self.pids.discard(child.pid)
         return code
+
+    def kill(self) -> None:
+        """Kill all processes now."""
+        for pid in self.pids:
+            with suppress(OSError):
+                os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+class WorkerProcesses:
+    """``count`` children that are replaced when they die.
+
+    ``any_failed`` says whether a process has ended although it was not stopped.
+    """
+
+    def __init__(self, children: Children, count: int) -> None:
+        self._children = children
+        self._count = count
+        self.any_failed = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep the processes running until ``stop`` is set, then stop them."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._count):
+                group.create_task(self._keep_one(stop))
+
+    async def _keep_one(self, stop: asyncio.Event) -> None:
+        pause = _FIRST_PAUSE
+        while not stop.is_set():
+            started_at = monotonic()
+            code = await self._children.run_one(stop)
+            if stop.is_set():
+                return
+            self.any_failed = True
+            pause = _FIRST_PAUSE if monotonic() - started_at > _EARLY else pause
+            logger.warning("a worker process ended with exit code %d; a new one starts in %g s", code, pause)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
 
 def ignore_ctrl_c() -> dict[str, Any]:

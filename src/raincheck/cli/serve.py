@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +21,7 @@ from rich.text import Text
 from raincheck.app import App
 from raincheck.auth import Auth
 from raincheck.cli.runner import (
+    Children,
     Main,
     WorkerProcesses,
     call_when_parent_stops,
@@ -32,8 +33,8 @@ from raincheck.cli.runner import (
 from raincheck.cli.target import load
 from raincheck.cli.terminal import Level, out, plain, set_up_logging, warn
 from raincheck.core.clock import now
-from raincheck.core.errors import StoreError
-from raincheck.store import mask
+from raincheck.core.errors import StoreError, StoreUnusable
+from raincheck.store import is_in_memory, mask, needs_a_file
 
 AtLeastOne = Annotated[int, Parameter(validator=Number(gte=1))]
 Flag = Annotated[bool, Parameter(show_default=False)]
@@ -95,6 +96,8 @@ class AppOptions:
     """Configuration file (default: that of the app, RAINCHECK_CONFIG or raincheck.yaml)."""
     log_level: Level = "info"
     """Lowest level to log, on stderr."""
+    reload: Flag = False
+    """Restart when a Python or YAML file in the folder of the app changes; running attempts start again."""
     child: Annotated[bool, Parameter(show=False)] = False
     """Read the store's URL from stdin, and stop at its end (`raincheck.cli.runner`)."""
 
@@ -117,10 +120,16 @@ def serve(
     workers
         Number of workers; one runs in this process, several run in processes of their own.
     """
+    if app_options.reload:
+        options = asdict(server_options) | {"workers": workers} | asdict(replace(worker_options, grace=0))
+        return _run_with_reload("serve", target, options, app_options)
     app = _load_app(target, app_options)
+    if workers > 1:
+        _check_shared(app, "several workers cannot share it")
     print_summary(app)
-    command = _worker_command(target, worker_options, app_options)
-    processes = WorkerProcesses(command, app.url, workers, worker_options.grace)
+    command = _child_command("worker", target, asdict(worker_options), app_options)
+    children = Children(command, app.url, worker_options.grace)
+    processes = WorkerProcesses(children, workers)
 
     async def work(stop: asyncio.Event) -> None:
         if workers == 1:
@@ -131,20 +140,18 @@ def serve(
     started_at = now()
 
     async def registered() -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(REGISTRATION_TIMEOUT):
-                while not processes.any_failed:
-                    pids = {os.getpid()} if workers == 1 else processes.pids
-                    if await _count_registered(app, pids, started_at) >= workers:
-                        return
-                    await asyncio.sleep(_POLL_INTERVAL)
+        while not processes.any_failed:
+            pids = {os.getpid()} if workers == 1 else children.pids
+            if await _count_registered(app, pids, started_at) >= workers:
+                return
+            await asyncio.sleep(_POLL_INTERVAL)
 
     async def main(stop: asyncio.Event) -> None:
         async with app, asyncio.TaskGroup() as group:
             group.create_task(work(stop))
             await _listen(app, server_options, stop, registered)
 
-    return _run(main, app_options, worker_options.grace, processes.kill)
+    return _run(main, app_options, worker_options.grace, children.kill)
 
 
 def server(
@@ -161,7 +168,10 @@ def server(
     target
         The app, as module:app or path/to/file.py:app.
     """
+    if app_options.reload:
+        return _run_with_reload("server", target, asdict(server_options), app_options)
     app = _load_app(target, app_options)
+    _check_shared(app, "no worker can reach it. Run `raincheck serve`, which has a worker in its process")
     print_summary(app)
 
     async def main(stop: asyncio.Event) -> None:
@@ -185,7 +195,11 @@ def worker(
     target
         The app, as module:app or path/to/file.py:app.
     """
+    if app_options.reload:
+        options = asdict(replace(worker_options, grace=0))
+        return _run_with_reload("worker", target, options, app_options)
     app = _load_app(target, app_options)
+    _check_shared(app, "no server can reach it. Run `raincheck serve`, which has a worker in its process")
     if not app_options.child:
         print_summary(app)
         out.print(f"Working, up to {worker_options.concurrency} attempts at once.")
@@ -216,6 +230,12 @@ def _load_app(target: str, options: AppOptions) -> App:
     return app
 
 
+def _check_shared(app: App, why: str) -> None:
+    """Raise `StoreUnusable` with ``why`` if the store is in memory."""
+    if is_in_memory(app.url):
+        raise StoreUnusable(needs_a_file(app.url, why))
+
+
 def _run(main: Main, options: AppOptions, grace: float, kill: Callable[[], None] = lambda: None) -> int:
     """Run ``main`` until a signal; in a child, also until the parent stops it."""
 
@@ -237,7 +257,10 @@ async def _listen(
     stop: asyncio.Event,
     registered: Callable[[], Awaitable[None]] = _no_workers,
 ) -> None:
-    """Serve the app until ``stop`` is set; print its URL once it listens and ``registered`` has returned."""
+    """Serve the app until ``stop`` is set.
+
+    Print its URL once it listens and ``registered`` has returned, at most `REGISTRATION_TIMEOUT` later.
+    """
     from raincheck.server import serve as listen
 
     if app.auth is None or options.secret_file or options.users:
@@ -246,7 +269,9 @@ async def _listen(
 
     async def announce() -> None:
         listening_at = await url
-        await registered()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(REGISTRATION_TIMEOUT):
+                await registered()
         _print_listening(listening_at, signs_in=app.auth is not None, insecure=options.insecure)
         freeze_startup_objects()
 
@@ -303,7 +328,23 @@ def _worker(app: App, options: WorkerOptions) -> Main:
     return work
 
 
-def _worker_command(target: str, worker_options: WorkerOptions, app_options: AppOptions) -> list[str]:
-    options = {**asdict(worker_options), "log-level": app_options.log_level, "config": app_options.config}
-    command = [sys.executable, "-m", "raincheck", "worker", target, "--child"]
-    return [*command, *(f"--{name}={value}" for name, value in options.items() if value is not None)]
+def _run_with_reload(command: str, target: str, options: dict[str, object], app_options: AppOptions) -> int:
+    from raincheck.cli.reload import run_with_reload
+
+    return run_with_reload(
+        target, _child_command(command, target, options, app_options), app_options.store or ""
+    )
+
+
+def _child_command(
+    command: str, target: str, options: dict[str, object], app_options: AppOptions
+) -> list[str]:
+    """The command line of a child that runs the same app; the store's URL is not part of it."""
+    shared = {"log-level": app_options.log_level, "config": app_options.config}
+    words = [sys.executable, "-m", "raincheck", command, target, "--child"]
+    for name, value in {**options, **shared}.items():
+        if value is True:
+            words.append(f"--{name.replace('_', '-')}")
+        elif value is not None and value is not False:
+            words.append(f"--{name.replace('_', '-')}={value}")
+    return words

@@ -29,11 +29,28 @@ def load(target: str) -> App:
     Raises `TargetError` if the module or file does not exist or fails, or the name is not an App.
     """
     if match := _FILE.fullmatch(target):
-        module, name = _import_file(Path(match["file"])), match["name"]
+        module, name = _import_file(_existing(match["file"])), match["name"]
     else:
         module_name, _, name = target.partition(":")
         module = _import_module(module_name)
     return _get_app(module, name) if name else _get_only_app(module)
+
+
+def folder_of(target: str) -> Path:
+    """The folder with the files of the app that ``target`` names, without loading it.
+
+    Raises `TargetError` if it is a file that does not exist.
+    """
+    if match := _FILE.fullmatch(target):
+        return _root_and_name(_existing(match["file"]))[0]
+    return Path.cwd()
+
+
+def _existing(file: str) -> Path:
+    path = Path(file).resolve()
+    if not path.is_file():
+        raise TargetError(f"the file {path} does not exist")
+    return path
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -42,9 +59,6 @@ def _import_file(path: Path) -> ModuleType:
     This way ``import app`` beside ``app.py`` gets the same module, not a second App, and another
     process (`raincheck.worker.child`) finds the module again, by its name or by its file.
     """
-    path = path.resolve()
-    if not path.is_file():
-        raise TargetError(f"the file {path} does not exist")
     root, name = _root_and_name(path)
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))

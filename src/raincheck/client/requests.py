@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -15,6 +15,8 @@ from msgspec.structs import replace
 from raincheck.core.errors import ConfigError, Fault, InvalidInput
 from raincheck.core.model import RetryOptions, Step
 from raincheck.core.options import JobOptions
+from raincheck.functions.registry import Function
+from raincheck.functions.registry import step as make_step
 
 if TYPE_CHECKING:
     Stages = Sequence[str | Step | Sequence[str | Step]]
@@ -90,6 +92,19 @@ def submit_request(name: str, functions: Stages, key: str, wait: float, options:
     fields = {field: getattr(options, field) for field in options.__struct_fields__}
     job = _JobBody(name, stages, **fields)
     return Request(method="POST", path="/v1/job", body=_encode(job), key=key, wait=wait)
+
+
+def step_of(function: str | Step | Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Step:
+    """The step that a call describes. Raises `InvalidInput` or `NotJSON`."""
+    if isinstance(function, str):
+        return make_step(function, *args, **kwargs)
+    if isinstance(function, Function):
+        return function.step(*args, **kwargs)
+    if args or kwargs:
+        raise InvalidInput(
+            Fault("a step has its arguments: pass them to step(), or pass the function's name")
+        )
+    return function
 
 
 def call_request(step: Step, key: str, wait: float) -> Request:

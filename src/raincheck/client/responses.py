@@ -24,6 +24,7 @@ from raincheck.core.errors import (
     Unreachable,
 )
 from raincheck.core.model import Problem, State
+from raincheck.functions.results import ResultReader
 
 if TYPE_CHECKING:
     from raincheck.engine.documents import JobDocument
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _JOB_PATH = re.compile(r"/v1/job/([^/?#]+)$")
-"""Finds the job's id in the ``instance`` of a problem about a failed or cancelled job."""
+"""Finds the job's id in the ``instance`` of a problem about a job."""
 
 
 class Reply(NamedTuple):
@@ -71,13 +72,6 @@ class _ResultField(Struct, frozen=True):
     result: Raw
 
 
-class RawJobPage(Struct, frozen=True):
-    """One page of a job listing, with each job as undecoded JSON."""
-
-    jobs: list[Raw]
-    cursor: str | None
-
-
 def _parse_retry_after(value: str) -> float | None:
     """Parse ``Retry-After`` (RFC 9110 §10.2.3): a number of seconds, or a date."""
     if value.isascii() and value.isdigit():
@@ -102,9 +96,12 @@ def error_from(reply: Reply, url: str) -> RaincheckError:
     if problem is None:
         status = f"{reply.status} {_reason_phrase(reply.status)}".rstrip()
         return Unreachable(f"{url} responded with {status}, and not as a raincheck server. Check the URL.")
+    make_error = _ERRORS.get(problem.name)
     job = _JOB_PATH.search(problem.instance or "")
-    make_error = _ERRORS.get(problem.type, _refused)
-    error = _job_error(job[1], problem) if job else make_error(problem, reply)
+    if make_error is None and job is not None:
+        error: RaincheckError = _job_error(job[1], problem)
+    else:
+        error = (make_error or _refused)(problem, reply)
     error.problem = problem
     return error
 
@@ -130,13 +127,15 @@ def result_of(document: JobDocument, raw: bytes, returns: Any) -> Any:
 
 
 def convert_result(result: Raw, returns: Any, job_id: str) -> Any:
-    """Decode a result as the type ``returns``. Raises `UnexpectedResult` if it has another type."""
+    """Decode a result as the type ``returns``, or by the reader of a function.
+
+    Raises `UnexpectedResult` if it has another type.
+    """
+    reader = returns if isinstance(returns, ResultReader) else ResultReader(returns)
     try:
-        return msgspec.json.decode(result, type=returns)
-    except msgspec.ValidationError as error:
-        raise UnexpectedResult(
-            f"the result of job {job_id} does not have the type `returns`: {error}"
-        ) from None
+        return reader.read(result)
+    except UnexpectedResult as error:
+        raise UnexpectedResult(f"job {job_id}: {error}") from None
 
 
 def _reason_phrase(status: int) -> str:
@@ -153,7 +152,7 @@ def _parse_problem(reply: Reply) -> Problem | None:
 
 
 def _job_error(job_id: str, problem: Problem) -> JobFailed:
-    return job_cancelled(job_id, problem) if problem.type == "cancelled" else job_failed(job_id, problem)
+    return job_cancelled(job_id, problem) if problem.name == "cancelled" else job_failed(job_id, problem)
 
 
 def _describe(problem: Problem) -> str:

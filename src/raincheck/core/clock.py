@@ -7,6 +7,7 @@ import os
 import random
 import time
 from datetime import UTC, datetime
+from struct import Struct
 from threading import Lock
 
 __all__ = [
@@ -24,7 +25,7 @@ now = time.time
 monotonic = time.monotonic
 chance = random.random
 
-_BLOCK = 256
+_BLOCK = Struct("256Q")
 _SEQUENCE_BITS = 12
 
 
@@ -39,7 +40,7 @@ class _Ids:
         self._lock = Lock()
         self._last_ms = 0
         self._sequence = 0
-        self._pool = b""
+        self._pool: list[int] = []
         self._pid = os.getpid()
 
     def new(self) -> str:
@@ -57,15 +58,14 @@ class _Ids:
 
     def _noise(self) -> int:
         if not self._pool or self._pid != os.getpid():
-            self._pool, self._pid = os.urandom(8 * _BLOCK), os.getpid()
-        head, self._pool = self._pool[:8], self._pool[8:]
-        return int.from_bytes(head)
+            self._pool, self._pid = list(_BLOCK.unpack(os.urandom(_BLOCK.size))), os.getpid()
+        return self._pool.pop()
 
 
 def _uuid7(ms: int, sequence: int, noise: int) -> str:
-    noise = noise & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000
-    value = f"{ms:012x}7{sequence:03x}{noise:016x}"
-    return f"{value[:8]}-{value[8:12]}-{value[12:16]}-{value[16:20]}-{value[20:]}"
+    variant = noise >> 48 & 0x3FFF | 0x8000
+    parts = (ms >> 16, ms & 0xFFFF, sequence, variant, noise & 0xFFFF_FFFF_FFFF)
+    return "%08x-%04x-7%03x-%04x-%012x" % parts  # noqa: UP031 - half the time of an f-string
 
 
 new_id = _Ids().new

@@ -24,6 +24,7 @@ from raincheck.core.errors import IllegalTransition
 from raincheck.core.model import (
     Attempt,
     Change,
+    FailureType,
     Gather,
     Job,
     Key,
@@ -241,7 +242,7 @@ def _succeeded(change: ChangeBuilder, trigger: Succeeded) -> None:
 
 def _results_too_large(function: str, total: int, limit: int) -> Problem:
     return Problem(
-        type="results-too-large",
+        type=FailureType.RESULTS_TOO_LARGE,
         title="The results of the job are too large",
         detail=f"with this result they have {total} bytes, the limit is {limit}: return smaller results, or "
         "store them elsewhere and return their location",
@@ -301,7 +302,7 @@ def _lost(change: ChangeBuilder, trigger: Lost) -> None:
         return _cancelled(change, index)
     if count > (step.retry or trigger.options).lost_limit:
         error = Problem(
-            type="worker-lost",
+            type=FailureType.WORKER_LOST,
             title="The worker was lost",
             detail=f"the workers of {count} attempt(s) at {step.function} died or lost their connection",
             function=step.function,
@@ -353,7 +354,7 @@ def _gather_error(gather: Gather, trigger: Gathered) -> Problem | None:
     """The error of a group's run whose jobs have ended; None: the run continues."""
     if gather.failed and gather.on_failure == "fail":
         return Problem(
-            type="members-failed",
+            type=FailureType.MEMBERS_FAILED,
             title="Jobs of the group have no result",
             detail=f"{len(gather.failed)} of {gather.size} jobs failed, were cancelled or removed",
             errors=trigger.errors,
@@ -361,7 +362,7 @@ def _gather_error(gather: Gather, trigger: Gathered) -> Problem | None:
         )
     if trigger.result is None:
         return Problem(
-            type="result-too-large",
+            type=FailureType.RESULT_TOO_LARGE,
             title="The results are too large",
             detail="the results of all jobs together are over the limit: return smaller results, or store "
             "them elsewhere and return their location",
@@ -390,7 +391,7 @@ def _check(change: ChangeBuilder, trigger: Check) -> None:
     job = change.job
     if job.expires_at is not None and job.expires_at <= change.now:
         error = Problem(
-            type="deadline-passed",
+            type=FailureType.DEADLINE_PASSED,
             title="The deadline passed",
             detail="the job did not end before its expires_at",
             function=next(step.function for step in change.steps if not step.state.ended),

@@ -28,6 +28,8 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Length of a job name."""
     page: int = 200
     """Number of jobs on one page of a listing."""
+    page_bytes: int = 4 * 1024 * 1024
+    """Size of one page of a listing, about: a page of larger jobs has fewer jobs, but at least one."""
     wait: float = 60.0
     """Time for which one request can wait for a result."""
     result_ttl: float = 7 * DAY

@@ -8,11 +8,20 @@ JSON bytes that were received: nothing decodes them on the way, so they are retu
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal
 
 import msgspec
 from msgspec import Meta, Struct
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # a type checker has its own; `Step` alone means `Step[Any]`
+
+    R_co = TypeVar("R_co", covariant=True, default=Any)
+else:
+    from typing import TypeVar
+
+    R_co = TypeVar("R_co", covariant=True)
 
 
 class State(StrEnum):
@@ -83,8 +92,28 @@ class ErrorDetail(Struct, frozen=True, omit_defaults=True):
     pointer: str = ""
 
 
+PROBLEM_TYPES = "urn:raincheck:problem:"
+"""What the ``type`` of every problem of raincheck begins with (docs/decisions/0020)."""
+
+
+class FailureType(StrEnum):
+    """Why a job failed: the names of the problem types of its ``error``."""
+
+    FUNCTION_FAILED = "function-failed"
+    TIMEOUT = "timeout"
+    RESULT_TOO_LARGE = "result-too-large"
+    RESULTS_TOO_LARGE = "results-too-large"
+    WORKER_LOST = "worker-lost"
+    MEMBERS_FAILED = "members-failed"
+    DEADLINE_PASSED = "deadline-passed"
+
+
 class Problem(Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """A problem document (RFC 9457): the response to a bad request, and the ``error`` of a failed job."""
+    """A problem document (RFC 9457): the response to a bad request, and the ``error`` of a failed job.
+
+    ``type`` is a URI. A bare name, such as ``timeout``, becomes the URI of that type of raincheck: also in a
+    record of an older version.
+    """
 
     type: str = "about:blank"
     title: str
@@ -97,6 +126,15 @@ class Problem(Struct, frozen=True, omit_defaults=True, kw_only=True):
     attempt: int | None = None
     retryable: bool | None = None
     retry_after: float | None = None
+
+    def __post_init__(self) -> None:
+        if ":" not in self.type and "/" not in self.type:
+            force_setattr(self, "type", PROBLEM_TYPES + self.type)
+
+    @property
+    def name(self) -> str:
+        """The name of the type, such as ``timeout``; the whole type if it is not one of raincheck."""
+        return self.type.removeprefix(PROBLEM_TYPES)
 
 
 class Member(Struct, frozen=True, array_like=True):
@@ -121,8 +159,10 @@ class Gather(Struct, frozen=True, array_like=True):
     failed: tuple[int, ...] = ()
 
 
-class Step(Struct, frozen=True, array_like=True):
+class Step(Struct, Generic[R_co], frozen=True, array_like=True):
     """One entry of a job's ``functions``; steps of the same ``stage`` run in parallel.
+
+    To a type checker, ``Step[int]`` calls a function that returns an int.
 
     ``args`` (a JSON array), ``kwargs`` (a JSON object), ``result`` and ``progress`` are JSON bytes. A large
     result is stored beside the record (docs/decisions/0015): then ``result`` is None and ``result_size`` is
@@ -149,7 +189,7 @@ class Step(Struct, frozen=True, array_like=True):
     gather: Gather | None = None
     result_size: int | None = None
 
-    def options(self, *, retry: RetryOptions | None = None, timeout: float | None = None) -> Step:
+    def options(self, *, retry: RetryOptions | None = None, timeout: float | None = None) -> Step[R_co]:
         """This step with its own retry options or timeout (seconds per attempt) instead of the function's."""
         return replace(self, retry=retry or self.retry, timeout=self.timeout if timeout is None else timeout)
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from raincheck.core import lifecycle
 from raincheck.core.clock import to_datetime
@@ -28,6 +29,9 @@ from raincheck.core.options import Moment
 from raincheck.core.stages import current_stage
 
 T = TypeVar("T")
+
+SHORT_DETAIL = 200
+"""Characters of the detail of an error that a listing shows."""
 
 Decode = Callable[[bytes], Any]
 """How user values are put into a document: as Python values (`from_json`), or as JSON (`raw`)."""
@@ -121,6 +125,41 @@ class JobDocument(Document, frozen=True, kw_only=True):
     schedule: str | None
 
 
+class StepSummary(Struct, frozen=True, kw_only=True):
+    """One entry of the ``functions`` of a job in a listing."""
+
+    name: str
+    state: State
+    retry_count: int
+    lost_count: int
+
+
+class JobSummary(Struct, frozen=True, kw_only=True):
+    """A job in a listing: the members of `JobDocument` whose size does not depend on user values.
+
+    The ``error`` has no ``errors``, and its ``detail`` is cut.
+    """
+
+    id: str
+    name: str
+    state: State
+    functions: list[StepSummary | list[StepSummary]]
+    current_function: int
+    error: Problem | None
+    priority: int
+    run: int
+    waiting_for: list[str]
+    created_at: Moment
+    updated_at: Moment
+    scheduled_at: Moment | None
+    finished_at: Moment | None
+    expires_at: Moment | None
+    cancel_requested_at: Moment | None
+    result_ttl: float
+    group: str | None
+    schedule: str | None
+
+
 class EventDocument(Struct, frozen=True, kw_only=True):
     """A numbered change of a job; ``function`` is the index of its step."""
 
@@ -133,7 +172,7 @@ class EventDocument(Struct, frozen=True, kw_only=True):
 class JobPage(Struct, frozen=True, kw_only=True):
     """A page of jobs, newest first; ``cursor`` is for the next page, and null on the last page."""
 
-    jobs: list[JobDocument]
+    jobs: list[JobSummary]
     cursor: str | None
 
 
@@ -224,6 +263,50 @@ def job_document(
         group=job.group,
         schedule=job.schedule,
     )
+
+
+def job_summary(stored: Stored, offered: Callable[[str], bool] = lambda name: True) -> JobSummary:
+    """The document of a job in a listing; ``offered`` says whether a live worker offers a function."""
+    job = stored.job
+    state = stored.state
+    leases = {lease.step: lease for lease in stored.leases if state is State.DOING}
+    steps = [
+        StepSummary(
+            name=step.function,
+            state=State.DOING if i in leases else step.state,
+            retry_count=step.retry_count,
+            lost_count=step.lost_count,
+        )
+        for i, step in enumerate(job.steps)
+    ]
+    return JobSummary(
+        id=job.id,
+        name=job.name,
+        state=state,
+        functions=in_stages(job.steps, steps),
+        current_function=current_stage(job),
+        error=None if job.error is None else _short(job.error),
+        priority=job.priority,
+        run=job.run,
+        waiting_for=[] if job.state.ended else _waiting_for(job, leases, offered),
+        created_at=to_datetime(job.created_at),
+        updated_at=to_datetime(job.updated_at),
+        scheduled_at=_moment(job.scheduled_at),
+        finished_at=_moment(job.finished_at),
+        expires_at=_moment(job.expires_at),
+        cancel_requested_at=_moment(job.cancel_requested_at),
+        result_ttl=job.result_ttl,
+        group=job.group,
+        schedule=job.schedule,
+    )
+
+
+def _short(error: Problem) -> Problem:
+    """An error for a listing."""
+    detail = error.detail
+    if len(detail) > SHORT_DETAIL:
+        detail = f"{detail[: SHORT_DETAIL - 1]}…"
+    return replace(error, detail=detail, errors=())
 
 
 def _function(step: Step, lease: Lease | None, decode: Decode) -> FunctionDocument:

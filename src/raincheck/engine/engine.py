@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future
 from threading import Lock
 from typing import Any
@@ -19,7 +19,7 @@ from raincheck.engine.groups.definitions import Groups
 from raincheck.engine.groups.documents import RunDocument
 from raincheck.engine.groups.runs import Runs
 from raincheck.engine.jobs import Jobs
-from raincheck.engine.results import load_one, load_stored
+from raincheck.engine.results import load_one
 from raincheck.engine.schedules.definitions import DeclaredSchedules
 from raincheck.engine.schedules.scheduler import Scheduler
 from raincheck.engine.validation import Validator
@@ -124,13 +124,6 @@ class Engine:
         Raises `Gone` if the job was removed while its results were read.
         """
         return job_document(await load_one(self.store, stored), self.workers.offered, decode)
-
-    async def documents(self, stored: Sequence[Stored], decode: Decode = from_json) -> list[JobDocument]:
-        """The documents of jobs, without jobs that were removed while their results were read."""
-        loaded = await load_stored(self.store, stored)
-        return [
-            job_document(each, self.workers.offered, decode) for each in loaded if isinstance(each, Stored)
-        ]
 
     async def run_document(self, stored: Stored, decode: Decode = from_json) -> RunDocument:
         """The document of a run, with its jobs."""

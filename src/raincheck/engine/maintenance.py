@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Self
+from typing import NamedTuple, Self
 
 from raincheck.core import lifecycle
 from raincheck.core.clock import chance
@@ -29,6 +29,15 @@ EVERY = 1.0
 SWEEP_EVERY = 10.0
 BATCH = 500
 """Jobs per pass and kind."""
+
+
+class Done(NamedTuple):
+    """How many steps, jobs and firings a pass has handled."""
+
+    recovered: int = 0
+    woken: int = 0
+    fired: int = 0
+    pruned: int = 0
 
 
 class Maintenance:
@@ -53,8 +62,12 @@ class Maintenance:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def do_due(self) -> int:
-        """Do everything that is due. Returns the largest number done of one kind."""
+    async def do_due(self) -> Done:
+        """Do everything that is due: one pass. Returns how many of each kind.
+
+        Leases that have expired are recovered, due times and deadlines applied, the declared schedules put
+        (once) and due ones fired, and ended jobs removed after their ``result_ttl``.
+        """
         due = await self._store.due(BATCH)
         counts = await asyncio.gather(
             self._recover(due.leases),
@@ -66,29 +79,12 @@ class Maintenance:
         for count in counts:
             if isinstance(count, BaseException):
                 raise count
-        return max(count for count in counts if isinstance(count, int))
+        return Done(*(count for count in counts if isinstance(count, int)))
 
-    async def recover(self) -> int:
-        """Requeue or fail the steps whose lease has expired. Returns how many."""
-        return await self._recover((await self._store.due(BATCH)).leases)
-
-    async def wake(self) -> int:
-        """Apply due times and deadlines. Returns how many."""
-        return await self._wake((await self._store.due(BATCH)).jobs)
-
-    async def fire(self) -> int:
-        """Put the declared schedules, once; then create the jobs of due firings. Returns how many fired."""
-        await self._declare()  # before the schedules are read: those of new declarations may be due
-        return await self._engine.scheduler.fire((await self._store.due(BATCH)).schedules)
-
-    async def prune(self) -> int:
-        """Remove ended jobs whose ``result_ttl`` has passed. Returns how many."""
-        return await self._prune((await self._store.due(BATCH)).ended)
-
-    async def sweep(self) -> int:
+    async def sweep(self) -> Done:
         """Remove the ids of pruned jobs and the idempotency keys that have expired."""
         await self._store.remove([], self._engine.limits.remember)
-        return 0
+        return Done()
 
     async def _recover(self, lost: list[Claim]) -> int:
         # this process extends its own: they expired because it was blocked, or the clock was set forward
@@ -112,7 +108,7 @@ class Maintenance:
         return await self._decide([(each.job, Check(each.leases)) for each in stored])
 
     async def _fire(self, due: list[Schedule]) -> int:
-        await self._declare()
+        await self._declare()  # a new one fires in the next pass, if it is due
         return await self._engine.scheduler.fire(due)
 
     async def _declare(self) -> None:
@@ -143,12 +139,12 @@ class Maintenance:
         outcomes = await self._store.commit(changes) if changes else []
         return sum(count for count, outcome in zip(applied, outcomes, strict=True) if outcome is None)
 
-    async def _repeat(self, one_pass: Callable[[], Awaitable[int]], every: float) -> None:
+    async def _repeat(self, one_pass: Callable[[], Awaitable[Done]], every: float) -> None:
         """Repeat passes forever; without a pause while there is more than one batch to do."""
         while True:
             count = 0
             try:
-                count = await one_pass()
+                count = max(await one_pass())
             except StoreError as error:
                 logger.debug("maintenance failed, the store is unavailable: %s", error)
             except Exception:

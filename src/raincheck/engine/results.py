@@ -34,9 +34,11 @@ async def load_results(
     ]
 
 
-async def load_stored(store: Store, stored: Sequence[Stored]) -> list[Stored | Missing]:
-    """The jobs with all their results loaded; one that was removed meanwhile is gone."""
-    jobs = await load_results(store, [each.job for each in stored])
+async def load_stored(
+    store: Store, stored: Sequence[Stored], stages: Sequence[int] | None = None
+) -> list[Stored | Missing]:
+    """The jobs with their results loaded, as `load_results` does; one that was removed meanwhile is gone."""
+    jobs = await load_results(store, [each.job for each in stored], stages)
     return [
         Missing(gone=True) if job is None else Stored(job, each.leases)
         for each, job in zip(stored, jobs, strict=True)
@@ -45,10 +47,12 @@ async def load_stored(store: Store, stored: Sequence[Stored]) -> list[Stored | M
 
 async def load_one(store: Store, stored: Stored) -> Stored:
     """The job with all its results loaded. Raises `Gone` if it was removed meanwhile."""
+    if not _absent_results(stored.job, None):
+        return stored
     (job,) = await load_results(store, [stored.job])
     if job is None:
         raise Gone(f"job {stored.job.id} ended and was removed")
-    return stored if job is stored.job else Stored(job, stored.leases)
+    return Stored(job, stored.leases)
 
 
 async def load_previous(store: Store, claims: Sequence[Claim]) -> list[bytes | None]:

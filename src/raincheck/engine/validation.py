@@ -52,6 +52,8 @@ TOP = At()
 class Faults:
     """The faults of a request, those of ``arguments`` apart: of the arguments that do not fit a function."""
 
+    __slots__ = ("arguments", "faults")
+
     def __init__(self) -> None:
         self.faults: list[Fault] = []
         self.arguments: list[Fault] = []
@@ -171,11 +173,14 @@ class Validator:
         if not is_function_name(name):
             faults.faults.append(Fault(f"{name[:100]!r} is not a valid function name", f"{at}/name"))
         function = self.functions.get(name)
-        if type_faults := container_faults(args, kwargs, at):
-            faults.faults += type_faults
+        if args[:1] != b"[" or kwargs[:1] != b"{":
+            faults.faults += container_faults(args, kwargs, at)
         elif function is not None:
-            pointers = Pointers(at, f"{at}/args", f"{at}/kwargs")
-            faults.arguments += argument_faults(function, args, kwargs, pointers)
+            try:
+                function.signature.check(args, kwargs)
+            except InvalidArguments:  # only now are the pointers needed
+                pointers = Pointers(at, f"{at}/args", f"{at}/kwargs")
+                faults.arguments += argument_faults(function, args, kwargs, pointers)
         return _new_step(name, stage, args, kwargs, retry, timeout, function if fill else None)
 
 

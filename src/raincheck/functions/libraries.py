@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import typing
 from collections.abc import Iterator
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -23,9 +23,7 @@ Purpose = Literal["argument", "result", "check"]
 """What a form is for: to read arguments, to read a result, or to check a result without making it again."""
 
 DATETIME = Annotated[datetime, Meta(extra_json_schema={"format": "date-time"})]
-TIME = Annotated[time, Meta(extra_json_schema={"format": "time"})]
-FORMATS = {datetime: DATETIME, time: TIME}
-"""Types with the format that their schemas lack."""
+"""A datetime with the format that msgspec gives only to those with a zone."""
 
 _PATH = Annotated[str, Meta(extra_json_schema={"format": "path"})]
 _ARRAY = Annotated[list[Any], Meta(extra_json_schema={"items": {}})]
@@ -161,7 +159,7 @@ def pydantic_adapter(kind: Any) -> Any:
         raise TypeError(f"pydantic {pydantic.VERSION} is too old: install pydantic 2.12 or newer")
     try:
         return pydantic.TypeAdapter(kind)
-    except (TypeError, ValueError, NameError, AttributeError) as error:  # the errors of pydantic are these
+    except (pydantic.errors.PydanticUserError, NameError, TypeError) as error:
         raise TypeError(str(error).partition("\n")[0]) from None
 
 

@@ -5,18 +5,30 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Iterator
-from functools import cached_property
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import cached_property, update_wrapper
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar, overload
 
 import msgspec
 
 from raincheck.core.codec import to_json
 from raincheck.core.errors import RegisteredTooLate, RegistrationError
-from raincheck.core.model import MAX_SECONDS, FunctionInfo, RetryOptions, Step
+from raincheck.core.model import MAX_SECONDS, FunctionInfo, R_co, RetryOptions, Step
 from raincheck.core.retry import check
+from raincheck.functions.context import Context
 from raincheck.functions.signature import Signature
 from raincheck.functions.values import PLAIN, Values
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec  # a type checker has its own; `Function` alone has any types
+
+    P = ParamSpec("P", default=...)
+else:
+    from typing import ParamSpec
+
+    P = ParamSpec("P")
+
+R = TypeVar("R")
 
 NAME_LIMIT = 200
 NAME = re.compile(r"/?[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*(/[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*)*")
@@ -30,8 +42,17 @@ def is_function_name(name: str) -> bool:
     return len(name) <= NAME_LIMIT and NAME.fullmatch(name) is not None
 
 
-class Function:
-    """A registered function. A call runs it directly, as if it were not decorated."""
+class Function(Generic[P, R_co]):
+    """A registered function. A call runs it directly, as if it were not decorated.
+
+    To a type checker, ``P`` are the parameters that callers pass, so without the context, and ``R_co`` is the
+    type of the result; `inspect.signature` and ``help`` show those of the undecorated function.
+    """
+
+    __name__: str
+    __qualname__: str
+    __wrapped__: Callable[..., Any]
+    """The undecorated function."""
 
     def __init__(
         self,
@@ -46,6 +67,7 @@ class Function:
         values: Values = PLAIN,
     ) -> None:
         _check_options(name, retry, timeout, wait)
+        update_wrapper(self, function)  # first: it copies the attributes of the function
         self.function = function
         self.name = name
         self.retry = retry
@@ -61,10 +83,6 @@ class Function:
             _check_hooks(name, values)
         self.mode = "process" if process else "async" if inspect.iscoroutinefunction(function) else "thread"
         self._submit = submit
-        self.__doc__ = function.__doc__
-        self.__name__ = getattr(function, "__name__", name)
-        self.__qualname__ = getattr(function, "__qualname__", name)
-        self.__module__ = function.__module__
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
@@ -72,23 +90,25 @@ class Function:
     def __repr__(self) -> str:
         return f"<Function {self.name}>"
 
-    def step(self, /, *args: Any, **kwargs: Any) -> Step:
+    def step(self, /, *args: P.args, **kwargs: P.kwargs) -> Step[R_co]:
         """A step of a job that calls this function. Raises `NotJSON` or `InvalidArguments`."""
         to_json = self.signature.values.arguments_to_json
-        result = Step(self.name, 0, to_json(args), to_json(kwargs))
-        self.signature.check(result.args, result.kwargs)
-        return result
+        made: Step[R_co] = Step(self.name, 0, to_json(args), to_json(kwargs))
+        self.signature.check(made.args, made.kwargs)
+        return made
 
-    async def call(self, /, *args: Any, **kwargs: Any) -> Any:
+    async def call(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Submit a job with this function only, wait until it ends, and return its result.
 
-        Raises `JobFailed` or `JobCancelled` if the job ends without a result.
+        The result has the annotated type. Raises `JobFailed` or `JobCancelled` if the job ends without a
+        result, and `UnexpectedResult` if the result of a worker does not have that type.
         """
         if self._submit is None:
             raise RegistrationError(f"{self.name} is not registered with an app")
-        return await self._submit(self.step(*args, **kwargs))
+        result: R_co = await self._submit(self.step(*args, **kwargs))
+        return result
 
-    def with_submit(self, submit: Callable[[Step], Awaitable[Any]]) -> Function:
+    def with_submit(self, submit: Callable[[Step], Awaitable[Any]]) -> Function[P, R_co]:
         """A copy whose `call` uses ``submit``. The registry keeps the original, which holds no app."""
         function = copy.copy(self)
         function._submit = submit
@@ -188,3 +208,67 @@ class Functions:
     def names(self) -> tuple[str, ...]:
         """The names of all functions, in the order of registration."""
         return tuple(self._functions)
+
+
+class FunctionDecorator:
+    """Registers functions: ``@app.function``, or ``@app.function("name", timeout=30)``.
+
+    A call with a function registers it; another call returns a decorator with this name and these options.
+    The result of an ``async def`` is what it returns when it is awaited.
+    """
+
+    def __init__(
+        self,
+        functions: Functions,
+        submit: Callable[[Step], Awaitable[Any]],
+        name: str | None = None,
+        **options: Any,
+    ) -> None:
+        self._functions = functions
+        self._submit = submit
+        self._name = name
+        self._options = options
+
+    # The first pair is for functions without annotations, whose first parameter could be the context.
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Unknown, ...], Coroutine[Any, Any, R]], /
+    ) -> Function[..., R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[_Unknown, ...], R], /) -> Function[..., R]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
+    ) -> Function[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Context, P], R], /) -> Function[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Function[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Function[P, R]: ...
+    @overload
+    def __call__(
+        self,
+        name: str | None = None,
+        /,
+        *,
+        retry: RetryOptions = ...,
+        timeout: float | None = ...,
+        process: bool = ...,
+        wait: float = ...,
+    ) -> FunctionDecorator: ...
+    def __call__(self, target: Any = None, /, **options: Any) -> Any:
+        """Register a function, or return a decorator with a name and options.
+
+        Raises `RegistrationError`, or `RegisteredTooLate` if the app has started.
+        """
+        if not callable(target):
+            return FunctionDecorator(self._functions, self._submit, target, **options)
+        name, values = self._name or target.__name__, self._functions.values
+        function: Function = Function(target, name, values=values, **self._options)
+        self._functions.add(function)
+        return function.with_submit(self._submit)
+
+
+class _Unknown:
+    """A type that only a parameter without a type accepts. No value has it."""

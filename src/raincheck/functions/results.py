@@ -12,15 +12,36 @@ from raincheck.core.errors import UnexpectedResult
 from raincheck.functions import libraries
 from raincheck.functions.forms import ANYTHING
 from raincheck.functions.schemas import Definitions
-from raincheck.functions.values import Forms, Reader, Values, name_of
+from raincheck.functions.values import PLAIN, Forms, Reader, Values, name_of
 
 
-class ResultType:
+class ResultReader:
+    """Reads results as values of one type; what only the hooks of another app know stays plain data."""
+
+    def __init__(self, kind: Any, values: Values = PLAIN) -> None:
+        self._kind = kind
+        self._values = values
+
+    @cached_property
+    def _reader(self) -> Reader:
+        reading = Forms(self._values, "result")
+        return Reader(reading.form(self._kind), reading)
+
+    def read(self, value: bytes | Raw) -> Any:
+        """The result in JSON, as a value of this type. Raises `UnexpectedResult`."""
+        try:
+            return self._reader.read(value)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UnexpectedResult(
+                f"the result does not have the type {name_of(self._kind)}: {error}"
+            ) from None
+
+
+class ResultType(ResultReader):
     """The return annotation of a function. Raises `TypeError` if values of this type cannot be JSON."""
 
     def __init__(self, kind: Any, values: Values) -> None:
-        self._kind = kind
-        self._values = values
+        super().__init__(kind, values)
         self._forms = Forms(values, "check")
         self._form = self._forms.form(kind)
         self._forms.schemas([self._form.wire])
@@ -30,11 +51,11 @@ class ResultType:
     def _writer(self) -> Writer:
         if self._form is ANYTHING:
             return self._values.to_json
-        if self._forms.pydantic:
+        if self._forms.pydantic and not self._forms.objects:
             try:
                 adapter = libraries.pydantic_adapter(self._kind)
             except TypeError:
-                pass  # there are other types in it that pydantic does not know
+                pass  # it contains types that pydantic does not know
             else:
                 self._form = libraries.pydantic_form(self._kind, "check")
                 return partial(self._write_by_pydantic, adapter)
@@ -59,18 +80,6 @@ class ResultType:
 
     def _unexpected(self, value: Any, error: Exception) -> UnexpectedResult:
         return UnexpectedResult(f"promises {name_of(self._kind)}, and returned {_kind_of(value)}: {error}")
-
-    @cached_property
-    def _reader(self) -> Reader:
-        reading = Forms(self._values, "result")
-        return Reader(reading.form(self._kind), reading)
-
-    def read(self, value: bytes | Raw) -> Any:
-        """The result in JSON, as a value of this type. Raises `UnexpectedResult`."""
-        try:
-            return self._reader.read(value)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise UnexpectedResult(f"the result is not {name_of(self._kind)}: {error}") from None
 
     def schema(self, definitions: Definitions) -> dict[str, Any]:
         """The JSON Schema of the result, with its definitions."""

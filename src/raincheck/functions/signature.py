@@ -84,7 +84,7 @@ class Signature:
             if p.name != self.context
         )
         self.values = values
-        self.result = _result(hints.get("return", Any), values, label)
+        self.returns = _returns(hints.get("return", Any), values, label)
         self._by_position = [a for a in self.arguments if a.kind in _BY_POSITION]
         self._by_name = {a.name: a for a in self.arguments if a.kind in _BY_NAME}
         self._rest = next((a for a in self.arguments if a.kind is Parameter.VAR_POSITIONAL), None)
@@ -194,7 +194,7 @@ class Signature:
         return (
             _NEVER if Parameter.POSITIONAL_ONLY in kinds else named | definitions.used_by(named),
             _NEVER if Parameter.KEYWORD_ONLY in kinds else by_position | definitions.used_by(by_position),
-            self.result.schema(definitions),
+            self.returns.schema(definitions),
         )
 
     def _with_default(self, schema: dict[str, Any], argument: Argument) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def _argument(parameter: Parameter, kind: Any, label: str, forms: Forms) -> Argu
     return Argument(parameter.name, parameter.kind, parameter.default, reader)
 
 
-def _result(kind: Any, values: Values, label: str) -> ResultType:
+def _returns(kind: Any, values: Values, label: str) -> ResultType:
     try:
         return ResultType(kind, values)
     except (TypeError, RecursionError) as error:

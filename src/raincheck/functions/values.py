@@ -8,6 +8,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, NewType, Union, get_args, get_origin
 
@@ -79,7 +80,8 @@ class Forms:
     def __init__(self, values: Values, purpose: Purpose) -> None:
         self._values = values
         self._purpose = purpose
-        self._objects: dict[Any, Form] = {}
+        self.objects: dict[Any, Form] = {}
+        """The forms of classes with fields that are part of what was asked for."""
         self.pydantic = False
         """Whether pydantic validates a part of what was asked for."""
 
@@ -123,7 +125,8 @@ class Forms:
 
     def _annotated(self, kind: Any, base: Any, metadata: tuple[Any, ...]) -> Form:
         if libraries.is_of_pydantic(base, metadata):
-            return self._pydantic(kind)
+            is_plain = isinstance(base, type) and _is_known(base)  # written as it is read
+            return self._pydantic(kind, "result" if is_plain and self._purpose == "check" else self._purpose)
         metas, checks = libraries.constraints(metadata)
         form = self.form(base)
         wire: Any = Annotated[(form.wire, *metas)] if metas else form.wire
@@ -132,16 +135,16 @@ class Forms:
         steps = [*filter(None, [form.build]), *checks]
         return form._replace(wire=wire, build=partial(_in_turn, steps))
 
-    def _pydantic(self, kind: Any) -> Form:
+    def _pydantic(self, kind: Any, purpose: Purpose) -> Form:
         self.pydantic = True
-        return libraries.pydantic_form(kind, self._purpose)
+        return libraries.pydantic_form(kind, purpose)
 
     def _union(self, kind: Any, args: tuple[Any, ...]) -> Form:
         had_pydantic, self.pydantic = self.pydantic, False
         members = [self.form(arg) for arg in args if arg is not type(None)]
         has_pydantic, self.pydantic = self.pydantic, self.pydantic or had_pydantic
         if has_pydantic:  # it knows best which of its models this is
-            return self._pydantic(kind)
+            return self._pydantic(kind, self._purpose)
         rest = (None,) if type(None) in args else ()
         wire = _union_of([*(member.wire for member in members), *rest])
         if len(members) == 1:
@@ -188,12 +191,12 @@ class Forms:
         return Form(origin[key.wire, value.wire], build, dict)
 
     def _class(self, kind: Any, origin: Any) -> Form:
-        if kind in self._objects:
-            return self._objects[kind]
+        if kind in self.objects:
+            return self.objects[kind]
         if _is_struct(origin):
-            return Form(kind)
+            return self._struct(kind)
         if libraries.is_of_pydantic(origin):
-            return self._pydantic(kind)
+            return self._pydantic(kind, self._purpose)
         if dataclasses.is_dataclass(origin):
             cls: Any = origin
             return self._object(kind, _fields_of_dataclass, lambda given: cls(**given))
@@ -201,14 +204,25 @@ class Forms:
             return self._object(kind, _fields_of_typed_dict, dict)
         if isinstance(origin, type) and issubclass(origin, tuple) and hasattr(origin, "_fields"):
             return self._object(kind, _fields_of_named_tuple, lambda given: origin(**given), as_array=True)
-        if kind in libraries.FORMATS:
-            return Form(libraries.FORMATS[kind], None, kind)
+        if kind is datetime:
+            return Form(libraries.DATETIME, None, datetime)
         form = None if _is_known(kind) else libraries.known_form(kind, origin, self._purpose)
         if form is not None:
             return form
         if _is_known(kind):
             return Form(kind, None, origin if isinstance(origin, type) else None)
         return self._own(kind)
+
+    def _struct(self, kind: Any) -> Form:
+        """The form of a Struct, which msgspec decodes; it is not checked if it has fields of other types."""
+        if self._purpose != "check":
+            return Form(kind)
+        try:
+            msgspec.json.schema(kind)
+        except TypeError:
+            (schema,), definitions = self.schemas([kind])
+            return Form(Annotated[msgspec.Raw, Meta(extra_json_schema={**schema, "$defs": definitions})])
+        return Form(kind)
 
     def _own(self, kind: Any) -> Form:
         """The form of a type that only the hooks of the app know."""
@@ -237,14 +251,14 @@ class Forms:
         fields: list[Field] = []
         checking = self._purpose == "check"
         build = None if checking else forms.build_object(fields, forms.leaf(make, origin.__name__))
-        self._objects[kind] = Form(mirror, build, mirror)
+        self.objects[kind] = Form(mirror, build, mirror)
         for i, each in enumerate(types):
             form = self.form(each.kind)
             mirror.__annotations__[f"f{i}"] = _wire_of_field(form.wire, each)
             fields.append(Field(each.name, i if as_array else each.name, form, each.passed))
         if checking:
-            self._objects[kind] = Form(mirror, forms.build_fields(fields), mirror)
-        return self._objects[kind]
+            self.objects[kind] = Form(mirror, forms.build_fields(fields), mirror)
+        return self.objects[kind]
 
 
 class _FieldType(typing.NamedTuple):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -16,6 +16,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from raincheck.core.codec import check_json
 from raincheck.core.errors import Fault, InvalidInput, NotJSON
 from raincheck.core.model import State
+from raincheck.engine.documents import JobDocument
+from raincheck.engine.listings import View
 from raincheck.engine.requests import decoded
 from raincheck.functions.signature import escape, fault_of
 from raincheck.server.http import Request
@@ -62,6 +64,10 @@ async def decoded_body(request: Request, decode: Callable[[bytes], T], example: 
     if not body:
         raise RequestError(MALFORMED, f"the body is empty: send at least {example}")
     return decoded(decode, body)
+
+
+LISTS = ("fields",)
+"""Parameters of a listing with several values."""
 
 
 class Wait(NamedTuple):
@@ -116,8 +122,15 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
+Member = Literal[JobDocument.__struct_fields__]  # type: ignore[valid-type]
+"""The name of a member of a job's document."""
+
+
 class Listing(Struct, frozen=True, forbid_unknown_fields=True):
-    """The query of a list of jobs: ``limit`` jobs that match all filters, from ``cursor`` on."""
+    """The query of a list of jobs: ``limit`` jobs that match all filters, from ``cursor`` on.
+
+    ``fields`` are the members to show; with ``full`` the documents are whole.
+    """
 
     state: State | UnsetType = UNSET
     name: Annotated[str, Meta(min_length=1)] = ""
@@ -125,6 +138,13 @@ class Listing(Struct, frozen=True, forbid_unknown_fields=True):
     group: Annotated[str, Meta(min_length=1)] = ""
     limit: Annotated[int, Meta(ge=1)] = 50
     cursor: Annotated[str, Meta(min_length=1, max_length=200)] = ""
+    fields: tuple[Member, ...] = ()
+    full: bool = False
+
+    @property
+    def view(self) -> View:
+        """What the listing shows of each job."""
+        return View(self.full, frozenset(self.fields))
 
     @property
     def filter(self) -> Filter:
@@ -139,7 +159,7 @@ class Listing(Struct, frozen=True, forbid_unknown_fields=True):
     def next_query(self, cursor: str) -> str:
         """The query of the next page."""
         parameters = {name: value for name, value in msgspec.to_builtins(self).items() if value}
-        return urlencode(parameters | {"cursor": cursor})
+        return urlencode(parameters | {"cursor": cursor}, doseq=True)
 
 
 def parse_listing(request: Request) -> Listing:
@@ -151,17 +171,23 @@ def parse_listing(request: Request) -> Listing:
         )
     except ValueError:
         raise InvalidInput(Fault("the query is malformed: send name=value pairs in UTF-8")) from None
-    parameters = dict(pairs)
-    if len(parameters) < len(pairs):
-        repeated = next(name for i, (name, _) in enumerate(pairs) if name in dict(pairs[:i]))
-        raise InvalidInput(Fault("duplicate parameter", f"/{escape(repeated)}"))
+    parameters: dict[str, str | list[str]] = {}
+    for name, value in pairs:
+        if name in LISTS:  # separated by commas, or repeated
+            parameters[name] = [*parameters.get(name, ()), *value.split(",")]
+        elif name in parameters:
+            raise InvalidInput(Fault("duplicate parameter", f"/{escape(name)}"))
+        else:
+            parameters[name] = value
     for name in parameters.keys() - set(Listing.__struct_fields__):
         known = ", ".join(Listing.__struct_fields__)
         raise InvalidInput(Fault(f"unknown parameter: use {known}", f"/{escape(name[:100])}"))
     try:
         listing = msgspec.convert(parameters, Listing, strict=False)
     except msgspec.ValidationError as error:
-        raise InvalidInput(fault_of(error, "")) from None
+        fault = fault_of(error, "")
+        parameter = "/".join(fault.pointer.split("/")[:2])  # without the position in a list of values
+        raise InvalidInput(fault._replace(pointer=parameter)) from None
     limit = request.engine.limits.page
     if listing.limit > limit:
         raise InvalidInput(Fault(f"a page can have at most {limit} jobs", "/limit"))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from raincheck.core import errors
 from raincheck.core.errors import InvalidInput, RaincheckError
-from raincheck.core.model import ErrorDetail, Problem
+from raincheck.core.model import PROBLEM_TYPES, ErrorDetail, FailureType, Problem
 from raincheck.engine.groups.definitions import InvalidGroup
 
 Header = tuple[bytes, bytes]
@@ -16,9 +16,9 @@ PROBLEM_JSON = (b"content-type", b"application/problem+json")
 
 
 class Kind(NamedTuple):
-    """A kind of problem: its ``type``, title and status."""
+    """A kind of problem: the name of its type, its title and its status."""
 
-    type: str
+    name: str
     title: str
     status: int
 
@@ -26,6 +26,7 @@ class Kind(NamedTuple):
 MALFORMED = Kind("malformed", "Malformed request", 400)
 CROSS_SITE = Kind("cross-site", "Cross-site request refused", 403)
 NO_PATH = Kind("not-found", "Path not found", 404)
+CANCELLED = Kind("cancelled", "Job cancelled", 409)
 NO_METHOD = Kind("method-not-allowed", "Method not allowed", 405)
 TOO_SLOW = Kind("too-slow", "Request timed out", 408)
 MEDIA_TYPE = Kind("unsupported-media-type", "Unsupported media type", 415)
@@ -49,6 +50,23 @@ PROBLEMS: dict[type[Exception], Kind] = {
     errors.StoreFull: Kind("store-full", "Store full", 507),
     Exception: Kind("internal", "Internal server error", 500),
 }
+
+KINDS = (
+    *(
+        MALFORMED,
+        CROSS_SITE,
+        CANCELLED,
+        NO_METHOD,
+        TOO_SLOW,
+        MEDIA_TYPE,
+        OTHER_HOST,
+        HEAD_TOO_LARGE,
+        NOT_READY,
+    ),
+    *PROBLEMS.values(),
+)
+TYPES = sorted({PROBLEM_TYPES + name for name in (*(kind.name for kind in KINDS), *FailureType)})
+"""The type of every problem, in responses and in the ``error`` of a job. The reference explains each."""
 
 DETAILS = {
     "validation": "nothing was changed: fix the fields listed in `errors` and retry",
@@ -81,12 +99,12 @@ def problem_of(error: Exception) -> Problem:
     """The problem document of an exception. It contains no details of the server."""
     kind = kind_of(error)
     faults = error.faults if isinstance(error, InvalidInput) else ()
-    return new_problem(kind, DETAILS.get(kind.type, str(error)), *(ErrorDetail(*fault) for fault in faults))
+    return new_problem(kind, DETAILS.get(kind.name, str(error)), *(ErrorDetail(*fault) for fault in faults))
 
 
 def new_problem(kind: Kind, detail: str, *faults: ErrorDetail) -> Problem:
     """A problem document of a kind."""
-    return Problem(type=kind.type, title=kind.title, status=kind.status, detail=detail, errors=faults)
+    return Problem(type=kind.name, title=kind.title, status=kind.status, detail=detail, errors=faults)
 
 
 def problem_headers(error: Exception, has_token: bool) -> tuple[Header, ...]:

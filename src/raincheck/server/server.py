@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from msgspec.structs import replace
+
 from raincheck.auth import Auth
-from raincheck.core.errors import StoreError
+from raincheck.core.errors import Gone, StoreError, WrongState
 from raincheck.engine.engine import Engine
 from raincheck.engine.maintenance import Maintenance
 from raincheck.server.access import PUBLIC, Route, check_origin, check_routes
@@ -29,6 +32,9 @@ from raincheck.server.problems import NO_METHOD, NO_PATH, RequestError, problem_
 from raincheck.server.routes import ROUTES, Resource, Router
 
 logger = logging.getLogger("raincheck.server")
+
+_JOB_PATH = re.compile(r"/v1/(?:job|group/[^/]+)/[^/]+")
+"""The path of a job or run, at the beginning of the path of an operation on it."""
 
 
 class Server:
@@ -124,4 +130,6 @@ def error_response(error: Exception, request: Request) -> Response:
         logger.warning("%s %s: %s", request.scope["method"], request.path, error)
     elif problem.status == 500:
         logger.error("%s %s failed", request.scope["method"], request.path, exc_info=error)
+    if isinstance(error, Gone | WrongState) and (about := _JOB_PATH.match(request.path)):
+        problem = replace(problem, instance=request.url(about[0]).decode())
     return problem_response(problem, *problem_headers(error, b"authorization" in request.headers))

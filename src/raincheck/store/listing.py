@@ -31,17 +31,20 @@ _encode = msgspec.msgpack.Encoder().encode
 class Page(Struct, frozen=True):
     """Jobs, newest first, and the cursor of the next page; None: this is the last page.
 
-    A page can have fewer jobs than the limit, even none, and still have a cursor.
+    A page can have fewer jobs than the limit, even none, and still have a cursor. ``positions`` are those of
+    the jobs, for `cursor_after`.
     """
 
     jobs: tuple[Stored, ...]
     cursor: str | None = None
+    positions: tuple[str, ...] = ()
 
 
 async def page(store: Store, which: Filter, limit: int, cursor: str | None = None) -> Page:
     """Up to ``limit`` jobs that match, newest first. Raises `InvalidInput` for an invalid cursor."""
     after = None if cursor is None else _position(store, which, cursor)
     found: list[Stored] = []
+    positions: list[str] = []
     size, reads = limit, 0
     while True:
         try:
@@ -51,11 +54,13 @@ async def page(store: Store, which: Filter, limit: int, cursor: str | None = Non
         matching = [i for i, each in enumerate(candidates.jobs) if matches(each, which)]
         room = limit - len(found)
         found += [candidates.jobs[i] for i in matching[:room]]
+        positions += [candidates.positions[i] for i in matching[:room]]
         after, reads = candidates.end, reads + len(candidates.jobs)
         if len(matching) > room:
             after = candidates.positions[matching[room - 1]]
         if after is None or len(found) == limit or len(candidates.jobs) < size or reads >= MAX_CANDIDATES:
-            return Page(tuple(found), None if after is None else _cursor(store, which, after))
+            cursor = None if after is None else cursor_after(store, which, after)
+            return Page(tuple(found), cursor, tuple(positions))
         size = max(MIN_READ, limit - len(found))
 
 
@@ -70,7 +75,8 @@ def matches(stored: Stored, which: Filter) -> bool:
     )
 
 
-def _cursor(store: Store, which: Filter, position: str) -> str:
+def cursor_after(store: Store, which: Filter, position: str) -> str:
+    """The cursor of the page that begins after a position of a listing."""
     content = _hash(store, which, position.encode()) + position.encode()
     return base64.urlsafe_b64encode(content).decode().rstrip("=")
 
@@ -83,7 +89,7 @@ def _position(store: Store, which: Filter, cursor: str) -> str:
         raise _invalid_cursor() from None
     if (
         content[:_HASH_BYTES] != _hash(store, which, position.encode())
-        or _cursor(store, which, position) != cursor
+        or cursor_after(store, which, position) != cursor
     ):
         raise _invalid_cursor()
     return position

@@ -31,6 +31,7 @@ from raincheck.functions.registry import Function
 from raincheck.functions.signature import Signature
 from raincheck.functions.values import Values
 from raincheck.worker.outcome import message_of, retry_after_of
+from raincheck.worker.tracebacks import format_traceback
 
 
 class Place(msgspec.Struct, array_like=True, frozen=True):
@@ -67,6 +68,7 @@ class Reply(msgspec.Struct, array_like=True):
     data: bytes | None = None
     names: tuple[str, ...] = ()
     message: str = ""
+    traceback: str = ""
     fatal: bool = False
     retry_after: float | None = None
 
@@ -120,21 +122,31 @@ def _run(order: Order, runner: asyncio.Runner, send: Callable[[Reply], None]) ->
         result = variables.run(function, *args, **kwargs)
         if asyncio.iscoroutine(result):
             result = runner.run(result, context=variables)
-        return Reply("done", order.token, signature.result.write(result), context.changed_data())
-    except NotJSON as error:
-        return _failure(NotJSON(f"what {order.function.qualname} returned or put into data is {error}"))
-    except UnexpectedResult as error:
-        return _failure(UnexpectedResult(f"{order.function.qualname} {error}"))
     except BaseException as error:  # noqa: BLE001 - any exception is an outcome
         return _failure(error)
+    return _done(order, signature, result, context)
 
 
-def _failure(error: BaseException) -> Reply:
+def _done(order: Order, signature: Signature, result: Any, context: Context) -> Reply:
+    """The reply with a result, or that the result cannot be stored."""
+    name = order.function.qualname
+    try:
+        return Reply("done", order.token, signature.returns.write(result), context.changed_data())
+    except NotJSON as error:
+        return _failure(NotJSON(f"what {name} returned or put into data is {error}"), fatal=True)
+    except UnexpectedResult as error:
+        return _failure(UnexpectedResult(f"{name} {error}"), fatal=True)
+    except Exception as error:  # noqa: BLE001 - raised by the class of what was returned
+        return _failure(error, fatal=True)
+
+
+def _failure(error: BaseException, *, fatal: bool = False) -> Reply:
     return Reply(
         "failed",
         names=names_of(type(error)),
         message=message_of(error),
-        fatal=isinstance(error, DoNotRetry | InvalidArguments | NotJSON | UnexpectedResult),
+        traceback=format_traceback(error),
+        fatal=fatal or isinstance(error, DoNotRetry | InvalidArguments),
         retry_after=retry_after_of(error),
     )
 

@@ -16,11 +16,12 @@ from raincheck.core.clock import chance
 from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON, UnexpectedResult
 from raincheck.core.lifecycle import on_claim
 from raincheck.core.limits import Limits
-from raincheck.core.model import Problem
+from raincheck.core.model import FailureType, Problem
 from raincheck.core.retry import names_of
 from raincheck.core.triggers import Failed, Stopped, Succeeded, Trigger
 from raincheck.functions.context import Context
 from raincheck.worker.attempt import Reason, RunningAttempt
+from raincheck.worker.tracebacks import format_traceback
 
 logger = logging.getLogger("raincheck.worker")
 
@@ -51,18 +52,23 @@ class Encoded(NamedTuple):
 
 
 class ChildError(Exception):
-    """An exception of a function in a child process, as plain data: ``names`` of its class and bases."""
+    """An exception of a function in a child process, as plain data.
+
+    ``names`` are those of its class and its bases; ``traceback`` is text.
+    """
 
     def __init__(
         self,
         names: tuple[str, ...],
         message: str,
         *,
+        traceback: str = "",
         fatal: bool = False,
         retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.names = names
+        self.traceback = traceback
         self.fatal = fatal
         self.retry_after = retry_after
 
@@ -102,7 +108,7 @@ def judge(finished: Finished, limits: Limits) -> Trigger | None:
     if attempt.reason is Reason.CANCELLED:
         return Stopped(attempt.attempt)
     if attempt.reason is Reason.TIMEOUT or attempt.is_late:
-        return _timed_out(attempt)
+        return _timed_out(attempt, error)
     if error is not None:
         return failed(attempt, error)
     return _succeeded(attempt, finished.result, limits)
@@ -114,7 +120,7 @@ def _succeeded(attempt: RunningAttempt, result: Any, limits: Limits) -> Trigger:
         if isinstance(result, Encoded):
             value, data = result
         else:
-            value = attempt.function.signature.result.write(result)
+            value = attempt.function.signature.returns.write(result)
             data = None if attempt.context is None else attempt.context.changed_data()
     except NotJSON as error:
         named = NotJSON(f"what {attempt.function.name} returned or put into data is {error}")
@@ -135,13 +141,14 @@ def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False
     names = error.names if isinstance(error, ChildError) else names_of(type(error))
     detail = message_of(error)
     problem = Problem(
-        type="function-failed",
+        type=FailureType.FUNCTION_FAILED,
         title=f"{attempt.function.name} raised {names[0]}",
         detail=detail,
         exception=names[0],
     )
-    logger.warning("%s raised %s: %s", attempt, names[0], detail)
-    logger.debug("the traceback of %s", attempt, exc_info=error)
+    traceback = traceback_of(error)
+    asked_for = "RetryLater" in names  # the function waits for something: no fault to look for
+    _warn("" if asked_for else traceback, "%s raised %s: %s", attempt, names[0], detail)
     return Failed(
         attempt.attempt,
         problem,
@@ -151,6 +158,19 @@ def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False
         retry_after_of(error),
         chance(),
     )
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback of an exception as text, also of one that a child process sent."""
+    return error.traceback if isinstance(error, ChildError) else format_traceback(error)
+
+
+def _warn(traceback: str, message: str, *arguments: Any) -> None:
+    """Log a warning about an attempt, and below it the traceback, if there is one."""
+    if traceback:
+        logger.warning(f"{message}\n%s", *arguments, traceback)
+    else:
+        logger.warning(message, *arguments)
 
 
 def message_of(error: BaseException) -> str:
@@ -171,18 +191,21 @@ def retry_after_of(error: BaseException) -> float | None:
     return None if math.isnan(after) else after
 
 
-def _timed_out(attempt: RunningAttempt) -> Failed:
+def _timed_out(attempt: RunningAttempt, error: BaseException | None) -> Failed:
+    """The traceback of ``error`` shows where the function was when it was stopped."""
+    traceback = "" if error is None else traceback_of(error)
     if attempt.reason is None and attempt.function.mode == "async":
-        logger.warning(
+        _warn(
+            traceback,
             "%s took longer than its timeout of %g s and blocked the event loop, so that it could not be "
             "stopped: run it with def, or process=True",
             attempt,
             attempt.timeout,
         )
     else:
-        logger.warning("%s took longer than its timeout of %g s", attempt, attempt.timeout)
+        _warn(traceback, "%s took longer than its timeout of %g s", attempt, attempt.timeout)
     problem = Problem(
-        type="timeout",
+        type=FailureType.TIMEOUT,
         title=f"{attempt.function.name} took too long",
         detail=f"an attempt may take {attempt.timeout:g} s",
         exception="TimeoutError",
@@ -192,7 +215,7 @@ def _timed_out(attempt: RunningAttempt) -> Failed:
 
 def _too_large(attempt: RunningAttempt, what: str, size: int, limit: int) -> Failed:
     problem = Problem(
-        type="result-too-large",
+        type=FailureType.RESULT_TOO_LARGE,
         title=f"The {what} of {attempt.function.name} is too large",
         detail=f"it has {size} bytes, at most {limit} are kept: store it elsewhere and return where",
     )

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from raincheck.core.codec import encode_job
 from raincheck.core.model import Job
 from raincheck.core.stages import INLINE_RESULT
+from raincheck.store import CHILD
 from raincheck.worker import child
 from raincheck.worker.attempt import RunningAttempt
 from raincheck.worker.child import Order, Place, Reply
@@ -34,7 +35,7 @@ class Child:
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=child.main, args=(theirs,), name="raincheck-child", daemon=True)
+        self.process = context.Process(target=child.main, args=(theirs,), name=CHILD, daemon=True)
         self.process.start()
         theirs.close()
         with self._child_errors("did not start"):
@@ -95,7 +96,13 @@ class Processes:
             raise
         self._idle.append(child)
         if reply.kind == "failed":
-            raise ChildError(reply.names, reply.message, fatal=reply.fatal, retry_after=reply.retry_after)
+            raise ChildError(
+                reply.names,
+                reply.message,
+                traceback=reply.traceback,
+                fatal=reply.fatal,
+                retry_after=reply.retry_after,
+            )
         return Encoded(reply.value, reply.data)
 
     async def child(self) -> Child:

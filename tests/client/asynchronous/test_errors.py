@@ -84,7 +84,7 @@ async def test_other_problems_are_refusals(front: Gateway) -> None:
         front.handlers.append(problem_response(418, "teapot"))
         with pytest.raises(Refused, match="this is teapot") as raised:
             await client.workers()
-        assert raised.value.problem.type == "teapot"
+        assert raised.value.problem.name == "teapot"
 
 
 async def test_a_response_of_another_server_is_unreachable(front: Gateway) -> None:

@@ -7,7 +7,7 @@ from typing import Any, assert_type
 import pytest
 from msgspec import Struct
 
-from raincheck import AsyncClient
+from raincheck import App, AsyncClient, InvalidInput
 from raincheck.core.errors import UnexpectedResult
 
 
@@ -30,6 +30,31 @@ async def test_a_call_returns_the_requested_type(url: str) -> None:
         assert_type(cities, list[City])
         assert cities == [City("Paris")]
         assert await client.call("echo", None, returns=City | None) is None
+
+
+async def test_a_function_of_this_program_has_its_own_type(url: str) -> None:
+    """Its arguments are checked here, and `returns` can still be another type."""
+    app = App("sqlite://")
+
+    @app.function
+    def echo(value: City) -> City:
+        return value
+
+    async with AsyncClient(url) as client:
+        city = await client.call(echo, City("Paris"))
+        assert_type(city, City)
+        assert city == City("Paris")
+        assert await client.call(echo, City("Paris"), returns=dict) == {"name": "Paris", "country": "fr"}
+        with pytest.raises(InvalidInput, match="argument 'value'"):
+            await client.call(echo, "Paris")
+
+
+async def test_a_step_has_its_arguments(url: str) -> None:
+    """More arguments beside it are an error."""
+    async with AsyncClient(url) as client:
+        assert await client.call(client.step("add", 1, 2), returns=float) == 3
+        with pytest.raises(InvalidInput, match="a step has its arguments"):
+            await client.call(client.step("add", 1), 2)
 
 
 async def test_a_handle_returns_the_requested_type(url: str) -> None:

@@ -98,7 +98,7 @@ def test_a_call_of_a_failing_function_raises_its_error(url: str) -> None:
     with Client(url) as client:
         with pytest.raises(JobFailed, match="always") as raised:
             client.call("fail", "always")
-        assert (raised.value.problem.type, raised.value.problem.exception) == (
+        assert (raised.value.problem.name, raised.value.problem.exception) == (
             "function-failed",
             "ValueError",
         )

@@ -8,7 +8,7 @@ from typing import Any, assert_type
 import pytest
 from msgspec import Struct
 
-from raincheck import Client
+from raincheck import App, Client, InvalidInput
 from raincheck.core.errors import UnexpectedResult
 
 
@@ -31,6 +31,31 @@ def test_a_call_returns_the_requested_type(url: str) -> None:
         assert_type(cities, list[City])
         assert cities == [City("Paris")]
         assert client.call("echo", None, returns=City | None) is None
+
+
+def test_a_function_of_this_program_has_its_own_type(url: str) -> None:
+    """Its arguments are checked here, and `returns` can still be another type."""
+    app = App("sqlite://")
+
+    @app.function
+    def echo(value: City) -> City:
+        return value
+
+    with Client(url) as client:
+        city = client.call(echo, City("Paris"))
+        assert_type(city, City)
+        assert city == City("Paris")
+        assert client.call(echo, City("Paris"), returns=dict) == {"name": "Paris", "country": "fr"}
+        with pytest.raises(InvalidInput, match="argument 'value'"):
+            client.call(echo, "Paris")
+
+
+def test_a_step_has_its_arguments(url: str) -> None:
+    """More arguments beside it are an error."""
+    with Client(url) as client:
+        assert client.call(client.step("add", 1, 2), returns=float) == 3
+        with pytest.raises(InvalidInput, match="a step has its arguments"):
+            client.call(client.step("add", 1), 2)
 
 
 def test_a_handle_returns_the_requested_type(url: str) -> None:

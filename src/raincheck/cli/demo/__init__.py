@@ -19,6 +19,7 @@ from raincheck.cli.demo.app import JOB
 from raincheck.cli.exit_codes import code_of_job
 from raincheck.cli.job_view import show_changes, watch_changes
 from raincheck.cli.runner import ignore_ctrl_c
+from raincheck.cli.start import FILE, own_command
 from raincheck.cli.terminal import one_line, out
 from raincheck.client import Client, JobHandle
 from raincheck.client.requests import job_path
@@ -29,6 +30,9 @@ from raincheck.engine.documents import FunctionDocument, JobDocument
 _LISTENING = "Listening and serving HTTP on "
 _KILL_AFTER = 10.0
 """Seconds after which a server that does not stop is killed."""
+
+NEXT = (f"init {FILE}", f"serve {FILE}", "call add 1 2")
+"""The commands that follow the demo."""
 
 
 def demo() -> int:
@@ -45,7 +49,8 @@ def demo() -> int:
             _print_title(f"The ended job, shortened: GET {job_path(job_id)}")
             _print(_short_json(job))
     _print_title(f"Stopped and cleaned up after {monotonic() - started_at:.1f} s")
-    _print(Text("Next: write your own functions in app.py, then run: raincheck serve app.py", "dim"))
+    _print_title("Next: write a file with an app, serve it, then call it from a second terminal")
+    _print(Text("\n").join(Text(f"{own_command()} {words}") for words in NEXT))
     return code_of_job(job.state)
 
 

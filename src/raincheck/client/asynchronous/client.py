@@ -20,11 +20,11 @@ from raincheck.client.requests import (
     job_path,
     list_request,
     status_request,
+    step_of,
     submit_request,
 )
 from raincheck.client.responses import (
     CallResponse,
-    RawJobPage,
     Reply,
     convert_result,
     result_of,
@@ -35,7 +35,8 @@ from raincheck.core.clock import monotonic, new_id
 from raincheck.core.errors import ConfigError, Gone, Unfinished, Unreachable
 from raincheck.core.model import State, Step
 from raincheck.core.options import JobKeywords, job_options
-from raincheck.engine.documents import FunctionSummary, JobDocument, WorkerDocument
+from raincheck.engine.documents import FunctionSummary, JobDocument, JobPage, JobSummary, WorkerDocument
+from raincheck.functions.registry import Function
 from raincheck.functions.registry import step as make_step
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class AsyncClient:
     @overload
     async def call(
         self,
-        function: str | Step,
+        function: str | Step | Function,
         /,
         *args: Any,
         returns: type[T],
@@ -146,7 +147,17 @@ class AsyncClient:
     @overload
     async def call(
         self,
-        function: str | Step,
+        function: Function[..., T],
+        /,
+        *args: Any,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        **kwargs: Any,
+    ) -> T: ...
+    @overload
+    async def call(
+        self,
+        function: str | Step | Function,
         /,
         *args: Any,
         returns: Any = Any,
@@ -156,7 +167,7 @@ class AsyncClient:
     ) -> Any: ...
     async def call(
         self,
-        function: str | Step,
+        function: str | Step | Function,
         /,
         *args: Any,
         returns: Any = Any,
@@ -167,11 +178,14 @@ class AsyncClient:
         """Call a function, and return its result, converted to the type ``returns``.
 
         Waits for the result, by default without a limit. After ``timeout`` seconds it raises
-        `Unfinished`; the job keeps running, and the exception's ``job`` is its handle. A step can
-        replace the name and the arguments. Raises `JobFailed`, `JobCancelled`, `NotFound`,
-        `InvalidInput` or `UnexpectedResult`.
+        `Unfinished`; the job keeps running, and the exception's ``job`` is its handle. ``function`` is a
+        name, a function of an app in this program, whose arguments are checked here and whose return type
+        is the default of ``returns``, or a step, which has its arguments. Raises `JobFailed`,
+        `JobCancelled`, `NotFound`, `InvalidInput` or `UnexpectedResult`.
         """
-        step = make_step(function, *args, **kwargs) if isinstance(function, str) else function
+        step = step_of(function, args, kwargs)
+        if isinstance(function, Function) and returns is Any:
+            returns = function.signature.returns
         until = monotonic() + (inf if timeout is None else timeout)
         request = call_request(step, idempotency_key or new_id(), min(until - monotonic(), LONGEST_WAIT))
         reply = await self._sender.send(request, timeout)
@@ -245,15 +259,19 @@ class AsyncClient:
         state: State | str | None = None,
         name: str | None = None,
         function: str | None = None,
+        group: str | None = None,
         page: int | None = None,
-    ) -> AsyncIterator[AsyncJobHandle]:
-        """Yield the jobs that match all given filters, newest first. One request reads ``page`` jobs."""
+    ) -> AsyncIterator[JobSummary]:
+        """Yield the jobs that match all given filters, newest first. One request reads ``page`` jobs.
+
+        The documents are short: `status` gets a whole one, with arguments, data and results.
+        """
         cursor = None
         while True:
-            request = list_request(cursor, page, state=state, name=name, function=function)
-            listed = (await self._sender.send(request)).read(RawJobPage)
-            for raw in listed.jobs:
-                yield AsyncJobHandle(self, bytes(raw))
+            request = list_request(cursor, page, state=state, name=name, function=function, group=group)
+            listed = (await self._sender.send(request)).read(JobPage)
+            for job in listed.jobs:
+                yield job
             if (cursor := listed.cursor) is None:
                 return
 

@@ -21,11 +21,11 @@ from raincheck.client.requests import (
     job_path,
     list_request,
     status_request,
+    step_of,
     submit_request,
 )
 from raincheck.client.responses import (
     CallResponse,
-    RawJobPage,
     Reply,
     convert_result,
     result_of,
@@ -36,7 +36,8 @@ from raincheck.core.clock import monotonic, new_id
 from raincheck.core.errors import ConfigError, Gone, Unfinished, Unreachable
 from raincheck.core.model import State, Step
 from raincheck.core.options import JobKeywords, job_options
-from raincheck.engine.documents import FunctionSummary, JobDocument, WorkerDocument
+from raincheck.engine.documents import FunctionSummary, JobDocument, JobPage, JobSummary, WorkerDocument
+from raincheck.functions.registry import Function
 from raincheck.functions.registry import step as make_step
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Client:
     @overload
     def call(
         self,
-        function: str | Step,
+        function: str | Step | Function,
         /,
         *args: Any,
         returns: type[T],
@@ -147,7 +148,17 @@ class Client:
     @overload
     def call(
         self,
-        function: str | Step,
+        function: Function[..., T],
+        /,
+        *args: Any,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        **kwargs: Any,
+    ) -> T: ...
+    @overload
+    def call(
+        self,
+        function: str | Step | Function,
         /,
         *args: Any,
         returns: Any = Any,
@@ -157,7 +168,7 @@ class Client:
     ) -> Any: ...
     def call(
         self,
-        function: str | Step,
+        function: str | Step | Function,
         /,
         *args: Any,
         returns: Any = Any,
@@ -168,11 +179,14 @@ class Client:
         """Call a function, and return its result, converted to the type ``returns``.
 
         Waits for the result, by default without a limit. After ``timeout`` seconds it raises
-        `Unfinished`; the job keeps running, and the exception's ``job`` is its handle. A step can
-        replace the name and the arguments. Raises `JobFailed`, `JobCancelled`, `NotFound`,
-        `InvalidInput` or `UnexpectedResult`.
+        `Unfinished`; the job keeps running, and the exception's ``job`` is its handle. ``function`` is a
+        name, a function of an app in this program, whose arguments are checked here and whose return type
+        is the default of ``returns``, or a step, which has its arguments. Raises `JobFailed`,
+        `JobCancelled`, `NotFound`, `InvalidInput` or `UnexpectedResult`.
         """
-        step = make_step(function, *args, **kwargs) if isinstance(function, str) else function
+        step = step_of(function, args, kwargs)
+        if isinstance(function, Function) and returns is Any:
+            returns = function.signature.returns
         until = monotonic() + (inf if timeout is None else timeout)
         request = call_request(step, idempotency_key or new_id(), min(until - monotonic(), LONGEST_WAIT))
         reply = self._sender.send(request, timeout)
@@ -246,15 +260,18 @@ class Client:
         state: State | str | None = None,
         name: str | None = None,
         function: str | None = None,
+        group: str | None = None,
         page: int | None = None,
-    ) -> Iterator[JobHandle]:
-        """Yield the jobs that match all given filters, newest first. One request reads ``page`` jobs."""
+    ) -> Iterator[JobSummary]:
+        """Yield the jobs that match all given filters, newest first. One request reads ``page`` jobs.
+
+        The documents are short: `status` gets a whole one, with arguments, data and results.
+        """
         cursor = None
         while True:
-            request = list_request(cursor, page, state=state, name=name, function=function)
-            listed = (self._sender.send(request)).read(RawJobPage)
-            for raw in listed.jobs:
-                yield JobHandle(self, bytes(raw))
+            request = list_request(cursor, page, state=state, name=name, function=function, group=group)
+            listed = (self._sender.send(request)).read(JobPage)
+            yield from listed.jobs
             if (cursor := listed.cursor) is None:
                 return
 

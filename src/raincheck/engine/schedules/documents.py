@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import Struct
+
 from raincheck.core.clock import to_datetime
 from raincheck.core.codec import from_json
 from raincheck.core.model import CatchUp, RetryOptions, Schedule, Step

@@ -14,13 +14,12 @@ from raincheck.engine.validation import split_arguments
 from raincheck.server.endpoints.jobs import job_response, job_url
 from raincheck.server.http import Request, Response, json_response, problem_response
 from raincheck.server.parameters import Wait, idempotency_key, json_body, parse_prefer
+from raincheck.server.problems import CANCELLED, new_problem
 
 UNKNOWN = Problem(title="Job failed", detail="the job has no error")
-CANCELLED = Problem(
-    type="cancelled",
-    title="Job cancelled",
-    status=409,
-    detail="the job was cancelled before it had a result: retry the job, or call the function again",
+NO_RESULT = new_problem(
+    CANCELLED,
+    "the job was cancelled before it had a result: retry the job, or call the function again",
 )
 
 
@@ -82,6 +81,6 @@ def _result_response(request: Request, stored: Stored, wait: Wait) -> Response:
         result = raw(previous_results(job, job.steps[-1].stage + 1))
         document = CallDocument(id=job.id, state=job.state, result=result)
         return json_response(200, document, (b"content-location", url), *wait.applied(200))
-    problem = CANCELLED if job.state is State.CANCELLED else job.error or UNKNOWN
+    problem = NO_RESULT if job.state is State.CANCELLED else job.error or UNKNOWN
     status = problem.status if job.state is State.CANCELLED or problem.status >= 500 else 500
     return problem_response(replace(problem, instance=url.decode(), status=status), *wait.applied(status))

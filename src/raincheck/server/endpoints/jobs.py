@@ -6,8 +6,9 @@ import re
 
 from raincheck.core.errors import NotFound
 from raincheck.core.model import Stored
-from raincheck.engine.documents import JobPage, event_documents, raw
+from raincheck.engine.documents import event_documents, raw
 from raincheck.engine.idempotency import key_of_job
+from raincheck.engine.listings import read_page
 from raincheck.engine.requests import decode_job
 from raincheck.server.http import Request, Response, json_response
 from raincheck.server.parameters import (
@@ -49,13 +50,14 @@ async def find(request: Request) -> Response:
 async def list_jobs(request: Request) -> Response:
     """``GET /v1/job``"""
     listing = parse_listing(request)
-    page = await request.engine.jobs.page(listing.filter, listing.limit, listing.cursor or None)
-    documents = await request.engine.documents(page.jobs, raw)
+    page = await read_page(
+        request.engine, listing.filter, listing.limit, listing.cursor or None, listing.view
+    )
     headers: list[Header] = []
     if page.cursor is not None:
         url = b"%b?%b" % (request.url("/v1/job"), listing.next_query(page.cursor).encode())
         headers.append((b"link", b'<%b>; rel="next"' % url))
-    return json_response(200, JobPage(jobs=documents, cursor=page.cursor), *headers)
+    return json_response(200, page, *headers)
 
 
 async def cancel(request: Request) -> Response:

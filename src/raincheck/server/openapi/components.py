@@ -18,6 +18,8 @@ from raincheck.engine.documents import (
     FunctionSummary,
     JobDocument,
     JobPage,
+    JobSummary,
+    StepSummary,
     WorkerDocument,
 )
 from raincheck.engine.groups.documents import GroupDocument, GroupSummary, RunDocument
@@ -26,6 +28,7 @@ from raincheck.engine.schedules.definitions import ScheduleRequest
 from raincheck.engine.schedules.documents import PlannedFunction, ScheduleDocument
 from raincheck.server.access import TokenRequest
 from raincheck.server.parameters import BARE, KEY_LENGTH, QUOTED, Listing
+from raincheck.server.problems import TYPES
 
 Schema = dict[str, Any]
 
@@ -72,11 +75,13 @@ RECORDS = (
     JobDocument,
     JobPage,
     JobRequest,
+    JobSummary,
     PlannedFunction,
     Problem,
     RunDocument,
     ScheduleDocument,
     ScheduleRequest,
+    StepSummary,
     Token,
     TokenRequest,
     TriggerRequest,
@@ -117,6 +122,10 @@ def components(limits: Limits) -> dict[str, Schema]:
     schemas["JobRequest"]["properties"]["name"]["maxLength"] = limits.name
     for request in ("JobRequest", "ScheduleRequest"):
         schemas[request]["properties"]["functions"]["maxItems"] = limits.steps
+    schemas["JobSummary"]["required"] = ["id"]  # the query chooses the others
+    listed = [{"$ref": f"{SCHEMAS}{name}"} for name in ("JobDocument", "JobSummary")]
+    schemas["JobPage"]["properties"]["jobs"]["items"] = {"anyOf": listed}
+    schemas["Problem"]["properties"]["type"] |= {"format": "uri", "examples": TYPES}
     problem = ref("schemas", "Problem")
     responses = {
         f"Problem{status}": response(description, problem, media="application/problem+json")

@@ -31,6 +31,7 @@ from raincheck.store.base import (
 )
 from raincheck.store.listeners import Listeners
 from raincheck.store.sqlite import leases, reads, threads, writes
+from raincheck.store.sqlite.connection import close, connect, in_memory
 from raincheck.store.sqlite.threads import Commit, Read, Reader, Write, Writer
 from raincheck.store.sqlite.writes import Effects
 
@@ -43,25 +44,28 @@ __all__ = ["SQLiteStore"]
 
 
 class SQLiteStore:
-    """A `raincheck.store.base.Store` in the SQLite database at ``path``."""
+    """A `raincheck.store.base.Store` in the SQLite database at ``path``.
+
+    A path ``:memory:`` followed by a name is a database in memory, which the stores of this process that have
+    this name share; it is gone when the last of them is closed. ``now`` is the clock of the store.
+    """
 
     kind = "sqlite"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, now: Callable[[], float] = clock.now) -> None:
         self.path = path
+        self.now = now
+        self._anchor: apsw.Connection | None = None
         self._listeners = Listeners(
             on_first=lambda: self._writer.batcher.wake()
         )  # to look what other processes do
-        self._writer = Writer(self._listeners)
+        self._writer = Writer(self._listeners, now)
         self._reader = Reader()
-
-    def now(self) -> float:
-        return clock.now()
 
     async def open(self) -> None:
         if self._writer.batcher.running:
             return
-        path = await asyncio.to_thread(self.path.absolute)  # the current folder may change
+        path = await asyncio.to_thread(self._prepare)
         self._writer.start(path)
         self._reader.start(path)
         try:
@@ -69,6 +73,13 @@ class SQLiteStore:
         except BaseException:
             await asyncio.to_thread(self._stop)
             raise
+
+    def _prepare(self) -> Path:
+        """The path to connect to. The data of a database in memory is there while the anchor is open."""
+        if not in_memory(self.path):
+            return self.path.absolute()  # the current folder may change
+        self._anchor = connect(self.path)
+        return self.path
 
     async def close(self) -> None:
         with suppress(StoreError):
@@ -79,6 +90,9 @@ class SQLiteStore:
     def _stop(self) -> None:
         self._reader.batcher.close()
         self._writer.batcher.close()
+        anchor, self._anchor = self._anchor, None
+        if anchor is not None:
+            close(anchor)
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
         return await self._writer.batcher.call(Commit(changes)) if changes else []
@@ -111,7 +125,7 @@ class SQLiteStore:
         return await self._write(lambda connection, effects: leases.report(connection, held, progress))
 
     async def find(self, job_ids: Sequence[str]) -> list[Stored | Missing]:
-        return await self._read(lambda connection: reads.find(connection, job_ids, clock.now()))
+        return await self._read(lambda connection: reads.find(connection, job_ids, self.now()))
 
     async def results(self, wanted: Sequence[tuple[str, int]]) -> list[bytes | None]:
         return await self._read(lambda connection: reads.results(connection, wanted))
@@ -123,7 +137,7 @@ class SQLiteStore:
         return await self._read(lambda connection: reads.page(connection, which, limit, after))
 
     async def due(self, limit: int) -> Due:
-        return await self._read(lambda connection: reads.due(connection, limit, clock.now()))
+        return await self._read(lambda connection: reads.due(connection, limit, self.now()))
 
     async def remove(self, jobs: Sequence[Ended], remember: float) -> list[bool]:
         return await self._write(

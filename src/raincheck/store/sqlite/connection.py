@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from threading import Event
 from typing import Any
+from urllib.parse import quote
 
 import apsw
 
@@ -22,7 +23,10 @@ VERSION = 4
 APPLICATION_ID = 0x7261696E  # "rain"
 BUSY_SECONDS = 30.0
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MEMORY = ":memory:"
 OLDEST_SQLITE = 3_051_003  # older versions can corrupt a WAL database that two connections write
+
+_OPEN = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
 
 _PRAGMAS = (
     "synchronous=FULL",
@@ -34,8 +38,16 @@ _PRAGMAS = (
 )
 
 
+def in_memory(path: Path) -> bool:
+    """Whether this is the name of a database in memory. A file has an absolute path."""
+    return str(path).startswith(MEMORY)
+
+
 def connect(path: Path) -> apsw.Connection:
     """A connection that commits durably: WAL with a sync for every commit. Creates missing files and tables.
+
+    A database in memory is shared by the connections of this process that use its name, and is gone when the
+    last of them is closed (docs/decisions/0021). It has no WAL: a reader and a writer wait for each other.
 
     Raises `StoreUnusable` or `StoreUnavailable`.
     """
@@ -45,7 +57,7 @@ def connect(path: Path) -> apsw.Connection:
             "raincheck needs 3.51.3 or newer: pip install --upgrade apsw"
         )
     with mapped(path):
-        connection = apsw.Connection(str(path))
+        connection = apsw.Connection(_uri(path) if in_memory(path) else str(path), flags=_OPEN)
         try:
             wait = _BusyHandler()
             connection.set_busy_handler(wait)
@@ -54,6 +66,10 @@ def connect(path: Path) -> apsw.Connection:
             close(connection)
             raise
     return connection
+
+
+def _uri(path: Path) -> str:
+    return f"file:/{quote(str(path))}?vfs=memdb"
 
 
 def close(connection: apsw.Connection) -> None:
@@ -94,6 +110,16 @@ def _with_rows(statement: str, size: int) -> str:
 def _set_up(connection: apsw.Connection, path: Path, wait: Callable[[int], bool]) -> None:
     with transaction(connection, "DEFERRED"):  # another process may be creating it
         version = _version(connection, path)  # before anything is changed
+    if not in_memory(path):
+        _set_wal(connection, path, wait)
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    if version < VERSION:
+        with transaction(connection):
+            _migrate(connection, _version(connection, path))
+
+
+def _set_wal(connection: apsw.Connection, path: Path, wait: Callable[[int], bool]) -> None:
     attempts = 0
     while True:
         try:
@@ -105,11 +131,6 @@ def _set_up(connection: apsw.Connection, path: Path, wait: Callable[[int], bool]
             attempts += 1
     if mode != "wal":
         raise StoreUnusable(f"{path} is on a file system without WAL support: use a local disk")
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    if version < VERSION:
-        with transaction(connection):
-            _migrate(connection, _version(connection, path))
 
 
 def _version(connection: apsw.Connection, path: Path) -> int:

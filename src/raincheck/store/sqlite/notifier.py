@@ -18,6 +18,7 @@ from threading import Thread
 import msgspec
 
 from raincheck.core.clock import new_id, now
+from raincheck.store.sqlite.connection import in_memory
 
 MAX_BYTES = 60_000
 PATH_LIMIT = 100
@@ -52,8 +53,8 @@ class Notifier:
         self._mtime = 0
         self._missed: set[str] = set()
         self._closed = False
-        self.deaf = not hasattr(socket, "AF_UNIX") or os.name != "posix"
-        """Whether this process cannot receive notifications."""
+        self.deaf = not hasattr(socket, "AF_UNIX") or os.name != "posix" or in_memory(database)
+        """Whether this process cannot receive notifications: there are no sockets, or no folder for them."""
 
     @property
     def behind(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from raincheck.core.clock import monotonic, now
+from raincheck.core.clock import monotonic
 from raincheck.core.codec import decode_job, encode_job
 from raincheck.core.errors import StoreUnavailable
 from raincheck.core.model import Change
@@ -82,8 +82,9 @@ class Writer:
     _path: Path
     _notifier: Notifier
 
-    def __init__(self, listeners: Listeners) -> None:
+    def __init__(self, listeners: Listeners, now: Callable[[], float]) -> None:
         self._listeners = listeners
+        self._now = now
         self._connection: apsw.Connection | None = None
         self._waiting: list[Claim] = []
         self._due_at = math.inf  # monotonic: when the next queue entry that a claim waits for is due
@@ -164,7 +165,7 @@ class Writer:
         waiting, answers = self._waiting, Answers()
         try:
             with transaction(connection):
-                effects = Effects(now())
+                effects = Effects(self._now())
                 self._apply(connection, batch, answers, effects)
                 drained = self._claim(connection, batch, retry_all, answers, effects)
         except Exception as error:

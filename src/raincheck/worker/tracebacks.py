@@ -1,0 +1,81 @@
+"""Tracebacks as text, for the log and for the journal of a job.
+
+A child process sends this text to its parent: an exception loses its traceback when it is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from itertools import dropwhile
+from pathlib import Path
+from traceback import FrameSummary, StackSummary, TracebackException
+
+from raincheck.core.errors import RaincheckError
+
+LIMIT = 16 * 1024
+"""Bytes of a traceback that are kept: its head and its tail."""
+
+LINE_LIMIT = 2000
+"""Characters of a line that are kept. The message of an exception can be of any length."""
+
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
+_DEMO = f"{_PACKAGE}cli{os.sep}demo{os.sep}"
+_ASYNCIO = f"{Path(asyncio.__file__).parent}{os.sep}"
+
+
+def format_traceback(error: BaseException) -> str:
+    """The traceback of an exception as Python prints it, without the frames of raincheck.
+
+    Contains causes, contexts, notes and the exceptions of a group. At most `LIMIT` bytes of valid UTF-8.
+    Empty for an error of raincheck's own that no other code led to: its message says all. Never raises.
+    """
+    try:
+        formatted = TracebackException(
+            type(error), error, error.__traceback__, lookup_lines=False, compact=True
+        )
+        if not _fold(formatted) and isinstance(error, RaincheckError):
+            return ""
+        return cut_text("".join(formatted.format()))
+    except Exception as wrong:  # noqa: BLE001 - raised by the exception's own class, or it is nested too deeply
+        return f"the traceback cannot be read: {type(wrong).__name__}"
+
+
+def _fold(formatted: TracebackException) -> bool:
+    """Remove the frames of raincheck, also from causes, contexts and groups.
+
+    False: there are no others. Then all stay, as they may show a defect.
+    """
+    parts = [formatted]
+    for part in parts:  # it grows
+        parts += [each for each in (part.__cause__, part.__context__, *(part.exceptions or ())) if each]
+    stacks = [[frame for frame in dropwhile(_is_caller, part.stack) if not _is_own(frame)] for part in parts]
+    if not any(stacks):
+        return False
+    for part, frames in zip(parts, stacks, strict=True):
+        part.stack = StackSummary.from_list(frames)
+    return True
+
+
+def _is_own(frame: FrameSummary) -> bool:
+    return frame.filename.startswith(_PACKAGE) and not frame.filename.startswith(_DEMO)
+
+
+def _is_caller(frame: FrameSummary) -> bool:
+    """Whether a frame at the beginning of a stack only leads to the function."""
+    return _is_own(frame) or frame.filename.startswith(_ASYNCIO)
+
+
+def cut_text(text: str, limit: int = LIMIT) -> str:
+    """The head and the tail of a text, with its long lines cut: at most ``limit`` bytes of valid UTF-8."""
+    lines = [f"{line[:LINE_LIMIT]} ..." if len(line) > LINE_LIMIT else line for line in text.splitlines()]
+    encoded = "\n".join(lines).encode("utf-8", "backslashreplace")
+    if len(encoded) <= limit:
+        return encoded.decode()
+    half = limit // 2 - 50
+    head, tail = encoded[:half], encoded[-half:]
+    head = head[: head.rfind(b"\n") + 1] or head
+    tail = tail[tail.find(b"\n") + 1 :] or tail
+    left_out = len(encoded) - len(head) - len(tail)
+    note = f"... {left_out} bytes left out ...\n".encode()
+    return (head + note + tail).decode("utf-8", "ignore")
