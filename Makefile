@@ -32,7 +32,7 @@ setup: .venv/installed .venv/redis/redis-server ## Create .venv with the locked 
 .venv/redis/redis-server: .venv/locked tools/redis.sh
 	tools/redis.sh .venv/redis
 
-# What the demo needs, without the tools of developers.
+# What the demo needs, without the tools of developers. The files of packages are compiled when they are used.
 .venv-run/installed: requirements/demo.txt pyproject.toml
 	$(NEEDS_PYTHON)
 	"$(PYTHON)" -m venv --clear .venv-run
@@ -80,8 +80,17 @@ PYTEST := $(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reor
 test: check ## Run the checks and the tests (up to three minutes on two cores)
 	$(PYTEST) -m "not long"
 
+GENERATORS := .venv-generators/installed
+
+$(GENERATORS): requirements/generators.txt tests/generators/typescript/package-lock.json
+	@command -v npm >/dev/null || { echo "The clients in TypeScript need Node.js and npm" >&2; exit 1; }
+	$(BIN)/python -m venv --clear .venv-generators
+	$(BIN)/uv pip sync --quiet --require-hashes --python .venv-generators requirements/generators.txt
+	cd tests/generators/typescript && npm ci --no-audit --no-fund --ignore-scripts --silent
+	@touch $@
+
 .PHONY: test-long
-test-long: setup ## Run the long tests: many crashes and failovers, every store, more generated inputs
+test-long: setup $(GENERATORS) .venv-docs/installed ## Run the long tests: many crashes and failovers, every store, more generated inputs
 	$(PYTEST) -m "long or generated" --hypothesis-profile=long
 
 .PHONY: test-all
@@ -115,6 +124,20 @@ $(PEERS): requirements/peers.txt requirements/peers-arq.txt benchmarks/peers/bul
 docs: setup ## Regenerate the parts of the docs that come from the code
 	$(BIN)/python tools/state_diagram.py
 
+SITE := build/site
+
+.PHONY: docs-site
+docs-site: .venv-docs/installed ## Build the site of the documentation; a broken link is an error
+	.venv-docs/bin/sphinx-build -q -W --keep-going -n -j auto -c docs/site . $(SITE)
+	@echo "Open $(SITE)/index.html"
+
+.venv-docs/installed: requirements/docs.txt
+	$(NEEDS_PYTHON)
+	"$(PYTHON)" -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip --disable-pip-version-check -qq install --require-hashes \
+		--requirement requirements/docs.txt
+	@touch $@
+
 .PHONY: twin
 twin: setup ## Regenerate the blocking client from the async client
 	$(BIN)/python tools/twin.py
@@ -127,15 +150,20 @@ lock: setup ## Lock the newest dependencies that are at least a week old
 	$(COMPILE) pyproject.toml --group dev --all-extras --output-file requirements/dev.txt
 	$(COMPILE) pyproject.toml --extra auth --extra valkey --constraints requirements/dev.txt \
 		--output-file requirements/run.txt
+	$(COMPILE) --group generators --output-file requirements/generators.txt
 	$(COMPILE) pyproject.toml --group demo --constraints requirements/dev.txt --output-file requirements/demo.txt
+	$(COMPILE) --group docs --output-file requirements/docs.txt
 	$(COMPILE) --group peers --output-file requirements/peers.txt
 	$(COMPILE) --group peers-arq --output-file requirements/peers-arq.txt
-	cd benchmarks/peers/bullmq && npm update --package-lock-only --omit-lockfile-registry-resolved \
-		--no-audit --no-fund --ignore-scripts \
-		--before "$$(python3 -c 'import datetime as d; print(d.date.today() - d.timedelta(7))')"
+	for folder in benchmarks/peers/bullmq tests/generators/typescript; do \
+		(cd $$folder && npm update --package-lock-only --omit-lockfile-registry-resolved \
+			--no-audit --no-fund --ignore-scripts \
+			--before "$$(python3 -c 'import datetime as d; print(d.date.today() - d.timedelta(7))')") || exit; \
+	done
 
 .PHONY: clean
 clean: ## Remove all generated files
-	rm -rf .venv benchmarks/.venv-* benchmarks/.postgres benchmarks/peers/bullmq/node_modules $(PEERS)
+	rm -rf .venv .venv-docs .venv-generators .venv-run benchmarks/.venv-* $(PEERS)
+	rm -rf benchmarks/.postgres {benchmarks/peers/bullmq,tests/generators/typescript}/node_modules
 	rm -rf build dist .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
-from raincheck.core.clock import now
 from raincheck.core.codec import from_json
 from raincheck.core.errors import JobCancelled, JobFailed, RegisteredTooLate, UnexpectedResult
 from raincheck.core.lifecycle import previous_results
@@ -156,7 +155,7 @@ class Schedules:
                 f"schedule {name}: the app has started: declare schedules before that, or use schedules.put"
             )
         typed = schedule_options(options, self._engine.functions.values.to_json)
-        schedule = define(name, functions, typed, self._engine.validator, now(), "code")
+        schedule = define(name, functions, typed, self._engine.validator, self._engine.now(), "code")
         self._engine.schedules.add(schedule)
 
     async def put(
@@ -170,7 +169,7 @@ class Schedules:
         """Create or replace a schedule; the options are those of `App.schedule`. Raises `InvalidInput`."""
         engine = await self._opened()
         typed = schedule_options(options, engine.functions.values.to_json)
-        make = partial(define, name, functions, typed, engine.validator, now())
+        make = partial(define, name, functions, typed, engine.validator, engine.store.now())
         schedule = await asyncio.to_thread(make)  # reads files of time zones
         engine.schedules.check(schedule)
         schedule, _ = await engine.scheduler.put(schedule, paused)

@@ -11,12 +11,14 @@ from typing import Any
 import httpx2
 import jsonschema_rs
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from raincheck import App, Limits
 from raincheck.core.model import FunctionInfo
 from raincheck.engine.documents import encode
 from raincheck.server import ROUTES, Server
 from raincheck.server.openapi.document import document
+from raincheck.server.openapi.schemas import portable
 from tests.server.hands import Hands
 
 UNDOCUMENTED = {"/", "/docs", "/docs/{file}", "/openapi.json"}
@@ -65,7 +67,26 @@ class TestForm:
         for schema in schemas:
             jsonschema_rs.meta.validate(schema)
         for kind in openapi["components"].values():
-            assert all(re.fullmatch(r"[a-zA-Z0-9._-]+", name) for name in kind)
+            assert all(re.fullmatch(r"[a-zA-Z0-9_-]+", name) for name in kind)
+
+    def test_a_public_validator_accepts_it(self, openapi: dict[str, Any]) -> None:
+        """Also its parameters, and what defaults and examples say."""
+        assert list(OpenAPIV31SpecValidator(openapi).iter_errors()) == []
+
+    def test_it_has_what_generators_need(self, openapi: dict[str, Any]) -> None:
+        """No schema is false, arrays say what they contain, and no property has a default."""
+        for value in inside(openapi):
+            assert value.get("items") is not False
+            if value.get("type") == "array":
+                assert "items" in value or "prefixItems" in value
+            for each in value.get("properties", {}).values():
+                assert "default" not in each
+        names = [
+            *openapi["components"]["schemas"],
+            *(each["operationId"] for *_, each in operations(openapi)),
+        ]
+        identifiers = [re.sub("[^a-z0-9]", "", name.lower()) for name in names]
+        assert len(identifiers) == len(set(identifiers))
 
     def test_every_path_is_described(self, openapi: dict[str, Any]) -> None:
         """With all its methods."""
@@ -95,7 +116,10 @@ class TestFunctions:
         named, placed = body["content"]["application/json"]["schema"]["oneOf"]
         assert (call["operationId"], body["required"]) == ("call_v1_test-1", True)
         assert (named["type"], named["required"]) == ("object", ["city"])
-        assert placed["prefixItems"] == [{"type": "string"}, {"type": "integer", "default": 3}]
+        assert placed["prefixItems"] == [
+            {"type": "string"},
+            {"type": "integer", "description": "Default: `3`."},
+        ]
         result = call["responses"]["200"]["content"]["application/json"]["schema"]["properties"]["result"]
         assert result == {"type": "object", "additionalProperties": {"type": "integer"}}
 
@@ -103,8 +127,8 @@ class TestFunctions:
         """An argument that goes by position alone leaves no other."""
         call = openapi["paths"]["/v1/function/weather:of"]["post"]
         (placed,) = call["requestBody"]["content"]["application/json"]["schema"]["oneOf"]
-        assert placed["prefixItems"] == [{"$ref": "#/components/schemas/weather_of.City"}]
-        city = openapi["components"]["schemas"]["weather_of.City"]
+        assert placed["prefixItems"] == [{"$ref": "#/components/schemas/weather_of_City"}]
+        city = openapi["components"]["schemas"]["weather_of_City"]
         assert set(city["properties"]) == {"name", "country"}
 
     def test_what_it_does_is_its_docstring(self, openapi: dict[str, Any]) -> None:
@@ -139,12 +163,85 @@ class TestFunctions:
         form = {"$ref": "#/$defs/T[int]", "$defs": {"T[int]": {"type": "object"}}}
         infos = {
             name: FunctionInfo(name=name, parameters=form, positional={"type": "array"})
-            for name in ("a/b", "a:b", "a_b", "/", ":")
+            for name in ("a/b", "a:b", "a_b", "A_B", "/", ":", "job", "function")
         }
         openapi = document("Names", Limits(), "", infos)
         names = {openapi["paths"][f"/v1/function/{name}"]["post"]["operationId"] for name in infos}
-        assert names == {"call_a_b", "call_a_b_2", "call_a_b_3", "call_function", "call_function_2"}
-        assert "a_b_2.T_int_" in openapi["components"]["schemas"]
+        numbered = [f"call_function_{i}" for i in (2, 3, 4)]  # call_function is the call of any function
+        assert names == {"call_A_B", "call_a_b_2", "call_a_b_3", "call_a_b_4", "call_job", *numbered}
+        assert "a_b_2_T_int" in openapi["components"]["schemas"]
+        assert list(OpenAPIV31SpecValidator(json.loads(encode(openapi))).iter_errors()) == []
+
+    def test_classes_of_one_name_stay_apart(self) -> None:
+        """An argument and a result can have different classes with the same name."""
+        taken = {"$ref": "#/$defs/T", "$defs": {"T": {"type": "integer"}}}
+        returned = {"$ref": "#/$defs/T", "$defs": {"T": {"type": "string"}}}
+        info = FunctionInfo(name="f", parameters=taken, positional=taken, returns=returned)
+        call = document("Names", Limits(), "", {"f": info})["paths"]["/v1/function/f"]["post"]
+        result = call["responses"]["200"]["content"]["application/json"]["schema"]["properties"]["result"]
+        assert call["requestBody"]["content"]["application/json"]["schema"]["oneOf"] == [
+            {"$ref": "#/components/schemas/f_T"},
+            {"$ref": "#/components/schemas/f_T"},
+        ]
+        assert result == {"$ref": "#/components/schemas/f_T_2"}
+
+
+VALUES = [
+    [],
+    [1],
+    [1, "a"],
+    [1, "a", None],
+    {},
+    {"a": 1},
+    {"b": [1]},
+    {"a": 1, "x": 2},
+    1,
+    1.5,
+    "a",
+    "z",
+    None,
+]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "array", "items": False},
+        {"type": "array", "prefixItems": [{"type": "integer"}], "items": False},
+        {"type": "array", "prefixItems": [{}, True], "minItems": 1, "maxItems": 1, "items": False},
+        {"type": "array", "prefixItems": [{"type": "integer"}], "items": {"type": "string"}},
+        {"type": ["array", "null"], "items": False, "default": None},
+        {"type": "array", "minItems": 1, "default": []},
+        {"type": "object"},
+        {"type": "object", "properties": {"a": {"default": 1}, "b": False}},
+        {"type": "object", "properties": {"a": {}}, "additionalProperties": False},
+        {"type": "object", "properties": {"items": False, "default": {}}},
+        {"anyOf": [{"type": "integer"}, {"type": "array", "items": False}]},
+        {"enum": ["a", None, False]},
+        {"const": {"items": False}},
+        {"$ref": "#/$defs/T", "default": {"items": False}},
+        {"not": {}},
+        {},
+        True,
+        False,
+    ],
+    ids=json.dumps,
+)
+def test_a_portable_schema_accepts_the_same_values(schema: Any) -> None:
+    """Only its form changes."""
+    names = {"T": "f_T"}
+    definition = {"type": "array", "prefixItems": [{"type": "integer"}], "items": False}
+    before = {"$defs": {"T": definition}, "allOf": [schema]}
+    made = portable(schema, names)
+    after = {"components": {"schemas": {"f_T": portable(definition, names)}}, "allOf": [made]}
+    for value in [*VALUES, {"items": False}]:
+        assert jsonschema_rs.is_valid(after, value) == jsonschema_rs.is_valid(before, value)
+
+
+def test_defaults_are_described() -> None:
+    """A default of the user's own is text, and is not read as a schema."""
+    made = portable({"type": "array", "default": [{"items": False}], "description": "Some."}, {})
+    assert made == {"type": "array", "items": {}, "description": 'Some. Default: `[{"items":false}]`.'}
 
 
 class TestTruth:

@@ -24,7 +24,7 @@ async def test_a_job_is_shown_with_its_large_results(client: httpx2.AsyncClient,
     await hands.succeed("anything", result=LARGE)
     alone = (await client.get(path)).json()
     assert (alone["result"], alone["functions"][0]["result"]) == (LARGE, LARGE)
-    assert (await client.get("/v1/job")).json()["jobs"] == [alone]
+    assert (await client.get("/v1/job?full=1")).json()["jobs"] == [alone]
 
 
 async def test_a_wait_ends_with_a_large_result(client: httpx2.AsyncClient, hands: Hands) -> None:

@@ -19,15 +19,17 @@ import msgspec
 
 from raincheck.core.errors import NotJSON
 from raincheck.core.libraries import Encode, Writer, plain
-from raincheck.core.model import Job, Schedule
+from raincheck.core.model import EndedAttempt, Job, Schedule
 
 __all__ = [
     "MAX_DEPTH",
     "Encode",
     "Writer",
     "check_json",
+    "decode_attempt",
     "decode_job",
     "decode_schedule",
+    "encode_attempt",
     "encode_job",
     "encode_schedule",
     "from_json",
@@ -58,6 +60,12 @@ encode_job = _record_encoder.encode
 decode_job = _record_decoder.decode
 """The `Job` of a record (bytes)."""
 
+encode_attempt = _record_encoder.encode
+"""The value (bytes) of a journal's entry for an `EndedAttempt`."""
+
+decode_attempt = msgspec.msgpack.Decoder(EndedAttempt).decode
+"""The `EndedAttempt` in the value of an entry (bytes)."""
+
 encode_schedule = _record_encoder.encode
 """The record (bytes) of a `Schedule`."""
 
@@ -74,19 +82,20 @@ def writer(encode: Encode | None = None, *, argument: bool = False) -> Writer:
     ``encode`` makes values of other types writable; ``argument``: the values are arguments of a function.
     """
     hook = partial(_plain, encode, argument)
-    return partial(_write, msgspec.json.Encoder(enc_hook=hook).encode, hook)
+    to_bytes = msgspec.json.Encoder(enc_hook=hook).encode
 
+    def write(value: Any) -> bytes:
+        try:
+            encoded = to_bytes(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise NotJSON(_not_json_detail(value, error, to_bytes)) from None
+        if too_deep(encoded):
+            raise NotJSON(f"not JSON: nested deeper than {MAX_DEPTH} levels")
+        if b"null" in encoded and value is not None:  # a None inside, or a NaN, which msgspec encodes as null
+            _check_finite(msgspec.to_builtins(value, enc_hook=hook))
+        return encoded
 
-def _write(encode: Writer, hook: Callable[[Any], Any], value: Any) -> bytes:
-    try:
-        encoded = encode(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise NotJSON(_not_json_detail(value, error, encode)) from None
-    if too_deep(encoded):
-        raise NotJSON(f"not JSON: nested deeper than {MAX_DEPTH} levels")
-    if b"null" in encoded and value is not None:  # a None inside, or a NaN, which msgspec encodes as null
-        _check_finite(msgspec.to_builtins(value, enc_hook=hook))
-    return encoded
+    return write
 
 
 def _plain(encode: Encode | None, argument: bool, value: Any) -> Any:

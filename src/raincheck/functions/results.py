@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import Any
 
@@ -61,15 +62,18 @@ class ResultType(ResultReader):
                 return partial(self._write_by_pydantic, adapter)
         reader = Reader(self._form, self._forms)
         read = reader.decode if reader.build is None else reader.read
-        return partial(self._write_checked, self._values.to_json, read)
+        return self._checked(self._values.to_json, read)
 
-    def _write_checked(self, to_json: Writer, read: Any, value: Any) -> bytes:
-        encoded = to_json(value)
-        try:
-            read(encoded)
-        except (ValueError, RecursionError) as error:
-            raise self._unexpected(value, error) from None
-        return encoded
+    def _checked(self, to_json: Writer, read: Callable[[bytes], Any]) -> Writer:
+        def write(value: Any) -> bytes:
+            encoded = to_json(value)
+            try:
+                read(encoded)
+            except (ValueError, RecursionError) as error:
+                raise self._unexpected(value, error) from None
+            return encoded
+
+        return write
 
     def _write_by_pydantic(self, adapter: Any, value: Any) -> bytes:
         try:

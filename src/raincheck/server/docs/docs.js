@@ -53,10 +53,11 @@ function typeOf(schema) {
 
 /** The limits of a schema as text. */
 function limitsOf(schema) {
-  const words = { minimum: "at least", maximum: "at most", exclusiveMinimum: "above", pattern: "like", default: "else" };
+  const words = { minimum: "at least", maximum: "at most", exclusiveMinimum: "above", pattern: "like" };
   return Object.entries(words)
     .filter(([key]) => key in schema)
     .map(([key, word]) => `${word} ${JSON.stringify(schema[key])}`)
+    .concat(schema.description?.replaceAll("`", "") ?? [])
     .join(", ");
 }
 
@@ -77,7 +78,6 @@ function properties(schema) {
 /** An example value that fits a schema. */
 function example(schema, depth = 0) {
   const plain = resolve(schema);
-  if ("default" in plain) return plain.default;
   if ("const" in plain) return plain.const;
   if (plain.enum) return plain.enum[0];
   const choices = plain.oneOf ?? plain.anyOf;

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import cleandoc
-from typing import Any
-
 import msgspec
 
 from raincheck.auth import Token
@@ -27,12 +24,10 @@ from raincheck.engine.requests import JobRequest, TriggerRequest
 from raincheck.engine.schedules.definitions import ScheduleRequest
 from raincheck.engine.schedules.documents import PlannedFunction, ScheduleDocument
 from raincheck.server.access import TokenRequest
+from raincheck.server.openapi.schemas import SCHEMAS, Schema, portable, ref
 from raincheck.server.parameters import BARE, KEY_LENGTH, QUOTED, Listing
 from raincheck.server.problems import TYPES
 
-Schema = dict[str, Any]
-
-SCHEMAS = "#/components/schemas/"
 PROBLEMS = {
     400: "The request is malformed.",
     401: "The token is missing or not valid.",
@@ -103,11 +98,6 @@ NAMES = {
 """The names of schemas that differ from the name of their class."""
 
 
-def ref(kind: str, name: str) -> Schema:
-    """A reference to a component."""
-    return {"$ref": f"#/components/{kind}/{name}"}
-
-
 def response(description: str, schema: Schema, *headers: str, media: str = "application/json") -> Schema:
     """A response of an operation."""
     documented = {name: {"schema": {"type": "string"}} for name in headers}
@@ -136,26 +126,9 @@ def components(limits: Limits) -> dict[str, Schema]:
     )
     return {
         "parameters": {**PARAMETERS, "Limit": _limit(limits)},
-        "schemas": {NAMES.get(name, name): _renamed(schema) for name, schema in schemas.items()},
+        "schemas": {NAMES.get(name, name): portable(schema, NAMES) for name, schema in schemas.items()},
         "responses": responses,
     }
-
-
-def _renamed(value: Any) -> Any:
-    """A schema with the names of `NAMES`, and docstrings as descriptions."""
-    if isinstance(value, list):
-        return [_renamed(each) for each in value]
-    if not isinstance(value, dict):
-        return value
-    renamed = {key: _renamed(each) for key, each in value.items()}
-    if isinstance(target := renamed.get("$ref"), str):
-        name = target.removeprefix(SCHEMAS)
-        renamed["$ref"] = SCHEMAS + NAMES.get(name, name)
-    if isinstance(text := renamed.get("description"), str):
-        renamed["description"] = cleandoc(text).replace("``", "`")
-    if isinstance(title := renamed.get("title"), str):
-        renamed["title"] = NAMES.get(title, title)
-    return renamed
 
 
 def _limit(limits: Limits) -> Schema:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,8 +10,9 @@ from raincheck.core.model import FunctionInfo
 from raincheck.engine.documents import encode
 from raincheck.server.access import PUBLIC, Routes
 from raincheck.server.http import JSON, Request, Response
-from raincheck.server.openapi.components import SCHEMAS, Schema, components, ref, response
+from raincheck.server.openapi.components import components, response
 from raincheck.server.openapi.paths import ACCEPTED, CALLING, PATHS, TAGS, json_content, operation
+from raincheck.server.openapi.schemas import Names, Schema, component_name, portable, ref
 from raincheck.version import VERSION
 
 ABOUT = (
@@ -66,11 +66,12 @@ def document(
     """The document of an app with these functions; ``secured`` are the routes if callers must sign in."""
     shared = components(limits)
     paths = dict(PATHS)
-    slugs: set[str] = set()
+    operations = Names(*(each["operationId"] for path in PATHS.values() for each in path.values()))
+    names = Names(*shared["schemas"])
     for name in sorted(infos):
-        slug = _slug(name, slugs)
-        slugs.add(slug)
-        paths[f"/v1/function/{name}"] = _function(infos[name], slug, shared["schemas"])
+        slug = operations.add(f"call_{component_name(name) or 'function'}").removeprefix("call_")
+        schemas = _hoisted(infos[name], slug, shared["schemas"], names)
+        paths[f"/v1/function/{name}"] = _function(infos[name], slug, *schemas)
     if secured is not None:
         paths = dict(_with_security(paths, secured))
         shared["securitySchemes"] = SECURITY
@@ -84,16 +85,17 @@ def document(
     }
 
 
-def _function(info: FunctionInfo, slug: str, schemas: dict[str, Schema]) -> Schema:
+def _function(
+    info: FunctionInfo, slug: str, parameters: Schema, positional: Schema, returns: Schema
+) -> Schema:
     """The operations of one function: get it, call it."""
-    forms = [_hoisted(form, slug, schemas) for form in (info.parameters, info.positional)]
-    possible = [form for form in forms if form != _IMPOSSIBLE]
+    possible = [form for form in (parameters, positional) if form != _IMPOSSIBLE]
     called: Schema = {
         "type": "object",
         "properties": {
             "id": {"type": "string"},
-            "state": {"const": "done"},
-            "result": _hoisted(info.returns, slug, schemas),
+            "state": {"type": "string", "const": "done"},
+            "result": returns,
         },
         "required": ["id", "state", "result"],
     }
@@ -102,7 +104,7 @@ def _function(info: FunctionInfo, slug: str, schemas: dict[str, Schema]) -> Sche
     summary = info.doc.partition("\n")[0] or f"Call {info.name}"
     return {
         "get": operation(
-            f"get_{slug}",
+            f"get_function_{slug}",
             "functions",
             f"Get {info.name}",
             {200: response("The function.", ref("schemas", "FunctionSummary"))},
@@ -136,33 +138,14 @@ def _with_security(paths: dict[str, Schema], routes: Routes) -> Iterator[tuple[s
         yield path, operations
 
 
-def _slug(name: str, taken: set[str]) -> str:
-    """A function's name as an identifier that is not ``taken``."""
-    word = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_") or "function"
-    number = 1
-    while (slug := word if number == 1 else f"{word}_{number}") in taken:
-        number += 1
-    return slug
-
-
-def _hoisted(schema: Schema, slug: str, schemas: dict[str, Schema]) -> Any:
-    """The schema with its definitions moved to the components, under names that begin with ``slug``."""
-
-    def moved(value: Any) -> Any:
-        if isinstance(value, list):
-            return [moved(each) for each in value]
-        if not isinstance(value, dict):
-            return value
-        target = value.get("$ref")
-        if isinstance(target, str) and target.startswith("#/$defs/"):
-            value = value | {"$ref": f"{SCHEMAS}{slug}.{_word(target[8:])}"}
-        return {key: moved(each) for key, each in value.items() if key != "$defs"}
-
-    for name, definition in schema.get("$defs", {}).items():
-        schemas[f"{slug}.{_word(name)}"] = moved(definition)
-    return moved(schema)
-
-
-def _word(name: str) -> str:
-    """A name that a component may have: the name of a generic class contains brackets."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", name)
+def _hoisted(info: FunctionInfo, slug: str, schemas: dict[str, Schema], taken: Names) -> Iterator[Schema]:
+    """The schemas of a function: parameters, positional, returns. Their definitions become components."""
+    hoisted: dict[str, tuple[Schema, str]] = {}
+    for form in (info.parameters, info.positional, info.returns):
+        definitions = form.get("$defs", {})
+        new = [name for name, each in definitions.items() if hoisted.get(name, (None,))[0] != each]
+        for name in new:
+            hoisted[name] = definitions[name], taken.add(component_name(slug, name))
+        names = {name: component for name, (_, component) in hoisted.items()}
+        schemas |= {names[name]: portable(definitions[name], names) for name in new}
+        yield portable(form, names)

@@ -9,7 +9,8 @@ import msgspec
 from raincheck.engine.groups.definitions import GROUP_NAME
 from raincheck.engine.schedules.definitions import NAME, NAME_LENGTH
 from raincheck.functions.registry import NAME_LIMIT
-from raincheck.server.openapi.components import Schema, ref, response
+from raincheck.server.openapi.components import response
+from raincheck.server.openapi.schemas import Schema, ref
 from raincheck.server.parameters import Listing
 
 JOB = ref("schemas", "Job")
@@ -186,7 +187,7 @@ PATHS: dict[str, Schema] = {
             },
             *(400, 404, 409, 413, 415, 422, 500),
             parameters=(*FUNCTION, *CALLING),
-            requestBody=json_content({"type": ["array", "object"]}, required=False),
+            requestBody=json_content({"type": ["array", "object"], "items": {}}, required=False),
         ),
     },
     "/v1/group": {
