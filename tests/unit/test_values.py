@@ -245,8 +245,8 @@ class TestArguments:
             (Point, '{"x":"1"}', [("/x", "expected `int`, got `str`")]),
             (Point, '{"x":-1}', [("", "not a valid Point: x must not be negative")]),
             (list[Point], '[{"x":1},{"x":-1}]', [("/1", "not a valid Point: x must not be negative")]),
-            (Tree, '{"name":"a","children":[{"nam":"b"}]}', [
-                ("/children/0/nam", "object contains unknown field `nam`"),
+            (Tree, '{"name":"a","children":[{"title":"b"}]}', [
+                ("/children/0/title", "object contains unknown field `title`"),
             ]),
             (Box[int], '{"item":"x"}', [("/item", "expected `int`, got `str`")]),
             (Sub, '{"item":"x"}', [("/item", "expected `int`, got `str`")]),
