@@ -25,9 +25,11 @@ from msgspec.structs import replace
 
 from raincheck.core import lifecycle
 from raincheck.core.errors import IllegalTransition
+from raincheck.core.journal import has_journal
 from raincheck.core.model import (
     Change,
     Claim,
+    Entry,
     Job,
     Key,
     Lease,
@@ -68,6 +70,7 @@ class Model:
         self.leases: dict[Spot, tuple[Lease, QueueEntry]] = {}
         self.keys: dict[str, Duplicate] = {}
         self.results: dict[Spot, bytes] = {}
+        self.journals: dict[str, list[Entry]] = {}
         self.gone: set[str] = set()
 
     def apply(self, change: Change, now: float) -> Outcome:
@@ -84,9 +87,19 @@ class Model:
         self.queue |= {(job.id, place.step): place for place in change.put}
         self.jobs[job.id], self.check_times[job.id] = job, change.check_at
         self.results |= {(job.id, step): value for step, value in change.results}
+        for entry in change.journal:
+            self.append(self.journals.setdefault(job.id, []), entry)
         if change.key:
             self.keys[change.key.name] = Duplicate(job.id, change.key.fingerprint)
         return None
+
+    def append(self, journal: list[Entry], entry: Entry) -> None:
+        """Append an entry; of its kind and step, the first and the latest are kept."""
+        number = journal[-1].number + 1 if journal else 1
+        journal.append(replace(entry, keep=0, number=number))
+        series = [each for each in journal if (each.kind, each.step) == (entry.kind, entry.step)]
+        if len(series) > entry.keep + 1:
+            journal.remove(series[1])
 
     def _holds(self, change: Change, now: float) -> bool:
         known = self.jobs.get(change.job.id)
@@ -126,6 +139,7 @@ class Model:
         """Prune or forget a job."""
         del self.jobs[job_id], self.check_times[job_id]
         self.results = {spot: value for spot, value in self.results.items() if spot[0] != job_id}
+        self.journals.pop(job_id, None)
         self.gone.add(job_id)
 
 
@@ -150,7 +164,11 @@ class Lives(RuleBasedStateMachine):
         return self.runner.run(call)
 
     def commit(self, *changes: Change) -> list[Outcome]:
-        """Commit to both; they agree."""
+        """Commit to both; they agree. Journals keep few entries, so that some are removed."""
+        changes = tuple(
+            replace(change, journal=tuple(replace(entry, keep=1) for entry in change.journal))
+            for change in changes
+        )
         outcomes: list[Outcome] = self.run(self.store.commit(changes))
         now = self.store.now()
         assert outcomes == [self.model.apply(change, now) for change in changes]
@@ -374,13 +392,23 @@ class Lives(RuleBasedStateMachine):
 
         spots = [(job_id, step) for job_id in known for step in range(6)]
 
-        async def read() -> tuple[list[Stored | Missing], list[Page], None, list[bytes | None]]:
+        async def read() -> tuple[
+            list[Stored | Missing], list[Page], None, list[bytes | None], list[list[Entry]]
+        ]:
             pages = asyncio.gather(*(listing.page(self.store, Filter(state=state), 100) for state in State))
             counted = assert_counted(self.store, stored)
             results = self.store.results(spots)
-            return await asyncio.gather(self.store.find(known), pages, counted, results)
+            journals = asyncio.gather(*(self.store.journal(job_id, 0, 1000) for job_id in known))
+            return await asyncio.gather(self.store.find(known), pages, counted, results, journals)
 
-        found, pages, _, results = self.run(read())
+        found, pages, _, results, journals = self.run(read())
+        assert journals == [self.model.journals.get(job_id, []) for job_id in known]
+        entered = {
+            job_id: {entry.step for entry in self.model.journals[job_id]} for job_id in self.model.journals
+        }
+        for job in self.model.jobs.values():
+            ended = {i for i, step in enumerate(job.steps) if step.worker is not None}
+            assert entered.get(job.id, set()) >= ended if has_journal(job) else job.id not in entered
         assert results == [self.model.results.get(spot) for spot in spots]
         assert [by_step(each) for each in found] == expected
         for state, page in zip(State, pages, strict=True):

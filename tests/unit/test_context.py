@@ -126,4 +126,5 @@ class TestTelling:
             context().log.info("so far %d", 7, extra={"more": 1})
         (record,) = caplog.records
         assert record.getMessage() == "[the-id second] so far 7"
-        assert {"job_id": "the-id", "function": "second", "more": 1}.items() <= vars(record).items()
+        fields = {"job": "the-id", "function": "second", "attempt": 4, "more": 1}
+        assert fields.items() <= vars(record).items()

@@ -1,5 +1,6 @@
 """Functions for child processes, which find them by module and name."""
 
+import logging
 import os
 import signal
 import sys
@@ -9,6 +10,9 @@ from asyncio import CancelledError
 from contextvars import ContextVar
 
 from raincheck import Context, DoNotRetry, RetryLater
+
+log = logging.getLogger("tests.child")
+log.addHandler(logging.NullHandler())
 
 
 class Unspeakable(Exception):
@@ -117,6 +121,36 @@ def enlarge(ctx: Context, size: int) -> str:
     """A result of ``size`` letters; before it comes how many letters the one before had."""
     before = len(ctx.previous or "")
     return f"{before} ".ljust(size, "x")
+
+
+def talk(count: int) -> int:
+    """Log lines, then one below the level of the parent, and one with an exception."""
+    for number in range(count):
+        log.info("line %d", number, extra={"number": number, "odd": {number}})
+    log.debug("not wanted")
+    try:
+        raise ValueError("too bad")
+    except ValueError:
+        log.exception("caught")
+    return os.getpid()
+
+
+def count_handlers() -> int:
+    return len(log.handlers)
+
+
+def keep_own_log(file: str) -> None:
+    """Log to a file of its own."""
+    handler = logging.FileHandler(file)
+    log.addHandler(handler)
+    log.info("for both")
+    log.removeHandler(handler)
+    handler.close()
+
+
+def log_and_die() -> None:
+    log.info("last words")
+    os._exit(3)
 
 
 def low(word: str) -> None:

@@ -10,6 +10,7 @@ from raincheck import App, Worker
 from raincheck.core.triggers import Stopped, Succeeded
 from raincheck.functions.registry import Function
 from raincheck.worker.attempt import Inbox, InFlight, Reason, RunningAttempt
+from raincheck.worker.attempt_log import AttemptLog
 from raincheck.worker.cancellation import Beat, Cancellation
 from raincheck.worker.claimer import Claimed
 from raincheck.worker.completer import Completer
@@ -162,7 +163,7 @@ async def ended(app: App, jobs: int, steps: int = 1) -> tuple[Completer, InFligh
     for attempt in attempts:
         in_flight.add(attempt)
         in_flight.end(attempt)
-    return Completer(app.engine.store, in_flight), in_flight, attempts
+    return Completer(app.engine.store, in_flight, AttemptLog()), in_flight, attempts
 
 
 def successes(attempts: Sequence[RunningAttempt]) -> list[Outcome]:

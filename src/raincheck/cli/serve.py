@@ -31,9 +31,10 @@ from raincheck.cli.runner import (
     run_until_signal,
 )
 from raincheck.cli.target import load
-from raincheck.cli.terminal import Level, out, plain, set_up_logging, warn
+from raincheck.cli.terminal import out, plain, set_up_logging, warn
 from raincheck.core.clock import now
 from raincheck.core.errors import StoreError, StoreUnusable
+from raincheck.logs import Format, Level
 from raincheck.store import is_in_memory, mask, needs_a_file
 
 AtLeastOne = Annotated[int, Parameter(validator=Number(gte=1))]
@@ -61,6 +62,9 @@ class ServerOptions:
     """Require sign-in; file with the secrets or keys that sign tokens (default: RAINCHECK_SECRET_FILE)."""
     users: Annotated[Path | None, Parameter(metavar="FILE")] = None
     """File with the users (default: RAINCHECK_USERS, else raincheck-users.json)."""
+
+    access_log: Annotated[bool, Parameter(env_var="RAINCHECK_ACCESS_LOG", show_default=False)] = False
+    """Log each request, without its query."""
 
     @property
     def auth(self) -> Auth | None:
@@ -94,8 +98,10 @@ class AppOptions:
     """URL of the store (default: that of the app)."""
     config: Annotated[str | None, Parameter(metavar="FILE")] = None
     """Configuration file (default: that of the app, RAINCHECK_CONFIG or raincheck.yaml)."""
-    log_level: Level = "info"
+    log_level: Annotated[Level, Parameter(env_var="RAINCHECK_LOG_LEVEL")] = "info"
     """Lowest level to log, on stderr."""
+    log_format: Annotated[Format, Parameter(env_var="RAINCHECK_LOG_FORMAT")] = "text"
+    """Format of the log: lines of text, or one JSON object per line."""
     reload: Flag = False
     """Restart when a Python or YAML file in the folder of the app changes; running attempts start again."""
     child: Annotated[bool, Parameter(show=False)] = False
@@ -223,7 +229,7 @@ def print_summary(app: App) -> None:
 
 def _load_app(target: str, options: AppOptions) -> App:
     """Load the app, and set its store and its configuration file from the options."""
-    set_up_logging(options.log_level)
+    set_up_logging(options.log_level, options.log_format)
     app = load(target)
     app.config = options.config or app.config
     app.url = (read_first_line() if options.child else options.store) or app.url
@@ -287,6 +293,7 @@ async def _listen(
                 title=app.title,
                 auth=app.auth,
                 insecure=options.insecure,
+                access_log=options.access_log,
             )
         finally:
             announcement.cancel()
@@ -331,6 +338,7 @@ def _worker(app: App, options: WorkerOptions) -> Main:
 def _run_with_reload(command: str, target: str, options: dict[str, object], app_options: AppOptions) -> int:
     from raincheck.cli.reload import run_with_reload
 
+    set_up_logging(app_options.log_level, app_options.log_format)
     return run_with_reload(
         target, _child_command(command, target, options, app_options), app_options.store or ""
     )
@@ -340,7 +348,11 @@ def _child_command(
     command: str, target: str, options: dict[str, object], app_options: AppOptions
 ) -> list[str]:
     """The command line of a child that runs the same app; the store's URL is not part of it."""
-    shared = {"log-level": app_options.log_level, "config": app_options.config}
+    shared = {
+        "log-level": app_options.log_level,
+        "log-format": app_options.log_format,
+        "config": app_options.config,
+    }
     words = [sys.executable, "-m", "raincheck", command, target, "--child"]
     for name, value in {**options, **shared}.items():
         if value is True:

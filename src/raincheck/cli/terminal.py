@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import Iterable
-from typing import Literal
 
 import msgspec
 from rich.console import Console, RenderableType
@@ -14,12 +12,12 @@ from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
+from raincheck import logs
 from raincheck.core.errors import InvalidInput, RaincheckError
 from raincheck.core.model import ErrorDetail, Problem
+from raincheck.core.text import plain as plain  # the commands import it from here
+from raincheck.core.text import plain_json
 
-Level = Literal["debug", "info", "warning", "error"]
-
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _PIPE_WIDTH = 1000
 """Columns if the output is not a terminal: lines are neither cut nor wrapped."""
 
@@ -40,11 +38,6 @@ def _console(*, stderr: bool = False) -> Console:
 
 out = _console()
 err = _console(stderr=True)
-
-
-def plain(text: str) -> str:
-    """Text with control characters, and those that change the text direction, escaped."""
-    return _UNSAFE.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)
 
 
 def one_line(value: object, limit: int = 200) -> str:
@@ -94,12 +87,18 @@ def print_json_line(document: bytes) -> None:
 
 
 def _formatted(document: bytes, indent: int) -> str:
-    text = msgspec.json.format(document, indent=indent).decode()
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return plain_json(msgspec.json.format(document, indent=indent).decode())
+
+
+_logger = logging.getLogger("raincheck.cli")
+_LEVELS = {"Error": logging.ERROR, "Warning": logging.WARNING}
 
 
 def note(message: str, label: str = "", style: str = "dim") -> None:
-    """Print a message on stderr."""
+    """Print a message on stderr; if the log is JSON, as a record of it."""
+    if _logs_json():
+        _logger.log(_LEVELS.get(label, logging.INFO), message)
+        return
     head = (f"{label}: ", f"bold {style}") if label else ""
     err.print(Text.assemble(head, (plain(message), "" if label else style)), soft_wrap=True)
 
@@ -110,8 +109,10 @@ def warn(message: str) -> None:
 
 
 def print_error(error: RaincheckError) -> None:
-    """Print an error on stderr, with each fault and its pointer."""
-    if isinstance(problem := error.problem, Problem):
+    """Print an error on stderr, with each fault and its pointer; if the log is JSON, as a record of it."""
+    if _logs_json():
+        _logger.error("%s", error)
+    elif isinstance(problem := error.problem, Problem):
         note(problem.title, "Error", "red")
         if problem.detail and not problem.errors:
             err.print(Text(f"  {plain(problem.detail)}"), soft_wrap=True)
@@ -136,36 +137,31 @@ def _print_faults(faults: Iterable[ErrorDetail]) -> None:
 class TerminalHandler(logging.Handler):
     """Prints records on a terminal. Control characters are escaped."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logs.TextFormatter("%(message)s"))
+
     def emit(self, record: logging.LogRecord) -> None:
         """Print one record. Never raises."""
         try:
             line = Text.assemble(
                 (f"{self.formatter.formatTime(record, '%H:%M:%S')}  ", "dim"),  # type: ignore[union-attr]
                 (f"{record.levelname.lower():8}", _STYLES.get(record.levelname, "")),
-                plain(self.format(record)),
+                self.format(record),
             )
             err.print(line, soft_wrap=True)
         except Exception:  # noqa: BLE001 - as logging.StreamHandler does
             self.handleError(record)
 
 
-class PlainFormatter(logging.Formatter):
-    """Formats records for files and pipes."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The record as text, with control characters escaped."""
-        return plain(super().format(record))
+def _logs_json() -> bool:
+    """Whether this command writes its log to stderr as JSON: then nothing else may stand there."""
+    return any(isinstance(handler.formatter, logs.JSONFormatter) for handler in logging.root.handlers)
 
 
-def set_up_logging(level: Level) -> None:
-    """Log records of ``level`` and above to stderr."""
-    handler: logging.Handler
-    if err.is_terminal:
-        handler = TerminalHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
+def set_up_logging(level: logs.Level, format: logs.Format) -> None:  # noqa: A002 - the name of the option
+    """Log records of ``level`` and above to stderr; on a terminal, text is coloured."""
+    if format == "text" and err.is_terminal:
+        logs.use(TerminalHandler(), level)
     else:
-        handler = logging.StreamHandler()
-        handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for chatty in ("asyncio", "httpcore2", "httpx2"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+        logs.configure(level, format)

@@ -18,11 +18,13 @@ __all__ = [
     "monotonic",
     "new_id",
     "now",
+    "thread_time",
     "to_datetime",
 ]
 
 now = time.time
 monotonic = time.monotonic
+thread_time = time.thread_time
 chance = random.random
 
 _BLOCK = Struct("256Q")

@@ -16,13 +16,15 @@ from typing import Any
 import msgspec
 
 from raincheck.core.errors import NotJSON
-from raincheck.core.model import Job, Schedule
+from raincheck.core.model import EndedAttempt, Job, Schedule
 
 __all__ = [
     "MAX_DEPTH",
     "check_json",
+    "decode_attempt",
     "decode_job",
     "decode_schedule",
+    "encode_attempt",
     "encode_job",
     "encode_schedule",
     "from_json",
@@ -51,6 +53,12 @@ encode_job = _record_encoder.encode
 
 decode_job = _record_decoder.decode
 """The `Job` of a record (bytes)."""
+
+encode_attempt = _record_encoder.encode
+"""The value (bytes) of a journal's entry for an `EndedAttempt`."""
+
+decode_attempt = msgspec.msgpack.Decoder(EndedAttempt).decode
+"""The `EndedAttempt` in the value of an entry (bytes)."""
 
 encode_schedule = _record_encoder.encode
 """The record (bytes) of a `Schedule`."""

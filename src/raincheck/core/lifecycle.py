@@ -23,6 +23,7 @@ from raincheck.core import retry
 from raincheck.core.errors import IllegalTransition
 from raincheck.core.model import (
     Attempt,
+    AttemptOutcome,
     Change,
     FailureType,
     Gather,
@@ -230,8 +231,11 @@ def _succeeded(change: ChangeBuilder, trigger: Succeeded) -> None:
     limit = trigger.limit
     if limit is not None and (total := change.result_bytes + len(trigger.result)) > limit:
         error = _results_too_large(change.steps[index].function, total, limit)
+        change.add_attempt(trigger.attempt, AttemptOutcome.FAILED, error)
         _end(change, trigger.attempt, FAILED, error=error)
         return _fail(change, error, index)
+    if change.has_journal:
+        change.add_attempt(trigger.attempt, AttemptOutcome.DONE)
     _end(change, trigger.attempt, DONE, result=trigger.result)
     if trigger.data is not None:
         change.add_data(trigger.data)
@@ -284,6 +288,10 @@ def _failed(change: ChangeBuilder, trigger: Failed) -> None:
         retryable=again,
         retry_after=wait if again else None,
     )
+    outcome = AttemptOutcome.RETRIED if again else AttemptOutcome.FAILED
+    if error.name == FailureType.TIMEOUT:
+        outcome = AttemptOutcome.TIMED_OUT
+    change.add_attempt(trigger.attempt, outcome, error, trigger.traceback)
     if not again:
         _end(change, trigger.attempt, FAILED, error=error)
         return _fail(change, error, index)
@@ -297,18 +305,21 @@ def _lost(change: ChangeBuilder, trigger: Lost) -> None:
     attempt, index = trigger.attempt, trigger.attempt.step
     step = change.steps[index]
     count = step.lost_count + 1
-    if change.job.cancel_requested_at is not None:
+    is_cancelling = change.job.cancel_requested_at is not None
+    again = not is_cancelling and count <= (step.retry or trigger.options).lost_limit
+    error = Problem(
+        type=FailureType.WORKER_LOST,
+        title="The worker was lost",
+        detail=f"the workers of {count} attempt(s) at {step.function} died or lost their connection",
+        function=step.function,
+        attempt=step.retry_count + count,
+        retryable=again,
+    )
+    change.add_attempt(attempt, AttemptOutcome.LOST, error)
+    if is_cancelling:
         _end(change, attempt, CANCELLED, error=step.error, lost=1)
         return _cancelled(change, index)
-    if count > (step.retry or trigger.options).lost_limit:
-        error = Problem(
-            type=FailureType.WORKER_LOST,
-            title="The worker was lost",
-            detail=f"the workers of {count} attempt(s) at {step.function} died or lost their connection",
-            function=step.function,
-            attempt=step.retry_count + count,
-            retryable=False,
-        )
+    if not again:
         _end(change, attempt, FAILED, error=error, lost=1)
         return _fail(change, error, index)
     change.set_step(index, replace(step, state=PENDING, lost_count=count, due=change.now))
@@ -320,6 +331,7 @@ def _lost(change: ChangeBuilder, trigger: Lost) -> None:
 
 def _stopped(change: ChangeBuilder, trigger: Stopped | Succeeded | Failed) -> None:
     index = trigger.attempt.step
+    change.add_attempt(trigger.attempt, AttemptOutcome.CANCELLED)
     _end(change, trigger.attempt, CANCELLED, error=change.steps[index].error)
     _cancelled(change, index)
 
@@ -397,6 +409,8 @@ def _check(change: ChangeBuilder, trigger: Check) -> None:
             function=next(step.function for step in change.steps if not step.state.ended),
             retryable=False,
         )
+        for lease in trigger.leases:
+            change.add_attempt(attempt_of(lease), AttemptOutcome.GIVEN_UP, error)
         _fail(change, error)
     elif job.cancel_requested_at is not None:
         _cancel(change, trigger)

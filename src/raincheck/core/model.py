@@ -270,6 +270,21 @@ class Key(Struct, frozen=True):
     until: float
 
 
+class Entry(Struct, frozen=True):
+    """One entry of the journal of a job: what happened to it, as opposed to what is true of it now.
+
+    The store numbers the entries of a job from 1 when it writes them. ``kind`` says what ``value`` is;
+    ``step`` is None if the entry is about the whole job. Of each kind and step, the store keeps the first
+    entry and the latest ``keep``; missing numbers show what was removed. ``keep`` is not stored.
+    """
+
+    kind: str
+    step: int | None
+    value: bytes
+    keep: int = 0
+    number: int = 0
+
+
 class Change(Struct, frozen=True, kw_only=True):
     """Everything that one transition writes, in one atomic step.
 
@@ -278,7 +293,8 @@ class Change(Struct, frozen=True, kw_only=True):
     Writes: the record ``job``; entries in ``take`` leave the queue and those in ``put`` enter it; leases in
     ``release`` end; steps in ``drop`` leave the queue, or lose their lease. ``check_at`` is when maintenance
     checks the job: a due time or a deadline, or, for an ended job, when to remove it. ``results`` are large
-    results of steps (JSON), stored beside the record until the job is removed.
+    results of steps (JSON), and ``journal`` are new entries of its journal, in order: both are stored beside
+    the record until the job is removed.
 
     ``not_applied`` are the positions of the triggers that did not apply after the previous ones. The change
     contains nothing of them, and stores do not read it.
@@ -293,6 +309,7 @@ class Change(Struct, frozen=True, kw_only=True):
     check_at: float | None = None
     key: Key | None = None
     results: tuple[tuple[int, bytes], ...] = ()
+    journal: tuple[Entry, ...] = ()
     not_applied: tuple[int, ...] = ()
 
 
@@ -328,6 +345,42 @@ class Attempt(Struct, frozen=True):
     worker: str
     started_at: float
     progress: bytes | None = None
+
+
+class AttemptOutcome(StrEnum):
+    """How an attempt ended."""
+
+    DONE = "done"
+    """It returned a result."""
+    RETRIED = "retried"
+    """It raised an exception; the step is retried."""
+    FAILED = "failed"
+    """It raised an exception, and the step failed."""
+    TIMED_OUT = "timed-out"
+    """It took longer than its timeout; its error says whether the step is retried."""
+    LOST = "lost"
+    """Its worker died or lost its connection; its error says whether the step runs again."""
+    CANCELLED = "cancelled"
+    """It was stopped because the job was cancelled."""
+    GIVEN_UP = "given-up"
+    """The deadline of the job passed while it ran."""
+
+
+class EndedAttempt(Struct, frozen=True, array_like=True):
+    """One attempt that has ended. **New fields are added only at the end, with a default.**
+
+    ``number`` is that of the attempt at its step, from 1, within ``run`` of the job: as in `Context.attempt`
+    and in the error. ``traceback`` is text; empty if there is none.
+    """
+
+    run: int
+    number: int
+    worker: str
+    started_at: float
+    finished_at: float
+    outcome: AttemptOutcome
+    error: Problem | None = None
+    traceback: str = ""
 
 
 class CatchUp(StrEnum):

@@ -13,7 +13,22 @@ from typing import Any
 from msgspec.structs import replace
 
 from raincheck.core.codec import merge
-from raincheck.core.model import Change, Event, Job, Key, Problem, QueueEntry, Release, State, Step
+from raincheck.core.journal import attempt_entry, has_journal, recorded_attempts
+from raincheck.core.model import (
+    Attempt,
+    AttemptOutcome,
+    Change,
+    EndedAttempt,
+    Entry,
+    Event,
+    Job,
+    Key,
+    Problem,
+    QueueEntry,
+    Release,
+    State,
+    Step,
+)
 from raincheck.core.triggers import DOING, DONE, PENDING, RETRYING, SCHEDULED
 
 INLINE_RESULT = 1024
@@ -53,14 +68,16 @@ class ChangeBuilder:
     """A `Change` of ``job`` at ``now`` (seconds since the epoch), while the lifecycle writes to it.
 
     ``job`` has the fields that rarely change; `build` adds the rest: ``steps``, ``state``, ``finished_at``,
-    ``error``, events and data. ``results`` are large results of steps. ``open_steps`` is the number of steps
-    of the current stage that have not ended; ``next_due`` is the earliest due time of those that
-    wait for one. An entry that the change both puts and removes is not written.
+    ``error``, events and data. ``results`` are large results of steps, ``journal`` has entries.
+    ``open_steps`` is the number of steps of the current stage that have not ended; ``next_due`` is the
+    earliest due time of those that wait for one. A queue entry that the change both puts and removes is not
+    written.
     """
 
     __slots__ = (
         "_data",
         "_events",
+        "_has_journal",
         "_number",
         "_open",
         "_result_bytes",
@@ -69,6 +86,7 @@ class ChangeBuilder:
         "finished_at",
         "hold",
         "job",
+        "journal",
         "next_due",
         "now",
         "open_steps",
@@ -94,6 +112,8 @@ class ChangeBuilder:
         self.drop: dict[int, QueueEntry] = {}
         self.put: dict[int, QueueEntry] = {}
         self.results: dict[int, bytes] = {}
+        self.journal: list[Entry] = []
+        self._has_journal: bool | None = None
         self._result_bytes: int | None = None
         self._events: list[Event] = []
         self._number = job.events[-1].number if job.events else 0
@@ -119,6 +139,14 @@ class ChangeBuilder:
             self._result_bytes = total
         return total
 
+    @property
+    def has_journal(self) -> bool:
+        """Whether the journal of the job has started: then successes are entered too."""
+        started = self._has_journal
+        if started is None:
+            started = self._has_journal = has_journal(self.job)
+        return started
+
     def is_due(self, moment: float) -> bool:
         """Whether the due time of a step of the current stage is reached at ``moment``."""
         return any(s.state in _DATED and s.due <= moment and is_open(s, self.stage) for s in self.steps)
@@ -141,6 +169,8 @@ class ChangeBuilder:
 
     def end(self, state: State, error: Problem | None = None) -> None:
         """End the job in this state."""
+        if state is not DONE:
+            self._start_journal()
         self.state, self.error, self.finished_at = state, error, self.now
 
     def reopen(self) -> None:
@@ -176,6 +206,31 @@ class ChangeBuilder:
         """Add an event with the next number."""
         self._number += 1
         self._events.append(Event(self._number, self.now, kind, step))
+
+    def add_attempt(
+        self, attempt: Attempt, outcome: AttemptOutcome, error: Problem | None = None, traceback: str = ""
+    ) -> None:
+        """Enter an attempt that ends now into the journal, before its step counts it."""
+        if outcome is not AttemptOutcome.DONE:
+            self._start_journal()
+        step = self.steps[attempt.step]
+        ended = EndedAttempt(
+            run=self.job.run,
+            number=step.retry_count + step.lost_count + 1,
+            worker=attempt.worker,
+            started_at=attempt.started_at,
+            finished_at=self.now,
+            outcome=outcome,
+            error=error,
+            traceback=traceback,
+        )
+        self.journal.append(attempt_entry(attempt.step, ended))
+
+    def _start_journal(self) -> None:
+        """Enter the attempts that have succeeded before, unless the journal has started."""
+        if not self.has_journal:
+            self._has_journal = True
+            self.journal += recorded_attempts(self.steps, self.job.run)
 
     def enqueue(self, index: int) -> None:
         """Put a step into the queue of its function."""
@@ -237,6 +292,7 @@ class ChangeBuilder:
             check_at=self._check_at(job),
             key=key,
             results=tuple(self.results.items()) if self.results else (),
+            journal=tuple(self.journal) if self.journal else (),
             not_applied=tuple(not_applied) if not_applied else (),
         )
 

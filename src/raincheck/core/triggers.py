@@ -29,6 +29,7 @@ class Succeeded(Struct, frozen=True):
 class Failed(Struct, frozen=True):
     """An attempt raised an exception or timed out; ``names`` are the names of its class and base classes.
 
+    ``traceback`` is text, for the journal.
     ``options`` apply if the step has no retry options. ``fatal``: do not retry. ``retry_after`` is the pause
     in seconds that the exception asks for. ``chance`` in [0, 1) sets the jitter.
     """
@@ -40,6 +41,7 @@ class Failed(Struct, frozen=True):
     fatal: bool = False
     retry_after: float | None = None
     chance: float = 0.0
+    traceback: str = ""
 
 
 class Lost(Struct, frozen=True):

@@ -22,7 +22,7 @@ class JobLogger(logging.LoggerAdapter[logging.Logger]):
         """Add the job to the message and to the attributes of the record."""
         extra = self.extra or {}
         kwargs["extra"] = {**extra, **(kwargs.get("extra") or {})}
-        return f"[{extra['job_id']} {extra['function']}] {msg}", kwargs
+        return f"[{extra['job']} {extra['function']}] {msg}", kwargs
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -93,7 +93,9 @@ class Context:
     @property
     def log(self) -> JobLogger:
         """A logger that adds the job and the function to each message."""
-        return JobLogger(_logger, {"job_id": self._job.id, "function": self.step.function})
+        return JobLogger(
+            _logger, {"job": self._job.id, "function": self.step.function, "attempt": self.attempt}
+        )
 
     @property
     def cancelled(self) -> bool:

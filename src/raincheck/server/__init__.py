@@ -23,13 +23,16 @@ async def serve(
     title: str = "raincheck",
     auth: Auth | None = None,
     insecure: bool = False,
+    access_log: bool = False,
 ) -> None:
     """Serve an engine until ``stop`` is set; calls ``started`` with the URL when requests can come.
 
     Opens the engine if it is not open, and then closes it at the end. It handles no signals: handlers of the
     caller set ``stop``. Refuses an address that other machines can reach, unless there is a sign-in or
-    ``insecure`` says that something else protects it. Raises `ConfigError` or `StoreError`.
+    ``insecure`` says that something else protects it. With ``access_log``, each request is logged to
+    ``uvicorn.access``. Raises `ConfigError` or `StoreError`.
     """
     from raincheck.server.listener import listen  # here, because it loads uvicorn
 
-    await listen(Server(engine, title, auth), host, port, stop, started, insecure)
+    server = Server(engine, title, auth)
+    await listen(server, host, port, stop, started, insecure=insecure, access_log=access_log)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -29,7 +30,9 @@ async def listen(
     port: int,
     stop: asyncio.Event,
     started: Callable[[str], None],
+    *,
     insecure: bool,
+    access_log: bool,
 ) -> None:
     """Serve until ``stop`` is set: see `raincheck.server.serve`."""
     if server.auth is not None:
@@ -46,11 +49,13 @@ async def listen(
             lifespan="on",
             log_config=None,
             log_level="warning",
-            access_log=False,
+            access_log=access_log,
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=GRACE,
         )
+        if access_log:
+            _set_up_access_log()
         await _run(_Uvicorn(config, lambda: started(_url(listener))), listener, stop, server.long_polls.end)
     finally:
         listener.close()
@@ -86,6 +91,27 @@ class _Uvicorn(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+class AccessFields(logging.Filter):
+    """Gives each record of ``uvicorn.access`` fields, and removes the query, which may contain secrets."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record; returns True."""
+        if isinstance(record.args, tuple) and len(record.args) == 5:
+            client, method, target, version, status = record.args
+            path = str(target).partition("?")[0]
+            record.args = (client, method, path, version, status)
+            vars(record).update(client=client, method=method, path=path, status=status)
+        return True
+
+
+def _set_up_access_log() -> None:
+    logger = logging.getLogger("uvicorn.access")
+    logger.setLevel(logging.INFO)
+    logger.propagate = True
+    if not any(isinstance(each, AccessFields) for each in logger.filters):
+        logger.addFilter(AccessFields())
 
 
 async def _listen(host: str, port: int, is_protected: bool) -> socket.socket:

@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
-from raincheck.core.model import Change, Claim, Job, Schedule, State, Stored, WorkerInfo
+from raincheck.core.model import Change, Claim, Entry, Job, Schedule, State, Stored, WorkerInfo
 
 
 class Conflict(Struct, frozen=True):
@@ -143,9 +143,9 @@ class Store(Protocol):
 
         If a batch has several changes of one job, one of them is written. The id of a new job must not be in
         use, nor remembered as gone. A lease is in force until a change or `release` ends it, even after it
-        has expired: a late result counts if no other worker has taken the step. The results of a change are
-        written in the same atomic step. When this call returns, its writes survive a crash of any process and
-        a power failure.
+        has expired: a late result counts if no other worker has taken the step. The results and the journal
+        entries of a change are written in the same atomic step. When this call returns, its writes survive a
+        crash of any process and a power failure.
         """
 
     async def claim(
@@ -187,6 +187,13 @@ class Store(Protocol):
         """Large results (JSON) of steps, each by job id and step; None: there is no such result.
 
         `commit` writes each result once; it is kept until the job is removed. No other verb reads results.
+        """
+
+    async def journal(self, job_id: str, after: int, limit: int) -> list[Entry]:
+        """Up to ``limit`` entries of a job's journal with numbers over ``after``, in their order.
+
+        `commit` numbers the entries of a job from 1, and removes those that are over `Entry.keep`. They are
+        kept until the job is removed; for a job that does not exist there are none.
         """
 
     def listen(self, listener: Listener) -> Callable[[], None]:

@@ -17,6 +17,7 @@ from raincheck.core.clock import monotonic
 from raincheck.core.model import Attempt, Claim, Job
 from raincheck.functions.context import Context
 from raincheck.functions.registry import Function
+from raincheck.logs import CurrentAttempt
 from raincheck.store.base import Held
 from raincheck.store.listeners import call_into
 
@@ -127,6 +128,13 @@ class RunningAttempt(Struct, eq=False):
         """The attempt, for the lifecycle."""
         lease = self.claim.lease
         return Attempt(lease.step, lease.token, lease.worker, lease.since, self.progress)
+
+    @property
+    def current(self) -> CurrentAttempt:
+        """The attempt, for the log."""
+        step, lease = self.claim.step, self.claim.lease
+        number = step.retry_count + step.lost_count + 1
+        return CurrentAttempt(self.claim.job.id, step.function, number, lease.worker)
 
     @property
     def timeout(self) -> float | None:

@@ -28,12 +28,17 @@ from raincheck.core.retry import names_of
 from raincheck.functions.context import Context
 from raincheck.functions.registry import Function
 from raincheck.functions.signature import Signature
+from raincheck.logs import CurrentAttempt, running
+from raincheck.worker.child_logging import ChildLogging, Levels
 from raincheck.worker.outcome import message_of, retry_after_of
 from raincheck.worker.tracebacks import format_traceback
 
 
 class Order(msgspec.Struct, array_like=True):
-    """An attempt to run: where its function is defined, its job (the record) and step."""
+    """An attempt to run: where its function is defined, its job (the record) and step.
+
+    ``current`` is what log records say of it.
+    """
 
     token: int
     module: str
@@ -42,11 +47,12 @@ class Order(msgspec.Struct, array_like=True):
     job: bytes
     step: int
     previous: bytes
+    current: CurrentAttempt
 
 
 class Reply(msgspec.Struct, array_like=True):
-    """``ready``, ``progress``, ``done`` or ``failed``. ``value`` and ``data`` are JSON, ``names`` the names
-    of the exception's class and its bases.
+    """``ready``, ``progress``, ``log``, ``done`` or ``failed``. ``value`` (of ``log``: a record) and ``data``
+    are JSON, ``names`` the names of the exception's class and its bases.
 
     ``token`` is that of the order: a thread that a function left running may report progress while the next
     function runs.
@@ -67,17 +73,20 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Order).decode
 
 
-def main(pipe: Connection) -> None:
-    """Serve orders until the parent closes the pipe."""
+def main(pipe: Connection, levels: Levels) -> None:
+    """Serve orders until the parent closes the pipe; ``levels`` are those of the parent's loggers."""
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the parent handles them
         signal.signal(number, lambda *_: None)  # not SIG_IGN: processes that functions start would inherit it
     Thread(target=_die_with_parent, daemon=True).start()
     lock = Lock()
 
     def send(reply: Reply) -> None:
+        message = _encode(reply)
         with lock:
-            pipe.send_bytes(_encode(reply))
+            pipe.send_bytes(message)
 
+    log = ChildLogging(levels, lambda record: send(Reply("log", value=record)))
+    log.set_up()
     send(Reply("ready"))
     with asyncio.Runner() as runner:
         while True:
@@ -85,7 +94,7 @@ def main(pipe: Connection) -> None:
                 order = _decode(pipe.recv_bytes())
             except (EOFError, OSError):
                 return
-            send(_run(order, runner, send))
+            send(_run(order, runner, send, log))
 
 
 def _die_with_parent() -> None:
@@ -95,9 +104,12 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _run(order: Order, runner: asyncio.Runner, send: Callable[[Reply], None]) -> Reply:
+def _run(order: Order, runner: asyncio.Runner, send: Callable[[Reply], None], log: ChildLogging) -> Reply:
     try:
+        is_new = order.module not in sys.modules
         found = _find(order)
+        if is_new:  # the module may have configured logging as it does in the parent
+            log.set_up()
         function = found.function if isinstance(found, Function) else found
         signature = found.signature if isinstance(found, Function) else Signature(found)
         job = decode_job(order.job)
@@ -107,6 +119,7 @@ def _run(order: Order, runner: asyncio.Runner, send: Callable[[Reply], None]) ->
         )
         args, kwargs = signature.bind(step.args, step.kwargs, context=context)
         variables = copy_context()
+        variables.run(running.set, order.current)
         result = variables.run(function, *args, **kwargs)
         if asyncio.iscoroutine(result):
             result = runner.run(result, context=variables)

@@ -21,6 +21,7 @@ from raincheck.core.model import Change, Job
 from raincheck.core.retry import Backoff
 from raincheck.store.base import Missing, Store
 from raincheck.worker.attempt import InFlight
+from raincheck.worker.attempt_log import AttemptLog
 from raincheck.worker.claimer import give_back
 from raincheck.worker.outcome import Outcome
 
@@ -41,14 +42,16 @@ class Ending(Struct, eq=False, gc=False):
 
 
 class Completer:
-    """Writes outcomes, and removes an attempt from ``in_flight`` once its outcome is written or discarded.
+    """Writes and logs outcomes, and removes an attempt from ``in_flight`` once its outcome is written or
+    discarded.
 
     While the store is away it keeps trying: the leases are extended meanwhile, so nothing is lost.
     """
 
-    def __init__(self, store: Store, in_flight: InFlight) -> None:
+    def __init__(self, store: Store, in_flight: InFlight, log: AttemptLog) -> None:
         self._store = store
         self._in_flight = in_flight
+        self._log = log
         self._endings: dict[str, Ending] = {}
         self._writes: set[asyncio.Task[None]] = set()
 
@@ -129,11 +132,16 @@ class Completer:
             except IllegalTransition as error:
                 logger.debug("job %s: %s", ending.job.id, error)
         results = await self._store.commit(changes) if changes else []
-        for ending, change, result in zip(tried, changes, results, strict=True):
-            if result is None:
-                self._note_written(ending, change)
+        self._log.ended(
+            [
+                (change.job, self._note_written(ending, change))
+                for ending, change, result in zip(tried, changes, results, strict=True)
+                if result is None
+            ]
+        )
 
-    def _note_written(self, ending: Ending, change: Change) -> None:
+    def _note_written(self, ending: Ending, change: Change) -> list[Outcome]:
+        """Go on from a change that is written; returns the outcomes that are part of it."""
         ending.job = change.job
         outcomes, ending.outcomes = ending.outcomes, []
         for position in reversed(change.not_applied):
@@ -147,6 +155,7 @@ class Completer:
             self._in_flight.remove(outcome.attempt)
         if not change.job.state.ended:
             self._in_flight.update(change.job)
+        return outcomes
 
     async def _read(self, endings: list[Ending]) -> None:
         """Read each job whose outcomes did not apply, once; then retry, discard or give back each outcome."""

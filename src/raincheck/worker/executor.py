@@ -17,6 +17,7 @@ from threading import Thread
 from typing import Any
 
 from raincheck.core.clock import monotonic
+from raincheck.logs import running
 from raincheck.worker.attempt import Inbox, Reason, RunningAttempt
 from raincheck.worker.outcome import Finished
 from raincheck.worker.processes import Processes
@@ -170,12 +171,14 @@ class Executor:
         self._set_deadline(attempt)
         attempt.begin(runner)
         result, error = None, None
+        named = running.set(attempt.current)
         try:
             result = await attempt.function.function(*args, **kwargs)
         except BaseException as raised:
             if self._closed:
                 raise
             error = raised  # any exception is an outcome
+        running.reset(named)
         attempt.mark_returned()
         self._finished.put(Finished(attempt, result, error))
 
@@ -290,8 +293,10 @@ class Threads:
             result, error = None, None
             if attempt.reason is None:  # else it was stopped before it began
                 args, kwargs = attempt.arguments
+                context = self._context.copy()
+                context.run(running.set, attempt.current)
                 try:
-                    result = self._context.copy().run(attempt.function.function, *args, **kwargs)
+                    result = context.run(attempt.function.function, *args, **kwargs)
                 except BaseException as raised:  # noqa: BLE001 - any exception is an outcome
                     error = raised
             attempt.mark_returned()

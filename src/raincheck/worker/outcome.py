@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from raincheck.core.clock import chance
 from raincheck.core.codec import to_json
@@ -146,7 +147,7 @@ def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False
     )
     traceback = traceback_of(error)
     asked_for = "RetryLater" in names  # the function waits for something: no fault to look for
-    _warn("" if asked_for else traceback, "%s raised %s: %s", attempt, names[0], detail)
+    _warn(attempt, "" if asked_for else traceback, "%s raised %s: %s", attempt, names[0], detail)
     return Failed(
         attempt.attempt,
         problem,
@@ -155,6 +156,7 @@ def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False
         fatal or isinstance(error, DoNotRetry | InvalidArguments) or getattr(error, "fatal", False) is True,
         retry_after_of(error),
         chance(),
+        traceback,
     )
 
 
@@ -163,12 +165,13 @@ def traceback_of(error: BaseException) -> str:
     return error.traceback if isinstance(error, ChildError) else format_traceback(error)
 
 
-def _warn(traceback: str, message: str, *arguments: Any) -> None:
+def _warn(attempt: RunningAttempt, traceback: str, message: str, *arguments: Any) -> None:
     """Log a warning about an attempt, and below it the traceback, if there is one."""
+    fields = asdict(attempt.current)
     if traceback:
-        logger.warning(f"{message}\n%s", *arguments, traceback)
+        logger.warning(f"{message}\n%s", *arguments, traceback, extra=fields | {"exception": traceback})
     else:
-        logger.warning(message, *arguments)
+        logger.warning(message, *arguments, extra=fields)
 
 
 def message_of(error: BaseException) -> str:
@@ -194,6 +197,7 @@ def _timed_out(attempt: RunningAttempt, error: BaseException | None) -> Failed:
     traceback = "" if error is None else traceback_of(error)
     if attempt.reason is None and attempt.function.mode == "async":
         _warn(
+            attempt,
             traceback,
             "%s took longer than its timeout of %g s and blocked the event loop, so that it could not be "
             "stopped: run it with def, or process=True",
@@ -201,14 +205,21 @@ def _timed_out(attempt: RunningAttempt, error: BaseException | None) -> Failed:
             attempt.timeout,
         )
     else:
-        _warn(traceback, "%s took longer than its timeout of %g s", attempt, attempt.timeout)
+        _warn(attempt, traceback, "%s took longer than its timeout of %g s", attempt, attempt.timeout)
     problem = Problem(
         type=FailureType.TIMEOUT,
         title=f"{attempt.function.name} took too long",
         detail=f"an attempt may take {attempt.timeout:g} s",
         exception="TimeoutError",
     )
-    return Failed(attempt.attempt, problem, names_of(TimeoutError), attempt.function.retry, chance=chance())
+    return Failed(
+        attempt.attempt,
+        problem,
+        names_of(TimeoutError),
+        attempt.function.retry,
+        chance=chance(),
+        traceback=traceback,
+    )
 
 
 def _too_large(attempt: RunningAttempt, what: str, size: int, limit: int) -> Failed:

@@ -21,6 +21,7 @@ from raincheck.store import CHILD
 from raincheck.worker import child
 from raincheck.worker.attempt import RunningAttempt
 from raincheck.worker.child import Order, Reply
+from raincheck.worker.child_logging import ForwardedRecords, levels
 from raincheck.worker.outcome import ChildError, Encoded
 
 T = TypeVar("T")
@@ -35,20 +36,27 @@ class Child:
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=child.main, args=(theirs,), name=CHILD, daemon=True)
+        self.process = context.Process(target=child.main, args=(theirs, levels()), name=CHILD, daemon=True)
+        self._records = ForwardedRecords()
         self.process.start()
         theirs.close()
         with self._child_errors("did not start"):
-            self.pipe.recv_bytes()
+            self._reply()
 
     def run(self, attempt: RunningAttempt) -> Reply:
         """Run an attempt and note its progress; blocks. Raises `ChildError` if the child dies."""
         with self._child_errors("died"):
             self.pipe.send_bytes(_encode(_order(attempt)))
-            while (reply := _decode(self.pipe.recv_bytes())).kind == "progress":
+            while (reply := self._reply()).kind == "progress":
                 if reply.token == attempt.token:
                     attempt.report(reply.value)
         attempt.mark_returned()
+        return reply
+
+    def _reply(self) -> Reply:
+        """The next reply; the log records before it are handled."""
+        while (reply := _decode(self.pipe.recv_bytes())).kind == "log":
+            self._records.handle(reply.value)
         return reply
 
     @contextmanager
@@ -149,6 +157,7 @@ def _order(attempt: RunningAttempt) -> Order:
         encode_job(_slim(claim.job)),
         claim.lease.step,
         attempt.previous,
+        attempt.current,
     )
 
 

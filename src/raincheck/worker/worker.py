@@ -31,6 +31,7 @@ from raincheck.functions.registry import Functions
 from raincheck.store.base import Store
 from raincheck.version import VERSION
 from raincheck.worker.attempt import Inbox, InFlight, Reason, RunningAttempt
+from raincheck.worker.attempt_log import AttemptLog
 from raincheck.worker.cancellation import Cancellation
 from raincheck.worker.claimer import Claimed, Claimer, give_back
 from raincheck.worker.completer import Completer
@@ -187,7 +188,8 @@ class Pipe:
         self._functions = functions
         self._limits = limits
         self._state = MappingProxyType(dict(state))
-        self._completer = Completer(store, self.in_flight)
+        self._log = AttemptLog()
+        self._completer = Completer(store, self.in_flight, self._log)
         self._releases: set[asyncio.Task[None]] = set()
 
     async def claim(self, claimer: Claimer) -> None:
@@ -215,6 +217,7 @@ class Pipe:
                 ready.append(attempt)
         self._give_back(late)
         self._completer.complete(outcomes)
+        self._log.started(ready)
         self.executor.start(ready)
 
     def _attempts(self, claimed: Claimed) -> Iterator[RunningAttempt]:
@@ -296,6 +299,7 @@ class Pipe:
         """Write no more, and leave behind what does not stop."""
         await self.executor.close()
         await self._completer.close()
+        self._log.close()
         await cancel_all(self._releases)
 
     def _give_back(self, attempts: list[RunningAttempt]) -> None:

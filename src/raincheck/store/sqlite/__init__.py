@@ -17,7 +17,7 @@ import apsw
 from raincheck.core import clock
 from raincheck.core.codec import decode_job
 from raincheck.core.errors import StoreError, StoreUnavailable
-from raincheck.core.model import Change, Claim, Schedule, Stored, WorkerInfo
+from raincheck.core.model import Change, Claim, Entry, Schedule, Stored, WorkerInfo
 from raincheck.store.base import (
     Candidates,
     Counts,
@@ -129,6 +129,9 @@ class SQLiteStore:
 
     async def results(self, wanted: Sequence[tuple[str, int]]) -> list[bytes | None]:
         return await self._read(lambda connection: reads.results(connection, wanted))
+
+    async def journal(self, job_id: str, after: int, limit: int) -> list[Entry]:
+        return await self._read(lambda connection: reads.journal(connection, job_id, after, limit))
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         return self._listeners.listen(listener)

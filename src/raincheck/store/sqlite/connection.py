@@ -19,7 +19,7 @@ import apsw
 from raincheck.core.clock import chance, monotonic
 from raincheck.core.errors import StoreError, StoreFull, StoreUnavailable, StoreUnusable
 
-VERSION = 4
+VERSION = 5
 APPLICATION_ID = 0x7261696E  # "rain"
 BUSY_SECONDS = 30.0
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

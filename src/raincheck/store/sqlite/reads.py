@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from raincheck.core.codec import decode_job, decode_schedule
-from raincheck.core.model import Claim, Job, Lease, Schedule, State, Stored, WorkerInfo
+from raincheck.core.model import Claim, Entry, Job, Lease, Schedule, State, Stored, WorkerInfo
 from raincheck.store.base import Candidates, Counts, Due, Ended, Filter, Missing
 from raincheck.store.sqlite.connection import query
 
@@ -24,6 +24,10 @@ JOB = "SELECT n, ended, record FROM job WHERE id = ?"
 IS_GONE = "SELECT 1 FROM gone WHERE id = ? AND until > ?"
 LEASES = "SELECT step, token, worker, since, until, progress FROM lease WHERE job = ?"
 RESULT = "SELECT value FROM result WHERE job = (SELECT n FROM job WHERE id = ?) AND step = ?"
+JOURNAL = """
+    SELECT number, kind, step, value FROM journal
+    WHERE job = (SELECT n FROM job WHERE id = ?) AND number > ? ORDER BY number LIMIT ?
+"""
 MATCHING_JOB = """
     SELECT ended, record FROM job WHERE n = ?1 AND (?2 IS NULL OR name = ?2) AND (?3 IS NULL OR state = ?3)
         AND (?4 IS NULL OR "group" = ?4)
@@ -76,6 +80,14 @@ def _leases(connection: apsw.Connection, n: int) -> tuple[Lease, ...]:
 def results(connection: apsw.Connection, wanted: Sequence[tuple[str, int]]) -> list[bytes | None]:
     """Large results, each by job id and step."""
     return [connection.execute(RESULT, job_and_step).get for job_and_step in wanted]
+
+
+def journal(connection: apsw.Connection, job_id: str, after: int, limit: int) -> list[Entry]:
+    """The entries of a journal after a number."""
+    return [
+        Entry(kind, None if step < 0 else step, value, number=number)
+        for number, kind, step, value in query(connection, JOURNAL, (job_id, after, limit))
+    ]
 
 
 def page(connection: apsw.Connection, which: Filter, limit: int, after: str | None) -> Candidates:

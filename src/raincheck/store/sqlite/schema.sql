@@ -1,4 +1,4 @@
--- Version 4, as a new file gets it. What older files lack is in migrations/NNN.sql, applied in order, forward only.
+-- Version 5, as a new file gets it. What older files lack is in migrations/NNN.sql, applied in order, forward only.
 
 -- One row a store: its version, and the last token given out.
 CREATE TABLE meta (
@@ -31,6 +31,17 @@ CREATE TABLE result (
     value BLOB    NOT NULL,
     PRIMARY KEY (job, step)
 );
+
+-- The journals of jobs, kept beside their records (docs/decisions/0017). `step` is -1 in an entry about the whole job.
+CREATE TABLE journal (
+    job    INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    kind   TEXT    NOT NULL,
+    step   INTEGER NOT NULL,
+    value  BLOB    NOT NULL,
+    PRIMARY KEY (job, number)
+);
+CREATE INDEX journal_by_step ON journal (job, kind, step, number);
 
 -- Which jobs have a step of a function.
 CREATE TABLE job_function (
@@ -109,4 +120,4 @@ CREATE TABLE schedule (
 ) WITHOUT ROWID;
 CREATE INDEX schedule_by_due ON schedule (due) WHERE due IS NOT NULL;
 
-INSERT INTO meta (version, token) VALUES (4, 0);
+INSERT INTO meta (version, token) VALUES (5, 0);

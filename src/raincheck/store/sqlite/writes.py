@@ -13,7 +13,7 @@ import apsw
 import msgspec
 
 from raincheck.core.codec import decode_job, encode_schedule
-from raincheck.core.model import Change, Job, Key, QueueEntry, Release, Schedule
+from raincheck.core.model import Change, Entry, Job, Key, QueueEntry, Release, Schedule
 from raincheck.store.base import Conflict, Duplicate, Ended, Outcome
 from raincheck.store.sqlite.connection import write_rows
 
@@ -49,6 +49,16 @@ INSERT_JOB = """
 """
 UPDATE_JOB = "UPDATE job SET rev = ?, state = ?, ended = ?, alarm = ?, record = ? WHERE n = ?"
 INSERT_RESULT = "INSERT OR REPLACE INTO result (job, step, value) VALUES (?, ?, ?)"
+INSERT_ENTRY = """
+    INSERT INTO journal (job, number, kind, step, value)
+    SELECT ?1, coalesce(max(number), 0) + 1, ?2, ?3, ?4 FROM journal WHERE job = ?1
+"""
+SECOND_ENTRY = """
+    SELECT number FROM journal WHERE job = ?1 AND kind = ?2 AND step = ?3
+        AND (SELECT count(*) FROM journal WHERE job = ?1 AND kind = ?2 AND step = ?3) > ?4 + 1
+    ORDER BY number LIMIT 1 OFFSET 1
+"""
+DELETE_ENTRY = "DELETE FROM journal WHERE job = ? AND number = ?"
 INSERT_FUNCTION = "INSERT INTO job_function (function, job) VALUES (?, ?)"
 DELETE_LEASE = "DELETE FROM lease WHERE (job, step) IN (VALUES (?, ?))"
 IS_QUEUED = "SELECT 1 FROM queue WHERE function = ? AND priority = ? AND due = ? AND job = ? AND step = ?"
@@ -67,6 +77,7 @@ COUNT_QUEUED = """
 
 DELETE_JOB = "DELETE FROM job WHERE id = ? AND rev = ? AND ended RETURNING n, state, record"
 DELETE_RESULTS = "DELETE FROM result WHERE job = ?"
+DELETE_JOURNAL = "DELETE FROM journal WHERE job = ?"
 DELETE_FUNCTION = "DELETE FROM job_function WHERE function = ? AND job = ?"
 REMEMBER = "INSERT OR REPLACE INTO gone (id, until) VALUES (?, ?)"
 SWEEP_IDS = "DELETE FROM gone WHERE id IN (SELECT id FROM gone WHERE until <= ? LIMIT ?)"
@@ -123,6 +134,7 @@ class _Batch:
         self.enqueued: list[tuple[Any, ...]] = []
         self.dequeued: list[tuple[Any, ...]] = []
         self.results: list[tuple[int, int, bytes]] = []
+        self.journal: list[tuple[int, Entry]] = []
         self.keys: dict[str, tuple[str, str, bytes, float]] = {}
         self.states: Counter[str] = Counter()
         self.queued: Counter[str] = Counter()
@@ -161,6 +173,8 @@ class _Batch:
             self.effects.add_entry(entry.function, entry.due)
         for step, value in change.results:
             self.results.append((n, step, value))
+        for journal_entry in change.journal:
+            self.journal.append((n, journal_entry))
         self.jobs[job.id] = job
         if key is not None:
             self.keys[key.name] = (key.name, job.id, key.fingerprint, key.until)
@@ -239,9 +253,20 @@ class _Batch:
                 write_rows(self.connection, statement, rows)
         if self.results:  # one by one: each may be large
             self.connection.executemany(INSERT_RESULT, self.results)
+        for n, entry in self.journal:
+            _append(self.connection, n, entry)
         _count_states(self.connection, self.states)
         count_queued(self.connection, self.queued)
         self.effects.jobs.update(self.jobs)
+
+
+def _append(connection: apsw.Connection, n: int, entry: Entry) -> None:
+    """Append an entry to the journal of a job; the second of its kind and step goes if there are too many."""
+    step = -1 if entry.step is None else entry.step
+    connection.execute(INSERT_ENTRY, (n, entry.kind, step, entry.value))
+    second = connection.execute(SECOND_ENTRY, (n, entry.kind, step, entry.keep)).get
+    if second is not None:
+        connection.execute(DELETE_ENTRY, (n, second))
 
 
 def commit(connection: apsw.Connection, records: Sequence[Record], effects: Effects) -> list[Outcome]:
@@ -268,6 +293,7 @@ def remove(
         functions = {step.function for step in decode_job(record).steps}
         connection.executemany(DELETE_FUNCTION, [(function, n) for function in functions])
         connection.execute(DELETE_RESULTS, (n,))
+        connection.execute(DELETE_JOURNAL, (n,))
         connection.execute(REMEMBER, (job.job_id, effects.now + remember))
         states[state] -= 1
         effects.jobs[job.job_id] = None

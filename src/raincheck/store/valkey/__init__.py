@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from raincheck.core import clock
 from raincheck.core.errors import StoreError, StoreUnavailable, StoreUnusable
-from raincheck.core.model import Change, Claim, Key, Schedule, Stored, WorkerInfo
+from raincheck.core.model import Change, Claim, Entry, Key, Schedule, Stored, WorkerInfo
 from raincheck.store.base import Candidates, Counts, Due, Ended, Filter, Held, Listener, Missing, Outcome
 from raincheck.store.listeners import Listeners
 from raincheck.store.valkey import claims, listing, packing
@@ -45,6 +45,9 @@ WORKER_MEMORY = 60.0
 
 MAX_SWEPT = 1000
 """Expired entries of a kind that one call removes per shard."""
+
+MAX_NUMBER = 2**32 - 2
+"""The largest number after which a journal can be read."""
 
 HEARTBEAT_TIMEOUT = 5.0
 HEARTBEAT_RETRY_FOR = 0.5
@@ -216,6 +219,17 @@ class ValkeyStore:
             lambda i, raw_id: (packing.result_field(raw_id, wanted[i][1]),),
         )
 
+    async def journal(self, job_id: str, after: int, limit: int) -> list[Entry]:
+        try:
+            raw_id = packed(job_id)
+        except ValueError:
+            return []
+        shard = self._keys.shard_of(raw_id)
+        words = (raw_id, min(after, MAX_NUMBER), limit)
+        return packing.read_journal(
+            await self._pipelines.here().call("journal", shard, *words, keys=[shard.journals])
+        )
+
     def listen(self, listener: Listener) -> Callable[[], None]:
         return self._listeners.listen(listener)
 
@@ -246,7 +260,7 @@ class ValkeyStore:
             hint = self._hints.message((), [job.job_id for job in ours])
             words = [word for job in ours for word in (packed(job.job_id), job.rev)]
             head = (remember, MAX_SWEPT, WORKER_MEMORY, self._keys.channel, hint)
-            keys = () if shard.number else self._keys.workers
+            keys = [shard.journals, *(() if shard.number else self._keys.workers)]
             # a shard without jobs to remove must not delay the others
             retry_for = RETRY_FOR if ours or len(self._keys.shards) == 1 else 0.0
             calls.append(pipeline.call("remove", shard, *head, *words, keys=keys, retry_for=retry_for))

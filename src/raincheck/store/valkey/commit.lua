@@ -1,9 +1,10 @@
 -- Writes changes, each entirely or not at all.
 -- KEYS after the fixed ones: recorded reply, then the queues. ARGV: token, changes (msgpack), channel, hint, then for each
--- change the id of its job, its tags, its record, the members of take, drop and put, and its large results. These bytes
--- are not in the msgpack, because its Lua decoder cannot read binary values.
--- A change: {rev, state, check_at|false, key|false, take, release, hold, drop, put, ended, results}; empty lists are nil;
--- results are the steps of the large results. `ended`: the state is an ended one. Ended jobs wait in PRUNE, other jobs
+-- change the id of its job, its tags, its record, the members of take, drop and put, its large results, and the series
+-- and value of each journal entry. These bytes are not in the msgpack, because its Lua decoder cannot read binary values.
+-- A change: {rev, state, check_at|false, key|false, take, release, hold, drop, put, ended, results, journal}; empty lists
+-- are nil; results are the steps of the large results; journal is the key of the journals, then how many entries of its
+-- series to keep beside the first, for each entry. `ended`: the state is an ended one. Ended jobs wait in PRUNE, other jobs
 -- with a check_at in WAKE.
 -- A queue entry: {step, ready key, later key, due, function}; a key is its number in KEYS.
 -- A lease guard: {step, token, expired}. An idempotency key: {name, fingerprint, until}.
@@ -19,6 +20,7 @@ local seen, keys, reports = {}, {}, nil
 local unleased, lapsed, asleep, revived, expired = {}, {}, {}, {}, {} -- from LEASES, UNTIL, WAKE, PRUNE, GONE
 local leased, records, wakes, prunes = {}, {}, {}, {}           -- to LEASES, JOBS, WAKE, PRUNE
 local results = {}                                              -- to RESULTS
+local journaled = {}                                            -- the changes with entries
 local left, entered, ready, later, queued = {}, {}, {}, {}, {}  -- by state, state, key, key, function
 
 local function listed(lists, key)
@@ -101,6 +103,26 @@ local function gather_results(c)
   push(results, c.id, steps)
 end
 
+local function append_entries(c)
+  local journal, list, words = KEYS[c.journal[1]], c.id .. ENTRIES, c.at + WORDS + #(c[11] or NONE)
+  local latest = call('ZREVRANGEBYLEX', journal, '(' .. c.id .. ENTRIES_END, '[' .. list, 'LIMIT', 0, 1)[1]
+  local number = latest and struct.unpack('>I4', latest, #list + 1) or 0
+  for i = 2, #c.journal do
+    number = number + 1
+    local name, value, packed = ARGV[words], ARGV[words + 1], struct.pack('>I4', number)
+    local series = c.id .. SERIES .. name
+    call('ZADD', journal, 0, list .. packed .. name .. value, 0, series .. packed)
+    local first, last = '[' .. series, '[' .. series .. '\255\255\255\255'
+    if call('ZLEXCOUNT', journal, first, last) > c.journal[i] + 1 then
+      local second = call('ZRANGEBYLEX', journal, first, last, 'LIMIT', 1, 1)[1]
+      local old = struct.unpack('>I4', second, #series + 1)
+      call('ZREM', journal, second)
+      call('ZREMRANGEBYLEX', journal, '[' .. list .. struct.pack('>I4', old), '(' .. list .. struct.pack('>I4', old + 1))
+    end
+    words = words + 2
+  end
+end
+
 local function gather(c)
   local release, drop = c[6], c[8]
   for _, p in ipairs(c[5] or NONE) do dequeue(p) end
@@ -111,6 +133,7 @@ local function gather(c)
   end
   push(records, c.id, c.value)
   if c[11] then gather_results(c) end
+  if c.journal then push(journaled, c) end
   gather_state(c)
   for _, p in ipairs(c[9] or NONE) do enqueue(p) end
 end
@@ -148,6 +171,8 @@ local function look_up()
   for i, c in ipairs(changes) do
     take_words(c, at)
     at = at + WORDS + #(c[11] or NONE)
+    c.journal = c[12]
+    if c.journal then at = at + 2 * (#c.journal - 1) end
     ids[i] = c.id
     if c[1] == 1 then push(new, c.id) end
     if c[6] or c[7] or c[8] then push(leasing, c.id) end
@@ -170,6 +195,7 @@ local function write_all()
   for state, entries in pairs(left) do write('ZREM', KEYS[STATE + state], entries) end
   write('HSET', JOBS, records)
   write('HSET', RESULTS, results)
+  for _, c in ipairs(journaled) do append_entries(c) end
   write('HSET', LEASES, leased)
   for state, entries in pairs(entered) do write('ZADD', KEYS[STATE + state], entries) end
   write('ZADD', WAKE, wakes)

@@ -60,6 +60,11 @@ local function read(command, key, ids)
   return found
 end
 
+-- The journals of a shard are one sorted set, in the order of its bytes. An entry is a job's id, ENTRIES, its number (4
+-- bytes), its series and its value. Beside it, its number is found by series, which is a kind and a step: the id, SERIES,
+-- the series, the number.
+local ENTRIES, ENTRIES_END, SERIES, SERIES_END = 'e', 'f', 's', 't'
+
 -- The value of a job: its revision (4 bytes), the number of its state, and its record.
 local function header(value)
   local rev, state = struct.unpack('>I4B', value)

@@ -71,6 +71,7 @@ class ShardKeys:
         self.queue = lru_cache(4096)(self._queue)
         self.leases = self._prefix + "leases"
         self.ready = self._prefix + "ready:"
+        self.journals = self._prefix + "journals"
         self.absent = self._prefix + "nothing"
         """A key that never exists: as a key of a script, it delays the script while its slot is moved."""
         self.fixed = [

@@ -9,7 +9,17 @@ from typing import Any, NamedTuple
 import msgspec
 
 from raincheck.core.codec import decode_job, decode_schedule, encode_job, encode_schedule
-from raincheck.core.model import Change, Claim, Job, Lease, QueueEntry, Release, Schedule, Stored
+from raincheck.core.model import (
+    Change,
+    Claim,
+    Entry,
+    Job,
+    Lease,
+    QueueEntry,
+    Release,
+    Schedule,
+    Stored,
+)
 from raincheck.store.base import Conflict, Duplicate, Outcome
 from raincheck.store.valkey.keys import STATES, ShardKeys, packed, tags, unpacked
 
@@ -18,6 +28,9 @@ HEADER = 5
 
 SCHEDULE_HEADER = 40
 """Bytes before the record of a schedule: its id and its revision."""
+
+NO_STEP = 0xFFFF
+"""The step of a journal entry about the whole job."""
 
 _SIGN_BIT = 1 << 63
 _NUMBERS = {state: number for number, state in enumerate(STATES)}
@@ -46,6 +59,8 @@ def pack(change: Change) -> PackedChange:
     size = len(record) + len(members) + 100
     if change.results:
         size += sum([len(value) for _, value in change.results])
+    if change.journal:
+        size += sum([len(entry.value) + 50 for entry in change.journal])
     return PackedChange(change, raw_id, record, members, size)
 
 
@@ -75,7 +90,7 @@ class CommitArguments:
         self.values += (raw_id, tags_of(job), record, members)
         if change.results:
             self.values += [value for _, value in change.results]
-        return (
+        fields = (
             job.rev,
             _NUMBERS[job.state],
             False if change.check_at is None else change.check_at,
@@ -88,6 +103,10 @@ class CommitArguments:
             job.state.ended,
             [step for step, _ in change.results] if change.results else None,
         )
+        if not change.journal:
+            return fields
+        self.values += [word for entry in change.journal for word in (_series(entry), entry.value)]
+        return *fields, [self._number(self._shard.journals), *[entry.keep for entry in change.journal]]
 
     def _entry(self, entry: QueueEntry) -> tuple[int, int, int, float, str]:
         ready, later = self._shard.queue(entry.function)
@@ -113,6 +132,26 @@ def tags_of(job: Job) -> bytes:
 def result_field(raw_id: bytes, step: int) -> bytes:
     """The field of a large result."""
     return raw_id + struct.pack(">H", step)
+
+
+def _series(entry: Entry) -> bytes:
+    """The kind and the step of a journal entry; no series begins with another."""
+    kind = entry.kind.encode()
+    return (
+        struct.pack(">B", len(kind)) + kind + struct.pack(">H", NO_STEP if entry.step is None else entry.step)
+    )
+
+
+def read_journal(reply: Iterable[bytes]) -> list[Entry]:
+    """The entries in a reply of ``journal.lua``."""
+    return [_read_entry(member[17:]) for member in reply]  # after the id and the mark of entries
+
+
+def _read_entry(packed_entry: bytes) -> Entry:
+    number, length = struct.unpack_from(">IB", packed_entry)
+    kind, rest = packed_entry[5 : 5 + length].decode(), packed_entry[5 + length :]
+    step = int.from_bytes(rest[:2])
+    return Entry(kind, None if step == NO_STEP else step, rest[2:], number=number)
 
 
 def schedule_words(schedule: Schedule) -> tuple[Any, ...]:

@@ -1,5 +1,5 @@
 -- Removes ended jobs, and what has expired: ids of removed jobs, idempotency keys, claim times of functions without queue
--- entries, workers. KEYS after the fixed ones: recorded reply; workers, workers-until, in the first shard.
+-- entries, workers. KEYS after the fixed ones: recorded reply, journals; workers, workers-until, in the first shard.
 -- ARGV: token, seconds to remember ids, expired entries of a kind to remove, seconds for which a silent worker is listed,
 -- channel, hint, then for each job: id, revision.
 -- Returns for each job 1, or 0: it is at another revision or has not ended, and was not removed.
@@ -7,7 +7,8 @@ local recorded = recorded_reply()
 if recorded then return recorded end
 local time = now()
 local till, limit = num(time + tonumber(ARGV[2])), tonumber(ARGV[3])
-local workers, workers_until = KEYS[FIXED + 2], KEYS[FIXED + 3]
+local journals, workers, workers_until = KEYS[FIXED + 2], KEYS[FIXED + 3], KEYS[FIXED + 4]
+local has_journals = call('EXISTS', journals) == 1
 
 -- The entry of a job in the set of its state is its id and its tags: the first one from the id on.
 local function unlist(state, id)
@@ -30,6 +31,7 @@ local function remove(id, rev)
   if was ~= rev or not call('ZSCORE', PRUNE, id) then return 0 end -- only ended jobs are there
   call('HDEL', JOBS, id)
   remove_results(id)
+  if has_journals then call('ZREMRANGEBYLEX', journals, '[' .. id .. ENTRIES, '(' .. id .. SERIES_END) end
   call('ZREM', PRUNE, id)
   unlist(KEYS[STATE + state], id)
   call('ZADD', GONE, till, id)
