@@ -31,7 +31,7 @@ class BlockingApp:
     def __init__(self, engine: Engine) -> None:
         self._calls = Calls(engine)
         self._lock = Lock()
-        self._thread: _LoopThread | None = None
+        self._thread: LoopThread | None = None
 
     def submit(
         self,
@@ -102,12 +102,12 @@ class BlockingApp:
             raise RuntimeError("this call would block the event loop: await the method of App instead")
         with self._lock:
             if self._thread is None:
-                self._thread = _LoopThread()
+                self._thread = LoopThread()
             thread = self._thread
         return thread.run(coroutine)
 
 
-class _LoopThread:
+class LoopThread:
     """An event loop in a thread of its own."""
 
     def __init__(self) -> None:
@@ -122,8 +122,11 @@ class _LoopThread:
         self._thread.start()
         self._loop, self._stop = started.result()
 
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        future = self.start(coroutine)
         try:
             return future.result()
         except BaseException:

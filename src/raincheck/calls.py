@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
-from raincheck.core.clock import now
 from raincheck.core.codec import from_json, to_json
 from raincheck.core.errors import JobCancelled, JobFailed, RegisteredTooLate, UnexpectedResult
 from raincheck.core.lifecycle import previous_results
@@ -154,7 +153,9 @@ class Schedules:
             raise RegisteredTooLate(
                 f"schedule {name}: the app has started: declare schedules before that, or use schedules.put"
             )
-        schedule = define(name, functions, schedule_options(options), self._engine.validator, now(), "code")
+        schedule = define(
+            name, functions, schedule_options(options), self._engine.validator, self._engine.now(), "code"
+        )
         self._engine.schedules.add(schedule)
 
     async def put(
@@ -167,7 +168,9 @@ class Schedules:
     ) -> ScheduleDocument:
         """Create or replace a schedule; the options are those of `App.schedule`. Raises `InvalidInput`."""
         engine = await self._opened()
-        make = partial(define, name, functions, schedule_options(options), engine.validator, now())
+        make = partial(
+            define, name, functions, schedule_options(options), engine.validator, engine.store.now()
+        )
         schedule = await asyncio.to_thread(make)  # reads files of time zones
         engine.schedules.check(schedule)
         schedule, _ = await engine.scheduler.put(schedule, paused)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from threading import Lock
 from typing import Any
 
-from raincheck.core.clock import now
+from raincheck.core import clock
 from raincheck.core.codec import from_json
 from raincheck.core.limits import Limits
 from raincheck.core.model import Stored
@@ -33,9 +33,9 @@ from raincheck.store.watches import Watches
 class Engine:
     """What an app declares and, once it is open, the store and the operations on it.
 
-    ``url`` is the URL of the store, ``config`` the path of the configuration file (None: see `find_config`);
-    both may change until `open`, which makes ``store``, ``jobs``, ``watches``, ``workers``, ``runs`` and
-    ``scheduler``.
+    ``url`` is the URL of the store, ``config`` the path of the configuration file (None: see `find_config`),
+    ``now`` the clock of a SQLite store. All may change until `open`, which makes ``store``, ``jobs``,
+    ``watches``, ``workers``, ``runs`` and ``scheduler``.
     """
 
     store: Store
@@ -52,6 +52,7 @@ class Engine:
     def __init__(self, url: str, config: str | os.PathLike[str] | None, limits: Limits) -> None:
         self.url = url
         self.config = config
+        self.now: Callable[[], float] = clock.now
         self.limits = limits
         self.functions = Functions()
         self.validator = Validator(self.functions, limits)
@@ -95,8 +96,8 @@ class Engine:
         file = await asyncio.to_thread(self._read_config)
         self.functions.close()
         self.groups.check(file, self.validator)
-        await asyncio.to_thread(self.schedules.read, file, now())
-        store = make_store(self.url)
+        await asyncio.to_thread(self.schedules.read, file, self.now())
+        store = make_store(self.url, self.now)
         await store.open()
         self.store = store
         self.jobs = Jobs(store, self.limits)

@@ -237,12 +237,12 @@ class Pipe:
             finished = deque(await self.executor.finished())
             self.in_flight.abandoned = self.executor.abandoned
             while finished:
-                self._finish(finished)
+                self.settle(finished)
                 if finished:  # large results, or very many
                     await asyncio.sleep(0)
 
-    def _finish(self, finished: deque[Finished]) -> None:
-        """Judge and complete as many as fit into `STRETCH`."""
+    def settle(self, finished: deque[Finished]) -> None:
+        """Judge and complete as many attempts that have finished as fit into `STRETCH`."""
         returned: list[RunningAttempt] = []
         outcomes: list[Outcome] = []
         until = monotonic() + STRETCH

@@ -62,17 +62,25 @@ class Gatherer:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._loop = asyncio.get_running_loop()
-        self._has_due = asyncio.Event()
-        self._unlisten = self._jobs.store.listen(self._on_changes)
+        self.listen()
         self._task = asyncio.create_task(self._work())
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._unlisten()
+        self.close()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    def listen(self) -> None:
+        """Note the runs that need a check, from now on until `close`."""
+        self._loop = asyncio.get_running_loop()
+        self._has_due = asyncio.Event()
+        self._unlisten = self._jobs.store.listen(self._on_changes)
+
+    def close(self) -> None:
+        """Note no more runs."""
+        self._unlisten()
 
     def _on_changes(self, jobs: Mapping[str, Job | None]) -> None:
         """Note runs with ended members, and runs that changed themselves. Called from any thread."""
@@ -95,12 +103,17 @@ class Gatherer:
     async def _work(self) -> None:
         while True:
             await self._has_due.wait()
-            self._has_due.clear()
-            with self._lock:
-                due, self._due = self._due, {}
-            for run_id, may_create in due.items():
-                await self._try_check(run_id, may_create)
+            await self.check_noted()
             await asyncio.sleep(PAUSE)
+
+    async def check_noted(self) -> int:
+        """Check the runs that were noted since the last call. Returns how many."""
+        self._has_due.clear()
+        with self._lock:
+            due, self._due = self._due, {}
+        for run_id, may_create in due.items():
+            await self._try_check(run_id, may_create)
+        return len(due)
 
     async def _try_check(self, run_id: str, may_create: bool) -> None:
         try:

@@ -1,0 +1,267 @@
+"""A worker that a test drives: it runs what is ready when the test says so, one step at a time.
+
+It uses the parts of a `Worker`: the store claims, and the pipe prepares, executes, judges and completes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from raincheck.app import App
+from raincheck.calls import result_of
+from raincheck.core.errors import RaincheckError
+from raincheck.core.model import MAX_SECONDS, Claim, Job, State, Stored, WorkerInfo
+from raincheck.core.stages import current_stage, is_open
+from raincheck.engine.groups.gatherer import Gatherer
+from raincheck.engine.maintenance import Maintenance
+from raincheck.engine.results import load_previous
+from raincheck.functions.registry import Functions
+from raincheck.store import listing
+from raincheck.store.base import Filter, Held
+from raincheck.testing.clock import Clock
+from raincheck.version import VERSION
+from raincheck.worker.cancellation import Cancellation
+from raincheck.worker.claimer import Claimed
+from raincheck.worker.executor import Executor
+from raincheck.worker.worker import Pipe, cancel_all
+
+T = TypeVar("T")
+
+WORKER = "test"
+"""The id of the worker, in documents of jobs."""
+
+POLL = 0.01
+"""Seconds between looks for ready steps while `ManualWorker.until` waits."""
+
+PAGE = 500
+"""Jobs per read."""
+
+
+class MissingFunction(RaincheckError, LookupError):
+    """A step is ready that calls a function which the app does not have."""
+
+
+class ManualWorker:
+    """Runs what is ready when a test says so. `running` makes it.
+
+    ``clock`` is the time of the store. The order is: higher priority first, then the earlier due time, then
+    the job that was submitted first; steps of a parallel stage in their order. A step is run to its end, and
+    its outcome is written, before the next one begins.
+    """
+
+    def __init__(self, app: App, clock: Clock, state: Mapping[str, Any], *, processes: bool) -> None:
+        self.app = app
+        self.clock = clock
+        self._engine = app.engine
+        self._store = app.engine.store
+        self._state = state
+        self._functions = app.functions if processes else _in_this_process(app.functions)
+        self._maintenance = Maintenance(app.engine)
+        self._gatherer = Gatherer(app.engine.jobs)
+        self._pipe: Pipe | None = None
+
+    async def start(self) -> None:
+        """Register the worker, and put the schedules that the app declares."""
+        self._gatherer.listen()
+        await self._register("active")
+        await self._maintenance.do_due()
+
+    async def stop(self) -> None:
+        """Remove the worker from the register."""
+        self._gatherer.close()
+        await self._register("stopped")
+
+    async def drain(self, *, raise_errors: bool = True) -> int:
+        """Run steps until none is ready. Returns how many attempts were made.
+
+        Also does what is due at the time of the clock: firings, deadlines, results of groups. A step that
+        waits for a retry or a date stays until the clock has moved. If a job fails, the exception of its
+        function is raised at once, with its traceback, and the rest stays ready; `JobFailed` if there is no
+        exception, such as after a timeout. With ``raise_errors=False`` the job only ends as failed. Raises
+        `MissingFunction` if a step is ready whose function the app does not have.
+        """
+        __tracebackhide__ = True
+        async with self._working() as pipe:
+            return await self._drain(pipe, raise_errors)
+
+    async def run_for(self, by: float | timedelta, *, raise_errors: bool = True) -> int:
+        """Let ``by`` seconds pass, and run what becomes ready, each at its time. Returns how many attempts.
+
+        The clock moves from one due time to the next, so a schedule fires as often as it would have. A jump
+        of ``clock`` followed by `drain` is different: then no process ran meanwhile. Raises as `drain` does.
+        """
+        __tracebackhide__ = True
+        end = Clock(self.clock.now)
+        end.advance(by)
+        async with self._working() as pipe:
+            count = await self._drain(pipe, raise_errors)
+            while (moment := await self._next_due()) is not None and moment <= end():
+                self.clock.advance(moment - self.clock())
+                count += await self._drain(pipe, raise_errors)
+            self.clock.advance(end() - self.clock())
+            return count + await self._drain(pipe, raise_errors)
+
+    async def until(self, awaitable: Awaitable[T]) -> T:
+        """Run what becomes ready until ``awaitable`` is done, and return its result.
+
+        For code that waits for a job: a call of a function, or a request that waits for its result. A job
+        that fails raises nothing here; the code that waits for it gets to know. Raises `MissingFunction`.
+        """
+        __tracebackhide__ = True
+        waiting = asyncio.ensure_future(awaitable)
+        try:
+            async with self._working() as pipe:
+                while not waiting.done():
+                    await self._drain(pipe, raise_errors=False)
+                    await asyncio.wait([waiting], timeout=POLL)
+        finally:
+            await cancel_all([waiting])
+        return waiting.result()
+
+    @asynccontextmanager
+    async def _working(self) -> AsyncIterator[Pipe]:
+        """A pipe for the running loop; the parts beside it stop attempts of cancelled jobs."""
+        if self._pipe is not None:
+            raise RuntimeError("this worker is running already: wait for its call to return")
+        executor = Executor(1, 1)
+        pipe = Pipe(self._store, self._functions, executor, self._engine.limits, self._state)
+        cancellation = Cancellation(self._store, pipe.in_flight)
+        self._engine.held.append(pipe.in_flight)
+        tasks = [asyncio.create_task(part) for part in (pipe.stop(cancellation), pipe.send_progress())]
+        self._pipe = pipe
+        try:
+            yield pipe
+        finally:
+            self._pipe = None
+            await cancel_all(tasks)
+            cancellation.close()
+            await pipe.close()
+            held = self._engine.held
+            held[:] = [table for table in held if table is not pipe.in_flight]
+
+    async def _drain(self, pipe: Pipe, raise_errors: bool) -> int:
+        __tracebackhide__ = True
+        count = 0
+        while True:
+            due = await self._maintenance.do_due()
+            claim = await self._claim()  # after it, the gatherer knows of all changes before it
+            gathered = await self._gatherer.check_noted()
+            if claim is not None:
+                count += 1
+                await self._run(pipe, claim, raise_errors)
+            elif not gathered and not any(due):
+                await self._check_functions()
+                return count
+
+    async def _claim(self) -> Claim | None:
+        """Claim the first of the steps that are ready.
+
+        The claim takes the first step of each function, as the order between functions is the store's; those
+        that come later go back to their place.
+        """
+        names = self._functions.names
+        claims = await self._store.claim(WORKER, names, max(1, len(names)), MAX_SECONDS) if names else []
+        claims.sort(key=_order)
+        await self._store.release([Held(c.job.id, c.lease.step, c.lease.token) for c in claims[1:]])
+        return claims[0] if claims else None
+
+    async def _run(self, pipe: Pipe, claim: Claim, raise_errors: bool) -> None:
+        __tracebackhide__ = True
+        job_id, token = claim.job.id, claim.lease.token
+        previous = await load_previous(self._store, [claim]) if claim.step.stage > 0 else [b"null"]
+        pipe.begin(Claimed([claim], {token: previous[0]}))
+        error: BaseException | None = None
+        while pipe.in_flight.running(job_id):
+            batch = deque(await pipe.executor.finished())
+            for finished in batch:
+                error = finished.error
+            while batch:
+                pipe.settle(batch)
+        await pipe.in_flight.emptied()
+        if raise_errors:
+            (stored,) = await self._store.find([job_id])
+            if isinstance(stored, Stored) and stored.job.state is State.FAILED:
+                if isinstance(error, Exception) and _is_error_of(stored.job, error):
+                    trace = error.__traceback__
+                    raise error.with_traceback(trace and trace.tb_next)  # from the user's function on
+                result_of(stored.job, None)
+
+    async def _check_functions(self) -> None:
+        """Raise `MissingFunction` if a step is ready that nothing here can run."""
+        missing = (await self._store.counts()).queued.keys() - set(self._functions.names)
+        if not missing:
+            return
+        for job in await self._unfinished():
+            for step in _open_steps(job):
+                if step.function in missing and step.due <= self.clock():
+                    known = ", ".join(self._functions.names) or "none"
+                    raise MissingFunction(
+                        f"job {job.id} ({job.name}) calls {step.function!r}, which the app does not have. "
+                        f"Its functions: {known}. Import the module that registers it"
+                    )
+
+    async def _next_due(self) -> float | None:
+        """The next time after now at which something is due; None: nothing waits for a time."""
+        times = [schedule.due for schedule in await self._store.schedules()]
+        for job in await self._unfinished():
+            times += [job.expires_at, *(step.due for step in _open_steps(job))]
+        return min((time for time in times if time is not None and time > self.clock()), default=None)
+
+    async def _unfinished(self) -> list[Job]:
+        """The jobs that have not ended, oldest first."""
+        jobs: list[Job] = []
+        for state in State:
+            if not state.ended:
+                cursor: str | None = None
+                while True:
+                    page = await listing.page(self._store, Filter(state=state), PAGE, cursor)
+                    jobs += [stored.job for stored in page.jobs]
+                    if (cursor := page.cursor) is None:
+                        break
+        return sorted(jobs, key=lambda job: (job.created_at, job.id))
+
+    async def _register(self, state: str) -> None:
+        """Register the worker for as long as a clock may be moved, so that its functions are offered."""
+        info = WorkerInfo(
+            id=WORKER,
+            host="localhost",
+            pid=0,
+            version=VERSION,
+            concurrency=1,
+            functions=tuple(function.info for function in self.app.functions),
+            started_at=self.clock(),
+            state=state,
+        )
+        await asyncio.to_thread(self._store.heartbeat, info, [], MAX_SECONDS)
+
+
+def _in_this_process(functions: Functions) -> Functions:
+    """The functions with those of child processes as ones of this process."""
+    local = Functions()
+    for function in functions:
+        here = copy.copy(function)
+        if here.mode == "process":
+            here.mode = "async" if asyncio.iscoroutinefunction(here.function) else "thread"
+        local.add(here)
+    return local
+
+
+def _order(claim: Claim) -> tuple[int, float, float, str, int]:
+    job = claim.job
+    return -job.priority, claim.step.due, job.created_at, job.id, claim.lease.step
+
+
+def _open_steps(job: Job) -> list[Any]:
+    stage = current_stage(job)
+    return [step for step in job.steps if is_open(step, stage)]
+
+
+def _is_error_of(job: Job, error: Exception) -> bool:
+    """Whether the job failed with this exception, and not for another reason, such as a timeout."""
+    return job.error is not None and (job.error.exception or "").rpartition(".")[2] == type(error).__name__
