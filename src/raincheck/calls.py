@@ -12,7 +12,14 @@ from functools import partial
 from typing import Any, TypeVar, Unpack
 
 from raincheck.core.codec import from_json, to_json
-from raincheck.core.errors import JobCancelled, JobFailed, RegisteredTooLate, UnexpectedResult
+from raincheck.core.errors import (
+    Fault,
+    InvalidInput,
+    JobCancelled,
+    JobFailed,
+    RegisteredTooLate,
+    UnexpectedResult,
+)
 from raincheck.core.lifecycle import previous_results
 from raincheck.core.model import Job, Schedule, State, Step, Stored
 from raincheck.core.options import JobKeywords, JobOptions, job_options, object_of
@@ -23,7 +30,7 @@ from raincheck.engine.idempotency import key_of_job, key_of_run
 from raincheck.engine.schedules.definitions import ScheduleKeywords, define, schedule_options
 from raincheck.engine.schedules.documents import ScheduleDocument, schedule_document
 from raincheck.engine.validation import Stages
-from raincheck.functions.registry import Function
+from raincheck.functions.registry import Function, step_detail
 
 R = TypeVar("R")
 
@@ -99,6 +106,8 @@ class Calls:
         The result has the annotated type if this app has the function, else it is plain data. Raises
         `JobFailed` or `JobCancelled` if the job has no result, and `UnexpectedResult` if it has another type.
         """
+        if not isinstance(step, Step):
+            raise InvalidInput(Fault(f"expected a step; {step_detail(step)}"))
         engine = await self._opened()
         draft = engine.validator.draft(step.function, [step], JobOptions(), engine.store.now())
         job = (await engine.jobs.submit(draft, wait=None)).job

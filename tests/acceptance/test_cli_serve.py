@@ -229,6 +229,17 @@ def test_an_exception_in_the_target_is_shown_with_its_line(tmp_path: Path, comma
     assert "Traceback" not in ran.stderr
 
 
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_an_app_without_functions_is_an_error(tmp_path: Path, command: str) -> None:
+    """A worker would run nothing; the message names the command that needs no functions."""
+    empty = tmp_path / "empty.py"
+    empty.write_text("import raincheck\n\napp = raincheck.App()\n", "utf-8")
+    ran = raincheck(command, str(empty))
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "has no functions, so a worker has nothing to run" in ran.stderr
+    assert "`raincheck server`" in ran.stderr
+
+
 def test_a_worker_without_its_store_is_an_error(tmp_path: Path) -> None:
     """The exit code is 4 or 2, without a traceback."""
     ran = raincheck("worker", APP, "--store", store_in(tmp_path / "no-folder"))

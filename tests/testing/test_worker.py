@@ -13,6 +13,7 @@ import pytest
 
 from raincheck import App, AsyncClient, Context, DoNotRetry, GroupJob, JobFailed, RetryOptions, State, step
 from raincheck.testing import Clock, MissingFunction, running
+from tests.worker.helpers import logged
 
 START = datetime(2027, 3, 1, 9, 0, tzinfo=UTC)
 
@@ -239,6 +240,16 @@ class TestFailures:
                 match=r"\(other\) calls 'elsewhere', .*Its functions: note, also, unsteady\.",
             ):
                 await worker.drain()
+
+    async def test_a_call_that_nothing_runs_is_told_of(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It would wait for ever; the log says what to write."""
+        monkeypatch.setattr("raincheck.testing.worker.HINT", 0.01)
+        app, _ = make_app()
+        async with running(app) as worker, asyncio.timeout(30):
+            with logged("run the call with worker.until(...)") as told:
+                call = asyncio.create_task(app.call(step("note", "a")))
+                await told.wait()
+            assert await worker.until(call) == "a"
 
     async def test_an_open_app_is_refused(self) -> None:
         """Its jobs would stay in the store that it has."""

@@ -244,7 +244,7 @@ class TestContext:
 class TestRegistration:
     """Functions that cannot be called over JSON."""
 
-    @pytest.mark.parametrize("kind", [Path.glob, re.Pattern, complex, Callable[[], None], Context | None])
+    @pytest.mark.parametrize("kind", [Path.glob, re.Pattern, complex, Callable[[], None], list[Context]])
     def test_a_type_that_json_cannot_carry_is_refused(self, kind: Any) -> None:
         """The message says which function, argument and type."""
 

@@ -1,7 +1,6 @@
 """What can be asked of an app while a worker is there, and while none is."""
 
 import asyncio
-import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -22,6 +21,7 @@ from raincheck import (
     step,
 )
 from raincheck.core.errors import IdempotencyMismatch, RegisteredTooLate, UnexpectedResult
+from raincheck.testing import running
 from tests.worker.helpers import entry
 
 
@@ -134,17 +134,19 @@ async def test_a_step_of_a_chain_waits_for_its_own_worker(app: App) -> None:
 async def test_a_scheduled_job_is_never_early(app: App) -> None:
     """A job with a delay is scheduled, and runs when it is due, not before."""
 
+    delays = (0.5, 0.2, 0.35)
+
     @app.function
     async def when() -> float:
-        return time.time()
+        return worker.clock()
 
-    async with app, Worker(app):
-        before = time.time()
-        jobs = [await app.submit("later", [when.step()], delay=delay) for delay in (0.5, 0.2, 0.35)]
+    async with running(app) as worker:
+        before = worker.clock()
+        jobs = [await app.submit("later", [when.step()], delay=delay) for delay in delays]
         assert {job.state for job in jobs} == {"scheduled"}
-        for job, delay in zip(jobs, (0.5, 0.2, 0.35), strict=True):
-            ended = await app.wait(job.id)
-            assert before + delay <= ended.result < before + delay + 2.0
+        assert await worker.run_for(1) == 3
+        ended = [await app.status(job.id) for job in jobs]
+    assert [job.result for job in ended] == [before + delay for delay in delays]
 
 
 async def test_a_date_in_the_past_is_now(app: App) -> None:

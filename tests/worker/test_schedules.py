@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from raincheck import App, Context, InvalidInput, NotFound, Worker, step
 from raincheck.core.errors import InvalidFile, RegisteredTooLate, RegistrationError
 from raincheck.engine.maintenance import Maintenance
 from raincheck.engine.schedules.documents import ScheduleDocument
+from raincheck.testing import running
 
 FILE = """
 schedules:
@@ -225,19 +225,16 @@ class TestGroups:
         async def total(ctx: Context) -> list[object]:
             return [ctx.data["by"], *ctx.previous]
 
-        async with app, Worker(app), asyncio.timeout(50):
-            while not await app.schedules.everything():
-                pass
-            schedule = (await app.engine.store.schedules("hourly"))[0]
-            due = replace(schedule, rev=schedule.rev + 1, next=app.engine.store.now() - 1.0)
-            assert await app.engine.store.put_schedule(due)
-            while (hourly := await app.schedules.find("hourly")).last_job is None:
-                pass
-            run = await app.wait(hourly.last_job)
-            again = await app.wait((await app.schedules.run("hourly")).id)
+        async with running(app) as worker:
+            await worker.run_for(3600)
+            hourly = await app.schedules.find("hourly")
+            run = await app.wait(hourly.last_job or "")
+            by_hand = await app.schedules.run("hourly")
+            await worker.drain()
+            again = await app.wait(by_hand.id)
         assert (run.group, run.schedule, run.name) == ("sums", "hourly", "sums")
         assert run.result == again.result == ["the hour", 3, 7]
-        assert run.scheduled_at == hourly.last_fired_at
+        assert run.scheduled_at == run.finished_at == hourly.last_fired_at
         assert (hourly.group, hourly.functions) == ("sums", [])
 
     async def test_a_group_that_nobody_declares_is_a_mistake(self, tmp_path: Path) -> None:

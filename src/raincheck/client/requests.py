@@ -12,10 +12,10 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from raincheck.core.errors import ConfigError, Fault, InvalidInput
+from raincheck.core.errors import ConfigError, Fault, InvalidInput, checked_id
 from raincheck.core.model import RetryOptions, Step
 from raincheck.core.options import JobOptions
-from raincheck.functions.registry import Function
+from raincheck.functions.registry import Function, stages_detail, step_detail
 from raincheck.functions.registry import step as make_step
 
 if TYPE_CHECKING:
@@ -84,7 +84,9 @@ class _JobBody(JobOptions, frozen=True, omit_defaults=True):
 
 
 def submit_request(name: str, functions: Stages, key: str, wait: float, options: JobOptions) -> Request:
-    """``POST /v1/job``."""
+    """``POST /v1/job``. Raises `InvalidInput` if ``functions`` is not a list of steps and names."""
+    if detail := stages_detail(functions):
+        raise InvalidInput(Fault(detail, "/functions"))
     stages: list[_FunctionBody | list[_FunctionBody]] = [
         [*map(_function_body, entry)] if isinstance(entry, list | tuple) else _function_body(entry)  # type: ignore[arg-type] # isinstance excludes str
         for entry in functions
@@ -100,6 +102,8 @@ def step_of(function: str | Step | Function, args: tuple[Any, ...], kwargs: Mapp
         return make_step(function, *args, **kwargs)
     if isinstance(function, Function):
         return function.step(*args, **kwargs)
+    if not isinstance(function, Step):
+        raise InvalidInput(Fault(f"expected a function, its name or a step; {step_detail(function)}"))
     if args or kwargs:
         raise InvalidInput(
             Fault("a step has its arguments: pass them to step(), or pass the function's name")
@@ -139,7 +143,7 @@ def token_request(username: str, password: str) -> Request:
 
 def job_path(job_id: str, action: str = "") -> str:
     """The path of a job, or of an action on it (``/cancel``, ``/retry``)."""
-    return f"/v1/job/{quote(job_id, safe='')}{action}"
+    return f"/v1/job/{quote(checked_id(job_id), safe='')}{action}"
 
 
 def function_path(name: str) -> str:
@@ -173,6 +177,8 @@ def is_local(url: str) -> bool:
 def _function_body(entry: str | Step) -> _FunctionBody:
     if isinstance(entry, str):
         return _FunctionBody(entry, Raw(b"[]"), Raw(b"{}"))
+    if not isinstance(entry, Step):
+        raise InvalidInput(Fault(f"expected a step; {step_detail(entry)}", "/functions"))
     return _FunctionBody(entry.function, Raw(entry.args), Raw(entry.kwargs), entry.retry, entry.timeout)
 
 

@@ -16,12 +16,18 @@ from msgspec import Raw
 from raincheck.core import retry as retries
 from raincheck.core.clock import from_datetime, new_id
 from raincheck.core.codec import decode_job, encode_job
-from raincheck.core.errors import Fault, InvalidArguments, InvalidInput
+from raincheck.core.errors import Fault, InvalidArguments, InvalidInput, short
 from raincheck.core.limits import Limits
 from raincheck.core.model import MAX_SECONDS, Job, Step
 from raincheck.core.options import MAX_PRIORITY, JobOptions
 from raincheck.engine.requests import FunctionRequest
-from raincheck.functions.registry import Function, Functions, is_function_name
+from raincheck.functions.registry import (
+    Function,
+    Functions,
+    is_function_name,
+    stages_detail,
+    step_detail,
+)
 from raincheck.functions.signature import Pointers, fault_of
 
 Entry = Step | FunctionRequest
@@ -129,6 +135,9 @@ class Validator:
         return steps if _is_typed(stages) else _readable(Job("", "", steps)).steps
 
     def _steps(self, stages: AnyStages, at: str, faults: Faults, fill: bool) -> Iterator[Step]:
+        if detail := stages_detail(stages):
+            faults.faults.append(Fault(detail, at))
+            return
         if not stages:
             faults.faults.append(Fault("a job needs at least one function", at))
         total = 0
@@ -168,7 +177,9 @@ class Validator:
             if retry is not None or timeout is not None:
                 faults.faults += _option_faults(entry, at)
         else:
-            faults.faults.append(Fault("expected a step; lists nest one level deep", at))
+            is_list = isinstance(entry, list | tuple)
+            detail = "lists nest one level deep" if is_list else step_detail(entry)
+            faults.faults.append(Fault(f"expected a step; {detail}", at))
             return None
         if not is_function_name(name):
             faults.faults.append(Fault(f"{name[:100]!r} is not a valid function name", f"{at}/name"))
@@ -263,7 +274,9 @@ def _delay_faults(options: JobOptions, delay: float, at: str) -> Iterator[Fault]
 def _fields_faults(job: Job, now: float, limits: Limits, at: str) -> Iterator[Fault]:
     """The faults of a job's fields, without those of its steps."""
     due, latest = job.scheduled_at or now, now + MAX_SECONDS
-    if not 0 < len(job.name) <= limits.name:
+    if not isinstance(job.name, str):
+        yield Fault(f"a name must be a string, got {short(job.name)}", f"{at}/name")
+    elif not 0 < len(job.name) <= limits.name:
         yield Fault(f"a name must have 1 to {limits.name} characters (got {len(job.name)})", f"{at}/name")
     elif _CONTROL.search(job.name):
         yield Fault("a name must not contain control characters", f"{at}/name")

@@ -210,7 +210,9 @@ def _read(function: Callable[..., Any], label: str) -> tuple[list[Parameter], di
 def _context_name(parameters: list[Parameter], hints: dict[str, Any]) -> str | None:
     for parameter in parameters:
         named = parameter.name == "ctx" and parameter.name not in hints
-        if parameter.kind not in _REST and (named or hints.get(parameter.name) is Context):
+        kind = hints.get(parameter.name)
+        annotated = kind is Context or kind == Context | None  # it may be left out in direct calls
+        if parameter.kind not in _REST and (named or annotated):
             return parameter.name
     return None
 

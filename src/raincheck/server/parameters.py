@@ -33,6 +33,7 @@ BARE = r"[!#-+\-.-:<-\[\]-~]+"
 _JSON_TYPE = re.compile(
     rb"application/(?:[\w.+-]+\+)?json\s*(?:;\s*charset\s*=\s*\"?utf-8\"?\s*)?", re.IGNORECASE
 )
+_SEND_JSON = "send JSON in UTF-8 with 'Content-Type: application/json' (curl: --json instead of -d)"
 _PREFERENCE = re.compile(
     r"(?:^|,)\s*([\w!#$%&'*+.^`|~-]+)(?:\s*=\s*(\"(?:[^\"\\]|\\.)*\"|[^\s,;\"]*))?", re.ASCII
 )
@@ -45,12 +46,13 @@ async def json_body(request: Request) -> bytes:
         raise RequestError(MEDIA_TYPE, "compressed bodies are not supported: send the body uncompressed")
     media_type = headers.get(b"content-type")
     if media_type is not None and not _JSON_TYPE.fullmatch(media_type):
-        raise RequestError(MEDIA_TYPE, "send JSON in UTF-8 with Content-Type: application/json")
+        given = media_type[:100].decode("latin-1")
+        raise RequestError(MEDIA_TYPE, f"the body was sent as {given!r}: {_SEND_JSON}")
     body = await request.body()
     if not body:
         return body
     if media_type is None:
-        raise RequestError(MEDIA_TYPE, "Content-Type is missing: send Content-Type: application/json")
+        raise RequestError(MEDIA_TYPE, f"the header Content-Type is missing: {_SEND_JSON}")
     try:
         check_json(body)
     except NotJSON as error:

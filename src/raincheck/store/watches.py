@@ -82,6 +82,12 @@ class Watches:
                 self._unlisten = self._store.listen(self._notify)
         return watch
 
+    @property
+    def watched(self) -> list[str]:
+        """The ids of the jobs that callers wait for."""
+        with self._lock:
+            return list(self._watches)
+
     async def changed(self, job_id: str, rev: int, wait: float) -> Stored | Missing | None:
         """Wait until the job has a revision over ``rev``, or is missing; None: ``wait`` seconds passed."""
         deadline = monotonic() + wait

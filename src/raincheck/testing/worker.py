@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
@@ -31,10 +32,15 @@ from raincheck.worker.claimer import Claimed
 from raincheck.worker.executor import Executor
 from raincheck.worker.worker import Pipe, cancel_all
 
+logger = logging.getLogger("raincheck.testing")
+
 T = TypeVar("T")
 
 WORKER = "test"
 """The id of the worker, in documents of jobs."""
+
+HINT = 1.0
+"""Seconds between looks for calls that wait while nothing runs."""
 
 POLL = 0.01
 """Seconds between looks for ready steps while `ManualWorker.until` waits."""
@@ -65,15 +71,19 @@ class ManualWorker:
         self._maintenance = Maintenance(app.engine)
         self._gatherer = Gatherer(app.engine.jobs)
         self._pipe: Pipe | None = None
+        self._hint: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Register the worker, and put the schedules that the app declares."""
         self._gatherer.listen()
         await self._register("active")
         await self._maintenance.do_due()
+        self._hint = asyncio.create_task(self._warn_of_waiting())
 
     async def stop(self) -> None:
         """Remove the worker from the register."""
+        if self._hint is not None:
+            await cancel_all([self._hint])
         self._gatherer.close()
         await self._register("stopped")
 
@@ -225,6 +235,20 @@ class ManualWorker:
                     if (cursor := page.cursor) is None:
                         break
         return sorted(jobs, key=lambda job: (job.created_at, job.id))
+
+    async def _warn_of_waiting(self) -> None:
+        """Log a warning, once, if a call waits for a job and nothing runs: it would wait for ever."""
+        before: set[str] = set()
+        while True:
+            await asyncio.sleep(HINT)
+            waiting = set(self._engine.jobs.watches.watched) if self._pipe is None else set()
+            if both := waiting & before:
+                logger.warning(
+                    "a call waits for job %s, and no worker runs it: run the call with worker.until(...)",
+                    min(both),
+                )
+                return
+            before = waiting
 
     async def _register(self, state: str) -> None:
         """Register the worker for as long as a clock may be moved, so that its functions are offered."""

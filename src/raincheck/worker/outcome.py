@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -19,7 +19,7 @@ from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON
 from raincheck.core.lifecycle import on_claim
 from raincheck.core.limits import Limits
 from raincheck.core.model import FailureType, Problem
-from raincheck.core.retry import names_of
+from raincheck.core.retry import RETRY_LATER, names_of
 from raincheck.core.triggers import Failed, Stopped, Succeeded, Trigger
 from raincheck.functions.context import Context
 from raincheck.worker.attempt import Reason, RunningAttempt
@@ -138,7 +138,7 @@ def _succeeded(attempt: RunningAttempt, result: Any, limits: Limits) -> Trigger:
 def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False) -> Failed:
     """The attempt raised ``error``; ``fatal``: another attempt would fail in the same way."""
     names = error.names if isinstance(error, ChildError) else names_of(type(error))
-    detail = message_of(error)
+    detail = message_of(error) + _no_attempt_left(attempt, names)
     problem = Problem(
         type=FailureType.FUNCTION_FAILED,
         title=f"{attempt.function.name} raised {names[0]}",
@@ -172,6 +172,14 @@ def _warn(attempt: RunningAttempt, traceback: str, message: str, *arguments: Any
         logger.warning(f"{message}\n%s", *arguments, traceback, extra=fields | {"exception": traceback})
     else:
         logger.warning(message, *arguments, extra=fields)
+
+
+def _no_attempt_left(attempt: RunningAttempt, names: Sequence[str]) -> str:
+    """Says what to write if a function asks for a retry and its options allow only one attempt."""
+    options = attempt.claim.step.retry or attempt.function.retry
+    if RETRY_LATER not in names or options.retry_limit > 1:
+        return ""
+    return ". It is not retried, because one attempt is allowed: write @app.function(retry=5) for up to five"
 
 
 def message_of(error: BaseException) -> str:

@@ -83,7 +83,11 @@ class Gatherer:
         self._unlisten()
 
     def _on_changes(self, jobs: Mapping[str, Job | None]) -> None:
-        """Note runs with ended members, and runs that changed themselves. Called from any thread."""
+        """Note runs with ended members, runs that changed themselves, and new ones of schedules.
+
+        Who submits a run by hand creates its members, too; nobody does that after a firing. Called from any
+        thread.
+        """
         of_groups = [job for job in jobs.values() if job is not None and job.group is not None]
         if not of_groups:
             return
@@ -91,7 +95,7 @@ class Gatherer:
             for job in of_groups:
                 if job.run_of is not None and job.state.ended:
                     self._due.setdefault(job.run_of, False)
-                elif job.run_of is None and job.rev > 1 and gathering_step(job) is not None:
+                elif job.run_of is None and (job.rev > 1 or job.schedule) and gathering_step(job) is not None:
                     self._due[job.id] = True
         call_into(self._loop, self._has_due.set)
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from raincheck.core.codec import encode_schedule, to_json
 from raincheck.core.errors import Fault, InvalidFile, InvalidInput, RegistrationError
 from raincheck.core.model import MAX_SECONDS, CatchUp, Job, Schedule, Seconds
-from raincheck.core.options import JobOptions, TemplateKeywords, TemplateOptions, object_of
+from raincheck.core.options import JobOptions, TemplateKeywords, TemplateOptions, check_types, object_of
 from raincheck.engine.config_file import ConfigFile
 from raincheck.engine.groups.definitions import Groups, is_group_name
 from raincheck.engine.requests import Stages, Timeout, decoded, with_long_names
@@ -75,8 +75,9 @@ class ScheduleKeywords(TemplateKeywords, total=False):
 
 
 def schedule_options(keywords: ScheduleKeywords) -> ScheduleOptions:
-    """Keyword arguments as options. Raises `NotJSON` for data that JSON cannot carry."""
+    """Keyword arguments as options. Raises `InvalidInput`, and `NotJSON` for data that is not JSON."""
     fields: dict[str, Any] = {**keywords, "data": object_of(keywords.get("data"))}
+    check_types(fields)
     return ScheduleOptions(**fields)
 
 
