@@ -211,7 +211,7 @@ def taken() -> Iterator[int]:
 
 
 def test_a_port_in_use_is_an_error(tmp_path: Path, taken: int) -> None:
-    """The exit code is 2, and the message has the address. The worker, which is starting, stops in silence."""
+    """The exit code is 2, and the message has the address. A starting worker stops in silence."""
     ran = raincheck("serve", APP, "--port", str(taken), "--store", store_in(tmp_path))
     assert ran.returncode == 2
     assert f"Error: cannot listen on 127.0.0.1:{taken} " in ran.stderr
