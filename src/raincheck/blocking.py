@@ -97,7 +97,7 @@ class BlockingApp:
             thread.close()
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        if _on_a_loop():
+        if is_on_a_loop():
             coroutine.close()
             raise RuntimeError("this call would block the event loop: await the method of App instead")
         with self._lock:
@@ -138,7 +138,7 @@ class LoopThread:
         self._thread.join()
 
 
-def _on_a_loop() -> bool:
+def is_on_a_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
