@@ -1,4 +1,4 @@
-"""Draws a running job as `raincheck watch` shows it on a terminal: ``python tools/picture.py PICTURE.svg``."""
+"""Draws a running job as ``raincheck watch`` shows it: ``python tools/picture.py PICTURE.svg``."""
 
 from __future__ import annotations
 
