@@ -14,7 +14,7 @@ from typing import Any, TypeVar, Unpack
 from raincheck.calls import Calls
 from raincheck.core.model import Step
 from raincheck.core.options import JobKeywords
-from raincheck.engine.documents import JobDocument
+from raincheck.engine.documents import AttemptDocument, JobDocument
 from raincheck.engine.engine import Engine
 from raincheck.engine.groups.documents import RunDocument
 from raincheck.engine.validation import Stages
@@ -78,6 +78,10 @@ class BlockingApp:
     def retry(self, job_id: str) -> JobDocument:
         """Continue a failed or cancelled job."""
         return self._run(self._calls.retry(job_id))
+
+    def attempts(self, job_id: str) -> list[AttemptDocument]:
+        """The attempts of a job that have ended, as `App.attempts` returns them."""
+        return self._run(self._calls.attempts(job_id))
 
     def watch(self, job_id: str) -> Iterator[JobDocument]:
         """The job now, and again after each change, until it has ended."""

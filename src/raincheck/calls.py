@@ -23,7 +23,8 @@ from raincheck.core.errors import (
 from raincheck.core.lifecycle import previous_results
 from raincheck.core.model import Job, Schedule, State, Step, Stored
 from raincheck.core.options import JobKeywords, JobOptions, job_options, object_of
-from raincheck.engine.documents import JobDocument
+from raincheck.engine.attempts import read_all
+from raincheck.engine.documents import AttemptDocument, JobDocument
 from raincheck.engine.engine import Engine
 from raincheck.engine.groups.documents import RunDocument
 from raincheck.engine.idempotency import key_of_job, key_of_run
@@ -123,6 +124,15 @@ class Calls:
         """Continue a failed or cancelled job where it ended. Raises `NotFound` or `WrongState`."""
         engine = await self._opened()
         return await _document(engine, await engine.jobs.retry(job_id))
+
+    async def attempts(self, job_id: str) -> list[AttemptDocument]:
+        """The attempts of a job that have ended, oldest first, with errors and tracebacks.
+
+        Of each function, the first attempt and the latest 20 are kept. Raises `NotFound` or `Gone`.
+        """
+        engine = await self._opened()
+        stored = await engine.jobs.find(job_id)
+        return await read_all(engine.store, stored.job, max_bytes=engine.limits.page_bytes)
 
     async def watch(self, job_id: str) -> AsyncGenerator[JobDocument, None]:
         """The job now, and again after each change of its state or progress, until it has ended."""

@@ -135,6 +135,11 @@ def list_request(cursor: str | None, limit: int | None, **filters: str | None) -
     return Request(path="/v1/job", params={key: value for key, value in params.items() if value is not None})
 
 
+def attempts_request(job_id: str, cursor: str | None) -> Request:
+    """``GET /v1/job/{id}/attempt``: the page after ``cursor``, or the first page."""
+    return Request(path=job_path(job_id, "/attempt"), params={} if cursor is None else {"cursor": cursor})
+
+
 def token_request(username: str, password: str) -> Request:
     """``POST /v1/token``"""
     body = _encode({"username": username, "password": password})

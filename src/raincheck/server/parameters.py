@@ -128,8 +128,23 @@ Member = Literal[JobDocument.__struct_fields__]  # type: ignore[valid-type]
 """The name of a member of a job's document."""
 
 
-class Listing(Struct, frozen=True, forbid_unknown_fields=True):
-    """The query of a list of jobs: ``limit`` jobs that match all filters, from ``cursor`` on.
+class Paging(Struct, frozen=True, forbid_unknown_fields=True):
+    """The query of a list: ``limit`` entries, from ``cursor`` on."""
+
+    limit: Annotated[int, Meta(ge=1)] = 50
+    cursor: Annotated[str, Meta(min_length=1, max_length=200)] = ""
+
+    def next_query(self, cursor: str) -> str:
+        """The query of the next page."""
+        parameters = {name: value for name, value in msgspec.to_builtins(self).items() if value}
+        return urlencode(parameters | {"cursor": cursor}, doseq=True)
+
+
+Q = TypeVar("Q", bound=Paging)
+
+
+class Listing(Paging, frozen=True, forbid_unknown_fields=True):
+    """The query of a list of jobs that match all filters.
 
     ``fields`` are the members to show; with ``full`` the documents are whole.
     """
@@ -138,8 +153,6 @@ class Listing(Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1)] = ""
     function: Annotated[str, Meta(min_length=1)] = ""
     group: Annotated[str, Meta(min_length=1)] = ""
-    limit: Annotated[int, Meta(ge=1)] = 50
-    cursor: Annotated[str, Meta(min_length=1, max_length=200)] = ""
     fields: tuple[Member, ...] = ()
     full: bool = False
 
@@ -158,14 +171,9 @@ class Listing(Struct, frozen=True, forbid_unknown_fields=True):
             group=self.group or None,
         )
 
-    def next_query(self, cursor: str) -> str:
-        """The query of the next page."""
-        parameters = {name: value for name, value in msgspec.to_builtins(self).items() if value}
-        return urlencode(parameters | {"cursor": cursor}, doseq=True)
 
-
-def parse_listing(request: Request) -> Listing:
-    """The query of ``GET /v1/job``. Raises `InvalidInput`; a pointer is ``/`` and the parameter's name."""
+def parse_query(request: Request, kind: type[Q]) -> Q:
+    """The query of a list. Raises `InvalidInput`; a pointer is ``/`` and the parameter's name."""
     try:
         query = request.scope.get("query_string", b"").decode("ascii")
         pairs = parse_qsl(
@@ -181,16 +189,16 @@ def parse_listing(request: Request) -> Listing:
             raise InvalidInput(Fault("duplicate parameter", f"/{escape(name)}"))
         else:
             parameters[name] = value
-    for name in parameters.keys() - set(Listing.__struct_fields__):
-        known = ", ".join(Listing.__struct_fields__)
+    for name in parameters.keys() - set(kind.__struct_fields__):
+        known = ", ".join(kind.__struct_fields__)
         raise InvalidInput(Fault(f"unknown parameter: use {known}", f"/{escape(name[:100])}"))
     try:
-        listing = msgspec.convert(parameters, Listing, strict=False)
+        listing = msgspec.convert(parameters, kind, strict=False)
     except msgspec.ValidationError as error:
         fault = fault_of(error, "")
         parameter = "/".join(fault.pointer.split("/")[:2])  # without the position in a list of values
         raise InvalidInput(fault._replace(pointer=parameter)) from None
     limit = request.engine.limits.page
     if listing.limit > limit:
-        raise InvalidInput(Fault(f"a page can have at most {limit} jobs", "/limit"))
+        raise InvalidInput(Fault(f"a page can have at most {limit} entries", "/limit"))
     return listing

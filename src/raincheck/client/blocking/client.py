@@ -16,6 +16,7 @@ from raincheck.client.requests import (
     DEFAULT_URL,
     LONGEST_WAIT,
     Request,
+    attempts_request,
     call_request,
     function_path,
     job_path,
@@ -36,7 +37,15 @@ from raincheck.core.clock import monotonic, new_id
 from raincheck.core.errors import ConfigError, Gone, Unfinished, Unreachable
 from raincheck.core.model import State, Step
 from raincheck.core.options import JobKeywords, job_options
-from raincheck.engine.documents import FunctionSummary, JobDocument, JobPage, JobSummary, WorkerDocument
+from raincheck.engine.documents import (
+    AttemptDocument,
+    AttemptPage,
+    FunctionSummary,
+    JobDocument,
+    JobPage,
+    JobSummary,
+    WorkerDocument,
+)
 from raincheck.functions.registry import Function
 from raincheck.functions.registry import step as make_step
 
@@ -274,6 +283,19 @@ class Client:
             yield from listed.jobs
             if (cursor := listed.cursor) is None:
                 return
+
+    def attempts(self, job_id: str) -> list[AttemptDocument]:
+        """The attempts of a job that have ended, oldest first. Raises `NotFound` or `Gone`.
+
+        Their tracebacks are None if the token has neither the scope ``job:debug`` nor ``admin``.
+        """
+        attempts: list[AttemptDocument] = []
+        cursor = None
+        while True:
+            page = (self._sender.send(attempts_request(job_id, cursor))).read(AttemptPage)
+            attempts += page.attempts
+            if (cursor := page.cursor) is None:
+                return attempts
 
     def functions(self) -> list[FunctionSummary]:
         """List the functions."""
