@@ -15,8 +15,8 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from raincheck.app import App
-from raincheck.calls import result_of
-from raincheck.core.errors import JobFailed, RaincheckError, StoreError
+from raincheck.calls import failure_of
+from raincheck.core.errors import RaincheckError, StoreError
 from raincheck.core.model import MAX_SECONDS, Claim, Job, State, Stored, WorkerInfo
 from raincheck.core.stages import current_stage, is_open
 from raincheck.engine.documents import JobDocument
@@ -103,8 +103,9 @@ class ManualWorker:
         Also does what is due at the time of the clock: firings, deadlines, results of groups. A step that
         waits for a retry or a date stays until the clock has moved. If a job fails, the exception of its
         function is raised at once, with its traceback, and the rest stays ready; `JobFailed` if there is no
-        exception, such as after a timeout. With ``raise_errors=False`` the job only ends as failed. Raises
-        `MissingFunction` if a step is ready whose function the app does not have.
+        exception, such as after a timeout. If a call waits for the job, it is raised there instead. With
+        ``raise_errors=False`` the job only ends as failed. Raises `MissingFunction` if a step is ready whose
+        function the app does not have.
         """
         __tracebackhide__ = True
         async with self._working() as pipe:
@@ -217,9 +218,7 @@ class ManualWorker:
         while (attempt := pipe.in_flight.get(token)) is not None:
             if attempt.has_ended:
                 await asyncio.sleep(0)  # its outcome is being written
-            elif await self._settle(pipe):
-                continue
-            elif set(self._engine.jobs.watches.watched) - waited_for:
+            elif not await self._settle(pipe) and set(self._engine.jobs.watches.watched) - waited_for:
                 made = await self._pass(pipe, raise_errors)
                 self._is_idle = made is None
                 count += made or 0
@@ -342,10 +341,7 @@ def _failure(job: Job, error: BaseException | None) -> BaseException:
     if type(error).__name__ == name and not isinstance(error, SystemExit | KeyboardInterrupt | None):
         trace = error.__traceback__
         return error.with_traceback(trace and trace.tb_next)  # from the user's function on
-    try:
-        result_of(job, None)
-    except JobFailed as failed:
-        if isinstance(error, ChildError):
-            failed.add_note(error.traceback)
-        return failed
-    raise AssertionError(job.state)  # it is failed
+    failed = failure_of(job)
+    if isinstance(error, ChildError):
+        failed.add_note(error.traceback)
+    return failed
