@@ -546,6 +546,22 @@ class TestBlocking:
         assert log == ["a", "b"]
         assert not [t for t in threading.enumerate() if t.name == "raincheck-blocking"]
 
+    def test_a_call_that_cannot_end_holds_nothing_up(self) -> None:
+        """It fails when the app is closed."""
+        app, _ = make_app()
+        with running(app) as worker:
+            for _ in range(2):
+                with pytest.raises(MissingFunction):
+                    worker.until(lambda: app.blocking.call(step("elsewhere")))
+        assert not [t for t in threading.enumerate() if t.name == "raincheck-blocking"]
+
+    def test_a_call_that_fails_raises_what_it_raises(self) -> None:
+        """Not what the function raised."""
+        app, _ = make_app()
+        app.function("divide")(divide)
+        with running(app) as worker, pytest.raises(JobFailed, match="division by zero"):
+            worker.until(lambda: app.blocking.call(step("divide", 1)))
+
     def test_errors_are_those_of_the_function(self) -> None:
         """Raised in the thread of the test."""
         app, _ = make_app()
