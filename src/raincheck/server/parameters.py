@@ -11,18 +11,17 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from raincheck.core.codec import check_json
 from raincheck.core.errors import Fault, InvalidInput, NotJSON
-from raincheck.core.model import State
 from raincheck.engine.documents import JobDocument
+from raincheck.engine.filters import JobFilter, Order
 from raincheck.engine.listings import View
 from raincheck.engine.requests import decoded
 from raincheck.functions.signature import escape, fault_of
 from raincheck.server.http import Request
 from raincheck.server.problems import MALFORMED, MEDIA_TYPE, Header, RequestError
-from raincheck.store.base import Filter
 
 T = TypeVar("T")
 
@@ -68,7 +67,7 @@ async def decoded_body(request: Request, decode: Callable[[bytes], T], example: 
     return decoded(decode, body)
 
 
-LISTS = ("fields",)
+LISTS = ("state", "fields")
 """Parameters of a listing with several values."""
 
 
@@ -128,31 +127,26 @@ Member = Literal[JobDocument.__struct_fields__]  # type: ignore[valid-type]
 """The name of a member of a job's document."""
 
 
-class Paging(Struct, frozen=True, forbid_unknown_fields=True):
+Limit = Annotated[int, Meta(ge=1)]
+Cursor = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Paging(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The query of a list: ``limit`` entries, from ``cursor`` on."""
 
-    limit: Annotated[int, Meta(ge=1)] = 50
-    cursor: Annotated[str, Meta(min_length=1, max_length=200)] = ""
-
-    def next_query(self, cursor: str) -> str:
-        """The query of the next page."""
-        parameters = {name: value for name, value in msgspec.to_builtins(self).items() if value}
-        return urlencode(parameters | {"cursor": cursor}, doseq=True)
+    limit: Limit = 50
+    cursor: Cursor = ""
 
 
-Q = TypeVar("Q", bound=Paging)
-
-
-class Listing(Paging, frozen=True, forbid_unknown_fields=True):
-    """The query of a list of jobs that match all filters.
+class Listing(JobFilter, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The query of a list of jobs: ``limit`` jobs that match the filter, from ``cursor`` on.
 
     ``fields`` are the members to show; with ``full`` the documents are whole.
     """
 
-    state: State | UnsetType = UNSET
-    name: Annotated[str, Meta(min_length=1)] = ""
-    function: Annotated[str, Meta(min_length=1)] = ""
-    group: Annotated[str, Meta(min_length=1)] = ""
+    sort: Order = "newest"
+    limit: Limit = 50
+    cursor: Cursor = ""
     fields: tuple[Member, ...] = ()
     full: bool = False
 
@@ -161,15 +155,13 @@ class Listing(Paging, frozen=True, forbid_unknown_fields=True):
         """What the listing shows of each job."""
         return View(self.full, frozenset(self.fields))
 
-    @property
-    def filter(self) -> Filter:
-        """The filter for the store."""
-        return Filter(
-            state=None if self.state is UNSET else self.state,
-            name=self.name or None,
-            function=self.function or None,
-            group=self.group or None,
-        )
+
+Q = TypeVar("Q", bound=Paging | Listing)
+
+
+def next_query(query: Paging | Listing, cursor: str) -> str:
+    """The query of the next page."""
+    return urlencode(msgspec.to_builtins(query) | {"cursor": cursor}, doseq=True)
 
 
 def parse_query(request: Request, kind: type[Q]) -> Q:
@@ -177,7 +169,7 @@ def parse_query(request: Request, kind: type[Q]) -> Q:
     try:
         query = request.scope.get("query_string", b"").decode("ascii")
         pairs = parse_qsl(
-            query, keep_blank_values=True, strict_parsing=bool(query), errors="strict", max_num_fields=20
+            query, keep_blank_values=True, strict_parsing=bool(query), errors="strict", max_num_fields=80
         )
     except ValueError:
         raise InvalidInput(Fault("the query is malformed: send name=value pairs in UTF-8")) from None

@@ -146,7 +146,7 @@ class ManualWorker:
 
     async def jobs(self, *, name: str | None = None, function: str | None = None) -> list[JobDocument]:
         """The jobs, oldest first: all, or those with this name or with a step of this function."""
-        found = await self._list(Filter(name=name, function=function))
+        found = await self._list(Filter(name=name, function=function, oldest_first=True))
         return [await self._engine.document(stored) for stored in found]
 
     @asynccontextmanager
@@ -265,19 +265,18 @@ class ManualWorker:
 
     async def _unfinished(self) -> list[Job]:
         """The jobs that have not ended, oldest first."""
-        states = [state for state in State if not state.ended]
-        listed = [stored.job for state in states for stored in await self._list(Filter(state=state))]
-        return sorted(listed, key=lambda job: (job.created_at, job.id))
+        states = tuple(state for state in State if not state.ended)
+        return [stored.job for stored in await self._list(Filter(states=states, oldest_first=True))]
 
     async def _list(self, which: Filter) -> list[Stored]:
-        """All jobs that match, oldest first."""
+        """All jobs that match."""
         found: list[Stored] = []
         cursor: str | None = None
         while True:
             page = await listing.page(self._store, which, PAGE, cursor)
             found += page.jobs
             if (cursor := page.cursor) is None:
-                return sorted(found, key=lambda stored: (stored.job.created_at, stored.job.id))
+                return found
 
     async def _warn_of_waiting(self) -> None:
         """Log a warning, once, if a call waits for a job and nothing runs: it would wait for ever."""

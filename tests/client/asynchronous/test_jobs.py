@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from raincheck import AsyncClient, JobCancelled, JobFailed, RetryOptions, State, Unfinished
+from raincheck import AsyncClient, InvalidInput, JobCancelled, JobFailed, RetryOptions, State, Unfinished
 from raincheck.core.clock import new_id
 from raincheck.core.errors import Gone, NotFound, WrongState
 from tests.client.functions import gates
@@ -198,6 +198,24 @@ async def test_a_listing_reads_page_by_page(front: Gateway) -> None:
         assert len(front.requests) == 3
         assert [job async for job in client.jobs(name="listed", state=State.DONE)] == []
         assert {job.id async for job in client.jobs(function="add")} >= set(submitted)
+
+
+async def test_a_listing_can_be_filtered(url: str) -> None:
+    """By several states, times and errors, oldest or newest first; a wrong filter is refused."""
+    async with AsyncClient(url) as client:
+        jobs = [await client.submit("filtered", ["add"], delay=60) for _ in range(2)]
+        await jobs[0].cancel()
+        states = (State.SCHEDULED, "cancelled")
+        found = client.jobs(name="filtered", state=states, since=timedelta(hours=1), sort="oldest")
+        assert [job.id async for job in found] == [job.id for job in jobs]
+        created = jobs[1].document.created_at
+        assert [job.id async for job in client.jobs(name="filtered", since=created)] == [jobs[1].id]
+        assert [job.id async for job in client.jobs(name="filtered", until="1h")] == []
+        assert [job.id async for job in client.jobs(name="filtered", error="ValueError")] == []
+        with pytest.raises(InvalidInput):
+            assert [job async for job in client.jobs(since="yesterday")]
+        with pytest.raises(InvalidInput):
+            assert [job async for job in client.jobs(state="odd")]
 
 
 async def test_functions_and_workers_are_listed(url: str) -> None:

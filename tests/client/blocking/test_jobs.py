@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from raincheck import Client, JobCancelled, JobFailed, RetryOptions, State, Unfinished
+from raincheck import Client, InvalidInput, JobCancelled, JobFailed, RetryOptions, State, Unfinished
 from raincheck.core.clock import new_id
 from raincheck.core.errors import Gone, NotFound, WrongState
 from tests.client.functions import gates
@@ -197,6 +197,24 @@ def test_a_listing_reads_page_by_page(front: Gateway) -> None:
         assert len(front.requests) == 3
         assert list(client.jobs(name="listed", state=State.DONE)) == []
         assert {job.id for job in client.jobs(function="add")} >= set(submitted)
+
+
+def test_a_listing_can_be_filtered(url: str) -> None:
+    """By several states, times and errors, oldest or newest first; a wrong filter is refused."""
+    with Client(url) as client:
+        jobs = [client.submit("filtered", ["add"], delay=60) for _ in range(2)]
+        jobs[0].cancel()
+        states = (State.SCHEDULED, "cancelled")
+        found = client.jobs(name="filtered", state=states, since=timedelta(hours=1), sort="oldest")
+        assert [job.id for job in found] == [job.id for job in jobs]
+        created = jobs[1].document.created_at
+        assert [job.id for job in client.jobs(name="filtered", since=created)] == [jobs[1].id]
+        assert [job.id for job in client.jobs(name="filtered", until="1h")] == []
+        assert [job.id for job in client.jobs(name="filtered", error="ValueError")] == []
+        with pytest.raises(InvalidInput):
+            assert list(client.jobs(since="yesterday"))
+        with pytest.raises(InvalidInput):
+            assert list(client.jobs(state="odd"))
 
 
 def test_functions_and_workers_are_listed(url: str) -> None:

@@ -45,6 +45,7 @@ from raincheck.engine.documents import (
     JobSummary,
     WorkerDocument,
 )
+from raincheck.engine.filters import FilterKeywords, Order, filter_of
 from raincheck.functions.registry import Function
 from raincheck.functions.registry import step as make_step
 
@@ -263,21 +264,18 @@ class AsyncClient:
             return
 
     async def jobs(
-        self,
-        *,
-        state: State | str | None = None,
-        name: str | None = None,
-        function: str | None = None,
-        group: str | None = None,
-        page: int | None = None,
+        self, *, sort: Order = "newest", page: int | None = None, **filters: Unpack[FilterKeywords]
     ) -> AsyncIterator[JobSummary]:
-        """Yield the jobs that match all given filters, newest first. One request reads ``page`` jobs.
+        """Yield the jobs that match all given filters, newest or oldest first.
 
-        The documents are short: `status` gets a whole one, with arguments, data and results.
+        Filters are ``state`` (one or several), ``name``, ``function``, ``group``, ``schedule``, ``error``
+        (type or exception), and ``since`` and ``until``: dates, or a timedelta or a text such as ``1h``
+        counted back from now. One request reads ``page`` jobs. The documents are short: `status` gets a
+        whole one, with arguments, data and results. Raises `InvalidInput`.
         """
-        cursor = None
+        which, cursor = filter_of(filters), None
         while True:
-            request = list_request(cursor, page, state=state, name=name, function=function, group=group)
+            request = list_request(which, sort, cursor, page)
             listed = (await self._sender.send(request)).read(JobPage)
             for job in listed.jobs:
                 yield job

@@ -10,7 +10,7 @@ from raincheck.core.model import Stored
 from raincheck.engine.attempts import read_page as read_attempts
 from raincheck.engine.documents import event_documents, raw
 from raincheck.engine.idempotency import key_of_job
-from raincheck.engine.listings import read_page
+from raincheck.engine.listings import read_page, store_filter
 from raincheck.engine.requests import decode_job
 from raincheck.server.http import Request, Response, json_response
 from raincheck.server.parameters import (
@@ -20,6 +20,7 @@ from raincheck.server.parameters import (
     Wait,
     decoded_body,
     idempotency_key,
+    next_query,
     parse_prefer,
     parse_query,
 )
@@ -54,17 +55,19 @@ async def find(request: Request) -> Response:
 async def list_jobs(request: Request) -> Response:
     """``GET /v1/job``"""
     listing = parse_query(request, Listing)
-    page = await read_page(
-        request.engine, listing.filter, listing.limit, listing.cursor or None, listing.view
-    )
+    engine, cursor = request.engine, listing.cursor or None
+    which = store_filter(listing, engine.store.now(), cursor, oldest_first=listing.sort == "oldest")
+    page = await read_page(engine, which, listing.limit, cursor, listing.view)
     return json_response(200, page, *_next_page(request, "/v1/job", listing, page.cursor))
 
 
-def _next_page(request: Request, path: str, query: Paging, cursor: str | None) -> tuple[Header, ...]:
+def _next_page(
+    request: Request, path: str, query: Paging | Listing, cursor: str | None
+) -> tuple[Header, ...]:
     """The ``Link`` to the next page of a list, if there is one."""
     if cursor is None:
         return ()
-    return ((b"link", b'<%b?%b>; rel="next"' % (request.url(path), query.next_query(cursor).encode())),)
+    return ((b"link", b'<%b?%b>; rel="next"' % (request.url(path), next_query(query, cursor).encode())),)
 
 
 async def cancel(request: Request) -> Response:

@@ -67,7 +67,7 @@ def in_path(name: str, schema: Schema) -> tuple[Schema, ...]:
 def _query() -> tuple[Schema, ...]:
     """The parameters of a list of jobs."""
     described = msgspec.json.schema(Listing)["$defs"]["Listing"]["properties"]
-    described["state"] = ref("schemas", "State")
+    described["state"] = {"type": "array", "items": ref("schemas", "State")}
     plain = {name: {k: v for k, v in each.items() if v not in ("", ())} for name, each in described.items()}
     return (
         *({"name": name, "in": "query", "schema": plain[name]} for name in plain if name != "limit"),
