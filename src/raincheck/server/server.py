@@ -107,7 +107,7 @@ class Server:
         if need != PUBLIC:
             if self.auth is not None:
                 identity = await self.auth.check(request.headers.get(b"authorization"), need)
-                request.caller = identity.subject
+                request.caller, request.scopes = identity.subject, identity.scopes
             await self.engine.open()
             await self.engine.workers.refresh()
         return await endpoint(request)
