@@ -179,7 +179,7 @@ class RunningAttempt(Struct, eq=False):
         return True
 
     def _read_stack(self) -> str:
-        """Where its thread is in its function; empty without a thread, or if the function returns meanwhile."""
+        """Where its thread is in its function; empty without a thread, or if the function has returned."""
         if self.thread is None:
             return ""
         stack = format_stack(self.thread)
