@@ -32,6 +32,9 @@ from tests.servers import server
 
 TIMEOUT = 60.0
 
+HEAVY_PLUGINS = ("schemathesis", "hypothesispytest", "xdist", "randomly", "asyncio")
+"""Plugins of pytest that are installed here, not used by a document, and take seconds to load."""
+
 _BLOCK = re.compile(
     r"^(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
@@ -80,6 +83,7 @@ class Reader:
             "XDG_CONFIG_HOME": str(folder / ".config"),
             "COLUMNS": "100",
             "NO_COLOR": "1",
+            "PYTEST_ADDOPTS": " ".join(f"-p no:{plugin}" for plugin in HEAVY_PLUGINS),
         }
 
     def read(self, block: Block) -> None:

@@ -133,9 +133,9 @@ async def test_a_program_without_the_code_is_told_at_once(tmp_path: Path) -> Non
 
 async def test_a_misspelt_function_has_a_hint(client: httpx2.AsyncClient) -> None:
     """A call of it is refused, and a job that needs it is accepted with a warning."""
-    response = await client.post("/v1/function/vist", json=[])
+    response = await client.post("/v1/function/viisit", json=[])
     assert response.status_code == 404
-    assert "no function is named 'vist', on this server or a worker. Did you mean 'visit'?" in response.text
+    assert "no function is named 'viisit', on this server or a worker. Did you mean 'visit'?" in response.text
     job = (await client.post("/v1/job", json={"name": "n", "functions": [{"name": "ad"}]})).json()
     assert (job["waiting_for"], job["warnings"]) == (["ad"], ["no worker offers 'ad'. Did you mean 'add'?"])
     job = (await client.post("/v1/job", json={"name": "n", "functions": [{"name": "quite-new"}]})).json()

@@ -160,6 +160,13 @@ class TestTime:
         assert log == ["night"] * 8
         assert schedule.last_fired_at == datetime(2027, 3, 31, 1, 0, tzinfo=UTC)
 
+    def test_small_steps_add_up(self) -> None:
+        """Ten times a tenth of a second is a second."""
+        clock = Clock(START)
+        for _ in range(10):
+            clock.advance(0.1)
+        assert clock() == Clock(START + timedelta(seconds=1))()
+
     @pytest.mark.parametrize("by", [-1, float("nan"), timedelta(seconds=-1)])
     def test_a_clock_only_moves_forward(self, by: float) -> None:
         """A move back is an error."""
@@ -263,6 +270,43 @@ class TestFailures:
         with pytest.raises(ValueError, match="needs a SQLite store"):
             running(App(), store="redis://localhost")
 
+    async def test_a_blocking_worker_is_refused_on_a_loop(self) -> None:
+        """It would block the test itself."""
+        app, _ = make_app()
+        with pytest.raises(RuntimeError, match="use async with"), running(app):
+            pass
+
+    async def test_an_app_that_the_test_has_closed_is_left(self) -> None:
+        """As a test client does, which leaves the lifespan of a server."""
+        app, _ = make_app()
+        async with running(app):
+            await app.close()
+        assert app.url == "sqlite:///never-used.db"
+
+    async def test_an_exception_that_would_end_the_program_is_a_failed_job(self) -> None:
+        """So that the other tests run."""
+        app, _ = make_app()
+
+        @app.function
+        async def leaves() -> None:
+            raise SystemExit(3)
+
+        async with running(app) as worker:
+            await app.submit("leaves", [leaves.step()])
+            with pytest.raises(JobFailed, match="leaves raised SystemExit: 3"):
+                await worker.drain()
+
+    async def test_a_failure_in_a_child_process_shows_its_traceback(self) -> None:
+        """Which is no exception of this process."""
+        app = App()
+        app.function("child", process=True)(process_id)
+        app.function("bad", process=True)(divide)
+        async with running(app, processes=True) as worker:
+            await app.submit("bad", [step("bad", 1)])
+            with pytest.raises(JobFailed, match="bad raised ZeroDivisionError") as raised:
+                await worker.drain()
+        assert "in divide" in raised.value.__notes__[0]
+
     async def test_a_second_drain_at_the_same_time_is_refused(self) -> None:
         """The order would be open."""
         app, _ = make_app()
@@ -363,6 +407,11 @@ class TestKinds:
             (function,) = (await app.status(job.id)).functions
         assert not isinstance(function, list)
         assert function.progress == {"done": 3, "total": 4, "message": "three"}
+
+
+def divide(number: int) -> float:
+    """Fails."""
+    return number / 0
 
 
 def process_id() -> int:

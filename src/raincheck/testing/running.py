@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from raincheck.app import App
-from raincheck.blocking import LoopThread
+from raincheck.blocking import LoopThread, is_on_a_loop
 from raincheck.store import IN_MEMORY
 from raincheck.testing.clock import Clock
 from raincheck.testing.worker import ManualWorker
@@ -50,6 +50,10 @@ class Running:
             await self._manager.__aexit__(None, None, None)
 
     def __enter__(self) -> BlockingManualWorker:
+        if is_on_a_loop():
+            raise RuntimeError(
+                "this would block the event loop: in an async test, use async with running(app)"
+            )
         self._blocking = BlockingManualWorker(self._make())
         return self._blocking
 

@@ -10,13 +10,13 @@ import copy
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from raincheck.app import App
 from raincheck.calls import result_of
-from raincheck.core.errors import RaincheckError
+from raincheck.core.errors import JobFailed, RaincheckError, StoreError
 from raincheck.core.model import MAX_SECONDS, Claim, Job, State, Stored, WorkerInfo
 from raincheck.core.stages import current_stage, is_open
 from raincheck.engine.groups.gatherer import Gatherer
@@ -30,6 +30,7 @@ from raincheck.version import VERSION
 from raincheck.worker.cancellation import Cancellation
 from raincheck.worker.claimer import Claimed
 from raincheck.worker.executor import Executor
+from raincheck.worker.outcome import ChildError
 from raincheck.worker.worker import Pipe, cancel_all
 
 logger = logging.getLogger("raincheck.testing")
@@ -85,7 +86,8 @@ class ManualWorker:
         if self._hint is not None:
             await cancel_all([self._hint])
         self._gatherer.close()
-        await self._register("stopped")
+        with suppress(StoreError):  # the test may have closed the app, as the lifespan of a server does
+            await self._register("stopped")
 
     async def drain(self, *, raise_errors: bool = True) -> int:
         """Run steps until none is ready. Returns how many attempts were made.
@@ -107,14 +109,13 @@ class ManualWorker:
         of ``clock`` followed by `drain` is different: then no process ran meanwhile. Raises as `drain` does.
         """
         __tracebackhide__ = True
-        end = Clock(self.clock.now)
-        end.advance(by)
+        end = self.clock.after(by)
         async with self._working() as pipe:
             count = await self._drain(pipe, raise_errors)
-            while (moment := await self._next_due()) is not None and moment <= end():
-                self.clock.advance(moment - self.clock())
+            while (moment := await self._next_due()) is not None and moment <= end:
+                self.clock.seconds = moment
                 count += await self._drain(pipe, raise_errors)
-            self.clock.advance(end() - self.clock())
+            self.clock.seconds = end
             return count + await self._drain(pipe, raise_errors)
 
     async def until(self, awaitable: Awaitable[T]) -> T:
@@ -197,10 +198,7 @@ class ManualWorker:
         if raise_errors:
             (stored,) = await self._store.find([job_id])
             if isinstance(stored, Stored) and stored.job.state is State.FAILED:
-                if isinstance(error, Exception) and _is_error_of(stored.job, error):
-                    trace = error.__traceback__
-                    raise error.with_traceback(trace and trace.tb_next)  # from the user's function on
-                result_of(stored.job, None)
+                raise _failure(stored.job, error)
 
     async def _check_functions(self) -> None:
         """Raise `MissingFunction` if a step is ready that nothing here can run."""
@@ -230,7 +228,7 @@ class ManualWorker:
             if not state.ended:
                 cursor: str | None = None
                 while True:
-                    page = await listing.page(self._store, Filter(state=state), PAGE, cursor)
+                    page = await listing.page(self._store, Filter(states=(state,)), PAGE, cursor)
                     jobs += [stored.job for stored in page.jobs]
                     if (cursor := page.cursor) is None:
                         break
@@ -286,6 +284,20 @@ def _open_steps(job: Job) -> list[Any]:
     return [step for step in job.steps if is_open(step, stage)]
 
 
-def _is_error_of(job: Job, error: Exception) -> bool:
-    """Whether the job failed with this exception, and not for another reason, such as a timeout."""
-    return job.error is not None and (job.error.exception or "").rpartition(".")[2] == type(error).__name__
+def _failure(job: Job, error: BaseException | None) -> BaseException:
+    """What to raise for a failed job: the exception of its function, or `JobFailed`.
+
+    The job may have failed for another reason than the exception, such as a timeout. One that would end the
+    program, or that is in another process, is not raised.
+    """
+    name = "" if job.error is None else (job.error.exception or "").rpartition(".")[2]
+    if type(error).__name__ == name and not isinstance(error, SystemExit | KeyboardInterrupt | None):
+        trace = error.__traceback__
+        return error.with_traceback(trace and trace.tb_next)  # from the user's function on
+    try:
+        result_of(job, None)
+    except JobFailed as failed:
+        if isinstance(error, ChildError):
+            failed.add_note(error.traceback)
+        return failed
+    raise AssertionError(job.state)  # it is failed

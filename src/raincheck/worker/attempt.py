@@ -132,9 +132,7 @@ class RunningAttempt(Struct, eq=False):
     @property
     def current(self) -> CurrentAttempt:
         """The attempt, for the log."""
-        step, lease = self.claim.step, self.claim.lease
-        number = step.retry_count + step.lost_count + 1
-        return CurrentAttempt(self.claim.job.id, step.function, number, lease.worker)
+        return CurrentAttempt.of(self.claim)
 
     @property
     def timeout(self) -> float | None:
