@@ -14,7 +14,7 @@ from typing import Any, TypeVar, Unpack
 from raincheck.calls import Calls
 from raincheck.core.model import Step
 from raincheck.core.options import JobKeywords
-from raincheck.engine.documents import JobDocument, JobSummary
+from raincheck.engine.documents import AttemptDocument, JobDocument, JobSummary
 from raincheck.engine.engine import Engine
 from raincheck.engine.filters import BulkKeywords, BulkResult, FilterKeywords, Order
 from raincheck.engine.groups.documents import RunDocument
@@ -80,6 +80,10 @@ class BlockingApp:
         """Continue a failed or cancelled job."""
         return self._run(self._calls.retry(job_id))
 
+    def attempts(self, job_id: str) -> list[AttemptDocument]:
+        """The attempts of a job that have ended, as `App.attempts` returns them."""
+        return self._run(self._calls.attempts(job_id))
+
     def jobs(self, *, sort: Order = "newest", **filters: Unpack[FilterKeywords]) -> Iterator[JobSummary]:
         """The jobs that match all given filters; they are those of `App.jobs`."""
         return self._iterate(self._calls.jobs(sort=sort, **filters))
@@ -117,7 +121,7 @@ class BlockingApp:
             thread.close()
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        if _on_a_loop():
+        if is_on_a_loop():
             coroutine.close()
             raise RuntimeError("this call would block the event loop: await the method of App instead")
         with self._lock:
@@ -158,7 +162,7 @@ class LoopThread:
         self._thread.join()
 
 
-def _on_a_loop() -> bool:
+def is_on_a_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:

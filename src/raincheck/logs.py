@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import sys
 from contextvars import ContextVar
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, Self, TextIO
 
 import msgspec
 
 from raincheck.core.clock import to_datetime
+from raincheck.core.model import Claim
 from raincheck.core.text import plain, plain_json
 
 __all__ = [
@@ -41,6 +42,13 @@ class CurrentAttempt(msgspec.Struct, frozen=True, gc=False):
     function: str
     attempt: int
     worker: str
+
+    @classmethod
+    def of(cls, claim: Claim) -> Self:
+        """The attempt of a claim."""
+        step = claim.step
+        number = step.retry_count + step.lost_count + 1
+        return cls(claim.job.id, step.function, number, claim.lease.worker)
 
 
 running: ContextVar[CurrentAttempt | None] = ContextVar("raincheck-attempt", default=None)

@@ -211,10 +211,11 @@ def taken() -> Iterator[int]:
 
 
 def test_a_port_in_use_is_an_error(tmp_path: Path, taken: int) -> None:
-    """The exit code is 2, and the message has the address."""
+    """The exit code is 2, and the message has the address. A starting worker stops in silence."""
     ran = raincheck("serve", APP, "--port", str(taken), "--store", store_in(tmp_path))
     assert ran.returncode == 2
-    assert f"127.0.0.1:{taken}" in ran.stderr
+    assert f"Error: cannot listen on 127.0.0.1:{taken} " in ran.stderr
+    assert "asyncio" not in ran.stderr
 
 
 @pytest.mark.parametrize("command", ["serve", "server", "worker"])
@@ -226,6 +227,17 @@ def test_an_exception_in_the_target_is_shown_with_its_line(tmp_path: Path, comma
     assert (ran.returncode, ran.stdout) == (2, "")
     assert f"{bad}, line 3:\n    app = raincheck.Apple()\n" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_an_app_without_functions_is_an_error(tmp_path: Path, command: str) -> None:
+    """A worker would run nothing; the message names the command that needs no functions."""
+    empty = tmp_path / "empty.py"
+    empty.write_text("import raincheck\n\napp = raincheck.App()\n", "utf-8")
+    ran = raincheck(command, str(empty))
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "has no functions, so a worker has nothing to run" in ran.stderr
+    assert "`raincheck server`" in ran.stderr
 
 
 def test_a_worker_without_its_store_is_an_error(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 
@@ -72,7 +74,11 @@ def test_a_failure_is_printed_on_stderr(run: Run) -> None:
     """The exit code is 1, and stdout is empty."""
     ran = run("call", "team/fail", "because")
     assert (ran.code, ran.out) == (1, "")
-    assert "team/fail raised ValueError: because" in ran.err
+    error, hint = ran.err.splitlines()
+    assert "team/fail raised ValueError: because" in error
+    job_id = re.fullmatch(r"To see why: raincheck status (\S+)(?: --url \S+)?", hint)
+    assert job_id is not None
+    assert run("status", job_id[1]).code == 1
 
 
 def test_a_failure_as_json_is_the_failed_job(run: Run) -> None:
@@ -152,3 +158,11 @@ def test_control_characters_in_an_error_are_escaped(run: Run) -> None:
     ran = run("call", "fail-with-escapes")
     assert "\\x1b[31mred\\x1b[0m \\x9b2J \\u202eleft" in ran.err
     assert not {"\x1b", "\x9b", "\u202e"} & set(ran.err)
+
+
+def test_it_warns_if_no_worker_offers_the_function(run: Run) -> None:
+    """A second after the call, while it waits."""
+    ran = run("call", "ech", "1", "--kw", "a=1", "--wait", "1.2")
+    assert ran.code == 5
+    assert ran.err.startswith("Warning: no worker offers 'ech'. Did you mean 'echo'?\n")
+    run("cancel", ran.out.strip())

@@ -152,12 +152,40 @@ class TestOrder:
             await take_one(store, "c", worker="two")
         assert served == {"a": 5, "b": 5}
 
-    async def test_priority_is_within_a_function(self, store: Store) -> None:
-        """Another function gets its share though its jobs are less urgent."""
-        await submit_many(store, 10, "a", priority=1000)
-        await submit_many(store, 10, "b", priority=-1000)
-        served = Counter(claim.step.function for claim in await take(store, "a", "b", limit=4))
-        assert served == {"a": 2, "b": 2}
+    async def test_priority_holds_across_functions(self, store: Store) -> None:
+        """Less urgent jobs of another function get what is left, however long they waited."""
+        await submit_many(store, 10, "a", priority=-1000)
+        urgent = await submit_many(store, 3, "b", priority=1000)
+        claims = await take(store, "a", "b", limit=4)
+        assert Counter(claim.step.function for claim in claims) == {"b": 3, "a": 1}
+        assert {claim.job.id for claim in claims[:3]} == {job.id for job in urgent}
+
+    async def test_claims_of_one_follow_priority(self, store: Store) -> None:
+        """Also those that take a single step, whichever function was served last."""
+        for function, priority in (("a", 0), ("b", 5), ("c", -5), ("a", 7), ("b", -7), ("c", 6)):
+            await submit(store, function, priority=priority)
+        claims = [await take_one(store, "a", "b", "c") for _ in range(6)]
+        assert [claim.job.priority for claim in claims] == [7, 6, 5, 0, -5, -7]
+
+    async def test_functions_share_each_priority(self, store: Store) -> None:
+        """What the more urgent ones leave is shared alike."""
+        for function, priority, count in (("a", 5, 3), ("a", 0, 10), ("b", 0, 10), ("c", 0, 1), ("d", -5, 9)):
+            await submit_many(store, count, function, priority=priority)
+        served = Counter(
+            (claim.job.priority, claim.step.function)
+            for claim in await take(store, "a", "b", "c", "d", limit=14)
+        )
+        assert served == {(5, "a"): 3, (0, "a"): 5, (0, "b"): 5, (0, "c"): 1}
+        rest = await take(store, "a", "b", "c", "d", limit=30)
+        assert [claim.job.priority for claim in rest] == [0] * 10 + [-5] * 9
+
+    async def test_an_urgent_step_that_is_not_due_holds_up_nothing(self, store: Store) -> None:
+        """Of its function or of another one."""
+        await submit(store, "a", scheduled_at=later(store), priority=1000)
+        await submit_many(store, 2, "a")
+        await submit_many(store, 2, "b")
+        claims = await take(store, "a", "b")
+        assert Counter(claim.step.function for claim in claims) == {"a": 2, "b": 2}
 
 
 @pytest.mark.usefixtures("woken")

@@ -228,6 +228,8 @@ class Lives(RuleBasedStateMachine):
         claims: list[Claim] = self.run(self.store.claim(worker, wanted, limit, lease))
         ready = self.model.ready(wanted, before)
         assert len(claims) == min(limit, len(ready))
+        priorities = sorted((place.priority for place in ready), reverse=True)
+        assert sorted((claim.job.priority for claim in claims), reverse=True) == priorities[: len(claims)]
         for function, count in Counter(claim.step.function for claim in claims).items():
             places = sorted((-p.priority, p.due) for p in ready if p.function == function)
             got = [self.model.queue[c.job.id, c.lease.step] for c in claims if c.step.function == function]

@@ -6,7 +6,7 @@
   text, and the number of spaces between columns does not matter, as the width of a column can depend on a
   duration.
   A command that ends with ` &` is a server or a worker. It runs until the end of the document.
-- `json` must be valid JSON. Blocks in other languages are not checked.
+- `json` must be valid JSON. Blocks in other languages are not checked; `py` is code for other libraries.
 
 Ports 8000 and 8080 in a document are replaced by free ports, so that several documents can be tested at the
 same time. Port 6379 is replaced by the port of a Valkey server for the document.
@@ -31,6 +31,9 @@ from typing import NamedTuple
 from tests.servers import server
 
 TIMEOUT = 60.0
+
+HEAVY_PLUGINS = ("schemathesis", "hypothesispytest", "xdist", "randomly", "asyncio")
+"""Plugins of pytest that are installed here, not used by a document, and take seconds to load."""
 
 _BLOCK = re.compile(
     r"^(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -80,6 +83,7 @@ class Reader:
             "XDG_CONFIG_HOME": str(folder / ".config"),
             "COLUMNS": "100",
             "NO_COLOR": "1",
+            "PYTEST_ADDOPTS": " ".join(f"-p no:{plugin}" for plugin in HEAVY_PLUGINS),
         }
 
     def read(self, block: Block) -> None:

@@ -106,6 +106,23 @@ async def test_what_does_not_say_json_is_not_taken(
     await refused(client, "POST", path, 415, "unsupported-media-type", content=body, headers=headers)
 
 
+@pytest.mark.parametrize(
+    ("headers", "sent"),
+    [
+        ({}, "the header Content-Type is missing"),
+        (MEDIA["form"], "the body was sent as 'application/x-www-form-urlencoded'"),
+    ],
+)
+async def test_a_request_as_curl_sends_it(
+    client: httpx2.AsyncClient, headers: dict[str, str], sent: str
+) -> None:
+    """The problem says what to write in its place."""
+    response = await client.post(CALL, content=b"[]", headers=headers)
+    assert response.json()["detail"] == (
+        f"{sent}: send JSON in UTF-8 with 'Content-Type: application/json' (curl: --json instead of -d)"
+    )
+
+
 JOBS: dict[str, tuple[Any, str]] = {
     "an array": ([], ""),
     "a number": (1, ""),

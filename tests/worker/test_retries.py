@@ -1,8 +1,9 @@
 """What is tried again, and when."""
 
 import pytest
+from msgspec.structs import replace
 
-from raincheck import App, Context, DoNotRetry, RetryLater, RetryOptions, Worker
+from raincheck import App, Context, DoNotRetry, JobFailed, RetryLater, RetryOptions, Worker, step
 from raincheck.testing import running
 from tests.worker import functions
 from tests.worker.helpers import entry, seen
@@ -51,15 +52,60 @@ async def test_one_attempt_is_all_without_options(app: App) -> None:
     """A function without retry options is tried once, even if it asks for more."""
     attempts: list[int] = []
 
-    @app.function
     async def later(ctx: Context) -> None:
         attempts.append(ctx.attempt)
         raise RetryLater("soon", retry_after=0.0)
 
+    with pytest.warns(UserWarning, match="later uses RetryLater, but has one attempt"):
+        function = app.function(later)
     async with app, Worker(app):
-        job = await app.submit("later", [later.step()])
-        assert (await app.wait(job.id)).state == "failed"
+        with pytest.raises(JobFailed, match=r"soon\. It is not retried.* write @app.function\(retry=5\)"):
+            await function.call()
     assert attempts == [1]
+
+
+async def test_retry_later_needs_no_entry_in_retry_on(app: App) -> None:
+    """The function asks for the retry; ``fail_on`` still prevents it."""
+    attempts: list[tuple[str, int]] = []
+
+    async def later(ctx: Context) -> None:
+        attempts.append((ctx.step.function, ctx.attempt))
+        raise RetryLater("soon", retry_after=0.0)
+
+    retry = RetryOptions(retry_limit=3, retry_on=(OSError,))
+    app.function("asks", retry=retry)(later)
+    app.function("never", retry=replace(retry, fail_on=(RetryLater,)))(later)
+    async with app, Worker(app):
+        for name in ("asks", "never"):
+            with pytest.raises(JobFailed):
+                await app.call(step(name))
+    assert attempts == [("asks", 1), ("asks", 2), ("asks", 3), ("never", 1)]
+
+
+async def test_exceptions_can_be_classes(app: App) -> None:
+    """Also those defined in the program; subclasses match."""
+
+    class Busy(Exception):
+        """The other side asks for patience."""
+
+    class VeryBusy(Busy):
+        """More patience."""
+
+    @app.function(retry=RetryOptions(retry_limit=3, delay=0.0, retry_on=(Busy,)))
+    async def work(ctx: Context) -> int:
+        if ctx.attempt < 3:
+            raise VeryBusy
+        return ctx.attempt
+
+    @app.function(retry=3)
+    async def always() -> None:
+        raise ValueError("no")
+
+    async with app, Worker(app):
+        assert await work.call() == 3
+        step_with = always.step().options(retry=RetryOptions(retry_limit=9, fail_on=(ValueError,)))
+        job = await app.submit("always", [step_with])
+        assert entry(await app.wait(job.id)).retry_count == 1
 
 
 async def test_retry_later_says_when(app: App) -> None:

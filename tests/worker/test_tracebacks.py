@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from raincheck import App, RetryLater, RetryOptions, Worker, step
+from raincheck import App, Context, RetryLater, RetryOptions, Worker, step
 from raincheck.worker.tracebacks import LIMIT
 from tests.worker import functions
 
@@ -32,7 +33,7 @@ async def warning(
     (record,) = [
         record
         for record in caplog.records
-        if record.levelno == logging.WARNING and record.name == "raincheck.worker"
+        if record.levelno == logging.WARNING and record.name == "raincheck.attempt"
     ]
     return record.getMessage()
 
@@ -112,6 +113,21 @@ async def test_a_timeout_shows_where_the_function_was(app: App, caplog: pytest.L
     assert "await asyncio.Event().wait()" in message
 
 
+async def test_a_timeout_shows_where_a_thread_was(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    """A thread cannot be stopped, but its stack can be read; also if it returns soon after."""
+
+    def wait_until_cancelled(ctx: Context) -> None:
+        while not ctx.cancelled:
+            pause.wait(0.01)
+
+    pause = threading.Event()
+    message = await warning(app, caplog, wait_until_cancelled, timeout=0.05)
+    head, _, frames = message.partition("\nStack (most recent call last):\n")
+    assert "took longer than its timeout of 0.05 s" in head
+    assert frames.splitlines()[0].endswith(", in wait_until_cancelled")
+    assert "raincheck/worker" not in frames
+
+
 async def test_arguments_that_do_not_fit_have_no_traceback(
     app: App, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -134,8 +150,65 @@ async def test_a_retry_that_was_asked_for_has_no_traceback(
 ) -> None:
     """`RetryLater` is logged on one line: a function that polls raises it many times."""
 
+    unfinished = RetryLater("not there yet", retry_after=0.0)
+
     async def poll() -> None:
-        raise RetryLater("not there yet", retry_after=0.0)
+        raise unfinished
 
     message = await warning(app, caplog, poll, retry=RetryOptions(retry_limit=1))
-    assert message.endswith("poll raised RetryLater: not there yet")
+    assert "poll raised RetryLater: not there yet" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(("function", "process"), MODES)
+async def test_every_attempt_is_kept_with_its_job(
+    app: App, function: Callable[..., Any], process: bool
+) -> None:
+    """With its error and its traceback, wherever the function ran."""
+    failing = app.function(process=process, retry=RetryOptions(retry_limit=3, delay=0.0))(function)
+    async with app, Worker(app, processes=1) as worker:
+        job = await app.submit("failing", [failing.step("it")])
+        assert (await app.wait(job.id)).state == "failed"
+        attempts = await app.attempts(job.id)
+    assert [(each.number, each.outcome) for each in attempts] == [
+        (1, "retried"),
+        (2, "retried"),
+        (3, "failed"),
+    ]
+    for each in attempts:
+        assert (each.function, each.worker) == (function.__name__, worker.id)
+        assert each.error is not None
+        assert (each.error.exception, each.error.attempt) == ("LookupError", each.number)
+        assert each.traceback is not None
+        assert each.traceback.startswith("Traceback (most recent call last):")
+        assert "in low" in each.traceback
+        assert each.traceback.endswith("LookupError: no such word")
+
+
+async def test_a_timeout_is_an_outcome_of_its_own(app: App) -> None:
+    """Its error says whether the function was retried."""
+
+    @app.function(timeout=0.05, retry=RetryOptions(retry_limit=2, delay=0.0))
+    async def wait_for_nothing() -> None:
+        await asyncio.Event().wait()
+
+    async with app, Worker(app):
+        job = await app.submit("late", [wait_for_nothing.step()])
+        assert (await app.wait(job.id)).state == "failed"
+        attempts = await app.attempts(job.id)
+    assert [(each.outcome, each.error and each.error.retryable) for each in attempts] == [
+        ("timed-out", True),
+        ("timed-out", False),
+    ]
+
+
+def test_attempts_are_read_without_a_loop(app: App) -> None:
+    """By code that is not async."""
+
+    @app.function
+    def fine() -> None:
+        return None
+
+    job = app.blocking.submit("waits", [fine.step()])
+    assert app.blocking.attempts(job.id) == []
+    app.blocking.close()

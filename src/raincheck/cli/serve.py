@@ -33,7 +33,7 @@ from raincheck.cli.runner import (
 from raincheck.cli.target import load
 from raincheck.cli.terminal import out, plain, set_up_logging, warn
 from raincheck.core.clock import now
-from raincheck.core.errors import StoreError, StoreUnusable
+from raincheck.core.errors import StoreError, StoreUnusable, TargetError
 from raincheck.logs import Format, Level
 from raincheck.store import is_in_memory, mask, needs_a_file
 
@@ -129,7 +129,7 @@ def serve(
     if app_options.reload:
         options = asdict(server_options) | {"workers": workers} | asdict(replace(worker_options, grace=0))
         return _run_with_reload("serve", target, options, app_options)
-    app = _load_app(target, app_options)
+    app = _load_app(target, app_options, runs_functions=True)
     if workers > 1:
         _check_shared(app, "several workers cannot share it")
     print_summary(app)
@@ -204,7 +204,7 @@ def worker(
     if app_options.reload:
         options = asdict(replace(worker_options, grace=0))
         return _run_with_reload("worker", target, options, app_options)
-    app = _load_app(target, app_options)
+    app = _load_app(target, app_options, runs_functions=True)
     _check_shared(app, "no server can reach it. Run `raincheck serve`, which has a worker in its process")
     if not app_options.child:
         print_summary(app)
@@ -227,10 +227,18 @@ def print_summary(app: App) -> None:
     out.print(f"Store: {plain(mask(app.url))}", soft_wrap=True)
 
 
-def _load_app(target: str, options: AppOptions) -> App:
-    """Load the app, and set its store and its configuration file from the options."""
+def _load_app(target: str, options: AppOptions, *, runs_functions: bool = False) -> App:
+    """Load the app, and set its store and its configuration file from the options.
+
+    Raises `TargetError` if a worker is to run its functions, and it has none.
+    """
     set_up_logging(options.log_level, options.log_format)
     app = load(target)
+    if runs_functions and not len(app.functions):
+        raise TargetError(
+            f"{target} has no functions, so a worker has nothing to run. Decorate functions with "
+            "@app.function, import the modules that do so, or run the API alone with `raincheck server`."
+        )
     app.config = options.config or app.config
     app.url = (read_first_line() if options.child else options.store) or app.url
     return app
@@ -292,6 +300,7 @@ async def _listen(
                 started=url.set_result,
                 title=app.title,
                 auth=app.auth,
+                allowed_origins=app.allowed_origins,
                 insecure=options.insecure,
                 access_log=options.access_log,
             )

@@ -12,11 +12,11 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from raincheck.core.errors import ConfigError, Fault, InvalidInput
+from raincheck.core.errors import ConfigError, Fault, InvalidInput, checked_id
 from raincheck.core.model import RetryOptions, Step
 from raincheck.core.options import JobOptions
 from raincheck.engine.filters import BulkRequest, JobFilter
-from raincheck.functions.registry import Function
+from raincheck.functions.registry import Function, stages_detail, step_detail
 from raincheck.functions.registry import step as make_step
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 LONGEST_WAIT = 25.0
 """The longest wait of one request in seconds. Proxies cut off idle requests, so longer waits take several."""
+
+PATIENCE = 1.0
+"""Seconds that a call waits before its caller is warned if no worker offers the function."""
 
 _KEY = re.compile(r"[ -~]{1,255}")
 
@@ -85,7 +88,9 @@ class _JobBody(JobOptions, frozen=True, omit_defaults=True):
 
 
 def submit_request(name: str, functions: Stages, key: str, wait: float, options: JobOptions) -> Request:
-    """``POST /v1/job``."""
+    """``POST /v1/job``. Raises `InvalidInput` if ``functions`` is not a list of steps and names."""
+    if detail := stages_detail(functions):
+        raise InvalidInput(Fault(detail, "/functions"))
     stages: list[_FunctionBody | list[_FunctionBody]] = [
         [*map(_function_body, entry)] if isinstance(entry, list | tuple) else _function_body(entry)  # type: ignore[arg-type] # isinstance excludes str
         for entry in functions
@@ -101,6 +106,8 @@ def step_of(function: str | Step | Function, args: tuple[Any, ...], kwargs: Mapp
         return make_step(function, *args, **kwargs)
     if isinstance(function, Function):
         return function.step(*args, **kwargs)
+    if not isinstance(function, Step):
+        raise InvalidInput(Fault(f"expected a function, its name or a step; {step_detail(function)}"))
     if args or kwargs:
         raise InvalidInput(
             Fault("a step has its arguments: pass them to step(), or pass the function's name")
@@ -142,6 +149,11 @@ def bulk_request(operation: str, bulk: BulkRequest, cursor: str | None) -> Reque
     return Request(method="POST", path=f"/v1/job/{operation}", body=body, repeatable=repeatable)
 
 
+def attempts_request(job_id: str, cursor: str | None) -> Request:
+    """``GET /v1/job/{id}/attempt``: the page after ``cursor``, or the first page."""
+    return Request(path=job_path(job_id, "/attempt"), params={} if cursor is None else {"cursor": cursor})
+
+
 def filter_params(which: JobFilter) -> dict[str, str]:
     """A filter as parameters of a query."""
     params: dict[str, str] = msgspec.to_builtins(which)
@@ -156,7 +168,7 @@ def token_request(username: str, password: str) -> Request:
 
 def job_path(job_id: str, action: str = "") -> str:
     """The path of a job, or of an action on it (``/cancel``, ``/retry``)."""
-    return f"/v1/job/{quote(job_id, safe='')}{action}"
+    return f"/v1/job/{quote(checked_id(job_id), safe='')}{action}"
 
 
 def function_path(name: str) -> str:
@@ -190,6 +202,8 @@ def is_local(url: str) -> bool:
 def _function_body(entry: str | Step) -> _FunctionBody:
     if isinstance(entry, str):
         return _FunctionBody(entry, Raw(b"[]"), Raw(b"{}"))
+    if not isinstance(entry, Step):
+        raise InvalidInput(Fault(f"expected a step; {step_detail(entry)}", "/functions"))
     return _FunctionBody(entry.function, Raw(entry.args), Raw(entry.kwargs), entry.retry, entry.timeout)
 
 

@@ -36,6 +36,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from raincheck.core.text import short
+
 
 class Fault(NamedTuple):
     """One error of an input: ``detail`` says what is wrong, ``pointer`` (RFC 6901) where."""
@@ -67,6 +69,14 @@ class InvalidInput(RaincheckError):
 
 def _sentence(fault: Fault) -> str:
     return f"{fault.pointer}: {fault.detail}" if fault.pointer else fault.detail
+
+
+def checked_id(value: object) -> str:
+    """The id of a job. Raises `InvalidInput` for another value, such as the document of the job."""
+    if not isinstance(value, str):
+        hint = ": write job.id" if hasattr(value, "id") else ""
+        raise InvalidInput(Fault(f"expected the id of a job, got {short(value)}{hint}"))
+    return value
 
 
 class InvalidArguments(InvalidInput):

@@ -14,14 +14,19 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr, replace
 
+from raincheck.core.errors import Fault, InvalidInput
+from raincheck.core.text import seconds_detail, short
+
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # a type checker has its own; `Step` alone means `Step[Any]`
 
     R_co = TypeVar("R_co", covariant=True, default=Any)
+    ExceptionNames = tuple[str | type[BaseException], ...]
 else:
     from typing import TypeVar
 
     R_co = TypeVar("R_co", covariant=True)
+    ExceptionNames = tuple[str, ...]
 
 
 class State(StrEnum):
@@ -69,10 +74,10 @@ class RetryOptions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
 
     ``retry_limit`` is the total number of attempts. The pause before attempt n + 1 is
     ``delay * backoff ** (n - 1)`` seconds, at most ``max_delay``, minus a random part of at most ``jitter``
-    (a fraction of the pause). Exceptions are named by class (``ValueError``, ``package.module.Error``);
-    subclasses match too. Empty ``retry_on`` matches every exception; ``fail_on`` takes precedence.
-    ``lost_limit`` is how often the step runs again after its worker died; use 0 for functions that must not
-    run twice.
+    (a fraction of the pause). Exceptions are classes, or their names (``"ValueError"``,
+    ``"package.module.Error"``); subclasses match too. Empty ``retry_on`` matches every exception; ``fail_on``
+    takes precedence. ``lost_limit`` is how often the step runs again after its worker died; use 0 for
+    functions that must not run twice.
     """
 
     retry_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
@@ -80,9 +85,40 @@ class RetryOptions(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid
     backoff: Annotated[float, Meta(ge=1, le=1000)] = 2.0
     max_delay: Seconds = 3600.0
     jitter: Annotated[float, Meta(ge=0, le=1)] = 0.1
-    retry_on: tuple[str, ...] = ()
-    fail_on: tuple[str, ...] = ()
+    retry_on: ExceptionNames = ()
+    fail_on: ExceptionNames = ()
     lost_limit: Annotated[int, Meta(ge=0, le=1_000_000)] = 3
+
+    @classmethod
+    def of(cls, value: RetryOptions | int) -> RetryOptions:
+        """The options that ``retry=`` means: a number of attempts, or options, their exceptions as names.
+
+        Raises `InvalidInput`.
+        """
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = cls(retry_limit=value)
+        if not isinstance(value, cls):
+            raise InvalidInput(
+                Fault(f"retry must be a number of attempts or RetryOptions(...), got {short(value)}")
+            )
+        if value.retry_on or value.fail_on:
+            value = replace(value, retry_on=_names(value.retry_on), fail_on=_names(value.fail_on))
+        return value
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    exceptions = (given,) if isinstance(given, str | type) else tuple(given)
+    names = []
+    for each in exceptions:
+        if isinstance(each, type) and issubclass(each, BaseException):
+            has_module = each.__module__ not in ("builtins", "__main__")  # a worker imports the main module
+            each = f"{each.__module__}.{each.__qualname__}" if has_module else each.__qualname__
+        if not isinstance(each, str):
+            raise InvalidInput(
+                Fault(f"retry_on and fail_on take exception classes or their names, got {short(each)}")
+            )
+        names.append(each)
+    return tuple(names)
 
 
 class ErrorDetail(Struct, frozen=True, omit_defaults=True):
@@ -189,9 +225,18 @@ class Step(Struct, Generic[R_co], frozen=True, array_like=True):
     gather: Gather | None = None
     result_size: int | None = None
 
-    def options(self, *, retry: RetryOptions | None = None, timeout: float | None = None) -> Step[R_co]:
-        """This step with its own retry options or timeout (seconds per attempt) instead of the function's."""
-        return replace(self, retry=retry or self.retry, timeout=self.timeout if timeout is None else timeout)
+    def options(self, *, retry: RetryOptions | int | None = None, timeout: float | None = None) -> Step[R_co]:
+        """This step with its own retry options or timeout (seconds per attempt) instead of the function's.
+
+        ``retry`` can be the number of attempts. Raises `InvalidInput`.
+        """
+        if timeout is not None and (detail := seconds_detail(timeout)):
+            raise InvalidInput(Fault(f"timeout {detail}"))
+        return replace(
+            self,
+            retry=self.retry if retry is None else RetryOptions.of(retry),
+            timeout=self.timeout if timeout is None else timeout,
+        )
 
 
 class Event(Struct, frozen=True, array_like=True):

@@ -8,8 +8,10 @@ from typing import Annotated, Any, TypedDict
 
 from msgspec import Meta, Raw, Struct, field
 
-from raincheck.core.codec import to_json
+from raincheck.core.codec import Writer, to_json
+from raincheck.core.errors import Fault, InvalidInput
 from raincheck.core.model import Seconds
+from raincheck.core.text import seconds_detail, short
 
 __all__ = [
     "MAX_PRIORITY",
@@ -20,6 +22,7 @@ __all__ = [
     "Priority",
     "TemplateKeywords",
     "TemplateOptions",
+    "check_types",
     "job_options",
     "template_options",
 ]
@@ -58,6 +61,9 @@ class JobOptions(TemplateOptions, frozen=True, kw_only=True, omit_defaults=True)
     expires_at: Moment | None = None
 
 
+_SECONDS = ("delay", "result_ttl", "every", "expires_in", "grace")
+"""The options of jobs and schedules that are seconds."""
+
 _NO_OPTIONS = JobOptions()
 
 
@@ -77,23 +83,44 @@ class JobKeywords(TemplateKeywords, total=False):
     expires_at: datetime | None
 
 
-def template_options(given: TemplateKeywords) -> TemplateOptions:
-    """Keyword arguments as options. Raises `NotJSON` for data that cannot be encoded as JSON."""
-    fields: dict[str, Any] = {**given, "data": object_of(given.get("data"))}
+def template_options(given: TemplateKeywords, to_json: Writer = to_json) -> TemplateOptions:
+    """Keyword arguments as options; ``to_json`` writes the data. Raises `InvalidInput` or `NotJSON`."""
+    fields: dict[str, Any] = {**given, "data": object_of(given.get("data"), to_json)}
+    check_types(fields)
     return TemplateOptions(**fields)
 
 
-def job_options(given: JobKeywords) -> JobOptions:
-    """Keyword arguments as options. Raises `NotJSON` for data that cannot be encoded as JSON."""
+def job_options(given: JobKeywords, to_json: Writer = to_json) -> JobOptions:
+    """Keyword arguments as options; ``to_json`` writes the data. Raises `InvalidInput` or `NotJSON`."""
     if not given:
         return _NO_OPTIONS
-    fields: dict[str, Any] = {**given, "data": object_of(given.get("data"))}
+    fields: dict[str, Any] = {**given, "data": object_of(given.get("data"), to_json)}
     for name in ("scheduled_at", "expires_at"):
         fields[name] = _aware(fields.get(name))
+    check_types(fields)
     return JobOptions(**fields)
 
 
-def object_of(data: Mapping[str, Any] | None) -> Raw:
+def check_types(fields: Mapping[str, Any]) -> None:
+    """Raise `InvalidInput` for options of the wrong type: a `Struct` that is made in Python takes them."""
+    faults = []
+    for name, value in fields.items():
+        if value is None:
+            continue
+        detail = None
+        if name in _SECONDS:
+            detail = seconds_detail(value)
+        elif name == "priority" and (not isinstance(value, int) or isinstance(value, bool)):
+            detail = f"must be an integer, got {short(value)}"
+        elif name in ("scheduled_at", "expires_at") and not isinstance(value, datetime):
+            detail = f"must be a datetime, got {short(value)}"
+        if detail is not None:
+            faults.append(Fault(f"{name} {detail}", f"/{name}"))
+    if faults:
+        raise InvalidInput(*faults)
+
+
+def object_of(data: Mapping[str, Any] | None, to_json: Writer = to_json) -> Raw:
     """A mapping as a JSON object. Raises `NotJSON`."""
     return Raw(to_json(data)) if data else EMPTY
 

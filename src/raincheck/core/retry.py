@@ -6,7 +6,11 @@ from collections.abc import Iterable
 
 import msgspec
 
+from raincheck.core.errors import RetryLater
 from raincheck.core.model import MAX_SECONDS, RetryOptions
+
+RETRY_LATER = f"{RetryLater.__module__}.{RetryLater.__qualname__}"
+"""The full name of `RetryLater`."""
 
 
 class Backoff:
@@ -54,11 +58,14 @@ def check(options: RetryOptions) -> None:
 
 
 def retryable(options: RetryOptions, names: Iterable[str]) -> bool:
-    """Whether to retry after an exception; ``names`` are the names of its class and base classes."""
+    """Whether to retry after an exception; ``names`` are the names of its class and base classes.
+
+    `RetryLater` needs no entry in ``retry_on``: the function asks for a retry.
+    """
     classes = frozenset(names)
     if classes.intersection(options.fail_on):
         return False
-    return not options.retry_on or bool(classes.intersection(options.retry_on))
+    return not options.retry_on or RETRY_LATER in classes or bool(classes.intersection(options.retry_on))
 
 
 def names_of(exception: type[BaseException]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from raincheck.core.errors import (
     StoreError,
     StoreUnavailable,
     WrongState,
+    checked_id,
 )
 from raincheck.core.limits import Limits
 from raincheck.core.model import Job, Key, Stored
@@ -95,7 +96,7 @@ class Jobs:
 
     async def find(self, job_id: str) -> Stored:
         """The job. Raises `NotFound` or `Gone`."""
-        (stored,) = await self.store.find([job_id])
+        (stored,) = await self.store.find([checked_id(job_id)])
         if isinstance(stored, Missing):
             if stored.gone:
                 raise Gone(f"job {job_id} ended and was removed")
@@ -111,7 +112,7 @@ class Jobs:
         """
         if watch is not None:
             return await self._watch(watch, job_id, seconds, stop)
-        with self.watches.watch(job_id) as new_watch:
+        with self.watches.watch(checked_id(job_id)) as new_watch:
             stored = await self.find(job_id)
             return stored if stored.job.state.ended else await self._watch(new_watch, job_id, seconds, stop)
 

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple, Self
 
+from msgspec.structs import asdict
+
 from raincheck.core import lifecycle
 from raincheck.core.clock import chance
 from raincheck.core.errors import IllegalTransition, StoreError
@@ -19,9 +21,11 @@ from raincheck.core.model import Change, Claim, Job, Schedule, Stored
 from raincheck.core.triggers import Check, Lost, Trigger
 from raincheck.engine.engine import Engine
 from raincheck.engine.groups.gatherer import Gatherer
+from raincheck.logs import CurrentAttempt
 from raincheck.store.base import Ended
 
 logger = logging.getLogger("raincheck.maintenance")
+attempt_logger = logging.getLogger("raincheck.attempt")
 
 EVERY = 1.0
 """Seconds between passes; a lost lease must be recovered within two."""
@@ -96,11 +100,14 @@ class Maintenance:
         for claim in claims:
             options = self._engine.workers.options(claim.step.function)
             triggers.append((claim.job, Lost(lifecycle.attempt_of(claim.lease), options)))
-            logger.warning(
-                "job %s: worker %s stopped sending heartbeats while it ran %s",
-                claim.job.id,
-                claim.lease.worker,
-                claim.step.function,
+            attempt = CurrentAttempt.of(claim)
+            attempt_logger.warning(
+                "job %s, %s: attempt %d is lost, worker %s stopped sending heartbeats",
+                attempt.job,
+                attempt.function,
+                attempt.attempt,
+                attempt.worker,
+                extra=asdict(attempt) | {"event": "lost"},
             )
         return await self._decide(triggers)
 

@@ -20,8 +20,16 @@ from raincheck.core.errors import Fault, InvalidArguments, InvalidInput
 from raincheck.core.limits import Limits
 from raincheck.core.model import MAX_SECONDS, Job, Step
 from raincheck.core.options import MAX_PRIORITY, JobOptions
+from raincheck.core.text import short
 from raincheck.engine.requests import FunctionRequest
-from raincheck.functions.registry import Function, Functions, is_function_name
+from raincheck.functions.offered import OfferedFunctions
+from raincheck.functions.registry import (
+    Function,
+    Functions,
+    is_function_name,
+    stages_detail,
+    step_detail,
+)
 from raincheck.functions.signature import Pointers, fault_of
 
 Entry = Step | FunctionRequest
@@ -67,10 +75,11 @@ class Faults:
 
 
 class Validator:
-    """The checks of one app, with its functions and limits."""
+    """The checks of one app, with its functions, its limits, and the functions that workers offer."""
 
-    def __init__(self, functions: Functions, limits: Limits) -> None:
+    def __init__(self, functions: Functions, limits: Limits, offered: OfferedFunctions | None = None) -> None:
         self.functions = functions
+        self.offered = offered or OfferedFunctions()
         self.limits = limits
 
     def draft(
@@ -110,14 +119,13 @@ class Validator:
 
         Raises `InvalidArguments`.
         """
-        function, faults = self.functions.get(name), Faults()
-        if function is not None:
-            faults.arguments += argument_faults(function, args, kwargs, Pointers("", "", ""))
+        faults = Faults()
+        faults.arguments += self.argument_faults(name, args, kwargs, Pointers("", "", ""))
         faults.check()
         return Job(
             id=new_id(),
             name=name,
-            steps=(_new_step(name, 0, args, kwargs, None, None, function),),
+            steps=(_new_step(name, 0, args, kwargs, None, None, self.functions.get(name)),),
             result_ttl=self.limits.result_ttl,
         )
 
@@ -128,7 +136,25 @@ class Validator:
         faults.check()
         return steps if _is_typed(stages) else _readable(Job("", "", steps)).steps
 
+    def argument_faults(self, name: str, args: bytes, kwargs: bytes, at: Pointers) -> Sequence[Fault]:
+        """The faults of arguments that do not fit a function.
+
+        They are checked by its signature if it is of this process, else by the schemas that workers have
+        registered.
+        """
+        function = self.functions.get(name)
+        if function is None:
+            return self.offered.faults(name, args, kwargs, at)
+        try:
+            function.signature.check(args, kwargs, at)
+        except InvalidArguments as error:
+            return error.faults
+        return ()
+
     def _steps(self, stages: AnyStages, at: str, faults: Faults, fill: bool) -> Iterator[Step]:
+        if detail := stages_detail(stages):
+            faults.faults.append(Fault(detail, at))
+            return
         if not stages:
             faults.faults.append(Fault("a job needs at least one function", at))
         total = 0
@@ -168,7 +194,9 @@ class Validator:
             if retry is not None or timeout is not None:
                 faults.faults += _option_faults(entry, at)
         else:
-            faults.faults.append(Fault("expected a step; lists nest one level deep", at))
+            is_list = isinstance(entry, list | tuple)
+            detail = "lists nest one level deep" if is_list else step_detail(entry)
+            faults.faults.append(Fault(f"expected a step; {detail}", at))
             return None
         if not is_function_name(name):
             faults.faults.append(Fault(f"{name[:100]!r} is not a valid function name", f"{at}/name"))
@@ -180,17 +208,11 @@ class Validator:
                 function.signature.check(args, kwargs)
             except InvalidArguments:  # only now are the pointers needed
                 pointers = Pointers(at, f"{at}/args", f"{at}/kwargs")
-                faults.arguments += argument_faults(function, args, kwargs, pointers)
+                faults.arguments += self.argument_faults(name, args, kwargs, pointers)
+        else:
+            pointers = Pointers(at, f"{at}/args", f"{at}/kwargs")
+            faults.arguments += self.offered.faults(name, args, kwargs, pointers)
         return _new_step(name, stage, args, kwargs, retry, timeout, function if fill else None)
-
-
-def argument_faults(function: Function, args: bytes, kwargs: bytes, at: Pointers) -> Sequence[Fault]:
-    """The faults of arguments that do not fit a function."""
-    try:
-        function.signature.check(args, kwargs, at)
-    except InvalidArguments as error:
-        return error.faults
-    return ()
 
 
 def is_object(value: bytes | Raw) -> bool:
@@ -263,7 +285,9 @@ def _delay_faults(options: JobOptions, delay: float, at: str) -> Iterator[Fault]
 def _fields_faults(job: Job, now: float, limits: Limits, at: str) -> Iterator[Fault]:
     """The faults of a job's fields, without those of its steps."""
     due, latest = job.scheduled_at or now, now + MAX_SECONDS
-    if not 0 < len(job.name) <= limits.name:
+    if not isinstance(job.name, str):
+        yield Fault(f"a name must be a string, got {short(job.name)}", f"{at}/name")
+    elif not 0 < len(job.name) <= limits.name:
         yield Fault(f"a name must have 1 to {limits.name} characters (got {len(job.name)})", f"{at}/name")
     elif _CONTROL.search(job.name):
         yield Fault("a name must not contain control characters", f"{at}/name")

@@ -5,18 +5,21 @@ from __future__ import annotations
 import copy
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar, overload
 
 import msgspec
 
 from raincheck.core.codec import to_json
-from raincheck.core.errors import RegisteredTooLate, RegistrationError
+from raincheck.core.errors import InvalidInput, RegisteredTooLate, RegistrationError, RetryLater
 from raincheck.core.model import MAX_SECONDS, FunctionInfo, R_co, RetryOptions, Step
 from raincheck.core.retry import check
+from raincheck.core.text import seconds_detail, short
 from raincheck.functions.context import Context
 from raincheck.functions.signature import Signature
+from raincheck.functions.values import PLAIN, Values
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec  # a type checker has its own; `Function` alone has any types
@@ -31,6 +34,9 @@ R = TypeVar("R")
 
 NAME_LIMIT = 200
 NAME = re.compile(r"/?[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*(/[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*)*")
+
+OPTIONS = ("retry", "timeout", "process", "wait")
+"""The options of a function."""
 
 DEFAULT_WAIT = 5.0
 """Seconds for which a call waits for its result, unless the call or the function sets another time."""
@@ -58,26 +64,29 @@ class Function(Generic[P, R_co]):
         function: Callable[..., Any],
         name: str,
         *,
-        retry: RetryOptions = RetryOptions(),
+        retry: RetryOptions | int = RetryOptions(),
         timeout: float | None = None,
         process: bool = False,
         wait: float = DEFAULT_WAIT,
         submit: Callable[[Step], Awaitable[Any]] | None = None,
+        values: Values = PLAIN,
     ) -> None:
-        _check_options(name, retry, timeout, wait)
+        options = _checked_options(name, retry, timeout, wait)
         update_wrapper(self, function)  # first: it copies the attributes of the function
         self.function = function
         self.name = name
-        self.retry = retry
+        self.retry = options
         self.timeout = timeout
         self.wait = wait
-        self.signature = Signature(function)
-        if process and "<locals>" in function.__qualname__:
+        self.signature = Signature(function, values)
+        if process and "<" in getattr(function, "__qualname__", "<"):
             raise RegistrationError(
                 f"{name}: a function that runs in a process must be defined at module level, where "
                 "the child process can find it"
             )
-        self.mode = "process" if process else "async" if inspect.iscoroutinefunction(function) else "thread"
+        if process:
+            _check_hooks(name, values)
+        self.mode = "process" if process else "async" if _is_async(function) else "thread"
         self._submit = submit
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -88,7 +97,8 @@ class Function(Generic[P, R_co]):
 
     def step(self, /, *args: P.args, **kwargs: P.kwargs) -> Step[R_co]:
         """A step of a job that calls this function. Raises `NotJSON` or `InvalidArguments`."""
-        made = step(self.name, *args, **kwargs)
+        to_json = self.signature.values.arguments_to_json
+        made: Step[R_co] = Step(self.name, 0, to_json(args), to_json(kwargs))
         self.signature.check(made.args, made.kwargs)
         return made
 
@@ -126,11 +136,20 @@ class Function(Generic[P, R_co]):
         )
 
 
-def _check_options(name: str, options: RetryOptions, timeout: float | None, wait: float) -> None:
+def _checked_options(
+    name: str, retry: RetryOptions | int, timeout: float | None, wait: float
+) -> RetryOptions:
+    """The retry options. Raises `RegistrationError` if an option is invalid."""
     try:
+        options = RetryOptions.of(retry)
         check(options)
+    except InvalidInput as error:
+        raise RegistrationError(f"{name}: {error}") from None
     except msgspec.ValidationError as error:
         raise RegistrationError(f"{name}: invalid retry options: {error}") from None
+    for option, seconds in (("timeout", timeout), ("wait", wait)):
+        if (option, seconds) != ("timeout", None) and (detail := seconds_detail(seconds)):
+            raise RegistrationError(f"{name}: {option} {detail}")
     if timeout is not None and not 0 < timeout <= MAX_SECONDS:
         raise RegistrationError(
             f"{name}: timeout must be above 0, at most {MAX_SECONDS:.0f} seconds (got {timeout!r})"
@@ -139,6 +158,22 @@ def _check_options(name: str, options: RetryOptions, timeout: float | None, wait
         raise RegistrationError(
             f"{name}: wait must be between 0 and {MAX_SECONDS:.0f} seconds (got {wait!r})"
         )
+    return options
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def _check_hooks(name: str, values: Values) -> None:
+    """Raise `RegistrationError` unless a child process can find the hooks of an app by their names."""
+    for hook in (values.encode, values.decode):
+        module, qualname = getattr(hook, "__module__", None), getattr(hook, "__qualname__", "<none>")
+        if hook is not None and ("<" in qualname or module is None or inspect.ismethod(hook)):
+            raise RegistrationError(
+                f"{name}: encode and decode of the app must be functions defined with def at module level, "
+                f"where the child process of process=True can find them (got {hook!r})"
+            )
 
 
 def step(name: str, /, *args: Any, **kwargs: Any) -> Step:
@@ -146,10 +181,35 @@ def step(name: str, /, *args: Any, **kwargs: Any) -> Step:
     return Step(name, 0, to_json(args), to_json(kwargs))
 
 
+def step_detail(value: object) -> str:
+    """What is wrong with a value that is not a step, and what to write instead."""
+    if isinstance(value, Function):
+        return f"got the function {value.name}: write {value.__name__}.step(...), with its arguments"
+    if isinstance(value, str):
+        return f"got a string: write step({short(value).partition(' ')[2]}, ...), with the arguments"
+    if inspect.iscoroutine(value):
+        value.close()  # or Python would warn that nothing awaits it
+    what = "a coroutine" if inspect.iscoroutine(value) else short(value)
+    return f"got {what}: function(...) calls the function here, write function.step(...)"
+
+
+def stages_detail(value: object) -> str | None:
+    """What is wrong with the functions of a job, and what to write instead; None: they are a list."""
+    if isinstance(value, Step | Function | str):
+        return "expected a list of steps: write [function.step(...)]"
+    if isinstance(value, Sequence):
+        return None
+    if inspect.iscoroutine(value):
+        return f"expected a list of steps, {step_detail(value)}"
+    return f"expected a list of steps, got {short(value)}"
+
+
 class Functions:
     """A registry of functions; it is closed when the app starts."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: Values = PLAIN) -> None:
+        self.values = values
+        """How the values of these functions become JSON and back."""
         self._functions: dict[str, Function] = {}
         self._closed = False
 
@@ -232,23 +292,82 @@ class FunctionDecorator:
     def __call__(
         self,
         name: str | None = None,
-        /,
         *,
-        retry: RetryOptions = ...,
+        retry: RetryOptions | int = ...,
         timeout: float | None = ...,
         process: bool = ...,
         wait: float = ...,
     ) -> FunctionDecorator: ...
-    def __call__(self, target: Any = None, /, **options: Any) -> Any:
+    def __call__(self, name: Any = None, **options: Any) -> Any:
         """Register a function, or return a decorator with a name and options.
 
         Raises `RegistrationError`, or `RegisteredTooLate` if the app has started.
         """
-        if not callable(target):
-            return FunctionDecorator(self._functions, self._submit, target, **options)
-        function: Function = Function(target, self._name or target.__name__, **self._options)
+        if unknown := [option for option in options if option not in OPTIONS]:
+            raise RegistrationError(
+                f"app.function has no option {unknown[0]!r}: it takes name, {', '.join(OPTIONS)}"
+            )
+        options = self._options | options
+        if name is None or isinstance(name, str):
+            return FunctionDecorator(self._functions, self._submit, name or self._name, **options)
+        plain = _plain_function(name)
+        values = self._functions.values
+        function: Function = Function(plain, self._name or _name_of(plain), values=values, **options)
         self._functions.add(function)
+        if function.retry.retry_limit == 1 and _names_retry_later(plain):
+            warnings.warn(
+                f"{function.name} uses RetryLater, but has one attempt: allow more with "
+                "@app.function(retry=5)",
+                stacklevel=2,
+            )
         return function.with_submit(self._submit)
+
+
+def _names_retry_later(function: Callable[..., Any]) -> bool:
+    code = getattr(function, "__code__", None)
+    return code is not None and RetryLater.__name__ in code.co_names
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    name: str = getattr(function, "__name__", "<unnamed>")
+    if name.startswith("<"):
+        raise RegistrationError(
+            f"{short(function)} has no name: write app.function('name')(...), or define it with def"
+        )
+    return name
+
+
+def _plain_function(target: Any) -> Any:
+    """What a decorator was applied to, if a worker can call it. Raises `RegistrationError`."""
+    if isinstance(target, Function):  # decorated already: of another app, or to get a second name
+        return target.function
+    if isinstance(target, staticmethod):
+        target = target.__func__
+    label = getattr(target, "__qualname__", short(target))
+    if inspect.iscoroutine(target):
+        target.close()
+        raise RegistrationError(f"{label}(...) was called: pass the function itself, without ()")
+    if inspect.isclass(target):
+        raise RegistrationError(f"{label} is a class: register a function that creates and uses it")
+    if isinstance(target, classmethod) or _is_method(target):
+        raise RegistrationError(
+            f"{label} is a method, and a worker has no object to call it on: move it out of its class"
+        )
+    if inspect.isgeneratorfunction(target) or inspect.isasyncgenfunction(target):
+        raise RegistrationError(
+            f"{label} is a generator, whose values cannot be stored: return a list instead of using yield"
+        )
+    if not callable(target):
+        raise RegistrationError(f"expected a function or its name, got {short(target)}")
+    return target
+
+
+def _is_method(target: Any) -> bool:
+    """Whether this is a function in the body of a class, with a parameter for the object."""
+    if not inspect.isfunction(target) or "." not in target.__qualname__.rpartition("<locals>.")[2]:
+        return False
+    first = next(iter(inspect.signature(target).parameters), None)
+    return first in ("self", "cls")
 
 
 class _Unknown:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from msgspec import to_builtins
 
-from raincheck.auth import Auth
+from raincheck.auth import Auth, allows
+from raincheck.auth import Scope as AuthScope
 from raincheck.core.errors import RaincheckError, TooLarge
 from raincheck.core.model import FunctionInfo, Problem
 from raincheck.engine.documents import encode
@@ -27,6 +28,9 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_SECONDS = 30.0
 """The time-out for receiving a body."""
+
+PIECE = 64 * 1024
+"""How many bytes of a large response are handed over at once; more of them when the client has read these."""
 
 JSON = (b"content-type", b"application/json")
 CLOSE = (b"connection", b"close")
@@ -97,7 +101,7 @@ class Response(NamedTuple):
     defaults: tuple[Header, ...] = DEFAULT_HEADERS
 
     async def send(self, request: Request, send: Send) -> None:
-        """Send it, without the body if the method is HEAD."""
+        """Send it, without the body if the method is HEAD; a large body in pieces, as fast as it is read."""
         headers = [*self.headers, *self.defaults]
         if self.status != 204:
             headers.append((b"content-length", b"%d" % len(self.body)))
@@ -105,7 +109,12 @@ class Response(NamedTuple):
             headers.append(CLOSE)
         body = b"" if request.scope["method"] == "HEAD" else self.body
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        sent = 0
+        while len(body) - sent > PIECE:
+            await send({"type": "http.response.body", "body": body[sent : sent + PIECE], "more_body": True})
+            sent += PIECE
+            await asyncio.sleep(0)  # other requests are next: a fast client never makes this one wait
+        await send({"type": "http.response.body", "body": body[sent:]})
 
 
 def json_response(status: int, document: Any, *headers: Header) -> Response:
@@ -130,8 +139,8 @@ def problem_response(problem: Problem, *headers: Header) -> Response:
 class Request:
     """A request. ``target`` is the name or id in its path (or both, as name/id).
 
-    ``caller`` is the signed-in subject; None: no sign-in. For an endpoint that needs a scope, the engine is
-    open and the registry of workers fresh.
+    ``caller`` is the signed-in subject, and ``scopes`` are its scopes; None: no sign-in. For an endpoint that
+    needs a scope, the engine is open and the registry of workers fresh.
     """
 
     def __init__(self, services: Services, scope: Scope, receive: Receive, target: str = "") -> None:
@@ -140,9 +149,14 @@ class Request:
         self.scope = scope
         self.target = target
         self.caller: str | None = None
+        self.scopes: Collection[str] | None = None
         self._receive = receive
         self._read = False
         self._headers: dict[bytes, bytes] | None = None
+
+    def allows(self, scope: AuthScope) -> bool:
+        """Whether the caller has a scope; everyone has, without sign-in."""
+        return self.scopes is None or allows(self.scopes, scope)
 
     @property
     def headers(self) -> dict[bytes, bytes]:

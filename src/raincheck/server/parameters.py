@@ -11,7 +11,7 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
 
 from raincheck.core.codec import check_json
 from raincheck.core.errors import Fault, InvalidInput, NotJSON
@@ -32,6 +32,7 @@ BARE = r"[!#-+\-.-:<-\[\]-~]+"
 _JSON_TYPE = re.compile(
     rb"application/(?:[\w.+-]+\+)?json\s*(?:;\s*charset\s*=\s*\"?utf-8\"?\s*)?", re.IGNORECASE
 )
+_SEND_JSON = "send JSON in UTF-8 with 'Content-Type: application/json' (curl: --json instead of -d)"
 _PREFERENCE = re.compile(
     r"(?:^|,)\s*([\w!#$%&'*+.^`|~-]+)(?:\s*=\s*(\"(?:[^\"\\]|\\.)*\"|[^\s,;\"]*))?", re.ASCII
 )
@@ -44,12 +45,13 @@ async def json_body(request: Request) -> bytes:
         raise RequestError(MEDIA_TYPE, "compressed bodies are not supported: send the body uncompressed")
     media_type = headers.get(b"content-type")
     if media_type is not None and not _JSON_TYPE.fullmatch(media_type):
-        raise RequestError(MEDIA_TYPE, "send JSON in UTF-8 with Content-Type: application/json")
+        given = media_type[:100].decode("latin-1")
+        raise RequestError(MEDIA_TYPE, f"the body was sent as {given!r}: {_SEND_JSON}")
     body = await request.body()
     if not body:
         return body
     if media_type is None:
-        raise RequestError(MEDIA_TYPE, "Content-Type is missing: send Content-Type: application/json")
+        raise RequestError(MEDIA_TYPE, f"the header Content-Type is missing: {_SEND_JSON}")
     try:
         check_json(body)
     except NotJSON as error:
@@ -125,6 +127,17 @@ Member = Literal[JobDocument.__struct_fields__]  # type: ignore[valid-type]
 """The name of a member of a job's document."""
 
 
+Limit = Annotated[int, Meta(ge=1)]
+Cursor = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Paging(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The query of a list: ``limit`` entries, from ``cursor`` on."""
+
+    limit: Limit = 50
+    cursor: Cursor = ""
+
+
 class Listing(JobFilter, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The query of a list of jobs: ``limit`` jobs that match the filter, from ``cursor`` on.
 
@@ -132,8 +145,8 @@ class Listing(JobFilter, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     """
 
     sort: Order = "newest"
-    limit: Annotated[int, Meta(ge=1)] = 50
-    cursor: Annotated[str, Meta(min_length=1, max_length=200)] = ""
+    limit: Limit = 50
+    cursor: Cursor = ""
     fields: tuple[Member, ...] = ()
     full: bool = False
 
@@ -142,13 +155,17 @@ class Listing(JobFilter, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         """What the listing shows of each job."""
         return View(self.full, frozenset(self.fields))
 
-    def next_query(self, cursor: str) -> str:
-        """The query of the next page."""
-        return urlencode(msgspec.to_builtins(self) | {"cursor": cursor}, doseq=True)
+
+Q = TypeVar("Q", bound=Paging | Listing)
 
 
-def parse_listing(request: Request) -> Listing:
-    """The query of ``GET /v1/job``. Raises `InvalidInput`; a pointer is ``/`` and the parameter's name."""
+def next_query(query: Paging | Listing, cursor: str) -> str:
+    """The query of the next page."""
+    return urlencode(msgspec.to_builtins(query) | {"cursor": cursor}, doseq=True)
+
+
+def parse_query(request: Request, kind: type[Q]) -> Q:
+    """The query of a list. Raises `InvalidInput`; a pointer is ``/`` and the parameter's name."""
     try:
         query = request.scope.get("query_string", b"").decode("ascii")
         pairs = parse_qsl(
@@ -164,16 +181,16 @@ def parse_listing(request: Request) -> Listing:
             raise InvalidInput(Fault("duplicate parameter", f"/{escape(name)}"))
         else:
             parameters[name] = value
-    for name in parameters.keys() - set(Listing.__struct_fields__):
-        known = ", ".join(Listing.__struct_fields__)
+    for name in parameters.keys() - set(kind.__struct_fields__):
+        known = ", ".join(kind.__struct_fields__)
         raise InvalidInput(Fault(f"unknown parameter: use {known}", f"/{escape(name[:100])}"))
     try:
-        listing = msgspec.convert(parameters, Listing, strict=False)
+        listing = msgspec.convert(parameters, kind, strict=False)
     except msgspec.ValidationError as error:
         fault = fault_of(error, "")
         parameter = "/".join(fault.pointer.split("/")[:2])  # without the position in a list of values
         raise InvalidInput(fault._replace(pointer=parameter)) from None
     limit = request.engine.limits.page
     if listing.limit > limit:
-        raise InvalidInput(Fault(f"a page can have at most {limit} jobs", "/limit"))
+        raise InvalidInput(Fault(f"a page can have at most {limit} entries", "/limit"))
     return listing

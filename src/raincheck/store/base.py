@@ -169,9 +169,11 @@ class Store(Protocol):
     ) -> list[Claim]:
         """Move up to ``limit`` ready steps of ``functions`` from the queue into leases of ``worker``.
 
-        The claim is atomic. Within a function: higher priority first, then earlier due time first. Between
-        functions: each gets an equal share of the limit (rounded up), the function that was served longest
-        ago first; the rest of unused shares is divided among the functions that used their share. Leases last
+        The claim is atomic. Of all functions, the highest priority is claimed first. Of equal priority, each
+        function gets an equal share of the limit (rounded up), the function that was served longest ago
+        first; the rest of unused shares is divided among the functions that used their share. Within a
+        function and a priority, the earlier due time is first. A store of several shards decides by what it
+        reads of all of them just before it claims; a claim of another worker may come in between. Leases last
         ``lease`` seconds; each has a token that was never used before. If no step is ready, the call waits up
         to ``wait`` seconds for one. The cost does not depend on the length of the queues. A cancelled call
         releases the steps that it claimed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from raincheck.core.clock import from_datetime, now, to_datetime
+from raincheck.core.model import MAX_SECONDS
 
 
 class Clock:
@@ -15,11 +16,12 @@ class Clock:
     """
 
     def __init__(self, start: datetime | None = None) -> None:
-        self._seconds = float(int(now())) if start is None else from_datetime(start)
+        self.seconds = float(int(now())) if start is None else from_datetime(start)
+        """The time in seconds since the epoch."""
 
     def __call__(self) -> float:
         """The time in seconds since the epoch."""
-        return self._seconds
+        return self.seconds
 
     def __repr__(self) -> str:
         return f"<Clock {self.now.isoformat()}>"
@@ -27,18 +29,22 @@ class Clock:
     @property
     def now(self) -> datetime:
         """The time as an aware UTC datetime."""
-        return to_datetime(self._seconds)
+        return to_datetime(self.seconds)
 
     def advance(self, by: float | timedelta) -> None:
         """Jump forward ``by`` seconds or a timedelta. Nothing runs. Raises `ValueError` if it is negative."""
-        seconds = by.total_seconds() if isinstance(by, timedelta) else float(by)
-        if not seconds >= 0:
-            raise ValueError(f"a clock only moves forward (got {by!r})")
-        self._seconds += seconds
+        self.seconds = self.after(by)
 
     def move_to(self, moment: datetime) -> None:
         """Jump to a time; a naive one is UTC. Nothing runs. Raises `ValueError` if it is in the past."""
         seconds = from_datetime(moment)
-        if seconds < self._seconds:
+        if seconds < self.seconds:
             raise ValueError(f"a clock only moves forward, and it is {self.now.isoformat()} (got {moment!r})")
-        self._seconds = seconds
+        self.seconds = seconds
+
+    def after(self, by: float | timedelta) -> float:
+        """The time ``by`` seconds or a timedelta from now. Raises `ValueError` if it is negative."""
+        seconds = by.total_seconds() if isinstance(by, timedelta) else float(by)
+        if not 0 <= seconds <= MAX_SECONDS:
+            raise ValueError(f"a clock only moves forward, by at most {MAX_SECONDS:.0f} seconds (got {by!r})")
+        return max(self.seconds, round(self.seconds + seconds, 6))  # ten times 0.1 is 1

@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from raincheck.app import App
-from raincheck.blocking import LoopThread
+from raincheck.blocking import LoopThread, is_on_a_loop
+from raincheck.engine.documents import JobDocument
 from raincheck.store import IN_MEMORY
 from raincheck.testing.clock import Clock
 from raincheck.testing.worker import ManualWorker
@@ -50,6 +51,10 @@ class Running:
             await self._manager.__aexit__(None, None, None)
 
     def __enter__(self) -> BlockingManualWorker:
+        if is_on_a_loop():
+            raise RuntimeError(
+                "this would block the event loop: in an async test, use async with running(app)"
+            )
         self._blocking = BlockingManualWorker(self._make())
         return self._blocking
 
@@ -118,6 +123,10 @@ class BlockingManualWorker:
         """Let ``by`` seconds pass and run what becomes ready, as `ManualWorker.run_for` does."""
         __tracebackhide__ = True
         return self._run(self._worker.run_for(by, raise_errors=raise_errors))
+
+    def jobs(self, *, name: str | None = None, function: str | None = None) -> list[JobDocument]:
+        """The jobs, oldest first, as `ManualWorker.jobs` returns them."""
+        return self._run(self._worker.jobs(name=name, function=function))
 
     def until(self, call: Callable[[], T]) -> T:
         """Run what becomes ready until ``call``, which is called in a thread, returns. Returns its result."""

@@ -5,27 +5,22 @@ Nothing here calls a function or the store.
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import Struct
-from msgspec.structs import asdict
 
 from raincheck.core.clock import chance
-from raincheck.core.codec import to_json
-from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON
+from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON, UnexpectedResult
 from raincheck.core.lifecycle import on_claim
 from raincheck.core.limits import Limits
 from raincheck.core.model import FailureType, Problem
-from raincheck.core.retry import names_of
+from raincheck.core.retry import RETRY_LATER, names_of
 from raincheck.core.triggers import Failed, Stopped, Succeeded, Trigger
 from raincheck.functions.context import Context
 from raincheck.worker.attempt import Reason, RunningAttempt
 from raincheck.worker.tracebacks import format_traceback
-
-logger = logging.getLogger("raincheck.worker")
 
 DETAIL_LIMIT = 2000
 """Characters of an exception's message that are stored."""
@@ -89,6 +84,7 @@ def prepare(attempt: RunningAttempt, state: Mapping[str, Any]) -> Trigger | None
             report=attempt.report,
             cancelled=attempt.is_stopping,
             state=state,
+            to_json=signature.values.to_json,
         )
     try:
         step = claim.step
@@ -121,11 +117,13 @@ def _succeeded(attempt: RunningAttempt, result: Any, limits: Limits) -> Trigger:
         if isinstance(result, Encoded):
             value, data = result
         else:
-            value = to_json(result)
+            value = attempt.function.signature.returns.write(result)
             data = None if attempt.context is None else attempt.context.changed_data()
     except NotJSON as error:
         named = NotJSON(f"what {attempt.function.name} returned or put into data is {error}")
         return failed(attempt, named, fatal=True)
+    except UnexpectedResult as error:
+        return failed(attempt, UnexpectedResult(f"{attempt.function.name} {error}"), fatal=True)
     except Exception as error:  # noqa: BLE001 - raised by the class of what was returned
         return failed(attempt, error, fatal=True)
     if len(value) > limits.result:
@@ -138,16 +136,13 @@ def _succeeded(attempt: RunningAttempt, result: Any, limits: Limits) -> Trigger:
 def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False) -> Failed:
     """The attempt raised ``error``; ``fatal``: another attempt would fail in the same way."""
     names = error.names if isinstance(error, ChildError) else names_of(type(error))
-    detail = message_of(error)
+    detail = message_of(error) + _no_attempt_left(attempt, names)
     problem = Problem(
         type=FailureType.FUNCTION_FAILED,
         title=f"{attempt.function.name} raised {names[0]}",
         detail=detail,
         exception=names[0],
     )
-    traceback = traceback_of(error)
-    asked_for = "RetryLater" in names  # the function waits for something: no fault to look for
-    _warn(attempt, "" if asked_for else traceback, "%s raised %s: %s", attempt, names[0], detail)
     return Failed(
         attempt.attempt,
         problem,
@@ -156,7 +151,7 @@ def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False
         fatal or isinstance(error, DoNotRetry | InvalidArguments) or getattr(error, "fatal", False) is True,
         retry_after_of(error),
         chance(),
-        traceback,
+        traceback_of(error),
     )
 
 
@@ -165,13 +160,12 @@ def traceback_of(error: BaseException) -> str:
     return error.traceback if isinstance(error, ChildError) else format_traceback(error)
 
 
-def _warn(attempt: RunningAttempt, traceback: str, message: str, *arguments: Any) -> None:
-    """Log a warning about an attempt, and below it the traceback, if there is one."""
-    fields = asdict(attempt.current)
-    if traceback:
-        logger.warning(f"{message}\n%s", *arguments, traceback, extra=fields | {"exception": traceback})
-    else:
-        logger.warning(message, *arguments, extra=fields)
+def _no_attempt_left(attempt: RunningAttempt, names: Sequence[str]) -> str:
+    """Says what to write if a function asks for a retry and its options allow only one attempt."""
+    options = attempt.claim.step.retry or attempt.function.retry
+    if RETRY_LATER not in names or options.retry_limit > 1:
+        return ""
+    return ". It is not retried, because one attempt is allowed: write @app.function(retry=5) for up to five"
 
 
 def message_of(error: BaseException) -> str:
@@ -193,19 +187,8 @@ def retry_after_of(error: BaseException) -> float | None:
 
 
 def _timed_out(attempt: RunningAttempt, error: BaseException | None) -> Failed:
-    """The traceback of ``error`` shows where the function was when it was stopped."""
-    traceback = "" if error is None else traceback_of(error)
-    if attempt.reason is None and attempt.function.mode == "async":
-        _warn(
-            attempt,
-            traceback,
-            "%s took longer than its timeout of %g s and blocked the event loop, so that it could not be "
-            "stopped: run it with def, or process=True",
-            attempt,
-            attempt.timeout,
-        )
-    else:
-        _warn(attempt, traceback, "%s took longer than its timeout of %g s", attempt, attempt.timeout)
+    """The traceback of ``error``, or the stack of its thread, shows where the function was at its timeout."""
+    traceback = attempt.stack or ("" if error is None else traceback_of(error))
     problem = Problem(
         type=FailureType.TIMEOUT,
         title=f"{attempt.function.name} took too long",

@@ -234,3 +234,21 @@ async def test_other_requests_can_be_sent(url: str) -> None:
     async with AsyncClient(url) as client:
         reply = await client.request("GET", "/healthz")
         assert (reply.status, reply.read(dict)) == (200, {"status": "ok"})
+
+
+async def test_the_attempts_of_a_job(url: str) -> None:
+    """With errors and tracebacks, over all runs of the job and all pages."""
+    async with AsyncClient(url) as client:
+        job = await client.submit("failing", [client.step("fail", "no", runs=60)], wait=10)
+        for _ in range(59):
+            job = await (await client.retry(job.id)).wait()
+        assert job.state == "failed"
+        attempts = await client.attempts(job.id)
+        assert await job.attempts() == attempts
+        assert [each.run for each in attempts] == [1, *range(41, 61)]
+        assert {(each.number, each.function, each.outcome) for each in attempts} == {(1, "fail", "failed")}
+        assert attempts[0].error is not None
+        assert attempts[0].error.detail == "no"
+        assert "in fail" in (attempts[0].traceback or "")
+        with pytest.raises(NotFound):
+            await client.attempts(new_id())

@@ -233,3 +233,21 @@ def test_other_requests_can_be_sent(url: str) -> None:
     with Client(url) as client:
         reply = client.request("GET", "/healthz")
         assert (reply.status, reply.read(dict)) == (200, {"status": "ok"})
+
+
+def test_the_attempts_of_a_job(url: str) -> None:
+    """With errors and tracebacks, over all runs of the job and all pages."""
+    with Client(url) as client:
+        job = client.submit("failing", [client.step("fail", "no", runs=60)], wait=10)
+        for _ in range(59):
+            job = (client.retry(job.id)).wait()
+        assert job.state == "failed"
+        attempts = client.attempts(job.id)
+        assert job.attempts() == attempts
+        assert [each.run for each in attempts] == [1, *range(41, 61)]
+        assert {(each.number, each.function, each.outcome) for each in attempts} == {(1, "fail", "failed")}
+        assert attempts[0].error is not None
+        assert attempts[0].error.detail == "no"
+        assert "in fail" in (attempts[0].traceback or "")
+        with pytest.raises(NotFound):
+            client.attempts(new_id())

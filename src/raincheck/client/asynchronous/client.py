@@ -14,7 +14,9 @@ from raincheck.client.asynchronous.sender import AsyncSender
 from raincheck.client.requests import (
     DEFAULT_URL,
     LONGEST_WAIT,
+    PATIENCE,
     Request,
+    attempts_request,
     bulk_request,
     call_request,
     function_path,
@@ -28,6 +30,7 @@ from raincheck.client.responses import (
     CallResponse,
     Reply,
     convert_result,
+    log_warnings,
     result_of,
     unreadable_response,
 )
@@ -36,7 +39,15 @@ from raincheck.core.clock import monotonic, new_id
 from raincheck.core.errors import ConfigError, Gone, Unfinished, Unreachable
 from raincheck.core.model import State, Step
 from raincheck.core.options import JobKeywords, job_options
-from raincheck.engine.documents import FunctionSummary, JobDocument, JobPage, JobSummary, WorkerDocument
+from raincheck.engine.documents import (
+    AttemptDocument,
+    AttemptPage,
+    FunctionSummary,
+    JobDocument,
+    JobPage,
+    JobSummary,
+    WorkerDocument,
+)
 from raincheck.engine.filters import (
     BulkKeywords,
     BulkResult,
@@ -196,13 +207,14 @@ class AsyncClient:
         if isinstance(function, Function) and returns is Any:
             returns = function.signature.returns
         until = monotonic() + (inf if timeout is None else timeout)
-        request = call_request(step, idempotency_key or new_id(), min(until - monotonic(), LONGEST_WAIT))
+        request = call_request(step, idempotency_key or new_id(), min(until - monotonic(), PATIENCE))
         reply = await self._sender.send(request, timeout)
         response = reply.read(CallResponse)
         if response.state is State.DONE:
             return convert_result(response.result, returns, response.id)
         job = self._handle(reply)
         if not job.ended:
+            log_warnings(job.document)
             await job.wait(max(until - monotonic(), 0.0))
         if not job.ended:
             raise Unfinished(f"job {job.id} has not ended within {timeout:g} s. It keeps running.", job=job)
@@ -296,6 +308,19 @@ class AsyncClient:
     async def forget_jobs(self, **options: Unpack[BulkKeywords]) -> BulkResult:
         """Delete all ended jobs that match; the options are those of `retry_jobs`."""
         return await self._change_jobs("delete", options)
+
+    async def attempts(self, job_id: str) -> list[AttemptDocument]:
+        """The attempts of a job that have ended, oldest first. Raises `NotFound` or `Gone`.
+
+        Their tracebacks are None if the token has neither the scope ``job:debug`` nor ``admin``.
+        """
+        attempts: list[AttemptDocument] = []
+        cursor = None
+        while True:
+            page = (await self._sender.send(attempts_request(job_id, cursor))).read(AttemptPage)
+            attempts += page.attempts
+            if (cursor := page.cursor) is None:
+                return attempts
 
     async def functions(self) -> list[FunctionSummary]:
         """List the functions."""
@@ -429,6 +454,10 @@ class AsyncJobHandle:
     async def retry(self) -> Self:
         """Resume a failed or cancelled job at the step where it stopped. Raises `WrongState`."""
         return self._update(await self._client.retry(self.id))
+
+    async def attempts(self) -> list[AttemptDocument]:
+        """The attempts of the job that have ended, oldest first. See `AsyncClient.attempts`."""
+        return await self._client.attempts(self.id)
 
     async def forget(self) -> None:
         """Delete the ended job now. Raises `WrongState` if it has not ended."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from math import ceil
 
+from raincheck.auth import Scope
 from raincheck.core.errors import NotFound
-from raincheck.core.model import Stored
+from raincheck.core.model import Job, Stored
+from raincheck.engine.attempts import read_page as read_attempts
 from raincheck.engine.bulk import Operation, change_jobs
 from raincheck.engine.documents import event_documents, raw
 from raincheck.engine.idempotency import key_of_job
@@ -14,16 +17,22 @@ from raincheck.engine.requests import decode_bulk, decode_job
 from raincheck.server.http import Request, Response, json_response
 from raincheck.server.parameters import (
     NO_WAIT,
+    Listing,
+    Paging,
     Wait,
     decoded_body,
     idempotency_key,
-    parse_listing,
+    next_query,
     parse_prefer,
+    parse_query,
 )
 from raincheck.server.problems import Header
 
-POLL = (b"retry-after", b"1")
-"""When to ask again for an unfinished job."""
+SHORTEST_POLL, LONGEST_POLL = 1, 30
+"""The limits of ``Retry-After`` for an unfinished job, in seconds."""
+
+AGE_PER_POLL = 5
+"""An unfinished job is asked for again after its age divided by this."""
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -44,21 +53,26 @@ async def find(request: Request) -> Response:
     wait = parse_prefer(request)._replace(respond_async=False)
     stored = await wait_for_end(request, job_id_of(request.target), wait)
     document = await request.engine.document(stored, raw)
-    poll = () if document.state.ended else (POLL,)
+    poll = () if document.state.ended else (poll_header(request, stored.job),)
     return json_response(200, document, *poll, *wait.applied(200))
 
 
 async def list_jobs(request: Request) -> Response:
     """``GET /v1/job``"""
-    listing = parse_listing(request)
+    listing = parse_query(request, Listing)
     engine, cursor = request.engine, listing.cursor or None
     which = store_filter(listing, engine.store.now(), cursor, oldest_first=listing.sort == "oldest")
     page = await read_page(engine, which, listing.limit, cursor, listing.view)
-    headers: list[Header] = []
-    if page.cursor is not None:
-        url = b"%b?%b" % (request.url("/v1/job"), listing.next_query(page.cursor).encode())
-        headers.append((b"link", b'<%b>; rel="next"' % url))
-    return json_response(200, page, *headers)
+    return json_response(200, page, *_next_page(request, "/v1/job", listing, page.cursor))
+
+
+def _next_page(
+    request: Request, path: str, query: Paging | Listing, cursor: str | None
+) -> tuple[Header, ...]:
+    """The ``Link`` to the next page of a list, if there is one."""
+    if cursor is None:
+        return ()
+    return ((b"link", b'<%b?%b>; rel="next"' % (request.url(path), next_query(query, cursor).encode())),)
 
 
 async def cancel(request: Request) -> Response:
@@ -107,6 +121,21 @@ async def list_events(request: Request) -> Response:
     return json_response(200, event_documents(stored.job.events))
 
 
+async def list_attempts(request: Request) -> Response:
+    """``GET /v1/job/{id}/attempt``"""
+    engine, paging, job_id = request.engine, parse_query(request, Paging), job_id_of(request.target)
+    stored = await engine.jobs.find(job_id)
+    page = await read_attempts(
+        engine.store,
+        stored.job,
+        paging.limit,
+        paging.cursor or None,
+        max_bytes=engine.limits.page_bytes,
+        tracebacks=request.allows(Scope.DEBUG),
+    )
+    return json_response(200, page, *_next_page(request, f"/v1/job/{job_id}/attempt", paging, page.cursor))
+
+
 async def wait_for_end(request: Request, job_id: str, wait: Wait) -> Stored:
     """A job when it has ended, or as it is after the wait."""
     jobs = request.engine.jobs
@@ -122,7 +151,24 @@ async def job_response(request: Request, stored: Stored, wait: Wait = NO_WAIT) -
     url = job_url(request, document.id)
     if document.state.ended:
         return json_response(200, document, (b"content-location", url), *wait.applied(200))
-    return json_response(202, document, (b"location", url), POLL, *wait.applied(202))
+    poll = poll_header(request, stored.job)
+    return json_response(202, document, (b"location", url), poll, *wait.applied(202))
+
+
+def poll_header(request: Request, job: Job) -> Header:
+    """When to ask again for an unfinished job."""
+    return b"retry-after", b"%d" % poll_seconds(job, request.engine.store.now())
+
+
+def poll_seconds(job: Job, now: float) -> int:
+    """When to ask again for an unfinished job, in seconds: when it starts, or after a fifth of its age.
+
+    So a client learns the end of a job late by at most a fifth of its duration, and a short job is not kept
+    waiting. The age of a job that was retried counts from its latest change.
+    """
+    start = job.updated_at if job.run > 1 or job.scheduled_at is None else job.scheduled_at
+    seconds = start - now if start > now else (now - start) / AGE_PER_POLL
+    return min(max(ceil(seconds), SHORTEST_POLL), LONGEST_POLL)
 
 
 def job_url(request: Request, job_id: str) -> bytes:

@@ -75,6 +75,13 @@ def _query() -> tuple[Schema, ...]:
     )
 
 
+CURSOR: Schema = {
+    "name": "cursor",
+    "in": "query",
+    "description": "The `cursor` of the page before.",
+    "schema": {"type": "string", "maxLength": 200},
+}
+
 TAGS = [
     {"name": "functions", "description": "Lists and calls functions. The leading slash is part of the name."},
     {"name": "jobs", "description": "Creates, lists and controls jobs."},
@@ -176,6 +183,16 @@ PATHS: dict[str, Schema] = {
             {200: response("The latest events, oldest first.", listed("Event"))},
             *(404, 410),
             parameters=ID,
+        ),
+    },
+    "/v1/job/{id}/attempt": {
+        "get": operation(
+            "list_attempts",
+            "jobs",
+            "List the attempts of a job",
+            {200: response("A page of attempts, oldest first.", ref("schemas", "AttemptPage"), "Link")},
+            *(404, 410, 422),
+            parameters=(*ID, ref("parameters", "Limit"), CURSOR),
         ),
     },
     "/v1/function": {

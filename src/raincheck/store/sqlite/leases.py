@@ -15,7 +15,7 @@ from raincheck.store.sqlite.connection import query, write_rows
 from raincheck.store.sqlite.writes import ENQUEUE, Effects, count_queued
 
 WAITING = """
-    SELECT name FROM function
+    SELECT name, (SELECT min(priority) FROM queue WHERE function = name) FROM function
     WHERE name IN (SELECT value FROM json_each(?)) AND places > 0 ORDER BY served, name
 """
 READY = """
@@ -69,19 +69,15 @@ class Claimed(NamedTuple):
 
 
 def claim(connection: apsw.Connection, request: ClaimRequest, now: float) -> Claimed:
-    """Lease up to ``limit`` ready steps: an equal share per function first, then the rest."""
-    functions = _with_entries(connection, request.functions)
+    """Lease up to ``limit`` ready steps: the highest priority first, an equal share for each function."""
+    queues = _queues(connection, request.functions)
     rows: list[Any] = []
-    while functions and len(rows) < request.limit:
-        share = -(-(request.limit - len(rows)) // len(functions))
-        unfinished = []
-        for function in functions:
-            room = min(share, request.limit - len(rows))
-            taken = _dequeue(connection, function, room, now)
-            rows += taken
-            if len(taken) == room:
-                unfinished.append(function)
-        functions = unfinished
+    while queues and len(rows) < request.limit:
+        priority = min(each.priority for each in queues)
+        functions = [each.function for each in queues if each.priority == priority]
+        rows += _dequeue_shares(connection, functions, priority, request.limit - len(rows), now)
+        if len(rows) < request.limit:
+            queues = list(_go_on(connection, queues, priority))
     if not rows:
         return Claimed({}, [])
     last: int = connection.execute(NEW_TOKENS, (len(rows),)).get
@@ -101,38 +97,60 @@ def claim(connection: apsw.Connection, request: ClaimRequest, now: float) -> Cla
     )
 
 
-def _with_entries(connection: apsw.Connection, functions: tuple[str, ...]) -> list[str]:
-    """The functions whose queue is not empty, the one that was served longest ago first."""
-    return [name for (name,) in query(connection, WAITING, (_encode(functions).decode(),))]
+class _Queue(NamedTuple):
+    """The queue of a function, and a priority in it, negated as in the table."""
+
+    function: str
+    priority: int
 
 
-def _dequeue(connection: apsw.Connection, function: str, limit: int, now: float) -> list[Any]:
+def _queues(connection: apsw.Connection, functions: tuple[str, ...]) -> list[_Queue]:
+    """The queues that are not empty, each with its highest priority, the one served longest ago first."""
+    return [_Queue(*row) for row in query(connection, WAITING, (_encode(functions).decode(),))]
+
+
+def _go_on(connection: apsw.Connection, queues: list[_Queue], priority: int) -> Iterator[_Queue]:
+    """The queues after this priority: those that have it go on to their next one, if there is one."""
+    for each in queues:
+        if each.priority != priority:
+            yield each
+        elif (following := connection.execute(NEXT_PRIORITY, each).get) is not None:
+            yield _Queue(each.function, following)
+
+
+def _dequeue_shares(
+    connection: apsw.Connection, functions: list[str], priority: int, limit: int, now: float
+) -> list[Any]:
+    """Dequeue an equal share per function; what one does not use is shared by those that have more."""
     rows: list[Any] = []
-    for priority in _priorities(connection, function):
-        ready = list(query(connection, READY, (function, priority, now, limit - len(rows))))
-        if ready:  # the first entries of the queue: delete all up to the last of them
-            connection.execute(TAKE, ready[-1])
-        rows += ready
-        if len(rows) >= limit:
-            break
+    while functions and len(rows) < limit:
+        share = -(-(limit - len(rows)) // len(functions))
+        unfinished = []
+        for function in functions:
+            room = min(share, limit - len(rows))
+            taken = _dequeue(connection, function, priority, room, now)
+            rows += taken
+            if len(taken) == room:
+                unfinished.append(function)
+        functions = unfinished
     return rows
 
 
-def _priorities(connection: apsw.Connection, function: str) -> Iterator[int]:
-    """The distinct priorities in a queue, highest first; one lookup in the index per priority."""
-    priority = connection.execute(NEXT_PRIORITY, (function, -(2**63))).get
-    while priority is not None:
-        yield priority
-        priority = connection.execute(NEXT_PRIORITY, (function, priority)).get
+def _dequeue(connection: apsw.Connection, function: str, priority: int, limit: int, now: float) -> list[Any]:
+    ready = list(query(connection, READY, (function, priority, now, limit))) if limit else []
+    if ready:  # the first entries of that priority: delete all up to the last of them
+        connection.execute(TAKE, ready[-1])
+    return ready
 
 
 def next_due(connection: apsw.Connection, functions: tuple[str, ...]) -> float | None:
     """The earliest due time of the queue entries of these functions; None: there are no entries."""
-    times: Iterator[float] = (
-        connection.execute(FIRST_DUE, (function, priority)).get
-        for function in _with_entries(connection, functions)
-        for priority in _priorities(connection, function)
-    )
+    queues = _queues(connection, functions)
+    times: list[float] = []
+    while queues:
+        priority = min(each.priority for each in queues)
+        times += (connection.execute(FIRST_DUE, each).get for each in queues if each.priority == priority)
+        queues = list(_go_on(connection, queues, priority))
     return min(times, default=None)
 
 

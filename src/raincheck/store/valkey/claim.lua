@@ -1,4 +1,5 @@
--- Moves ready queue entries into leases of a worker: a share for each function, first the one served longest ago.
+-- Moves ready queue entries into leases of a worker: the highest priority of all functions first; of equal priority a share
+-- for each function, first the one served longest ago.
 -- KEYS after the fixed ones: recorded reply, then ready and later of each function.
 -- ARGV: token, worker, limit, lease seconds, shards, shard, expiry time of this call, then for each function its name and
 -- the number of entries to take (-1: its share).
@@ -58,27 +59,75 @@ local function pop(w, room)
   return n
 end
 
+-- Notes the priority of the first ready entry, negated; false: nothing is ready. At least `sure` entries have it.
+local function look(w)
+  local first = call('ZRANGE', KEYS[w.key], 0, 0)[1]
+  if not first then return false end
+  local high, low = struct.unpack('>I4I4', first)
+  w.priority = (high - 2 ^ 31) * 2 ^ 32 + low
+  w.last = '[' .. string.sub(first, 1, 8) .. string.rep('\255', 27) -- no entry of this priority sorts after it
+  w.sure = 1
+  return true
+end
+
+-- Pops an equal share of each; what one does not use is shared by those that have more.
+local function pop_shares(queues)
+  while #queues > 0 and #got < limit do
+    local share = math.ceil((limit - #got) / #queues)
+    local still = {}
+    for _, w in ipairs(queues) do
+      local room = math.min(share, limit - #got)
+      if room > w.sure then w.sure = call('ZLEXCOUNT', KEYS[w.key], '-', w.last) end
+      local most = math.min(room, w.sure)
+      if most > 0 and pop(w, most) == room then still[#still + 1] = w end
+      w.sure = w.sure - most
+    end
+    queues = still
+  end
+end
+
+-- Pops the highest priority of all queues first.
+local function pop_by_priority(queues)
+  local looked = {}
+  for _, w in ipairs(queues) do
+    if look(w) then looked[#looked + 1] = w end
+  end
+  while #looked > 0 and #got < limit do
+    local highest, first, others = math.huge, {}, {}
+    for _, w in ipairs(looked) do highest = math.min(highest, w.priority) end
+    for _, w in ipairs(looked) do
+      if w.priority == highest then first[#first + 1] = w end
+    end
+    pop_shares(first)
+    if #got >= limit then return end
+    for _, w in ipairs(looked) do
+      if w.priority ~= highest or look(w) then others[#others + 1] = w end
+    end
+    looked = others
+  end
+end
+
 for f = NAME, #ARGV, 2 do
-  local ready, name = FIRST + f - NAME, ARGV[f]
+  local ready, name, room = FIRST + f - NAME, ARGV[f], tonumber(ARGV[f + 1])
   if call('HEXISTS', QUEUED, name) == 1 then
     promote(KEYS[ready], KEYS[ready + 1], time, limit)
-    local w = {key = ready, name = name, room = tonumber(ARGV[f + 1])}
-    w.served = tonumber(call('HGET', SERVED, name) or '0')
-    waiting[#waiting + 1] = w
+    local w = {key = ready, name = name}
+    if room >= 0 then
+      pop(w, room)
+    else
+      w.served = tonumber(call('HGET', SERVED, name) or '0')
+      waiting[#waiting + 1] = w
+    end
   end
 end
 table.sort(waiting, function(a, b)
   if a.served ~= b.served then return a.served < b.served end
   return a.name < b.name
 end)
-while #waiting > 0 and #got < limit do
-  local share = math.ceil((limit - #got) / #waiting)
-  local still = {}
-  for _, w in ipairs(waiting) do
-    local room = w.room < 0 and math.min(share, limit - #got) or w.room
-    if room > 0 and pop(w, room) == room and w.room < 0 then still[#still + 1] = w end
-  end
-  waiting = still
+if #waiting == 1 then
+  pop(waiting[1], limit)
+else
+  pop_by_priority(waiting)
 end
 if #got == 0 then return {next_due()} end
 -- Not less than the time in milliseconds: a replica that takes over may not know the last tokens of the primary.

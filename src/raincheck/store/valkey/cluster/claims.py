@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Sequence
 from contextlib import suppress
 from heapq import merge
 from itertools import islice
@@ -17,6 +17,9 @@ from raincheck.store.valkey.claims import Claimed, ClaimRequest, claim_from, rel
 from raincheck.store.valkey.connection import RETRY_FOR
 from raincheck.store.valkey.keys import packed
 from raincheck.store.valkey.pipeline import Pipeline, successes
+
+PRIORITY_BYTES = 8
+"""The bytes of a member that are its priority."""
 
 CLAIM_RETRY_FOR = 1.0
 """Seconds for which a claim from one shard is retried: the leases from the other shards are running."""
@@ -93,31 +96,43 @@ class Head(NamedTuple):
 
 
 def allot(heads: Sequence[Head], limit: int) -> dict[int, dict[str, int]]:
-    """The number of entries to take, by shard and function: the same shares that ``claim.lua`` computes."""
+    """The number of entries to take, by shard and function, as ``claim.lua`` takes them of one shard."""
     functions = {head.function for head in heads if head.members}
     served = {f: max(head.served for head in heads if head.function == f) for f in functions}
-    queues = {f: _merge([head for head in heads if head.function == f]) for f in functions}
-    waiting = sorted(functions, key=lambda f: (served[f], f))
+    order = sorted(functions, key=lambda f: (served[f], f))
+    queues = {f: _merge([head for head in heads if head.function == f], limit) for f in order}
     shares: dict[int, Counter[str]] = {}
     left = limit
-    while waiting and left > 0:
-        share, still = -(-left // len(waiting)), []
-        for function in waiting:
-            room = min(share, left)
-            taken = list(islice(queues[function], room))
-            left -= len(taken)
-            for shard in taken:
-                shares.setdefault(shard, Counter())[function] += 1
-            if len(taken) == room:
-                still.append(function)
-        waiting = still
+    while left > 0 and (firsts := [queue[0].priority for queue in queues.values() if queue]):
+        priority = min(firsts)
+        waiting = [f for f in order if _has(queues[f], priority)]
+        while waiting and left > 0:
+            share = -(-left // len(waiting))
+            for function in waiting:
+                for _ in range(min(share, left)):
+                    if not _has(queues[function], priority):
+                        break
+                    shares.setdefault(queues[function].popleft().shard, Counter())[function] += 1
+                    left -= 1
+            waiting = [f for f in waiting if _has(queues[f], priority)]
     return {shard: dict(counter) for shard, counter in shares.items()}
 
 
-def _merge(heads: list[Head]) -> Iterator[int]:
-    """The shards of all members of some heads, in the order of claims."""
+class Entry(NamedTuple):
+    """An entry of a queue; a lower ``priority`` (the first bytes of its member) is claimed first."""
+
+    priority: bytes
+    shard: int
+
+
+def _merge(heads: list[Head], limit: int) -> deque[Entry]:
+    """The first entries of some heads, in the order of claims."""
     queues = [[(member, head.shard) for member in head.members] for head in heads]
-    return (shard for _, shard in merge(*queues))
+    return deque(Entry(member[:PRIORITY_BYTES], shard) for member, shard in islice(merge(*queues), limit))
+
+
+def _has(queue: deque[Entry], priority: bytes) -> bool:
+    return bool(queue) and queue[0].priority == priority
 
 
 def _queue_order(claim: Claim) -> tuple[int, float, str, int]:
