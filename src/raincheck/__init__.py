@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
     from raincheck.core.limits import Limits
     from raincheck.core.model import RetryOptions, State, Step
-    from raincheck.engine.documents import JobDocument, JobSummary
+    from raincheck.engine.documents import AttemptDocument, JobDocument, JobSummary
     from raincheck.engine.groups.definitions import GroupJob
     from raincheck.engine.groups.documents import RunDocument
     from raincheck.functions.context import Context
@@ -47,6 +47,7 @@ __all__ = [
     "App",
     "AsyncClient",
     "AsyncJobHandle",
+    "AttemptDocument",
     "Auth",
     "Client",
     "Context",
@@ -83,6 +84,7 @@ _HOMES = {
     "App": "app",
     "AsyncClient": "client",
     "AsyncJobHandle": "client",
+    "AttemptDocument": "engine.documents",
     "Auth": "auth",
     "Client": "client",
     "Context": "functions.context",

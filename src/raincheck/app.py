@@ -40,10 +40,11 @@ class App(Calls):
     of the configuration file, which declares groups and schedules (default: ``RAINCHECK_CONFIG``, else
     ``raincheck.yaml`` if it exists). ``lifespan`` is an async context manager that a worker process enters
     when it starts and leaves when it stops; it yields a mapping, ``ctx.state``. ``auth`` is the sign-in of
-    the HTTP API (default: as the environment says). ``encode(value)`` makes
-    a value of a type that raincheck does not know plain, and ``decode(type, value)`` makes one of plain data;
-    both raise `NotImplementedError` for types that they do not know either. The first call opens the
-    store, or ``async with app``.
+    the HTTP API (default: as the environment says). ``allowed_origins`` are the origins whose pages may call
+    it from a browser (default: ``RAINCHECK_ALLOWED_ORIGINS``, else none). ``encode(value)`` makes a value of
+    a type that raincheck does not know plain, and ``decode(type, value)`` makes one of plain data; both raise
+    `NotImplementedError` for types that they do not know. The first call opens the store, or ``async with
+    app``.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class App(Calls):
         limits: Limits = Limits(),
         lifespan: Lifespan | None = None,
         auth: Auth | None = None,
+        allowed_origins: Sequence[str] | None = None,
         encode: Encode | None = None,
         decode: Decode | None = None,
     ) -> None:
@@ -63,6 +65,7 @@ class App(Calls):
         self.title = title
         self.lifespan = lifespan
         self.auth = auth
+        self.allowed_origins = allowed_origins
         self.schedules = Schedules(self.engine)
         self.blocking = BlockingApp(self.engine)
 
@@ -166,4 +169,4 @@ class App(Calls):
         """The HTTP API, an ASGI application that you can serve or mount in another."""
         from raincheck.server import Server  # here, so that a program that only submits loads no web stack
 
-        return Server(self.engine, self.title, self.auth)
+        return Server(self.engine, self.title, self.auth, self.allowed_origins)

@@ -6,7 +6,7 @@ A `BlockingApp` runs each coroutine on an event loop in a thread of its own and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from threading import Lock, Thread
 from typing import Any, TypeVar, Unpack
@@ -14,8 +14,9 @@ from typing import Any, TypeVar, Unpack
 from raincheck.calls import Calls
 from raincheck.core.model import Step
 from raincheck.core.options import JobKeywords
-from raincheck.engine.documents import JobDocument
+from raincheck.engine.documents import AttemptDocument, JobDocument, JobSummary
 from raincheck.engine.engine import Engine
+from raincheck.engine.filters import FilterKeywords, Order
 from raincheck.engine.groups.documents import RunDocument
 from raincheck.engine.validation import Stages
 
@@ -79,14 +80,22 @@ class BlockingApp:
         """Continue a failed or cancelled job."""
         return self._run(self._calls.retry(job_id))
 
+    def attempts(self, job_id: str) -> list[AttemptDocument]:
+        """The attempts of a job that have ended, as `App.attempts` returns them."""
+        return self._run(self._calls.attempts(job_id))
+
+    def jobs(self, *, sort: Order = "newest", **filters: Unpack[FilterKeywords]) -> Iterator[JobSummary]:
+        """The jobs that match all given filters; they are those of `App.jobs`."""
+        return self._iterate(self._calls.jobs(sort=sort, **filters))
+
     def watch(self, job_id: str) -> Iterator[JobDocument]:
         """The job now, and again after each change, until it has ended."""
-        documents = self._calls.watch(job_id)
-        try:
-            while (document := self._run(_next(documents))) is not None:
-                yield document
-        finally:
-            self._run(documents.aclose())
+        return self._iterate(self._calls.watch(job_id))
+
+    def _iterate(self, values: AsyncGenerator[T, None]) -> Iterator[T]:
+        # its loop closes an abandoned generator: waiting for that here could block the garbage collector
+        while (value := self._run(_next(values))) is not None:
+            yield value
 
     def close(self) -> None:
         """Close the store and end the thread; the next call opens the store again."""
@@ -146,5 +155,5 @@ def is_on_a_loop() -> bool:
     return True
 
 
-async def _next(documents: AsyncIterator[JobDocument]) -> JobDocument | None:
-    return await anext(documents, None)
+async def _next(values: AsyncIterator[T]) -> T | None:
+    return await anext(values, None)

@@ -23,10 +23,13 @@ from raincheck.core.errors import (
 from raincheck.core.lifecycle import previous_results
 from raincheck.core.model import Job, Schedule, State, Step, Stored
 from raincheck.core.options import JobKeywords, JobOptions, job_options, object_of
-from raincheck.engine.documents import JobDocument
+from raincheck.engine.attempts import read_all
+from raincheck.engine.documents import AttemptDocument, JobDocument, JobSummary, job_summary
 from raincheck.engine.engine import Engine
+from raincheck.engine.filters import FilterKeywords, Order, filter_of
 from raincheck.engine.groups.documents import RunDocument
 from raincheck.engine.idempotency import key_of_job, key_of_run
+from raincheck.engine.listings import matching_jobs, store_filter
 from raincheck.engine.schedules.definitions import ScheduleKeywords, define, schedule_options
 from raincheck.engine.schedules.documents import ScheduleDocument, schedule_document
 from raincheck.engine.validation import Stages
@@ -124,6 +127,30 @@ class Calls:
         """Continue a failed or cancelled job where it ended. Raises `NotFound` or `WrongState`."""
         engine = await self._opened()
         return await _document(engine, await engine.jobs.retry(job_id))
+
+    async def attempts(self, job_id: str) -> list[AttemptDocument]:
+        """The attempts of a job that have ended, oldest first, with errors and tracebacks.
+
+        Of each function, the first attempt and the latest 20 are kept. Raises `NotFound` or `Gone`.
+        """
+        engine = await self._opened()
+        stored = await engine.jobs.find(job_id)
+        return await read_all(engine.store, stored.job, max_bytes=engine.limits.page_bytes)
+
+    async def jobs(
+        self, *, sort: Order = "newest", **filters: Unpack[FilterKeywords]
+    ) -> AsyncGenerator[JobSummary, None]:
+        """The jobs that match all given filters, newest or oldest first, as short documents.
+
+        Filters are ``state`` (one or several), ``name``, ``function``, ``group``, ``schedule``, ``error``
+        (type or exception), and ``since`` and ``until``: dates, or a timedelta or a text such as ``1h``
+        counted back from now. Raises `InvalidInput`.
+        """
+        engine = await self._opened()
+        which = store_filter(filter_of(filters), engine.store.now(), oldest_first=sort == "oldest")
+        await engine.workers.refresh()
+        async for stored in matching_jobs(engine, which):
+            yield job_summary(stored, engine.workers.offered)
 
     async def watch(self, job_id: str) -> AsyncGenerator[JobDocument, None]:
         """The job now, and again after each change of its state or progress, until it has ended."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -213,6 +213,7 @@ async def test_every_job_is_done_although_processes_are_killed(
                 group.create_task(submit(api, chance, todo, acknowledgements))
         acknowledged = killing.result()
         ended = [await app.engine.jobs.wait(job_id, TIMEOUT) for job_id in acknowledged]
+        await until_started(app, api, workers)
         assert [await command.stop() for command in (api, *workers)] == [0, 0, 0]
         assert (await app.engine.store.counts()).leased == 0
         assert len(await all_jobs(app.engine.store)) == len(acknowledged) == scale.jobs
@@ -221,6 +222,13 @@ async def test_every_job_is_done_although_processes_are_killed(
     print(f"{sum(lost)} attempts lost")  # noqa: T201
     assert 0 < sum(lost) <= 2 * CONCURRENCY * scale.kills
     check_ledger([stored.job for stored in ended], ledger.read_text("ascii").splitlines())
+
+
+async def until_started(app: App, api: Command, workers: Sequence[Command]) -> None:
+    """Wait until the commands handle signals: the last restart may have been just now."""
+    await api.url()
+    while not {each.pid for each in workers} <= {each.pid for each in await app.engine.workers.read()}:
+        continue
 
 
 def check(job: Job, order: Order) -> int:

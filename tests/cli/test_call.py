@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 
@@ -72,7 +74,11 @@ def test_a_failure_is_printed_on_stderr(run: Run) -> None:
     """The exit code is 1, and stdout is empty."""
     ran = run("call", "team/fail", "because")
     assert (ran.code, ran.out) == (1, "")
-    assert "team/fail raised ValueError: because" in ran.err
+    error, hint = ran.err.splitlines()
+    assert "team/fail raised ValueError: because" in error
+    job_id = re.fullmatch(r"To see why: raincheck status (\S+)(?: --url \S+)?", hint)
+    assert job_id is not None
+    assert run("status", job_id[1]).code == 1
 
 
 def test_a_failure_as_json_is_the_failed_job(run: Run) -> None:

@@ -67,6 +67,7 @@ def test_submit_that_waits_prints_a_failure(run: Run) -> None:
     assert ran.code == 1
     assert "try 2/2" in ran.out
     assert "team/fail raised ValueError: always" in ran.out
+    assert ran.err.startswith("To see why: raincheck status ")
     assert "never ran" in ran.out
 
 
@@ -206,3 +207,40 @@ def test_control_characters_in_a_job_are_escaped(run: Run, command: list[str]) -
     for more in ([], ["--json"]):
         shown = run(*command, *arguments, *more)
         assert not {"\x1b", "\x9b", "\u202e"} & set(ran.out + ran.err + shown.out + shown.err)
+
+
+def test_status_shows_the_traceback_of_the_latest_failure(run: Run) -> None:
+    """Below the job; as JSON it is the job alone."""
+    job_id = submitted(run, FAIL)
+    ran = run("status", job_id)
+    _, _, shown = ran.out.partition("Traceback of team/fail, attempt 2: failed after")
+    assert ran.out.count("Traceback (most recent call last):") == 1
+    assert "raise ValueError(reason)" in shown
+    assert shown.splitlines()[-1] == "  ValueError: always"
+    assert run("status", job_id, "--json").job.id == job_id
+
+
+def test_status_shows_all_attempts(run: Run) -> None:
+    """Each with its outcome, its error and its traceback."""
+    job_id = submitted(run, ADD, FAIL)
+    ran = run("status", job_id, "--attempts")
+    heads = [line.partition(" after ")[0] for line in ran.out.splitlines() if ", attempt " in line]
+    assert heads == ["add, attempt 1: done", "team/fail, attempt 1: retried", "team/fail, attempt 2: failed"]
+    assert ran.out.count("  ValueError: always") == 2
+    attempts = msgspec.json.decode(run("status", job_id, "--attempts", "--json").out)
+    assert [each["outcome"] for each in attempts] == ["done", "retried", "failed"]
+    assert ran.code == 1
+
+
+def test_status_escapes_control_characters_in_a_traceback(run: Run) -> None:
+    """They could change the terminal."""
+    ran = run("status", submitted(run, {"name": "fail-with-escapes"}))
+    assert "ValueError: \\x1b[31mred" in ran.out
+    assert "\x1b" not in ran.out
+
+
+def test_a_job_without_failures_has_no_traceback(run: Run) -> None:
+    """Its attempts are shown on request."""
+    job_id = submitted(run, ADD)
+    assert "attempt" not in run("status", job_id).out
+    assert "add, attempt 1: done after" in run("status", job_id, "--attempts").out

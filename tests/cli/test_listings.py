@@ -33,6 +33,18 @@ def test_jobs_can_be_filtered(run: Run) -> None:
     assert ids(run, "--name", "no such name") == []
 
 
+def test_jobs_can_be_filtered_by_several_states_times_and_errors(run: Run) -> None:
+    """The states are repeated, or separated by commas; the oldest can come first."""
+    first = run("call", "team/fail", "filtered", "--json").job_id
+    second = run("call", "add", "--json").job_id
+    for states in (["--state", "failed,done"], ["--state", "failed", "--state", "done"]):
+        assert ids(run, *states, "--since", "1h", "--limit", "2") == [second, first]
+    assert ids(run, "--error", "ValueError", "--limit", "1") == [first]
+    assert ids(run, "--until", "1h") == []
+    assert ids(run, "--sort", "oldest", "--since", "1h")[-1] == second
+    assert ids(run, "--schedule", "none") == []
+
+
 def test_the_error_of_a_failed_job_is_listed(run: Run) -> None:
     """In a column that a listing without errors does not have."""
     run("call", "team/fail", "no reason")
@@ -59,7 +71,15 @@ def test_an_empty_listing_prints_nothing_on_stdout(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [["--state", "odd"], ["--limit", "x"], ["--limit", "0"], ["--cursor", "%"]]
+    "option",
+    [
+        ["--state", "odd"],
+        ["--state", "done,odd"],
+        ["--since", "yesterday"],
+        ["--limit", "x"],
+        ["--limit", "0"],
+        ["--cursor", "%"],
+    ],
 )
 def test_an_invalid_filter_is_refused(run: Run, option: list[str]) -> None:
     """The exit code is 2, whether the command or the server refuses it."""

@@ -31,6 +31,7 @@ CHANGED_BY = {
         "claim",
         "commit",
         "counting",
+        "filters",
         "firing",
         "groups",
         "model",

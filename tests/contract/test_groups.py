@@ -110,8 +110,8 @@ class TestFilter:
             for name, which in {
                 "name": Filter(group="g", name="m1"),
                 "function": Filter(group="g", function="f"),
-                "pending": Filter(group="g", state=State.PENDING),
-                "doing": Filter(group="g", state=State.DOING),
+                "pending": Filter(group="g", states=(State.PENDING,)),
+                "doing": Filter(group="g", states=(State.DOING,)),
             }.items()
         }
         assert shown["name"] == {ids[1]}
@@ -124,10 +124,10 @@ class TestFilter:
         run = await begin(jobs, 1)
         assert (await get(store, run.id)).job.state is State.DOING
         claim = await take_one(store)
-        doing = {stored.job.id for stored in await listed(store, Filter(state=State.DOING), limit=1)}
+        doing = {stored.job.id for stored in await listed(store, Filter(states=(State.DOING,)), limit=1)}
         assert doing == {run.id, claim.job.id}
         assert (await store.counts()).states[State.DOING] == 1
-        assert await listed(store, Filter(state=State.PENDING)) == []
+        assert await listed(store, Filter(states=(State.PENDING,))) == []
 
     async def test_what_is_removed_is_listed_no_more(self, store: Store, jobs: Jobs) -> None:
         """By no filter."""

@@ -397,7 +397,9 @@ class Lives(RuleBasedStateMachine):
         async def read() -> tuple[
             list[Stored | Missing], list[Page], None, list[bytes | None], list[list[Entry]]
         ]:
-            pages = asyncio.gather(*(listing.page(self.store, Filter(state=state), 100) for state in State))
+            pages = asyncio.gather(
+                *(listing.page(self.store, Filter(states=(state,)), 100) for state in State)
+            )
             counted = assert_counted(self.store, stored)
             results = self.store.results(spots)
             journals = asyncio.gather(*(self.store.journal(job_id, 0, 1000) for job_id in known))

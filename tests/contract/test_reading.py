@@ -161,7 +161,7 @@ class TestPages:
         await submit_many(store, 3, "f")
         filters = (
             Filter(),
-            Filter(state=State.PENDING),
+            Filter(states=(State.PENDING,)),
             Filter(name="job"),
             Filter(function="f"),
             Filter(name="job", function="f"),
@@ -191,9 +191,9 @@ class TestPages:
         waiting = [job.id for job in jobs[260:]][::-1]
         await submit_many(store, 120, "g")
         await take(store, "g", limit=120)
-        page = await listing.page(store, Filter(state=State.PENDING), 30)
+        page = await listing.page(store, Filter(states=(State.PENDING,)), 30)
         assert [each.job.id for each in page.jobs] == waiting[:30]
-        rest = await listing.page(store, Filter(state=State.PENDING), 30, page.cursor)
+        rest = await listing.page(store, Filter(states=(State.PENDING,)), 30, page.cursor)
         assert [each.job.id for each in rest.jobs] == waiting[30:]
         assert rest.cursor is None
 
@@ -213,14 +213,14 @@ class TestFilters:
         """A listing agrees with what finding the job shows."""
         ids = {state: [job.id] for state, job in (await one_of_each(store)).items()}
         for state in State:
-            assert [each.job.id for each in await listed(store, Filter(state=state))] == ids[state]
+            assert [each.job.id for each in await listed(store, Filter(states=(state,)))] == ids[state]
             assert [await state_of(store, job_id) for job_id in ids[state]] == [state]
 
     async def test_a_job_is_listed_once_though_several_steps_are_being_done(self, store: Store) -> None:
         """With all its leases."""
         job = await submit(store, ("f", "f", "f"))
         await take(store, limit=2)
-        (found,) = await listed(store, Filter(state=State.DOING))
+        (found,) = await listed(store, Filter(states=(State.DOING,)))
         assert (found.job.id, len(found.leases)) == (job.id, 2)
 
     async def test_jobs_are_listed_by_name(self, store: Store) -> None:
@@ -257,18 +257,18 @@ class TestFilters:
             await submit_many(store, 30, "f", name="common")
             rare.append(await submit(store, "f", name="common", priority=1))
             await finish(store, await take_one(store, "f"))
-        found = await listed(store, Filter(name="common", state=State.DONE), 1)
+        found = await listed(store, Filter(name="common", states=(State.DONE,)), 1)
         assert [each.job.id for each in found] == [job.id for job in rare[::-1]]
 
     async def test_a_rare_match_among_very_many_is_found_at_last(self, store: Store) -> None:
         """By several calls, each of which looks at a bounded number of jobs."""
         rare = await done(store, name="common")
         await submit_many(store, 2500, "f", name="common")
-        page, calls = await listing.page(store, Filter(name="common", state=State.DONE), 10), 1
+        page, calls = await listing.page(store, Filter(name="common", states=(State.DONE,)), 10), 1
         while page.cursor is not None:
             assert page.jobs == ()
             page, calls = (
-                await listing.page(store, Filter(name="common", state=State.DONE), 10, page.cursor),
+                await listing.page(store, Filter(name="common", states=(State.DONE,)), 10, page.cursor),
                 calls + 1,
             )
         assert [each.job.id for each in page.jobs] == [rare.id]
@@ -277,7 +277,7 @@ class TestFilters:
 
 def filters() -> list[Filter]:
     """Every combination of what may be given."""
-    fields = {"state": State.PENDING, "name": "a", "function": "g"}
+    fields = {"states": (State.PENDING,), "name": "a", "function": "g"}
     return [
         Filter(**{name: fields[name] for name in names})  # type: ignore[arg-type]
         for size in range(4)
@@ -288,7 +288,7 @@ def filters() -> list[Filter]:
 def matches(which: Filter, job: Job, state: State) -> bool:
     """Whether a job belongs in a listing."""
     return (
-        which.state in (None, state)
+        (not which.states or state in which.states)
         and which.name in (None, job.name)
         and (which.function is None or which.function in [step.function for step in job.steps])
     )

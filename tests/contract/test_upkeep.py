@@ -182,7 +182,7 @@ class TestPrune:
         job = await done(store, result_ttl=0.0)
         assert await prune(store, 10, HOUR) == 1
         function = job.steps[0].function
-        for which in (Filter(), Filter(name="job"), Filter(function=function), Filter(state=State.DONE)):
+        for which in (Filter(), Filter(name="job"), Filter(function=function), Filter(states=(State.DONE,))):
             assert await listed(store, which) == []
 
     async def test_a_memory_runs_out(self, store: Store) -> None:

@@ -137,7 +137,7 @@ class TestNames:
         (claim,) = await take(store, text, worker=text)
         assert (claim.job.name, claim.lease.worker) == (text, text)
         done = await finish(store, claim)
-        found = await listing.page(store, Filter(name=text, function=text, state=State.DONE), 1)
+        found = await listing.page(store, Filter(name=text, function=text, states=(State.DONE,)), 1)
         assert [each.job for each in found.jobs] == [done]
 
 

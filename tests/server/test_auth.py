@@ -39,6 +39,7 @@ NEEDS = {
     ("POST", "/v1/job/{id}/cancel"): WRITE,
     ("POST", "/v1/job/{id}/retry"): WRITE,
     ("GET", "/v1/job/{id}/events"): READ,
+    ("GET", "/v1/job/{id}/attempt"): READ,
     ("GET", "/v1/function"): READ,
     ("GET", "/v1/function/{name:path}"): READ,
     ("POST", "/v1/function/{name:path}"): WRITE,

@@ -25,8 +25,8 @@ from raincheck.server import Server
 from tests.auth.forging import SECRET, claims, token
 from tests.server.conftest import make_app
 
-OPAQUE = ("cursor", "Prefer", "Idempotency-Key")
-"""Parameters whose values only a server gives, or that have tests of their own."""
+OPAQUE = ("cursor", "Prefer", "Idempotency-Key", "until")
+"""Parameters whose values only a server gives, or depend on another, or that have tests of their own."""
 
 BEYOND_SCHEMAS = ("POST /v1/job", "PUT /v1/schedule/{name}")
 """A date must lie ahead, an integer be written as one, a cron expression be one: no schema can say so."""

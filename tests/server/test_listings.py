@@ -112,3 +112,97 @@ class TestDocumentsOfLists:
         answer = await client.get(f"/v1/job?{query}")
         pointer = "/" + query.partition("=")[0]
         assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)
+
+
+def named(answer: httpx2.Response) -> list[str]:
+    """The names of the jobs of a page."""
+    assert answer.status_code == 200, answer.text
+    return [job["name"] for job in answer.json()["jobs"]]
+
+
+class TestFilters:
+    """The filter and the order of ``GET /v1/job``."""
+
+    async def test_several_states_can_be_given(self, client: httpx2.AsyncClient, hands: Hands) -> None:
+        """Separated by commas, or by repeating the parameter; the next page has all of them."""
+        for name in ("done", "failed", "pending"):
+            await create(client, name=name)
+        await hands.succeed("add")
+        await hands.fail("add")
+        for query in ("state=done,failed", "state=done&state=failed", "state=failed,done,done"):
+            first = await client.get(f"/v1/job?{query}&limit=1")
+            assert named(first) == ["failed"]
+            assert named(await client.get(first.links["next"]["url"])) == ["done"]
+        assert named(await client.get("/v1/job?sort=oldest")) == ["done", "failed", "pending"]
+
+    async def test_errors_can_be_chosen(self, client: httpx2.AsyncClient, hands: Hands) -> None:
+        """By the type of the problem, as its name or its URI, or by the exception."""
+        await create(client, name="failed")
+        await hands.fail("add")
+        await create(client, name="pending")
+        uri = (await client.get("/v1/job?state=failed")).json()["jobs"][0]["error"]["type"]
+        for error in ("function-failed", uri, "ValueError"):
+            assert named(await client.get("/v1/job", params={"error": error})) == ["failed"]
+        assert named(await client.get("/v1/job?error=KeyError")) == []
+
+    async def test_schedules_can_be_chosen(self, client: httpx2.AsyncClient) -> None:
+        """Its jobs are those that it created."""
+        await create(client, name="often")
+        await client.put("/v1/schedule/often", json={"every": 60, "functions": [{"name": "add"}]})
+        job = (await client.post("/v1/schedule/often/run")).json()
+        assert [each["id"] for each in (await client.get("/v1/job?schedule=often")).json()["jobs"]] == [
+            job["id"]
+        ]
+
+    async def test_times_can_be_given(self, client: httpx2.AsyncClient) -> None:
+        """As dates in any time zone, also with a plus sign that was not escaped, or counted back from now."""
+        created = (await create(client, name="one"))["created_at"]
+        for query in (
+            "since=1h",
+            "since=0.5d&until=0s",
+            f"since={created}",
+            "since=2026-01-01T00:00:00+02:00",
+            "since=2026-01-01T00:00:00%2B02:00",
+            "until=9999-12-31T23:59:59Z",
+        ):
+            assert named(await client.get(f"/v1/job?{query}")) == ["one"]
+        for query in (f"until={created}", "until=1h", "since=9999-12-31T23:59:59Z"):
+            assert named(await client.get(f"/v1/job?{query}")) == []
+
+    async def test_all_pages_count_back_from_the_same_time(self, client: httpx2.AsyncClient) -> None:
+        """The one of the first page, which the cursor contains; so the jobs of all pages are one listing."""
+        for _ in range(3):
+            await create(client)
+        first = (await client.get("/v1/job?since=1h&limit=1")).json()
+        second = await client.get("/v1/job", params={"since": "1h", "limit": 1, "cursor": first["cursor"]})
+        assert len(second.json()["jobs"]) == 1
+        other = await client.get("/v1/job", params={"since": "2h", "limit": 1, "cursor": first["cursor"]})
+        assert (other.status_code, other.json()["errors"][0]["pointer"]) == (422, "/cursor")
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "since=",
+            "since=yesterday",
+            "since=1",
+            "since=1y",
+            "since=-1h",
+            "since=2026-01-01",
+            "since=2026-01-01T00:00:00",
+            "until=2026-13-01T00:00:00Z",
+            "until=2h&since=1h",
+            "state=done,odd",
+            "state=done,",
+            "sort=up",
+            "schedule=",
+            "error=",
+            "function=",
+        ],
+    )
+    async def test_a_filter_that_cannot_be_understood_is_refused(
+        self, client: httpx2.AsyncClient, query: str
+    ) -> None:
+        """The problem names the parameter and says what it can be."""
+        answer = await client.get(f"/v1/job?{query}")
+        pointer = "/" + query.partition("=")[0]
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, pointer)

@@ -8,7 +8,7 @@ from datetime import date
 
 import pytest
 
-from raincheck import App, Context, JobFailed, NotFound, Worker, step
+from raincheck import App, Context, InvalidInput, JobFailed, NotFound, Worker, step
 from tests.worker.helpers import entry
 
 
@@ -81,6 +81,17 @@ def test_watch_cancel_retry(worked: App) -> None:
     assert worked.blocking.retry(job.id).run == 2
     worked.blocking.cancel(job.id)
     assert worked.blocking.wait(job.id).state == "cancelled"
+
+
+def test_jobs_are_listed(worked: App) -> None:
+    """All that match, newest first or oldest first, as short documents."""
+    made = [worked.blocking.submit(f"listed {i % 2}", [step("later")], delay=60).id for i in range(60)]
+    assert [job.id for job in worked.blocking.jobs()] == made[::-1]
+    found = worked.blocking.jobs(name="listed 1", state=["scheduled", "done"], since="1h", sort="oldest")
+    assert [job.id for job in found] == made[1::2]
+    assert next(iter(worked.blocking.jobs())).id == made[-1]
+    with pytest.raises(InvalidInput, match="/since"):
+        list(worked.blocking.jobs(since="yesterday"))
 
 
 def test_many_threads_at_once(worked: App) -> None:

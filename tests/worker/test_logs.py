@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from raincheck import App, Context, RetryOptions, Worker
+from raincheck import App, Context, Limits, RetryLater, RetryOptions, Worker, step
+from raincheck.engine.maintenance import Maintenance
 from raincheck.logs import JobContextFilter, JSONFormatter, current_attempt
 from raincheck.worker.attempt_log import PER_SECOND
 from tests.worker import functions
@@ -81,8 +82,28 @@ class TestAttempts:
             await app.wait((await app.submit("n", [nothing.step()])).id)
         assert logged.events() == [("debug", "started"), ("info", "done")]
 
+    async def test_a_failure_is_one_line(self, app: App, logged: Log) -> None:
+        """A warning; in JSON, the traceback is a field and not a part of the message."""
+
+        @app.function
+        def fail() -> None:
+            raise ValueError("too bad")
+
+        async with app, Worker(app) as worker:
+            job = await app.submit("f", [fail.step()])
+            await app.wait(job.id)
+        (line,) = logged.lines("raincheck.attempt")
+        assert (line["level"], line["message"]) == (
+            "warning",
+            f"job {job.id}, fail raised ValueError: too bad",
+        )
+        expected = {"job": job.id, "function": "fail", "attempt": 1, "worker": worker.id, "event": "failed"}
+        assert {name: line[name] for name in expected} == expected
+        assert line["error"] == "ValueError"
+        assert line["exception"].rstrip().endswith("ValueError: too bad")
+
     async def test_a_retry_says_when_and_of_how_many(self, app: App, logged: Log) -> None:
-        """And so does the failure after the last attempt."""
+        """The last attempt says that it was the last."""
 
         @app.function(retry=RetryOptions(retry_limit=2, delay=0.01, jitter=0))
         async def fail() -> None:
@@ -93,28 +114,51 @@ class TestAttempts:
             await app.wait(job.id)
         retrying, failed = logged.lines("raincheck.attempt")
         assert (retrying["event"], retrying["attempt"], retrying["pause"]) == ("retrying", 1, 0.01)
-        assert "attempt 1 of 2 failed" in retrying["message"]
-        assert "starts in 0.010 s" in retrying["message"]
+        assert retrying["message"].endswith("too bad (attempt 1 of 2, the next in 0.010 s)")
         assert (failed["event"], failed["attempt"]) == ("failed", 2)
-        assert "attempt 2 of 2 failed" in failed["message"]
+        assert failed["message"].endswith("too bad (attempt 2 of 2, the last one)")
 
-    async def test_the_cause_of_a_failure_names_its_attempt(self, app: App, logged: Log) -> None:
-        """It is a warning; in JSON, the traceback is a field and not a part of the message."""
+    async def test_a_retry_that_was_asked_for_is_no_warning(self, app: App, logged: Log) -> None:
+        """A function that polls asks for it many times."""
+
+        @app.function(retry=RetryOptions(retry_limit=2))
+        async def poll(ctx: Context) -> None:
+            if ctx.attempt == 1:
+                raise RetryLater("not yet", retry_after=0.0)
+
+        async with app, Worker(app):
+            await app.wait((await app.submit("p", [poll.step()])).id)
+        assert logged.events() == [("info", "retrying"), ("info", "done")]
+
+    async def test_a_result_that_is_too_large_is_a_failure(self, app: App, logged: Log) -> None:
+        """Though the function returned it."""
 
         @app.function
-        def fail() -> None:
-            raise ValueError("too bad")
+        async def large() -> str:
+            return "x" * 100
 
-        async with app, Worker(app) as worker:
-            job = await app.submit("f", [fail.step()])
-            await app.wait(job.id)
-        (line,) = logged.lines("raincheck.worker")
-        assert (line["level"], line["message"]) == (
-            "warning",
-            f"job {job.id}, fail raised ValueError: too bad",
-        )
-        assert (line["job"], line["attempt"], line["worker"]) == (job.id, 1, worker.id)
-        assert line["exception"].rstrip().endswith("ValueError: too bad")
+        small = App(app.url, limits=Limits(result=50))
+        small.function(large.function)
+        async with small, Worker(small):
+            await small.wait((await small.submit("l", [step("large")])).id)
+        (line,) = logged.lines("raincheck.attempt")
+        assert (line["level"], line["event"], line["error"]) == ("warning", "failed", "result-too-large")
+        assert "102 bytes" in line["message"]
+
+    async def test_a_lost_attempt_is_a_line(self, app: App, logged: Log) -> None:
+        """It names the worker that died."""
+
+        @app.function
+        async def nothing() -> None:
+            pass
+
+        async with app:
+            job = await app.submit("n", [nothing.step()])
+            assert await app.engine.store.claim("dead", ("nothing",), 1, 0.0)
+            await Maintenance(app.engine).do_due()
+        (line,) = logged.lines("raincheck.attempt")
+        expected = {"job": job.id, "function": "nothing", "attempt": 1, "worker": "dead", "event": "lost"}
+        assert {name: line[name] for name in expected} == expected
 
     async def test_a_timeout_is_told_apart(self, app: App, logged: Log) -> None:
         """As an event of its own."""

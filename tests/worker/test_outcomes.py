@@ -220,7 +220,7 @@ async def test_what_is_raised_is_logged(app: App) -> None:
     async def fail() -> None:
         raise ValueError("for the log")
 
-    with logged("raised ValueError: for the log", "raincheck.worker") as line:
+    with logged("raised ValueError: for the log", "raincheck.attempt") as line:
         await outcome(app, fail)
     assert line.is_set()
 

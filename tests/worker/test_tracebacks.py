@@ -32,7 +32,7 @@ async def warning(
     (record,) = [
         record
         for record in caplog.records
-        if record.levelno == logging.WARNING and record.name == "raincheck.worker"
+        if record.levelno == logging.WARNING and record.name == "raincheck.attempt"
     ]
     return record.getMessage()
 
@@ -142,3 +142,57 @@ async def test_a_retry_that_was_asked_for_has_no_traceback(
     message = await warning(app, caplog, poll, retry=RetryOptions(retry_limit=1))
     assert "poll raised RetryLater: not there yet" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(("function", "process"), MODES)
+async def test_every_attempt_is_kept_with_its_job(
+    app: App, function: Callable[..., Any], process: bool
+) -> None:
+    """With its error and its traceback, wherever the function ran."""
+    failing = app.function(process=process, retry=RetryOptions(retry_limit=3, delay=0.0))(function)
+    async with app, Worker(app, processes=1) as worker:
+        job = await app.submit("failing", [failing.step("it")])
+        assert (await app.wait(job.id)).state == "failed"
+        attempts = await app.attempts(job.id)
+    assert [(each.number, each.outcome) for each in attempts] == [
+        (1, "retried"),
+        (2, "retried"),
+        (3, "failed"),
+    ]
+    for each in attempts:
+        assert (each.function, each.worker) == (function.__name__, worker.id)
+        assert each.error is not None
+        assert (each.error.exception, each.error.attempt) == ("LookupError", each.number)
+        assert each.traceback is not None
+        assert each.traceback.startswith("Traceback (most recent call last):")
+        assert "in low" in each.traceback
+        assert each.traceback.endswith("LookupError: no such word")
+
+
+async def test_a_timeout_is_an_outcome_of_its_own(app: App) -> None:
+    """Its error says whether the function was retried."""
+
+    @app.function(timeout=0.05, retry=RetryOptions(retry_limit=2, delay=0.0))
+    async def wait_for_nothing() -> None:
+        await asyncio.Event().wait()
+
+    async with app, Worker(app):
+        job = await app.submit("late", [wait_for_nothing.step()])
+        assert (await app.wait(job.id)).state == "failed"
+        attempts = await app.attempts(job.id)
+    assert [(each.outcome, each.error and each.error.retryable) for each in attempts] == [
+        ("timed-out", True),
+        ("timed-out", False),
+    ]
+
+
+def test_attempts_are_read_without_a_loop(app: App) -> None:
+    """By code that is not async."""
+
+    @app.function
+    def fine() -> None:
+        return None
+
+    job = app.blocking.submit("waits", [fine.step()])
+    assert app.blocking.attempts(job.id) == []
+    app.blocking.close()

@@ -17,6 +17,8 @@ class Scope(StrEnum):
     """Read jobs, functions and workers."""
     WRITE = "job:write"
     """Submit, call, cancel, retry and forget jobs."""
+    DEBUG = "job:debug"
+    """Read the tracebacks of failed attempts: they show code, and values in messages."""
     WORKER = "worker"
     """Reserved for workers that connect over HTTP."""
     ADMIN = "admin"

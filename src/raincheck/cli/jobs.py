@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from cyclopts.validators import Number
 from msgspec import Raw
 from rich.text import Text
 
+from raincheck.cli.attempt_view import has_error, latest_failure, render_attempts, render_failure
 from raincheck.cli.connection import DEFAULT_CONNECTION, DEFAULT_URL, Connection
 from raincheck.cli.exit_codes import Exit, UsageError, code_of_job
 from raincheck.cli.job_view import (
@@ -30,9 +32,9 @@ from raincheck.client import Client, JobHandle
 from raincheck.client.requests import function_path
 from raincheck.client.responses import CallResponse
 from raincheck.core.clock import monotonic
-from raincheck.core.errors import JobFailed
+from raincheck.core.errors import JobFailed, NotFound
 from raincheck.core.model import State
-from raincheck.engine.documents import JobDocument
+from raincheck.engine.documents import AttemptDocument, JobDocument
 
 Wait = Annotated[float | None, Parameter(validator=Number(gte=0), metavar="[SECONDS]")]
 
@@ -65,7 +67,9 @@ def submit(
             return Exit.OK
         job = wait_for_end(client, job.id, wait)
     show_job(job, connection)
-    if not job.ended:
+    if job.state is State.FAILED:
+        _hint_at_status(job.id, connection)
+    elif not job.ended:
         note(f"The job has not ended. To watch it: {command('watch', job.id, connection)}")
     return code_of_job(job.state)
 
@@ -108,18 +112,55 @@ def call(
         return Exit.OK if no_wait else Exit.UNFINISHED
 
 
-def status(id: str, /, *, connection: Connection = DEFAULT_CONNECTION) -> int:  # noqa: A002 - its name in --help
+def status(
+    id: str,  # noqa: A002 - its name in --help
+    /,
+    *,
+    attempts: Annotated[bool, Parameter(negative=())] = False,
+    connection: Connection = DEFAULT_CONNECTION,
+) -> int:
     """Show a job.
+
+    If it failed, the traceback of its latest failure follows.
 
     Parameters
     ----------
     id
         Id of the job.
+    attempts
+        Show all attempts, with their errors and tracebacks; with --json, print them instead of the job.
     """
     with connection.client() as client:
         job = client.status(id)
-    show_job(job, connection)
+        ended = _attempts(client, job, attempts, connection)
+    if not (attempts and connection.json):
+        show_job(job, connection)
+    if attempts:
+        show_attempts(ended, connection)
+    elif (latest := latest_failure(ended)) is not None:
+        show(render_failure(latest))
     return code_of_job(job.state) if job.ended else Exit.OK
+
+
+def _attempts(
+    client: Client, job: JobHandle, is_requested: bool, connection: Connection
+) -> list[AttemptDocument]:
+    """The attempts to show with a job."""
+    if is_requested:
+        return client.attempts(job.id)
+    if connection.json or not has_error(job.document):
+        return []
+    with suppress(NotFound):  # removed meanwhile, or the server is of an older version
+        return client.attempts(job.id)
+    return []
+
+
+def show_attempts(attempts: list[AttemptDocument], connection: Connection) -> None:
+    """Print the attempts of a job."""
+    if connection.json:
+        print_json(msgspec.json.encode(attempts))
+    elif attempts:
+        show(render_attempts(attempts))
 
 
 def watch(id: str, /, *, connection: Connection = DEFAULT_CONNECTION) -> int:  # noqa: A002 - its name in --help
@@ -228,7 +269,15 @@ def _print_outcome(body: bytes, response: CallResponse, connection: Connection) 
     else:
         error = msgspec.json.decode(body, type=JobDocument).error
         note(format_problem(error) if error else f"job {response.id} was {response.state}", "Error", "red")
+        if response.state is State.FAILED:
+            _hint_at_status(response.id, connection)
     return code_of_job(response.state)
+
+
+def _hint_at_status(job_id: str, connection: Connection) -> None:
+    """Print on stderr the command that says why a job failed."""
+    if not connection.json:
+        note(f"To see why: {command('status', job_id, connection)}")
 
 
 def _print_id(job: JobHandle, connection: Connection) -> None:

@@ -20,17 +20,17 @@ from raincheck.cli.job_view import (
     function_names,
     local_now,
 )
+from raincheck.cli.matching import EVERY_JOB, Matching
 from raincheck.cli.terminal import cut, new_table, note, plain, print_json, show
-from raincheck.core.model import State
+from raincheck.client.requests import list_request
 from raincheck.engine.documents import CountDocument, FunctionSummary, JobPage, JobSummary, WorkerDocument
+from raincheck.engine.filters import Order
 
 
 def jobs(
     *,
-    state: State | None = None,
-    name: str | None = None,
-    function: str | None = None,
-    group: str | None = None,
+    matching: Matching = EVERY_JOB,
+    sort: Order = "newest",
     limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
     cursor: str | None = None,
     connection: Connection = DEFAULT_CONNECTION,
@@ -39,25 +39,16 @@ def jobs(
 
     Parameters
     ----------
-    state
-        List only jobs in this state.
-    name
-        List only jobs with this name.
-    function
-        List only jobs that contain this function.
-    group
-        List only runs of this group, and their jobs.
+    sort
+        Which jobs come first: the newest or the oldest.
     limit
         Maximum number of jobs.
     cursor
         Continue a listing at the cursor that it printed.
     """
-    filters = {"state": state, "name": name, "function": function, "group": group}
-    params = {**filters, "limit": limit, "cursor": cursor}
     with connection.client() as client:
-        reply = client.request(
-            "GET", "/v1/job", params={key: value for key, value in params.items() if value is not None}
-        )
+        request = list_request(matching.filter, sort, cursor, limit)
+        reply = client.request("GET", request.path, params=request.params)
     if connection.json:
         print_json(reply.body)
         return Exit.OK

@@ -300,6 +300,7 @@ async def _listen(
                 started=url.set_result,
                 title=app.title,
                 auth=app.auth,
+                allowed_origins=app.allowed_origins,
                 insecure=options.insecure,
                 access_log=options.access_log,
             )

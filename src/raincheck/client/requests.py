@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from raincheck.core.errors import ConfigError, Fault, InvalidInput, checked_id
 from raincheck.core.model import RetryOptions, Step
 from raincheck.core.options import JobOptions
+from raincheck.engine.filters import JobFilter
 from raincheck.functions.registry import Function, stages_detail, step_detail
 from raincheck.functions.registry import step as make_step
 
@@ -129,10 +130,21 @@ def status_request(job_id: str, wait: float = 0.0) -> Request:
     return Request(path=job_path(job_id), wait=wait)
 
 
-def list_request(cursor: str | None, limit: int | None, **filters: str | None) -> Request:
+def list_request(which: JobFilter, sort: str, cursor: str | None, limit: int | None) -> Request:
     """``GET /v1/job``: the page after ``cursor``, or the first page."""
-    params = {**filters, "limit": limit, "cursor": cursor}
+    params = {**filter_params(which), "sort": sort, "limit": limit, "cursor": cursor}
     return Request(path="/v1/job", params={key: value for key, value in params.items() if value is not None})
+
+
+def attempts_request(job_id: str, cursor: str | None) -> Request:
+    """``GET /v1/job/{id}/attempt``: the page after ``cursor``, or the first page."""
+    return Request(path=job_path(job_id, "/attempt"), params={} if cursor is None else {"cursor": cursor})
+
+
+def filter_params(which: JobFilter) -> dict[str, str]:
+    """A filter as parameters of a query."""
+    params: dict[str, str] = msgspec.to_builtins(which)
+    return params | ({"state": ",".join(which.states)} if which.states else {})
 
 
 def token_request(username: str, password: str) -> Request:

@@ -34,9 +34,9 @@ RaincheckError
 
 from __future__ import annotations
 
-import re
-from datetime import timedelta
 from typing import Any, NamedTuple
+
+from raincheck.core.text import short
 
 
 class Fault(NamedTuple):
@@ -57,27 +57,6 @@ class RaincheckError(Exception):
 
 MAX_FAULTS = 50
 """Faults that one error lists at most, so that a response is not much longer than its request."""
-
-
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d|sec|min|hour|day)[a-z]*")
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def short(value: object) -> str:
-    """A value in an error message: its type and the beginning of its text."""
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
-
-
-def seconds_detail(value: object) -> str | None:
-    """What is wrong with a number of seconds of another type, and what to write; None: the type is right."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return None
-    seconds = value.total_seconds() if isinstance(value, timedelta) else None
-    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip().lower())):
-        seconds = float(match[1]) * _UNITS[match[2] if match[2] == "ms" else match[2][0]]
-    hint = "" if seconds is None else f": write {seconds:.15g}"
-    return f"must be a number of seconds, got {short(value)}{hint}"
 
 
 class InvalidInput(RaincheckError):

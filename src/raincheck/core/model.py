@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr, replace
 
-from raincheck.core.errors import Fault, InvalidInput, seconds_detail, short
+from raincheck.core.errors import Fault, InvalidInput
+from raincheck.core.text import seconds_detail, short
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # a type checker has its own; `Step` alone means `Step[Any]`

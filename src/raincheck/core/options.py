@@ -9,8 +9,9 @@ from typing import Annotated, Any, TypedDict
 from msgspec import Meta, Raw, Struct, field
 
 from raincheck.core.codec import Writer, to_json
-from raincheck.core.errors import Fault, InvalidInput, seconds_detail, short
+from raincheck.core.errors import Fault, InvalidInput
 from raincheck.core.model import Seconds
+from raincheck.core.text import seconds_detail, short
 
 __all__ = [
     "MAX_PRIORITY",

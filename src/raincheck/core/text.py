@@ -1,8 +1,9 @@
-"""Text of users, fit for a terminal or a log: without characters that control it."""
+"""Values of users as text: for a terminal or a log, and for the messages of errors."""
 
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -15,3 +16,24 @@ def plain(text: str) -> str:
 def plain_json(document: str) -> str:
     """A JSON document with the same characters escaped as JSON escapes them."""
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", document)
+
+
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d|sec|min|hour|day)[a-z]*")
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def short(value: object) -> str:
+    """A value in an error message: its type and the beginning of its text."""
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def seconds_detail(value: object) -> str | None:
+    """What is wrong with a number of seconds of another type, and what to write; None: the type is right."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else None
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip().lower())):
+        seconds = float(match[1]) * _UNITS[match[2] if match[2] == "ms" else match[2][0]]
+    hint = "" if seconds is None else f": write {seconds:.15g}"
+    return f"must be a number of seconds, got {short(value)}{hint}"

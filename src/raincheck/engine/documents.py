@@ -14,6 +14,7 @@ from raincheck.core import lifecycle
 from raincheck.core.clock import to_datetime
 from raincheck.core.codec import from_json
 from raincheck.core.model import (
+    AttemptOutcome,
     Event,
     FunctionInfo,
     Job,
@@ -167,6 +168,32 @@ class EventDocument(Struct, frozen=True, kw_only=True):
     at: Moment
     kind: str
     function: int | None
+
+
+class AttemptDocument(Struct, frozen=True, kw_only=True):
+    """An attempt that has ended, at the step with the index ``step``.
+
+    ``number`` counts the attempts at the step from 1, in each ``run`` of the job. ``traceback`` is null if
+    there is none, or if the caller may not read it.
+    """
+
+    number: int
+    run: int
+    step: int
+    function: str
+    worker: str
+    started_at: Moment
+    finished_at: Moment
+    outcome: AttemptOutcome
+    error: Problem | None
+    traceback: str | None
+
+
+class AttemptPage(Struct, frozen=True, kw_only=True):
+    """A page of attempts, oldest first; ``cursor`` is for the next page, and null on the last page."""
+
+    attempts: list[AttemptDocument]
+    cursor: str | None
 
 
 class JobPage(Struct, frozen=True, kw_only=True):

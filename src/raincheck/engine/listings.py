@@ -6,7 +6,7 @@ A page is read and encoded a few jobs at a time, so that large jobs do not hold 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -15,9 +15,10 @@ from raincheck.core.lifecycle import previous_results
 from raincheck.core.model import Job, State, Step, Stored
 from raincheck.engine.documents import JobDocument, JobSummary, encode, job_document, job_summary, raw
 from raincheck.engine.engine import Engine
+from raincheck.engine.filters import JobFilter
 from raincheck.engine.results import load_stored
 from raincheck.store.base import Filter
-from raincheck.store.listing import cursor_after
+from raincheck.store.listing import counted_from, cursor_after
 
 READ = 25
 """Jobs that are read together."""
@@ -57,10 +58,35 @@ class EncodedPage(Struct, frozen=True):
     cursor: str | None
 
 
+def store_filter(
+    given: JobFilter, now: float, cursor: str | None = None, *, oldest_first: bool = False, at: str = ""
+) -> Filter:
+    """The filter for the store. All pages of a listing count its durations back from the time of the first.
+
+    Raises `InvalidInput` for an invalid time or cursor; ``at`` is the pointer to the filter.
+    """
+    begun_at = 0.0
+    if given.has_durations:
+        begun_at = now if cursor is None else counted_from(cursor)
+    since, until = given.window(begun_at, at)
+    return Filter(
+        states=given.states,
+        name=given.name or None,
+        function=given.function or None,
+        group=given.group or None,
+        schedule=given.schedule or None,
+        error=given.error or None,
+        since=since,
+        until=until,
+        oldest_first=oldest_first,
+        counted_from=begun_at,
+    )
+
+
 async def read_page(
     engine: Engine, which: Filter, limit: int, cursor: str | None = None, view: View = SHORT
 ) -> EncodedPage:
-    """Up to ``limit`` jobs that match, newest first; fewer if they are larger than `Limits.page_bytes`.
+    """Up to ``limit`` jobs that match; fewer if they are larger than `Limits.page_bytes`.
 
     A job that is larger alone is on a page of its own. Raises `InvalidInput` for an invalid cursor.
     """
@@ -79,6 +105,17 @@ async def read_page(
         room -= sum(_size(stored.job, view) for stored in page.jobs)
         if cursor is None or len(documents) >= limit or len(page.jobs) < asked:
             return EncodedPage(documents, cursor)
+
+
+async def matching_jobs(engine: Engine, which: Filter) -> AsyncIterator[Stored]:
+    """All jobs that match, page by page."""
+    cursor = None
+    while True:
+        page = await engine.jobs.page(which, READ, cursor)
+        for stored in page.jobs:
+            yield stored
+        if (cursor := page.cursor) is None:
+            return
 
 
 def _count_fitting(jobs: Sequence[Stored], room: int, view: View, *, is_first: bool) -> int:

@@ -16,10 +16,11 @@ from msgspec import Raw
 from raincheck.core import retry as retries
 from raincheck.core.clock import from_datetime, new_id
 from raincheck.core.codec import decode_job, encode_job
-from raincheck.core.errors import Fault, InvalidArguments, InvalidInput, short
+from raincheck.core.errors import Fault, InvalidArguments, InvalidInput
 from raincheck.core.limits import Limits
 from raincheck.core.model import MAX_SECONDS, Job, Step
 from raincheck.core.options import MAX_PRIORITY, JobOptions
+from raincheck.core.text import short
 from raincheck.engine.requests import FunctionRequest
 from raincheck.functions.registry import (
     Function,

@@ -12,16 +12,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar, overload
 
 import msgspec
 
-from raincheck.core.errors import (
-    InvalidInput,
-    RegisteredTooLate,
-    RegistrationError,
-    RetryLater,
-    seconds_detail,
-    short,
-)
+from raincheck.core.errors import InvalidInput, RegisteredTooLate, RegistrationError, RetryLater
 from raincheck.core.model import MAX_SECONDS, FunctionInfo, R_co, RetryOptions, Step
 from raincheck.core.retry import check
+from raincheck.core.text import seconds_detail, short
 from raincheck.functions.context import Context
 from raincheck.functions.signature import Signature
 from raincheck.functions.values import PLAIN, Values

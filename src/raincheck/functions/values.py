@@ -194,7 +194,7 @@ class Forms:
         return Form(origin[key.wire, value.wire], build, dict)
 
     def _container(self, origin: type, args: tuple[Any, ...]) -> Form | None:
-        """The form of a subclass of list or dict, or of a deque: that of a list or dict, then made into it."""
+        """The form of a subclass of list or dict, or of a deque: that of a list or dict, and then it."""
         if issubclass(origin, dict):
             key, value = args if len(args) == 2 else (*args, int) if origin is Counter else (Any, Any)
             form = self._mapping(dict, (key, value))

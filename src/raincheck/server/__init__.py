@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from raincheck.auth import Auth
 from raincheck.engine.engine import Engine
@@ -22,6 +22,7 @@ async def serve(
     *,
     title: str = "raincheck",
     auth: Auth | None = None,
+    allowed_origins: Iterable[str] | None = None,
     insecure: bool = False,
     access_log: bool = False,
 ) -> None:
@@ -34,5 +35,5 @@ async def serve(
     """
     from raincheck.server.listener import listen  # here, because it loads uvicorn
 
-    server = Server(engine, title, auth)
+    server = Server(engine, title, auth, allowed_origins)
     await listen(server, host, port, stop, started, insecure=insecure, access_log=access_log)

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from raincheck.auth import Scope
 from raincheck.core.errors import NotFound
+from raincheck.server.cors import AllowedOrigins
 from raincheck.server.http import Endpoint, Request, Response, json_response
 from raincheck.server.parameters import decoded_body
 from raincheck.server.problems import CROSS_SITE, OTHER_HOST, RequestError
@@ -64,8 +65,12 @@ async def sign_in(request: Request) -> Response:
     return json_response(200, token)
 
 
-def check_origin(request: Request, local_only: bool) -> None:
+def check_origin(request: Request, allowed: AllowedOrigins, local_only: bool) -> None:
     """Raise `RequestError` if the request changes something and comes from a page of another site.
+
+    A page of another site can send only a request that needs no preflight, and the browser adds cookies and
+    the like to it. So a request with a bearer token is from a program, or from a page that is allowed to send
+    it. Another application that this server is mounted in decides itself.
 
     A ``local_only`` server has no sign-in. It also refuses other host names: such a name can be made to point
     to this server, and then a browser takes its pages for pages of this site (DNS rebinding).
@@ -75,9 +80,11 @@ def check_origin(request: Request, local_only: bool) -> None:
             OTHER_HOST,
             "this server accepts requests from its own machine only: use localhost, or serve with --insecure",
         )
-    if request.scope["method"] in SAFE_METHODS:
+    if request.scope["method"] in SAFE_METHODS or "app" in request.scope:
         return
     headers = request.headers
+    if headers.get(b"authorization", b"")[:7].lower() == b"bearer " or headers.get(b"origin") in allowed:
+        return
     site = headers.get(b"sec-fetch-site")
     if site is not None:
         is_foreign = site not in (b"same-origin", b"none")
@@ -87,8 +94,8 @@ def check_origin(request: Request, local_only: bool) -> None:
     if is_foreign:
         raise RequestError(
             CROSS_SITE,
-            "a page of another site sent this request: call the API from a page of this server, or from a "
-            "program",
+            "a page of another site sent this request: allow its origin with RAINCHECK_ALLOWED_ORIGINS or "
+            "App(allowed_origins=...), or call the API from a page of this server or from a program",
         )
 
 

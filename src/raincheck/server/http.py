@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from msgspec import to_builtins
 
-from raincheck.auth import Auth
+from raincheck.auth import Auth, allows
+from raincheck.auth import Scope as AuthScope
 from raincheck.core.errors import RaincheckError, TooLarge
 from raincheck.core.model import FunctionInfo, Problem
 from raincheck.engine.documents import encode
@@ -130,8 +131,8 @@ def problem_response(problem: Problem, *headers: Header) -> Response:
 class Request:
     """A request. ``target`` is the name or id in its path (or both, as name/id).
 
-    ``caller`` is the signed-in subject; None: no sign-in. For an endpoint that needs a scope, the engine is
-    open and the registry of workers fresh.
+    ``caller`` is the signed-in subject, and ``scopes`` are its scopes; None: no sign-in. For an endpoint that
+    needs a scope, the engine is open and the registry of workers fresh.
     """
 
     def __init__(self, services: Services, scope: Scope, receive: Receive, target: str = "") -> None:
@@ -140,9 +141,14 @@ class Request:
         self.scope = scope
         self.target = target
         self.caller: str | None = None
+        self.scopes: Collection[str] | None = None
         self._receive = receive
         self._read = False
         self._headers: dict[bytes, bytes] | None = None
+
+    def allows(self, scope: AuthScope) -> bool:
+        """Whether the caller has a scope; everyone has, without sign-in."""
+        return self.scopes is None or allows(self.scopes, scope)
 
     @property
     def headers(self) -> dict[bytes, bytes]:

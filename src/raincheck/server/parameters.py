@@ -11,18 +11,17 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from raincheck.core.codec import check_json
 from raincheck.core.errors import Fault, InvalidInput, NotJSON
-from raincheck.core.model import State
 from raincheck.engine.documents import JobDocument
+from raincheck.engine.filters import JobFilter, Order
 from raincheck.engine.listings import View
 from raincheck.engine.requests import decoded
 from raincheck.functions.signature import escape, fault_of
 from raincheck.server.http import Request
 from raincheck.server.problems import MALFORMED, MEDIA_TYPE, Header, RequestError
-from raincheck.store.base import Filter
 
 T = TypeVar("T")
 
@@ -68,7 +67,7 @@ async def decoded_body(request: Request, decode: Callable[[bytes], T], example: 
     return decoded(decode, body)
 
 
-LISTS = ("fields",)
+LISTS = ("state", "fields")
 """Parameters of a listing with several values."""
 
 
@@ -128,18 +127,26 @@ Member = Literal[JobDocument.__struct_fields__]  # type: ignore[valid-type]
 """The name of a member of a job's document."""
 
 
-class Listing(Struct, frozen=True, forbid_unknown_fields=True):
-    """The query of a list of jobs: ``limit`` jobs that match all filters, from ``cursor`` on.
+Limit = Annotated[int, Meta(ge=1)]
+Cursor = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Paging(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The query of a list: ``limit`` entries, from ``cursor`` on."""
+
+    limit: Limit = 50
+    cursor: Cursor = ""
+
+
+class Listing(JobFilter, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The query of a list of jobs: ``limit`` jobs that match the filter, from ``cursor`` on.
 
     ``fields`` are the members to show; with ``full`` the documents are whole.
     """
 
-    state: State | UnsetType = UNSET
-    name: Annotated[str, Meta(min_length=1)] = ""
-    function: Annotated[str, Meta(min_length=1)] = ""
-    group: Annotated[str, Meta(min_length=1)] = ""
-    limit: Annotated[int, Meta(ge=1)] = 50
-    cursor: Annotated[str, Meta(min_length=1, max_length=200)] = ""
+    sort: Order = "newest"
+    limit: Limit = 50
+    cursor: Cursor = ""
     fields: tuple[Member, ...] = ()
     full: bool = False
 
@@ -148,28 +155,21 @@ class Listing(Struct, frozen=True, forbid_unknown_fields=True):
         """What the listing shows of each job."""
         return View(self.full, frozenset(self.fields))
 
-    @property
-    def filter(self) -> Filter:
-        """The filter for the store."""
-        return Filter(
-            state=None if self.state is UNSET else self.state,
-            name=self.name or None,
-            function=self.function or None,
-            group=self.group or None,
-        )
 
-    def next_query(self, cursor: str) -> str:
-        """The query of the next page."""
-        parameters = {name: value for name, value in msgspec.to_builtins(self).items() if value}
-        return urlencode(parameters | {"cursor": cursor}, doseq=True)
+Q = TypeVar("Q", bound=Paging | Listing)
 
 
-def parse_listing(request: Request) -> Listing:
-    """The query of ``GET /v1/job``. Raises `InvalidInput`; a pointer is ``/`` and the parameter's name."""
+def next_query(query: Paging | Listing, cursor: str) -> str:
+    """The query of the next page."""
+    return urlencode(msgspec.to_builtins(query) | {"cursor": cursor}, doseq=True)
+
+
+def parse_query(request: Request, kind: type[Q]) -> Q:
+    """The query of a list. Raises `InvalidInput`; a pointer is ``/`` and the parameter's name."""
     try:
         query = request.scope.get("query_string", b"").decode("ascii")
         pairs = parse_qsl(
-            query, keep_blank_values=True, strict_parsing=bool(query), errors="strict", max_num_fields=20
+            query, keep_blank_values=True, strict_parsing=bool(query), errors="strict", max_num_fields=80
         )
     except ValueError:
         raise InvalidInput(Fault("the query is malformed: send name=value pairs in UTF-8")) from None
@@ -181,16 +181,16 @@ def parse_listing(request: Request) -> Listing:
             raise InvalidInput(Fault("duplicate parameter", f"/{escape(name)}"))
         else:
             parameters[name] = value
-    for name in parameters.keys() - set(Listing.__struct_fields__):
-        known = ", ".join(Listing.__struct_fields__)
+    for name in parameters.keys() - set(kind.__struct_fields__):
+        known = ", ".join(kind.__struct_fields__)
         raise InvalidInput(Fault(f"unknown parameter: use {known}", f"/{escape(name[:100])}"))
     try:
-        listing = msgspec.convert(parameters, Listing, strict=False)
+        listing = msgspec.convert(parameters, kind, strict=False)
     except msgspec.ValidationError as error:
         fault = fault_of(error, "")
         parameter = "/".join(fault.pointer.split("/")[:2])  # without the position in a list of values
         raise InvalidInput(fault._replace(pointer=parameter)) from None
     limit = request.engine.limits.page
     if listing.limit > limit:
-        raise InvalidInput(Fault(f"a page can have at most {limit} jobs", "/limit"))
+        raise InvalidInput(Fault(f"a page can have at most {limit} entries", "/limit"))
     return listing

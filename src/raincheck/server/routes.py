@@ -18,6 +18,7 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/v1/job/{id}/cancel": {"POST": (WRITE, jobs.cancel)},
     "/v1/job/{id}/retry": {"POST": (WRITE, jobs.retry)},
     "/v1/job/{id}/events": {"GET": (READ, jobs.list_events)},
+    "/v1/job/{id}/attempt": {"GET": (READ, jobs.list_attempts)},
     "/v1/function": {"GET": (READ, functions.list_functions)},
     "/v1/function/{name:path}": {"GET": (READ, functions.find), "POST": (WRITE, functions.call)},
     "/v1/group": {"GET": (READ, groups.list_groups)},

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import re
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
 from raincheck.auth import Auth
-from raincheck.core.errors import Gone, StoreError, WrongState
+from raincheck.core.errors import ConfigError, Gone, StoreError, WrongState
 from raincheck.engine.engine import Engine
 from raincheck.engine.maintenance import Maintenance
 from raincheck.server.access import PUBLIC, Route, check_origin, check_routes
+from raincheck.server.cors import AllowedOrigins, from_environment
 from raincheck.server.http import (
     ClientGone,
     LongPolls,
@@ -40,13 +41,26 @@ _JOB_PATH = re.compile(r"/v1/(?:job|group/[^/]+)/[^/]+")
 class Server:
     """The HTTP API of an engine. Its lifespan opens the engine and does maintenance.
 
-    ``title`` is the title of the API description. ``auth`` is the sign-in (default: as the environment says).
+    ``title`` is the title of the API description. ``auth`` is the sign-in, and the pages of
+    ``allowed_origins`` may call the API (default of both: as the environment says). Raises `ConfigError`.
     """
 
-    def __init__(self, engine: Engine, title: str = "raincheck", auth: Auth | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        title: str = "raincheck",
+        auth: Auth | None = None,
+        allowed_origins: Iterable[str] | None = None,
+    ) -> None:
         check_routes(ROUTES)
         self.engine = engine
         self.auth = auth or Auth.from_environment()
+        self.origins = AllowedOrigins(allowed_origins) if allowed_origins is not None else from_environment()
+        if self.origins.any and self.auth is None:
+            raise ConfigError(
+                "without sign-in, any page in a browser could run your functions: list the allowed origins "
+                "in place of *, or require sign-in"
+            )
         self.long_polls = LongPolls()
         self.local_only = False
         """Whether to refuse requests for other hosts, because there is no sign-in."""
@@ -64,6 +78,9 @@ class Server:
                 return
             except Exception as error:  # noqa: BLE001 - becomes a problem; unexpected ones are logged
                 response = error_response(error, request)
+            if self.origins:
+                headers = response.headers + self.origins.headers(request.headers)
+                response = response._replace(headers=headers)
             await response.send(request, send)
         elif scope["type"] == "lifespan":
             await self._run_lifespan(receive, send)
@@ -73,7 +90,9 @@ class Server:
     async def _respond(self, resource: Resource[Route] | None, request: Request) -> Response:
         """The response of the endpoint. Raises the error of a request that is not allowed."""
         method = request.scope["method"]
-        check_origin(request, self.local_only)
+        check_origin(request, self.origins, self.local_only)
+        if method == "OPTIONS" and (preflight := self.origins.preflight(request.headers)):
+            return Response(204, headers=preflight)
         if resource is None:
             raise RequestError(
                 NO_PATH, f"no route has the path {request.path[:200]!r}: /docs lists all routes"
@@ -88,7 +107,7 @@ class Server:
         if need != PUBLIC:
             if self.auth is not None:
                 identity = await self.auth.check(request.headers.get(b"authorization"), need)
-                request.caller = identity.subject
+                request.caller, request.scopes = identity.subject, identity.scopes
             await self.engine.open()
             await self.engine.workers.refresh()
         return await endpoint(request)

@@ -60,18 +60,29 @@ class Ended(NamedTuple):
 
 
 class Filter(Struct, frozen=True, kw_only=True):
-    """The filter of a listing: jobs that match all given fields."""
+    """The filter of a listing: jobs that match all given fields.
 
-    state: State | None = None
+    The state is one of ``states``, the time of creation at least ``since`` and before ``until``, and
+    ``error`` the name of the type of the job's error, or of its exception. ``counted_from`` is the time that
+    the durations of the request were counted from; stores do not read it. Newest first, or oldest first.
+    """
+
+    states: tuple[State, ...] = ()
     name: str | None = None
     function: str | None = None
     group: str | None = None
+    schedule: str | None = None
+    error: str | None = None
+    since: float | None = None
+    until: float | None = None
+    oldest_first: bool = False
+    counted_from: float = 0.0
 
 
 class Candidates(Struct, frozen=True):
-    """Jobs that may match a filter, newest first, and the position of each in the listing.
+    """Jobs that may match a filter, in its order, and the position of each in the listing.
 
-    ``end`` is the position where the search ended; None: it reached the oldest job.
+    ``end`` is the position where the search ended; None: it reached the last job.
     """
 
     jobs: tuple[Stored, ...]
@@ -205,10 +216,12 @@ class Store(Protocol):
         """
 
     async def page(self, which: Filter, limit: int, after: str | None = None) -> Candidates:
-        """Up to ``limit`` jobs that may match, newest first, starting after a position.
+        """Up to ``limit`` jobs that may match, in the order of the filter, starting after a position.
 
+        The order is about that of creation: a job may be found up to an hour before its place by its time.
         The store reads a bounded number of jobs per call, so a rare match among many jobs takes several short
-        calls. Raises `ValueError` for an invalid position.
+        calls. It need not compare the ``schedule``, the ``error`` and the exact time. Raises `ValueError`
+        for an invalid position.
         """
 
     async def due(self, limit: int) -> Due:

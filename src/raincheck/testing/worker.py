@@ -228,7 +228,7 @@ class ManualWorker:
             if not state.ended:
                 cursor: str | None = None
                 while True:
-                    page = await listing.page(self._store, Filter(state=state), PAGE, cursor)
+                    page = await listing.page(self._store, Filter(states=(state,)), PAGE, cursor)
                     jobs += [stored.job for stored in page.jobs]
                     if (cursor := page.cursor) is None:
                         break

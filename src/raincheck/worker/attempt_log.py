@@ -1,8 +1,8 @@
 """One log line for each start and each end of an attempt, on the logger ``raincheck.attempt``.
 
 DEBUG has each start and each success. INFO has at most `PER_SECOND` successes a second, and the number of
-the others; it has each retry, failure and cancelled attempt. If a level is off, an attempt costs a comparison
-(docs/decisions/0022).
+the others; it has each cancelled attempt, and each that asked to be retried. WARNING has each failure, with
+its traceback. If a level is off, an attempt costs a comparison (docs/decisions/0022).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 from msgspec.structs import asdict
 
-from raincheck.core.model import PROBLEM_TYPES, FailureType, Job, State, Step
+from raincheck.core.model import FailureType, Job, Problem, State, Step
+from raincheck.core.retry import RETRY_LATER
 from raincheck.core.triggers import Failed
 from raincheck.worker.attempt import RunningAttempt
 from raincheck.worker.outcome import Outcome
@@ -43,6 +44,8 @@ class AttemptLog:
 
     def ended(self, written: Sequence[tuple[Job, list[Outcome]]]) -> None:
         """Log attempts whose outcome is written, each with its job after that."""
+        if not logger.isEnabledFor(logging.WARNING):
+            return
         is_done_logged = logger.isEnabledFor(logging.INFO)
         for job, outcomes in written:
             for outcome in outcomes:
@@ -51,6 +54,13 @@ class AttemptLog:
                     _log_other(outcome, step)
                 elif is_done_logged:
                     self._log_done(outcome.attempt, step)
+
+    def discarded(self, outcome: Outcome, why: str) -> None:
+        """Log an attempt whose outcome is not written, and what it would have been if it failed."""
+        attempt, trigger = outcome.attempt, outcome.trigger
+        cause = f" (it {_cause(attempt, trigger.error)})" if isinstance(trigger, Failed) else ""
+        fields = _fields(attempt, "discarded")
+        logger.warning("%s: %s, its result is discarded%s", attempt, why, cause, extra=fields)
 
     def close(self) -> None:
         """Log what is left of the last second."""
@@ -84,25 +94,45 @@ class AttemptLog:
 
 def _log_other(outcome: Outcome, step: Step) -> None:
     """Log an attempt that did not end with a result."""
-    attempt, trigger = outcome.attempt, outcome.trigger
-    error = step.error
+    attempt, error = outcome.attempt, step.error
     if step.state is State.CANCELLED or error is None:
         fields = _fields(attempt, "cancelled", step)
         logger.info("%s: cancelled after %.3f s", attempt, fields["duration"], extra=fields)
-        return
-    end = "timed out" if error.type == f"{PROBLEM_TYPES}{FailureType.TIMEOUT}" else "failed"
-    fields = _fields(attempt, end.replace(" ", "-"), step)
-    options = step.retry or (trigger.options if isinstance(trigger, Failed) else attempt.function.retry)
-    limit = options.retry_limit + step.lost_count
-    shown = attempt, fields["attempt"], limit, end, fields["duration"]
-    if step.state is State.FAILED:
-        logger.info("%s: attempt %d of %d %s after %.3f s, and with it the job", *shown, extra=fields)
     else:
-        pause = error.retry_after or 0.0
-        fields |= {"event": "retrying", "pause": pause}
-        logger.info(
-            "%s: attempt %d of %d %s after %.3f s, the next starts in %.3f s", *shown, pause, extra=fields
+        _log_failure(outcome, step, error)
+
+
+def _log_failure(outcome: Outcome, step: Step, error: Problem) -> None:
+    """Log why an attempt failed, and what follows."""
+    attempt, trigger = outcome.attempt, outcome.trigger
+    is_retried = step.state is not State.FAILED
+    timed_out = error.name == FailureType.TIMEOUT
+    fields = _fields(attempt, "retrying" if is_retried else "timed-out" if timed_out else "failed", step)
+    fields["error"] = error.exception or error.name
+    message = f"{attempt} {_cause(attempt, error)}"
+    if (limit := (step.retry or attempt.function.retry).retry_limit) > 1:
+        message += f" (attempt {fields['attempt']} of {limit + step.lost_count}"
+        message += f", the next in {error.retry_after or 0:.3f} s)" if is_retried else ", the last one)"
+    if is_retried:
+        fields["pause"] = round(error.retry_after or 0.0, 6)
+    asked_for = isinstance(trigger, Failed) and RETRY_LATER in trigger.names
+    if isinstance(trigger, Failed) and trigger.traceback and not asked_for:
+        message += f"\n{trigger.traceback}"
+        fields["exception"] = trigger.traceback
+    logger.log(logging.INFO if asked_for and is_retried else logging.WARNING, "%s", message, extra=fields)
+
+
+def _cause(attempt: RunningAttempt, error: Problem) -> str:
+    if error.name == FailureType.TIMEOUT:
+        advice = (
+            " and blocked the event loop, so that it could not be stopped: run it with def, or process=True"
+            if attempt.reason is None and attempt.function.mode == "async"
+            else ""
         )
+        return f"took longer than its timeout of {attempt.timeout:g} s{advice}"
+    if error.exception is not None:
+        return f"raised {error.exception}: {error.detail}"
+    return f"failed: {error.title}, {error.detail}"
 
 
 def _fields(attempt: RunningAttempt, event: str, step: Step | None = None) -> dict[str, Any]:

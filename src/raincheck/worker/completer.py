@@ -147,7 +147,7 @@ class Completer:
         for position in reversed(change.not_applied):
             outcome = outcomes.pop(position)
             if change.job.state.ended:  # and with it all its leases
-                logger.warning("%s: its job has ended, its result is discarded", outcome.attempt)
+                self._log.discarded(outcome, "its job has ended")
                 self._in_flight.remove(outcome.attempt)
             else:
                 ending.outcomes.insert(0, outcome)
@@ -174,7 +174,7 @@ class Completer:
                 elif meaning is LateFinish.GIVE_BACK:
                     back.append(outcome)
                 else:
-                    logger.warning("%s: its lease was lost, its result is discarded", outcome.attempt)
+                    self._log.discarded(outcome, "its lease was lost")
                     self._in_flight.remove(outcome.attempt)
             ending.outcomes = again
             if now is not None:

@@ -5,13 +5,11 @@ Nothing here calls a function or the store.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import Struct
-from msgspec.structs import asdict
 
 from raincheck.core.clock import chance
 from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON, UnexpectedResult
@@ -23,8 +21,6 @@ from raincheck.core.triggers import Failed, Stopped, Succeeded, Trigger
 from raincheck.functions.context import Context
 from raincheck.worker.attempt import Reason, RunningAttempt
 from raincheck.worker.tracebacks import format_traceback
-
-logger = logging.getLogger("raincheck.worker")
 
 DETAIL_LIMIT = 2000
 """Characters of an exception's message that are stored."""
@@ -147,9 +143,6 @@ def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False
         detail=detail,
         exception=names[0],
     )
-    traceback = traceback_of(error)
-    asked_for = "RetryLater" in names  # the function waits for something: no fault to look for
-    _warn(attempt, "" if asked_for else traceback, "%s raised %s: %s", attempt, names[0], detail)
     return Failed(
         attempt.attempt,
         problem,
@@ -158,22 +151,13 @@ def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False
         fatal or isinstance(error, DoNotRetry | InvalidArguments) or getattr(error, "fatal", False) is True,
         retry_after_of(error),
         chance(),
-        traceback,
+        traceback_of(error),
     )
 
 
 def traceback_of(error: BaseException) -> str:
     """The traceback of an exception as text, also of one that a child process sent."""
     return error.traceback if isinstance(error, ChildError) else format_traceback(error)
-
-
-def _warn(attempt: RunningAttempt, traceback: str, message: str, *arguments: Any) -> None:
-    """Log a warning about an attempt, and below it the traceback, if there is one."""
-    fields = asdict(attempt.current)
-    if traceback:
-        logger.warning(f"{message}\n%s", *arguments, traceback, extra=fields | {"exception": traceback})
-    else:
-        logger.warning(message, *arguments, extra=fields)
 
 
 def _no_attempt_left(attempt: RunningAttempt, names: Sequence[str]) -> str:
@@ -205,17 +189,6 @@ def retry_after_of(error: BaseException) -> float | None:
 def _timed_out(attempt: RunningAttempt, error: BaseException | None) -> Failed:
     """The traceback of ``error`` shows where the function was when it was stopped."""
     traceback = "" if error is None else traceback_of(error)
-    if attempt.reason is None and attempt.function.mode == "async":
-        _warn(
-            attempt,
-            traceback,
-            "%s took longer than its timeout of %g s and blocked the event loop, so that it could not be "
-            "stopped: run it with def, or process=True",
-            attempt,
-            attempt.timeout,
-        )
-    else:
-        _warn(attempt, traceback, "%s took longer than its timeout of %g s", attempt, attempt.timeout)
     problem = Problem(
         type=FailureType.TIMEOUT,
         title=f"{attempt.function.name} took too long",

@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from raincheck import Client, JobCancelled, JobFailed, RetryOptions, State, Unfinished
+from raincheck import Client, InvalidInput, JobCancelled, JobFailed, RetryOptions, State, Unfinished
 from raincheck.core.clock import new_id
 from raincheck.core.errors import Gone, NotFound, WrongState
 from tests.client.functions import gates
@@ -199,6 +199,24 @@ def test_a_listing_reads_page_by_page(front: Gateway) -> None:
         assert {job.id for job in client.jobs(function="add")} >= set(submitted)
 
 
+def test_a_listing_can_be_filtered(url: str) -> None:
+    """By several states, times and errors, oldest or newest first; a wrong filter is refused."""
+    with Client(url) as client:
+        jobs = [client.submit("filtered", ["add"], delay=60) for _ in range(2)]
+        jobs[0].cancel()
+        states = (State.SCHEDULED, "cancelled")
+        found = client.jobs(name="filtered", state=states, since=timedelta(hours=1), sort="oldest")
+        assert [job.id for job in found] == [job.id for job in jobs]
+        created = jobs[1].document.created_at
+        assert [job.id for job in client.jobs(name="filtered", since=created)] == [jobs[1].id]
+        assert [job.id for job in client.jobs(name="filtered", until="1h")] == []
+        assert [job.id for job in client.jobs(name="filtered", error="ValueError")] == []
+        with pytest.raises(InvalidInput):
+            assert list(client.jobs(since="yesterday"))
+        with pytest.raises(InvalidInput):
+            assert list(client.jobs(state="odd"))
+
+
 def test_functions_and_workers_are_listed(url: str) -> None:
     """As documents."""
     with Client(url) as client:
@@ -215,3 +233,20 @@ def test_other_requests_can_be_sent(url: str) -> None:
     with Client(url) as client:
         reply = client.request("GET", "/healthz")
         assert (reply.status, reply.read(dict)) == (200, {"status": "ok"})
+
+
+def test_the_attempts_of_a_job(url: str) -> None:
+    """With errors and tracebacks, over all runs of the job and all pages."""
+    with Client(url) as client:
+        job = client.submit("failing", [client.step("fail", "no", runs=60)], wait=10)
+        for _ in range(59):
+            job = (client.retry(job.id)).wait()
+        assert job.state == "failed"
+        attempts = client.attempts(job.id)
+        assert [each.run for each in attempts] == [1, *range(41, 61)]
+        assert {(each.number, each.function, each.outcome) for each in attempts} == {(1, "fail", "failed")}
+        assert attempts[0].error is not None
+        assert attempts[0].error.detail == "no"
+        assert "in fail" in (attempts[0].traceback or "")
+        with pytest.raises(NotFound):
+            client.attempts(new_id())

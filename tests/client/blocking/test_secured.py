@@ -42,3 +42,12 @@ def test_wrong_passwords_are_throttled(secured: str) -> None:
         with pytest.raises(TooManyAttempts) as raised:
             client.workers()
         assert raised.value.retry_after > 1
+
+
+def test_a_traceback_needs_a_scope_of_its_own(secured: str) -> None:
+    """A caller who may read jobs sees the errors of their attempts."""
+    with Client(secured, username="ada", password=PASSWORD) as client:
+        job = client.submit("failing", [client.step("fail", "no")], wait=10)
+        (attempt,) = client.attempts(job.id)
+        assert attempt.error is not None
+        assert (attempt.error.detail, attempt.traceback) == ("no", None)

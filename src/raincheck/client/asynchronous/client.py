@@ -15,6 +15,7 @@ from raincheck.client.requests import (
     DEFAULT_URL,
     LONGEST_WAIT,
     Request,
+    attempts_request,
     call_request,
     function_path,
     job_path,
@@ -35,7 +36,16 @@ from raincheck.core.clock import monotonic, new_id
 from raincheck.core.errors import ConfigError, Gone, Unfinished, Unreachable
 from raincheck.core.model import State, Step
 from raincheck.core.options import JobKeywords, job_options
-from raincheck.engine.documents import FunctionSummary, JobDocument, JobPage, JobSummary, WorkerDocument
+from raincheck.engine.documents import (
+    AttemptDocument,
+    AttemptPage,
+    FunctionSummary,
+    JobDocument,
+    JobPage,
+    JobSummary,
+    WorkerDocument,
+)
+from raincheck.engine.filters import FilterKeywords, Order, filter_of
 from raincheck.functions.registry import Function
 from raincheck.functions.registry import step as make_step
 
@@ -254,26 +264,36 @@ class AsyncClient:
             return
 
     async def jobs(
-        self,
-        *,
-        state: State | str | None = None,
-        name: str | None = None,
-        function: str | None = None,
-        group: str | None = None,
-        page: int | None = None,
+        self, *, sort: Order = "newest", page: int | None = None, **filters: Unpack[FilterKeywords]
     ) -> AsyncIterator[JobSummary]:
-        """Yield the jobs that match all given filters, newest first. One request reads ``page`` jobs.
+        """Yield the jobs that match all given filters, newest or oldest first.
 
-        The documents are short: `status` gets a whole one, with arguments, data and results.
+        Filters are ``state`` (one or several), ``name``, ``function``, ``group``, ``schedule``, ``error``
+        (type or exception), and ``since`` and ``until``: dates, or a timedelta or a text such as ``1h``
+        counted back from now. One request reads ``page`` jobs. The documents are short: `status` gets a
+        whole one, with arguments, data and results. Raises `InvalidInput`.
         """
-        cursor = None
+        which, cursor = filter_of(filters), None
         while True:
-            request = list_request(cursor, page, state=state, name=name, function=function, group=group)
+            request = list_request(which, sort, cursor, page)
             listed = (await self._sender.send(request)).read(JobPage)
             for job in listed.jobs:
                 yield job
             if (cursor := listed.cursor) is None:
                 return
+
+    async def attempts(self, job_id: str) -> list[AttemptDocument]:
+        """The attempts of a job that have ended, oldest first. Raises `NotFound` or `Gone`.
+
+        Their tracebacks are None if the token has neither the scope ``job:debug`` nor ``admin``.
+        """
+        attempts: list[AttemptDocument] = []
+        cursor = None
+        while True:
+            page = (await self._sender.send(attempts_request(job_id, cursor))).read(AttemptPage)
+            attempts += page.attempts
+            if (cursor := page.cursor) is None:
+                return attempts
 
     async def functions(self) -> list[FunctionSummary]:
         """List the functions."""

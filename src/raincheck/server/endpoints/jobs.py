@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 
+from raincheck.auth import Scope
 from raincheck.core.errors import NotFound
 from raincheck.core.model import Stored
+from raincheck.engine.attempts import read_page as read_attempts
 from raincheck.engine.documents import event_documents, raw
 from raincheck.engine.idempotency import key_of_job
-from raincheck.engine.listings import read_page
+from raincheck.engine.listings import read_page, store_filter
 from raincheck.engine.requests import decode_job
 from raincheck.server.http import Request, Response, json_response
 from raincheck.server.parameters import (
     NO_WAIT,
+    Listing,
+    Paging,
     Wait,
     decoded_body,
     idempotency_key,
-    parse_listing,
+    next_query,
     parse_prefer,
+    parse_query,
 )
 from raincheck.server.problems import Header
 
@@ -49,15 +54,20 @@ async def find(request: Request) -> Response:
 
 async def list_jobs(request: Request) -> Response:
     """``GET /v1/job``"""
-    listing = parse_listing(request)
-    page = await read_page(
-        request.engine, listing.filter, listing.limit, listing.cursor or None, listing.view
-    )
-    headers: list[Header] = []
-    if page.cursor is not None:
-        url = b"%b?%b" % (request.url("/v1/job"), listing.next_query(page.cursor).encode())
-        headers.append((b"link", b'<%b>; rel="next"' % url))
-    return json_response(200, page, *headers)
+    listing = parse_query(request, Listing)
+    engine, cursor = request.engine, listing.cursor or None
+    which = store_filter(listing, engine.store.now(), cursor, oldest_first=listing.sort == "oldest")
+    page = await read_page(engine, which, listing.limit, cursor, listing.view)
+    return json_response(200, page, *_next_page(request, "/v1/job", listing, page.cursor))
+
+
+def _next_page(
+    request: Request, path: str, query: Paging | Listing, cursor: str | None
+) -> tuple[Header, ...]:
+    """The ``Link`` to the next page of a list, if there is one."""
+    if cursor is None:
+        return ()
+    return ((b"link", b'<%b?%b>; rel="next"' % (request.url(path), next_query(query, cursor).encode())),)
 
 
 async def cancel(request: Request) -> Response:
@@ -80,6 +90,21 @@ async def list_events(request: Request) -> Response:
     """``GET /v1/job/{id}/events``"""
     stored = await request.engine.jobs.find(job_id_of(request.target))
     return json_response(200, event_documents(stored.job.events))
+
+
+async def list_attempts(request: Request) -> Response:
+    """``GET /v1/job/{id}/attempt``"""
+    engine, paging, job_id = request.engine, parse_query(request, Paging), job_id_of(request.target)
+    stored = await engine.jobs.find(job_id)
+    page = await read_attempts(
+        engine.store,
+        stored.job,
+        paging.limit,
+        paging.cursor or None,
+        max_bytes=engine.limits.page_bytes,
+        tracebacks=request.allows(Scope.DEBUG),
+    )
+    return json_response(200, page, *_next_page(request, f"/v1/job/{job_id}/attempt", paging, page.cursor))
 
 
 async def wait_for_end(request: Request, job_id: str, wait: Wait) -> Stored:

@@ -8,6 +8,8 @@ from raincheck.auth import Token
 from raincheck.core.limits import Limits
 from raincheck.core.model import Problem
 from raincheck.engine.documents import (
+    AttemptDocument,
+    AttemptPage,
     CallDocument,
     CountDocument,
     EventDocument,
@@ -60,6 +62,8 @@ PARAMETERS: dict[str, Schema] = {
 
 
 RECORDS = (
+    AttemptDocument,
+    AttemptPage,
     CallDocument,
     CountDocument,
     EventDocument,
@@ -83,6 +87,7 @@ RECORDS = (
     WorkerDocument,
 )
 NAMES = {
+    "AttemptDocument": "Attempt",
     "CallDocument": "Call",
     "CountDocument": "Counts",
     "EventDocument": "Event",

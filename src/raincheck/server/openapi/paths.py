@@ -67,13 +67,20 @@ def in_path(name: str, schema: Schema) -> tuple[Schema, ...]:
 def _query() -> tuple[Schema, ...]:
     """The parameters of a list of jobs."""
     described = msgspec.json.schema(Listing)["$defs"]["Listing"]["properties"]
-    described["state"] = ref("schemas", "State")
+    described["state"] = {"type": "array", "items": ref("schemas", "State")}
     plain = {name: {k: v for k, v in each.items() if v not in ("", ())} for name, each in described.items()}
     return (
         *({"name": name, "in": "query", "schema": plain[name]} for name in plain if name != "limit"),
         ref("parameters", "Limit"),
     )
 
+
+CURSOR: Schema = {
+    "name": "cursor",
+    "in": "query",
+    "description": "The `cursor` of the page before.",
+    "schema": {"type": "string", "maxLength": 200},
+}
 
 TAGS = [
     {"name": "functions", "description": "Lists and calls functions. The leading slash is part of the name."},
@@ -158,6 +165,16 @@ PATHS: dict[str, Schema] = {
             {200: response("The latest events, oldest first.", listed("Event"))},
             *(404, 410),
             parameters=ID,
+        ),
+    },
+    "/v1/job/{id}/attempt": {
+        "get": operation(
+            "list_attempts",
+            "jobs",
+            "List the attempts of a job",
+            {200: response("A page of attempts, oldest first.", ref("schemas", "AttemptPage"), "Link")},
+            *(404, 410, 422),
+            parameters=(*ID, ref("parameters", "Limit"), CURSOR),
         ),
     },
     "/v1/function": {

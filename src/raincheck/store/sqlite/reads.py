@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from heapq import merge
+from itertools import groupby
 from typing import Any
 
 import apsw
@@ -18,6 +20,9 @@ from raincheck.store.sqlite.connection import query
 PAGE_READS = 1000
 """Jobs that one page reads at most."""
 
+OUT_OF_ORDER = 60.0
+"""Seconds by which jobs may have been created in another order than that of their numbers."""
+
 MAX_NUMBER = 2**63 - 1
 
 JOB = "SELECT n, ended, record FROM job WHERE id = ?"
@@ -29,17 +34,24 @@ JOURNAL = """
     WHERE job = (SELECT n FROM job WHERE id = ?) AND number > ? ORDER BY number LIMIT ?
 """
 MATCHING_JOB = """
-    SELECT ended, record FROM job WHERE n = ?1 AND (?2 IS NULL OR name = ?2) AND (?3 IS NULL OR state = ?3)
-        AND (?4 IS NULL OR "group" = ?4)
+    SELECT ended, record FROM job WHERE n = ?1
+        AND (?2 IS NULL OR state IN (SELECT value FROM json_each(?2)))
+        AND (?3 IS NULL OR name = ?3) AND (?4 IS NULL OR "group" = ?4)
+        AND (?5 IS NULL OR EXISTS (SELECT 1 FROM job_function WHERE function = ?5 AND job = n))
 """
-ALL_JOBS = "SELECT n FROM job WHERE n < ? ORDER BY n DESC LIMIT ?"
-BY_GROUP = 'SELECT n FROM job WHERE "group" = ? AND n < ? ORDER BY n DESC LIMIT ?'
-BY_NAME = "SELECT n FROM job WHERE name = ? AND n < ? ORDER BY n DESC LIMIT ?"
-BY_FUNCTION = "SELECT job FROM job_function WHERE function = ? AND job < ? ORDER BY job DESC LIMIT ?"
-BY_STATE = "SELECT n FROM job WHERE state = ? AND n < ? ORDER BY n DESC LIMIT ?"
+FIRST_JOB = "SELECT n, record FROM job WHERE n >= ? AND n < ? ORDER BY n LIMIT 1"
+LAST_JOB = "SELECT coalesce(max(n), 0) FROM job"
+ALL_JOBS = "SELECT n FROM job WHERE n > ? AND n < ? ORDER BY n DESC LIMIT ?"
+BY_GROUP = 'SELECT n FROM job WHERE "group" = ? AND n > ? AND n < ? ORDER BY n DESC LIMIT ?'
+BY_NAME = "SELECT n FROM job WHERE name = ? AND n > ? AND n < ? ORDER BY n DESC LIMIT ?"
+BY_FUNCTION = (
+    "SELECT job FROM job_function WHERE function = ? AND job > ? AND job < ? ORDER BY job DESC LIMIT ?"
+)
+BY_STATE = "SELECT n FROM job WHERE state = ? AND n > ? AND n < ? ORDER BY n DESC LIMIT ?"
 DOING_JOBS = """
-    SELECT job FROM lease WHERE job < ?1 UNION SELECT n FROM job WHERE state = 'doing' AND n < ?1
-    ORDER BY 1 DESC LIMIT ?2
+    SELECT job FROM lease WHERE job > ?1 AND job < ?2
+    UNION SELECT n FROM job WHERE state = 'doing' AND n > ?1 AND n < ?2
+    ORDER BY 1 DESC LIMIT ?3
 """
 EXPIRED_LEASES = """
     SELECT job, record, step, token, worker, since, until, progress
@@ -57,6 +69,7 @@ ALL_SCHEDULES = "SELECT record FROM schedule ORDER BY name"
 SCHEDULE = "SELECT record FROM schedule WHERE name = ?"
 DUE_SCHEDULES = "SELECT record FROM schedule WHERE due <= ? ORDER BY due LIMIT ?"
 
+_encode = msgspec.json.Encoder().encode
 _decode_worker = msgspec.msgpack.Decoder(WorkerInfo).decode
 
 
@@ -92,44 +105,91 @@ def journal(connection: apsw.Connection, job_id: str, after: int, limit: int) ->
 
 def page(connection: apsw.Connection, which: Filter, limit: int, after: str | None) -> Candidates:
     """Jobs that may match, from the index that selects the fewest."""
-    last = MAX_NUMBER if after is None else _number(after)
+    low, high = _range(connection, which)
+    if after is not None and which.oldest_first:
+        low = max(low, _number(after))
+    elif after is not None:
+        high = min(high, _number(after))
     jobs: list[Stored] = []
     positions: list[str] = []
-    for reads, (n,) in enumerate(_indexed(connection, which, last)):
+    last, columns = 0, _columns(which)
+    for reads, n in enumerate(_indexed(connection, which, low, high)):
         if len(jobs) == limit or reads == PAGE_READS:
             return Candidates(tuple(jobs), tuple(positions), str(last))
         last = n
-        stored = _matching(connection, n, which)
-        if stored is not None:
-            jobs.append(stored)
+        row = connection.execute(MATCHING_JOB, (n, *columns)).get
+        if row is not None:  # else its record is not read
+            ended, record = row
+            jobs.append(Stored(decode_job(record), () if ended else _leases(connection, n)))
             positions.append(str(n))
     return Candidates(tuple(jobs), tuple(positions))
 
 
-def _indexed(connection: apsw.Connection, which: Filter, before: int) -> Iterator[Any]:
-    """The numbers of jobs, newest first, from the index that selects the fewest."""
-    end = (before, PAGE_READS + 1)
-    if which.state is State.DOING:
-        return query(connection, DOING_JOBS, end)
-    if which.name is not None:
-        return query(connection, BY_NAME, (which.name, *end))
-    if which.group is not None:
-        return query(connection, BY_GROUP, (which.group, *end))
-    if which.function is not None:
-        return query(connection, BY_FUNCTION, (which.function, *end))
-    if which.state is not None:
-        return query(connection, BY_STATE, (which.state, *end))
-    return query(connection, ALL_JOBS, end)
+def _range(connection: apsw.Connection, which: Filter) -> tuple[int, int]:
+    """The numbers between which the jobs of a filter are, without both."""
+    low, high = 0, MAX_NUMBER
+    if which.since is not None:
+        low = _first_created(connection, which.since - OUT_OF_ORDER) - 1
+    if which.until is not None:
+        high = _first_created(connection, which.until + OUT_OF_ORDER)
+    return low, high
 
 
-def _matching(connection: apsw.Connection, n: int, which: Filter) -> Stored | None:
-    """The job, or None if its columns show that it does not match; then its record is not read."""
-    state = None if which.state is State.DOING else which.state
-    row = connection.execute(MATCHING_JOB, (n, which.name, state, which.group)).get
-    if row is None:
-        return None
-    ended, record = row
-    return Stored(decode_job(record), () if ended else _leases(connection, n))
+def _first_created(connection: apsw.Connection, moment: float) -> int:
+    """The number from which on jobs were created at a time or later, found in a few reads."""
+    low, high = 1, connection.execute(LAST_JOB).get + 1
+    while low < high:
+        middle = (low + high) // 2
+        row = connection.execute(FIRST_JOB, (middle, high)).get
+        if row is None or decode_job(row[1]).created_at >= moment:
+            high = middle
+        else:
+            low = row[0] + 1
+    return low
+
+
+def _columns(which: Filter) -> tuple[str | None, ...]:
+    """The values that the columns of a job must have; None: any. Only the state at rest has a column."""
+    states = {*which.states}
+    if State.DOING in states:
+        states |= {state for state in State if not state.ended}
+    at_rest = _encode([*states]).decode() if states else None
+    return at_rest, which.name, which.group, which.function
+
+
+def _indexed(connection: apsw.Connection, which: Filter, low: int, high: int) -> Iterator[int]:
+    """The numbers of jobs in the order of a filter, from the index that selects the fewest."""
+    numbers = [
+        (n for (n,) in query(connection, _ordered(sql, which), (*key, low, high, PAGE_READS + 1)))
+        for sql, key in _sources(connection, which)
+    ]
+    return (n for n, _ in groupby(merge(*numbers, reverse=not which.oldest_first)))
+
+
+def _ordered(sql: str, which: Filter) -> str:
+    return sql.replace(" DESC ", " ASC ") if which.oldest_first else sql
+
+
+def _sources(connection: apsw.Connection, which: Filter) -> list[tuple[str, tuple[str, ...]]]:
+    """Queries that find the jobs of a filter together, and the key that each looks up."""
+    by_state: list[tuple[str, tuple[str, ...]]] = [
+        (DOING_JOBS, ()) if state is State.DOING else (BY_STATE, (state,)) for state in which.states
+    ]
+    if by_state and _are_rare(connection, which.states):
+        return by_state
+    for sql, key in ((BY_NAME, which.name), (BY_GROUP, which.group), (BY_FUNCTION, which.function)):
+        if key is not None:
+            return [(sql, (key,))]
+    return by_state or [(ALL_JOBS, ())]
+
+
+def _are_rare(connection: apsw.Connection, states: Sequence[State]) -> bool:
+    """Whether so few jobs are in these states that their index is better than that of a name."""
+    at_rest = _count_states(connection)
+    jobs = sum(at_rest[state] for state in states)
+    if State.DOING in states:
+        jobs += _count_leases(connection)
+    return jobs <= max(PAGE_READS, sum(at_rest.values()) // 10)
 
 
 def _number(position: str) -> int:
@@ -177,11 +237,21 @@ def workers(connection: apsw.Connection) -> list[WorkerInfo]:
 
 def counts(connection: apsw.Connection) -> Counts:
     """The counters."""
-    states: dict[State, int] = dict.fromkeys(State, 0)
-    states.update((State(state), jobs) for state, jobs in query(connection, "SELECT state, jobs FROM tally"))
     queued = dict(query(connection, "SELECT name, places FROM function WHERE places > 0"))
     doing = Counter(State(state) for (state,) in query(connection, DOING_STATES))
-    return Counts(states, queued, connection.execute("SELECT count(*) FROM lease").get, doing)
+    return Counts(_count_states(connection), queued, _count_leases(connection), doing)
+
+
+def _count_states(connection: apsw.Connection) -> dict[State, int]:
+    """The number of jobs in each state at rest."""
+    states: dict[State, int] = dict.fromkeys(State, 0)
+    states.update((State(state), jobs) for state, jobs in query(connection, "SELECT state, jobs FROM tally"))
+    return states
+
+
+def _count_leases(connection: apsw.Connection) -> int:
+    leases: int = connection.execute("SELECT count(*) FROM lease").get
+    return leases
 
 
 def schedules(connection: apsw.Connection, name: str | None) -> list[Schedule]:

@@ -1,9 +1,9 @@
--- The newest jobs of some states that have some tags. ARGV: id before which to start ('' for the newest), number of jobs
--- to compare in each state, number of tags, tags, numbers of states. Returns for each state {id where it stopped, or '' at
--- the oldest, ids...}.
-local TAG = 4
-local newest = ARGV[1] == '' and '+' or '(' .. ARGV[1]
-local limit, tags = tonumber(ARGV[2]), tonumber(ARGV[3])
+-- The first jobs of some states that have some tags, by id. ARGV: the first and the last id ('-' and '+', or after '[' or
+-- '('), 'REV' for the newest first or '' for the oldest first, number of jobs to compare in each state, number of tags,
+-- tags, numbers of states. Returns for each state {id where it stopped, or '' at the end, ids...}.
+local TAG, TAGS = 4, 6
+local first, last, newest = ARGV[1], ARGV[2], ARGV[3] == 'REV'
+local limit, tags = tonumber(ARGV[4]), tonumber(ARGV[5])
 local replies = {}
 
 local function has(entry, tag)
@@ -14,14 +14,19 @@ local function has(entry, tag)
 end
 
 local function matches(entry)
-  for i = 4, 3 + tags do
+  for i = TAGS, TAGS + tags - 1 do
     if not has(entry, ARGV[i]) then return false end
   end
   return true
 end
 
-for s = 4 + tags, #ARGV do
-  local entries = call('ZRANGE', KEYS[STATE + ARGV[s]], newest, '-', 'BYLEX', 'REV', 'LIMIT', 0, limit)
+local function entries_of(key)
+  if newest then return call('ZRANGE', key, last, first, 'BYLEX', 'REV', 'LIMIT', 0, limit) end
+  return call('ZRANGE', key, first, last, 'BYLEX', 'LIMIT', 0, limit)
+end
+
+for s = TAGS + tags, #ARGV do
+  local entries = entries_of(KEYS[STATE + ARGV[s]])
   local reply = {#entries == limit and string.sub(entries[limit], 1, 16) or ''}
   for _, entry in ipairs(entries) do
     if matches(entry) then push(reply, string.sub(entry, 1, 16)) end
