@@ -72,11 +72,11 @@ async def run_in_thread(main: Main, stop: asyncio.Event) -> None:
             caller.call_soon_threadsafe(ended.set_result, None)
 
     Thread(target=thread, name="raincheck-worker", daemon=True).start()
-    loop, thread_stop = await started
-    stopping = asyncio.create_task(_set_when_stopped(stop, loop, thread_stop))
+    stopping = asyncio.create_task(_set_when_stopped(stop, started))
     try:
         await asyncio.shield(ended)
     except asyncio.CancelledError:
+        loop, thread_stop = await started
         loop.call_soon_threadsafe(thread_stop.set)
         await ended
         raise
@@ -85,9 +85,10 @@ async def run_in_thread(main: Main, stop: asyncio.Event) -> None:
 
 
 async def _set_when_stopped(
-    stop: asyncio.Event, loop: asyncio.AbstractEventLoop, thread_stop: asyncio.Event
+    stop: asyncio.Event, started: asyncio.Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]
 ) -> None:
     await stop.wait()
+    loop, thread_stop = await asyncio.shield(started)
     loop.call_soon_threadsafe(thread_stop.set)
 
 
