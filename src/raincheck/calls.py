@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
-from raincheck.core.codec import from_json, to_json
+from raincheck.core.codec import from_json
 from raincheck.core.errors import (
     Fault,
     InvalidInput,
@@ -62,7 +62,7 @@ class Calls:
         ``priority`` runs first. Raises `InvalidInput` or `NotJSON`; then nothing was stored.
         """
         engine = await self._opened()
-        typed = job_options(options)
+        typed = job_options(options, engine.functions.values.to_json)
         draft = engine.validator.draft(name, functions, typed, engine.store.now())
         key = key_of_job(idempotency_key, name, functions, typed)
         return await _document(engine, await engine.jobs.submit(draft, key))
@@ -82,8 +82,9 @@ class Calls:
         a job too: ``app.wait(run.id)`` waits for its end. Raises `NotFound`, `InvalidInput` or `NotJSON`.
         """
         engine = await self._opened()
-        data_json = bytes(object_of(data))
-        args_json = {name: to_json(each) for name, each in (args or {}).items()}
+        values = engine.functions.values
+        data_json = bytes(object_of(data, values.to_json))
+        args_json = {name: values.arguments_to_json(each) for name, each in (args or {}).items()}
         draft = engine.runs.draft(group, data_json, args_json)
         key = key_of_run(idempotency_key, group, data_json, args_json)
         return await self._run_document(await engine.runs.trigger(draft, key))
@@ -189,9 +190,8 @@ class Schedules:
             raise RegisteredTooLate(
                 f"schedule {name}: the app has started: declare schedules before that, or use schedules.put"
             )
-        schedule = define(
-            name, functions, schedule_options(options), self._engine.validator, self._engine.now(), "code"
-        )
+        typed = schedule_options(options, self._engine.functions.values.to_json)
+        schedule = define(name, functions, typed, self._engine.validator, self._engine.now(), "code")
         self._engine.schedules.add(schedule)
 
     async def put(
@@ -204,9 +204,8 @@ class Schedules:
     ) -> ScheduleDocument:
         """Create or replace a schedule; the options are those of `App.schedule`. Raises `InvalidInput`."""
         engine = await self._opened()
-        make = partial(
-            define, name, functions, schedule_options(options), engine.validator, engine.store.now()
-        )
+        typed = schedule_options(options, engine.functions.values.to_json)
+        make = partial(define, name, functions, typed, engine.validator, engine.store.now())
         schedule = await asyncio.to_thread(make)  # reads files of time zones
         engine.schedules.check(schedule)
         schedule, _ = await engine.scheduler.put(schedule, paused)
@@ -266,10 +265,15 @@ def result_of(job: Job, function: Function | None) -> Any:
     if job.state is State.DONE:
         result = previous_results(job, job.steps[-1].stage + 1)
         try:
-            return from_json(result) if function is None else function.signature.result(result)
+            return from_json(result) if function is None else function.signature.returns.read(result)
         except UnexpectedResult as error:
             raise UnexpectedResult(f"job {job.id}: {error}") from None
     if job.state is State.CANCELLED:
         raise JobCancelled(f"job {job.id} was cancelled", job_id=job.id)
+    raise failure_of(job)
+
+
+def failure_of(job: Job) -> JobFailed:
+    """The exception for a failed job."""
     detail = f"{job.error.title}: {job.error.detail}" if job.error else "the job has no error"
-    raise JobFailed(f"job {job.id} failed: {detail}", job_id=job.id, problem=job.error)
+    return JobFailed(f"job {job.id} failed: {detail}", job_id=job.id, problem=job.error)

@@ -24,7 +24,7 @@ from raincheck.core.errors import (
     Unreachable,
 )
 from raincheck.core.model import Problem, State
-from raincheck.functions.signature import result_decoder
+from raincheck.functions.results import ResultReader
 
 if TYPE_CHECKING:
     from raincheck.engine.documents import JobDocument
@@ -127,13 +127,15 @@ def result_of(document: JobDocument, raw: bytes, returns: Any) -> Any:
 
 
 def convert_result(result: Raw, returns: Any, job_id: str) -> Any:
-    """Decode a result as the type ``returns``. Raises `UnexpectedResult` if it has another type."""
+    """Decode a result as the type ``returns``, or by the reader of a function.
+
+    Raises `UnexpectedResult` if it has another type.
+    """
+    reader = returns if isinstance(returns, ResultReader) else ResultReader(returns)
     try:
-        return result_decoder(returns)(bytes(result))
-    except msgspec.ValidationError as error:
-        raise UnexpectedResult(
-            f"the result of job {job_id} does not have the type `returns`: {error}"
-        ) from None
+        return reader.read(result)
+    except UnexpectedResult as error:
+        raise UnexpectedResult(f"job {job_id}: {error}") from None
 
 
 def _reason_phrase(status: int) -> str:

@@ -25,6 +25,7 @@ from raincheck.engine.schedules.scheduler import Scheduler
 from raincheck.engine.validation import Validator
 from raincheck.engine.workers import Workers
 from raincheck.functions.registry import Functions
+from raincheck.functions.values import PLAIN, Values
 from raincheck.store import make_store
 from raincheck.store.base import Store
 from raincheck.store.watches import Watches
@@ -49,12 +50,14 @@ class Engine:
     scheduler: Scheduler
     """The schedules in the store."""
 
-    def __init__(self, url: str, config: str | os.PathLike[str] | None, limits: Limits) -> None:
+    def __init__(
+        self, url: str, config: str | os.PathLike[str] | None, limits: Limits, values: Values = PLAIN
+    ) -> None:
         self.url = url
         self.config = config
         self.now: Callable[[], float] = clock.now
         self.limits = limits
-        self.functions = Functions()
+        self.functions = Functions(values)
         self.validator = Validator(self.functions, limits)
         self.groups = Groups()
         self.schedules = DeclaredSchedules(self.groups, self.validator)
