@@ -85,7 +85,7 @@ def test_submit_warns_if_no_worker_offers_a_function(run: Run) -> None:
     ran = run("submit", "-", stdin=job(UNKNOWN))
     assert ran.code == 0
     assert "Warning: no worker offers 'nobody-offers-this'." in ran.err
-    assert "No worker offers nobody-offers-this." in run("status", ran.out.strip()).out
+    assert "No worker offers 'nobody-offers-this'." in run("status", ran.out.strip()).out
 
 
 @pytest.mark.parametrize(
@@ -162,6 +162,7 @@ def test_watch_prints_a_line_for_each_change(run: Run) -> None:
     assert any("work()" in line and "done" in line for line in lines)
     assert lines[-1] == "team/fail raised ValueError: always"
     assert "failed after" in lines[-2]
+    assert ran.err.startswith(f"To see why: raincheck status {job_id}")
 
 
 def test_watch_as_json_prints_a_line_for_each_change(run: Run) -> None:
