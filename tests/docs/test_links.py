@@ -1,4 +1,4 @@
-"""Links between the documents. The build of the site also checks their anchors (`tests/docs/test_site.py`)."""
+"""Links between the documents. The build of the site (`tests/docs/test_site.py`) also checks anchors."""
 
 from __future__ import annotations
 
