@@ -73,7 +73,7 @@ class Calls:
         typed = job_options(options, engine.functions.values.to_json)
         draft = engine.validator.draft(name, functions, typed, engine.store.now())
         key = key_of_job(idempotency_key, name, functions, typed)
-        return await _document(engine, await engine.jobs.submit(draft, key))
+        return await engine.document(await engine.jobs.submit(draft, key))
 
     async def trigger(
         self,
@@ -296,5 +296,10 @@ def result_of(job: Job, function: Function | None) -> Any:
             raise UnexpectedResult(f"job {job.id}: {error}") from None
     if job.state is State.CANCELLED:
         raise JobCancelled(f"job {job.id} was cancelled", job_id=job.id)
+    raise failure_of(job)
+
+
+def failure_of(job: Job) -> JobFailed:
+    """The exception for a failed job."""
     detail = f"{job.error.title}: {job.error.detail}" if job.error else "the job has no error"
-    raise JobFailed(f"job {job.id} failed: {detail}", job_id=job.id, problem=job.error)
+    return JobFailed(f"job {job.id} failed: {detail}", job_id=job.id, problem=job.error)

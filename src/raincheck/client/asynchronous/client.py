@@ -420,6 +420,10 @@ class AsyncJobHandle:
         """Resume a failed or cancelled job at the step where it stopped. Raises `WrongState`."""
         return self._update(await self._client.retry(self.id))
 
+    async def attempts(self) -> list[AttemptDocument]:
+        """The attempts of the job that have ended, oldest first. See `AsyncClient.attempts`."""
+        return await self._client.attempts(self.id)
+
     async def forget(self) -> None:
         """Delete the ended job now. Raises `WrongState` if it has not ended."""
         await self._client.forget(self.id)

@@ -420,6 +420,10 @@ class JobHandle:
         """Resume a failed or cancelled job at the step where it stopped. Raises `WrongState`."""
         return self._update(self._client.retry(self.id))
 
+    def attempts(self) -> list[AttemptDocument]:
+        """The attempts of the job that have ended, oldest first. See `Client.attempts`."""
+        return self._client.attempts(self.id)
+
     def forget(self) -> None:
         """Delete the ended job now. Raises `WrongState` if it has not ended."""
         self._client.forget(self.id)
