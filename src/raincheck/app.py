@@ -22,6 +22,7 @@ from raincheck.engine.groups.definitions import GroupJob, Groups, from_code
 from raincheck.engine.schedules.definitions import ScheduleKeywords
 from raincheck.engine.validation import Stages
 from raincheck.functions.registry import FunctionDecorator, Functions
+from raincheck.functions.values import Decode, Encode, Values
 
 if TYPE_CHECKING:
     from raincheck.auth import Auth
@@ -40,7 +41,9 @@ class App(Calls):
     ``raincheck.yaml`` if it exists). ``lifespan`` is an async context manager that a worker process enters
     when it starts and leaves when it stops; it yields a mapping, ``ctx.state``. ``auth`` is the sign-in of
     the HTTP API (default: as the environment says). ``allowed_origins`` are the origins whose pages may call
-    it from a browser (default: ``RAINCHECK_ALLOWED_ORIGINS``, else none). The first call opens the store, or
+    it from a browser (default: ``RAINCHECK_ALLOWED_ORIGINS``, else none). ``encode(value)`` makes a value of
+    a type that raincheck does not know plain, and ``decode(type, value)`` makes one of plain data; both raise
+    `NotImplementedError` for types that they do not know either. The first call opens the store, or
     ``async with app``.
     """
 
@@ -54,8 +57,11 @@ class App(Calls):
         lifespan: Lifespan | None = None,
         auth: Auth | None = None,
         allowed_origins: Sequence[str] | None = None,
+        encode: Encode | None = None,
+        decode: Decode | None = None,
     ) -> None:
-        super().__init__(Engine(store or os.environ.get("RAINCHECK_STORE") or DEFAULT_STORE, config, limits))
+        url = store or os.environ.get("RAINCHECK_STORE") or DEFAULT_STORE
+        super().__init__(Engine(url, config, limits, Values(encode, decode)))
         self.title = title
         self.lifespan = lifespan
         self.auth = auth
@@ -123,7 +129,9 @@ class App(Calls):
         ``priority`` and ``result_ttl``. Faults of a group are raised when it is triggered. Raises
         `RegistrationError` or `NotJSON`.
         """
-        self.groups.add(name, from_code(jobs, then, on_failure, template_options(options)))
+        to_json = self.functions.values.to_json
+        typed = template_options(options, to_json)
+        self.groups.add(name, from_code(jobs, then, on_failure, typed, to_json))
 
     def schedule(self, name: str, functions: Stages = (), **options: Unpack[ScheduleKeywords]) -> None:
         """Declare a schedule. Servers and workers of the app put it when they start, if it is new or changed.

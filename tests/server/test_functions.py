@@ -109,7 +109,7 @@ class TestCall:
         assert [answer.status_code for answer in (named, placed, nested)] == [422] * 3
         assert [fault["pointer"] for fault in named.json()["errors"]] == ["/city", "/day~0s~1"]
         assert [fault["pointer"] for fault in placed.json()["errors"]] == ["", "/1"]
-        assert [fault["pointer"] for fault in nested.json()["errors"]] == ["/0"]
+        assert [fault["pointer"] for fault in nested.json()["errors"]] == ["/0/planet"]
 
 
 class TestNames:

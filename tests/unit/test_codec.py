@@ -94,7 +94,7 @@ class TestToJSON:
             ({"a": [1, {"b": object()}]}, r"object is unsupported, at \$\.a\[1\]\.b$"),
             ([1, (2, 3j)], r"complex is unsupported, at \$\[1\]\[1\]$"),
             ([Point(1, object())], r"object is unsupported, at \$\[0\]$"),
-            ({"a": {(1, 2): 3}}, r"keys are supported, at \$\.a$"),
+            ({"a": {(1, 2): 3}}, r"tuple is unsupported as a key, at \$\.a$"),
             (math.nan, r"not finite, at \$$"),
             ({"a": [None, math.inf]}, r"not finite, at \$\.a\[1\]$"),
             ([Point(-math.inf)], r"not finite, at \$\[0\]\.x$"),

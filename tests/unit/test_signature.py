@@ -346,13 +346,6 @@ class TestSchemas:
         named, _, _ = Signature(function).schemas()
         assert named["properties"] == {"a": {"type": "number"}, "b": {}}
 
-    def test_a_result_of_any_type_may_be_told_of_or_not(self) -> None:
-        """A result is what it is: only its arguments must be known."""
-
-        def function() -> re.Pattern[str] | None: ...
-
-        assert Signature(function).schemas()[2] == {}
-
     def test_types_of_the_same_name_stay_apart(self) -> None:
         """Each argument is described by its own."""
         other = msgspec.defstruct("Point", [("z", str)], module="elsewhere")

@@ -209,7 +209,8 @@ async def test_an_argument_type_may_fail_in_its_own_way(app: App) -> None:
         ended = await app.wait(job.id)
     assert ended.state == "failed"
     assert ended.error is not None
-    assert ended.error.exception == "KeyError"
+    assert ended.error.exception == "InvalidArguments"
+    assert ended.error.detail == "/args/0: argument 'picky': not a valid Picky: KeyError('no')"
 
 
 async def test_what_is_raised_is_logged(app: App) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC
@@ -24,10 +25,12 @@ from raincheck.core.errors import (
     Unreachable,
 )
 from raincheck.core.model import Problem, State
-from raincheck.functions.signature import result_decoder
+from raincheck.functions.results import ResultReader
 
 if TYPE_CHECKING:
     from raincheck.engine.documents import JobDocument
+
+logger = logging.getLogger("raincheck.client")
 
 T = TypeVar("T")
 
@@ -126,14 +129,22 @@ def result_of(document: JobDocument, raw: bytes, returns: Any) -> Any:
     return convert_result(msgspec.json.decode(raw, type=_ResultField).result, returns, document.id)
 
 
+def log_warnings(document: JobDocument) -> None:
+    """Log the warnings of a job that a caller waits for."""
+    for warning in document.warnings:
+        logger.warning("job %s waits: %s", document.id, warning)
+
+
 def convert_result(result: Raw, returns: Any, job_id: str) -> Any:
-    """Decode a result as the type ``returns``. Raises `UnexpectedResult` if it has another type."""
+    """Decode a result as the type ``returns``, or by the reader of a function.
+
+    Raises `UnexpectedResult` if it has another type.
+    """
+    reader = returns if isinstance(returns, ResultReader) else ResultReader(returns)
     try:
-        return result_decoder(returns)(bytes(result))
-    except msgspec.ValidationError as error:
-        raise UnexpectedResult(
-            f"the result of job {job_id} does not have the type `returns`: {error}"
-        ) from None
+        return reader.read(result)
+    except UnexpectedResult as error:
+        raise UnexpectedResult(f"job {job_id}: {error}") from None
 
 
 def _reason_phrase(status: int) -> str:

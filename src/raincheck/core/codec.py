@@ -9,6 +9,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from itertools import accumulate, count
 from operator import sub
 from typing import Any
@@ -16,10 +18,13 @@ from typing import Any
 import msgspec
 
 from raincheck.core.errors import NotJSON
+from raincheck.core.libraries import Encode, Writer, plain
 from raincheck.core.model import EndedAttempt, Job, Schedule
 
 __all__ = [
     "MAX_DEPTH",
+    "Encode",
+    "Writer",
     "check_json",
     "decode_attempt",
     "decode_job",
@@ -31,6 +36,7 @@ __all__ = [
     "merge",
     "to_json",
     "too_deep",
+    "writer",
 ]
 
 MAX_DEPTH = 64
@@ -70,21 +76,49 @@ from_json = _json_decoder.decode
 """JSON bytes as plain Python values."""
 
 
-def to_json(value: Any) -> bytes:
-    """``value`` as JSON bytes: plain data, dataclasses, msgspec Structs, dates, UUIDs, decimals.
+def writer(encode: Encode | None = None, *, argument: bool = False) -> Writer:
+    """A function that writes values as JSON bytes, as `to_json` does.
 
-    Raises `NotJSON` for other values; the message says what is wrong and where. NaN, infinities, lone
-    surrogates and nesting over `MAX_DEPTH` are errors too.
+    ``encode`` makes values of other types writable; ``argument``: the values are arguments of a function.
     """
+    hook = partial(_plain, encode, argument)
+    to_bytes = msgspec.json.Encoder(enc_hook=hook).encode
+
+    def write(value: Any) -> bytes:
+        try:
+            encoded = to_bytes(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise NotJSON(_not_json_detail(value, error, to_bytes)) from None
+        if too_deep(encoded):
+            raise NotJSON(f"not JSON: nested deeper than {MAX_DEPTH} levels")
+        if b"null" in encoded and value is not None:  # a None inside, or a NaN, which msgspec encodes as null
+            _check_finite(msgspec.to_builtins(value, enc_hook=hook))
+        return encoded
+
+    return write
+
+
+def _plain(encode: Encode | None, argument: bool, value: Any) -> Any:
+    """A value that msgspec cannot encode, as one that it can. Raises `TypeError`."""
+    if isinstance(value, msgspec.Raw):  # only `msgspec.to_builtins` does not know it
+        return None
     try:
-        encoded = _json_encoder.encode(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise NotJSON(_not_json_detail(value, error)) from None
-    if too_deep(encoded):
-        raise NotJSON(f"not JSON: nested deeper than {MAX_DEPTH} levels")
-    if b"null" in encoded and value is not None:  # a None inside, or a NaN, which msgspec encodes as null
-        _check_finite(msgspec.to_builtins(value, enc_hook=lambda raw: None))
-    return encoded
+        return plain(value, argument=argument)
+    except NotImplementedError:
+        pass
+    if encode is not None:
+        with suppress(NotImplementedError):
+            return encode(value)
+    as_key = " as a key" if isinstance(value, tuple | frozenset) else ""  # as a value they are known
+    raise TypeError(f"a value of type {type(value).__qualname__} is unsupported{as_key}")
+
+
+to_json = writer()
+"""A value as JSON bytes: plain data, dataclasses, dates and the like (docs/reference/values.md).
+
+Raises `NotJSON` for other values; the message says what is wrong and where. NaN, infinities, lone surrogates
+and nesting over `MAX_DEPTH` are errors too.
+"""
 
 
 def merge(target: bytes, *changes: bytes) -> bytes:
@@ -134,17 +168,16 @@ def _check_finite(plain: Any) -> None:
         raise NotJSON(f"not JSON: a number that is not finite, at {path or 'a key'}") from None
 
 
-def _is_not_json(value: Any) -> bool:
-    try:
-        _json_encoder.encode(value)
-    except (TypeError, ValueError, RecursionError):
-        return True
-    return False
+def _not_json_detail(value: Any, error: Exception, encode: Writer) -> str:
+    def is_not_json(each: Any) -> bool:
+        try:
+            encode(each)
+        except (TypeError, ValueError, RecursionError):
+            return True
+        return False
 
-
-def _not_json_detail(value: Any, error: Exception) -> str:
     try:
-        path = _path_to(value, _is_not_json)
+        path = _path_to(value, is_not_json)
     except RecursionError:
         path = None
     if path is None or isinstance(error, RecursionError):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypedDict
 
 from msgspec import Meta, Raw, Struct, field
 
-from raincheck.core.codec import to_json
+from raincheck.core.codec import Writer, to_json
 from raincheck.core.errors import Fault, InvalidInput
 from raincheck.core.model import Seconds
 from raincheck.core.text import seconds_detail, short
@@ -83,18 +83,18 @@ class JobKeywords(TemplateKeywords, total=False):
     expires_at: datetime | None
 
 
-def template_options(given: TemplateKeywords) -> TemplateOptions:
-    """Keyword arguments as options. Raises `InvalidInput`, and `NotJSON` for data that is not JSON."""
-    fields: dict[str, Any] = {**given, "data": object_of(given.get("data"))}
+def template_options(given: TemplateKeywords, to_json: Writer = to_json) -> TemplateOptions:
+    """Keyword arguments as options; ``to_json`` writes the data. Raises `InvalidInput` or `NotJSON`."""
+    fields: dict[str, Any] = {**given, "data": object_of(given.get("data"), to_json)}
     check_types(fields)
     return TemplateOptions(**fields)
 
 
-def job_options(given: JobKeywords) -> JobOptions:
-    """Keyword arguments as options. Raises `InvalidInput`, and `NotJSON` for data that is not JSON."""
+def job_options(given: JobKeywords, to_json: Writer = to_json) -> JobOptions:
+    """Keyword arguments as options; ``to_json`` writes the data. Raises `InvalidInput` or `NotJSON`."""
     if not given:
         return _NO_OPTIONS
-    fields: dict[str, Any] = {**given, "data": object_of(given.get("data"))}
+    fields: dict[str, Any] = {**given, "data": object_of(given.get("data"), to_json)}
     for name in ("scheduled_at", "expires_at"):
         fields[name] = _aware(fields.get(name))
     check_types(fields)
@@ -120,7 +120,7 @@ def check_types(fields: Mapping[str, Any]) -> None:
         raise InvalidInput(*faults)
 
 
-def object_of(data: Mapping[str, Any] | None) -> Raw:
+def object_of(data: Mapping[str, Any] | None, to_json: Writer = to_json) -> Raw:
     """A mapping as a JSON object. Raises `NotJSON`."""
     return Raw(to_json(data)) if data else EMPTY
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -38,6 +38,46 @@ Decode = Callable[[bytes], Any]
 """How user values are put into a document: as Python values (`from_json`), or as JSON (`raw`)."""
 
 
+class Document(Struct, frozen=True):
+    """What callers get of a job, a run or a schedule. Web frameworks can return it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document as plain data that any JSON encoder can write; dates are text, as over HTTP."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """The items of `to_dict`, for ``dict(document)``: so FastAPI encodes what it does not know."""
+        return iter(self.to_dict().items())
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """How pydantic reads and writes it: FastAPI needs this for a response model."""
+        from pydantic_core import core_schema  # here: only pydantic calls this
+
+        return core_schema.no_info_plain_validator_function(
+            lambda value: value if isinstance(value, cls) else msgspec.convert(value, cls),
+            serialization=core_schema.plain_serializer_function_ser_schema(cls.to_dict),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: Any) -> dict[str, Any]:
+        """Its JSON Schema, without references: pydantic would not find what they refer to."""
+        (schema,), definitions = msgspec.json.schema_components([cls], ref_template="{name}")
+        inlined: dict[str, Any] = _inlined(schema, definitions)
+        return inlined
+
+
+def _inlined(value: Any, definitions: Mapping[str, Any]) -> Any:
+    if isinstance(value, list):
+        return [_inlined(each, definitions) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value:
+        return _inlined(definitions[value["$ref"]], definitions)
+    return {key: _inlined(each, definitions) for key, each in value.items()}
+
+
 class FunctionDocument(Struct, frozen=True, kw_only=True):
     """One entry of a job's ``functions``."""
 
@@ -57,11 +97,12 @@ class FunctionDocument(Struct, frozen=True, kw_only=True):
     progress: Any
 
 
-class JobDocument(Struct, frozen=True, kw_only=True):
+class JobDocument(Document, frozen=True, kw_only=True):
     """A job. ``functions`` has one entry per stage: a function, or a list of functions that run in parallel.
 
     A list of one function is shown as that function. ``current_function`` is the index of the stage that is
-    running or waiting.
+    running or waiting. ``warnings`` say why it may not go on: for each function in ``waiting_for``, that no
+    worker offers it, and a function of a similar name.
     """
 
     id: str
@@ -84,6 +125,7 @@ class JobDocument(Struct, frozen=True, kw_only=True):
     result_ttl: float
     group: str | None
     schedule: str | None
+    warnings: list[str] = []
 
 
 class StepSummary(Struct, frozen=True, kw_only=True):

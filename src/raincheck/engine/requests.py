@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, TypeVar
@@ -10,15 +9,13 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from raincheck.core.errors import Fault, InvalidInput
+from raincheck.core.errors import InvalidInput
 from raincheck.core.model import RetryOptions
 from raincheck.core.options import JobOptions, Object, empty_object
 from raincheck.functions.registry import NAME, NAME_LIMIT
-from raincheck.functions.signature import escape, fault_of
+from raincheck.functions.signature import fault_of
 
 T = TypeVar("T")
-
-_UNKNOWN = re.compile(r"object contains unknown field `(.*)`", re.IGNORECASE | re.DOTALL)
 
 Timeout = Annotated[float, Meta(gt=0, le=10 * 366 * 86400)]
 Arguments = Annotated[Raw, Meta(extra_json_schema={"type": "array", "items": {}})]
@@ -74,14 +71,7 @@ def decoded(decode: Callable[[bytes], T], body: bytes) -> T:
     try:
         return decode(body)
     except msgspec.ValidationError as error:
-        raise InvalidInput(fault_in(error)) from None
-
-
-def fault_in(error: msgspec.ValidationError, at: str = "") -> Fault:
-    """The fault of a decoder's error. The pointer of an unknown field points at the field itself."""
-    fault = fault_of(error, at)
-    unknown = _UNKNOWN.fullmatch(fault.detail)
-    return fault if unknown is None else fault._replace(pointer=f"{fault.pointer}/{escape(unknown[1])}")
+        raise InvalidInput(fault_of(error, "")) from None
 
 
 def with_long_names(functions: Any) -> Any:

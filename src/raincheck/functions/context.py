@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from raincheck.core.codec import from_json, to_json
+from raincheck.core.codec import Writer, from_json, to_json
 from raincheck.core.model import Job, Step
 
 _logger = logging.getLogger("raincheck.function")
@@ -48,12 +48,14 @@ class Context:
         report: Callable[[bytes], None] = lambda progress: None,
         cancelled: Callable[[], bool] = lambda: False,
         state: Mapping[str, Any] | None = None,
+        to_json: Writer = to_json,
     ) -> None:
         self._job = job
         self._index = index
         self._previous = previous
         self._report = report
         self._cancelled = cancelled
+        self._to_json = to_json
         self._data: dict[str, Any] | None = None
         self.state: Mapping[str, Any] = state or {}
         """The value that the lifespan of the app yielded."""
@@ -120,6 +122,6 @@ class Context:
         changes = {}
         for key, value in self._data.items():
             old = {key: from_json(before[key])} if key in before else {}
-            if to_json({key: value}) != to_json(old):
+            if self._to_json({key: value}) != to_json(old):
                 changes[key] = value
-        return to_json(changes) if changes else None
+        return self._to_json(changes) if changes else None

@@ -19,6 +19,7 @@ from raincheck.core.retry import check
 from raincheck.core.text import seconds_detail, short
 from raincheck.functions.context import Context
 from raincheck.functions.signature import Signature
+from raincheck.functions.values import PLAIN, Values
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec  # a type checker has its own; `Function` alone has any types
@@ -68,6 +69,7 @@ class Function(Generic[P, R_co]):
         process: bool = False,
         wait: float = DEFAULT_WAIT,
         submit: Callable[[Step], Awaitable[Any]] | None = None,
+        values: Values = PLAIN,
     ) -> None:
         options = _checked_options(name, retry, timeout, wait)
         update_wrapper(self, function)  # first: it copies the attributes of the function
@@ -76,12 +78,14 @@ class Function(Generic[P, R_co]):
         self.retry = options
         self.timeout = timeout
         self.wait = wait
-        self.signature = Signature(function)
+        self.signature = Signature(function, values)
         if process and "<" in getattr(function, "__qualname__", "<"):
             raise RegistrationError(
                 f"{name}: a function that runs in a process must be defined at module level, where "
                 "the child process can find it"
             )
+        if process:
+            _check_hooks(name, values)
         self.mode = "process" if process else "async" if _is_async(function) else "thread"
         self._submit = submit
 
@@ -93,7 +97,8 @@ class Function(Generic[P, R_co]):
 
     def step(self, /, *args: P.args, **kwargs: P.kwargs) -> Step[R_co]:
         """A step of a job that calls this function. Raises `NotJSON` or `InvalidArguments`."""
-        made = step(self.name, *args, **kwargs)
+        to_json = self.signature.values.arguments_to_json
+        made: Step[R_co] = Step(self.name, 0, to_json(args), to_json(kwargs))
         self.signature.check(made.args, made.kwargs)
         return made
 
@@ -160,6 +165,17 @@ def _is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
+def _check_hooks(name: str, values: Values) -> None:
+    """Raise `RegistrationError` unless a child process can find the hooks of an app by their names."""
+    for hook in (values.encode, values.decode):
+        module, qualname = getattr(hook, "__module__", None), getattr(hook, "__qualname__", "<none>")
+        if hook is not None and ("<" in qualname or module is None or inspect.ismethod(hook)):
+            raise RegistrationError(
+                f"{name}: encode and decode of the app must be functions defined with def at module level, "
+                f"where the child process of process=True can find them (got {hook!r})"
+            )
+
+
 def step(name: str, /, *args: Any, **kwargs: Any) -> Step:
     """A step that calls the function ``name``, which can be unknown to this process. Raises `NotJSON`."""
     return Step(name, 0, to_json(args), to_json(kwargs))
@@ -191,7 +207,9 @@ def stages_detail(value: object) -> str | None:
 class Functions:
     """A registry of functions; it is closed when the app starts."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: Values = PLAIN) -> None:
+        self.values = values
+        """How the values of these functions become JSON and back."""
         self._functions: dict[str, Function] = {}
         self._closed = False
 
@@ -293,7 +311,8 @@ class FunctionDecorator:
         if name is None or isinstance(name, str):
             return FunctionDecorator(self._functions, self._submit, name or self._name, **options)
         plain = _plain_function(name)
-        function: Function = Function(plain, self._name or _name_of(plain), **options)
+        values = self._functions.values
+        function: Function = Function(plain, self._name or _name_of(plain), values=values, **options)
         self._functions.add(function)
         if function.retry.retry_limit == 1 and _names_retry_later(plain):
             warnings.warn(

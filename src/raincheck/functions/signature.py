@@ -5,21 +5,26 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from inspect import Parameter
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
 
-from raincheck.core.codec import from_json, to_json
-from raincheck.core.errors import Fault, InvalidArguments, NotJSON, RegistrationError, UnexpectedResult
+from raincheck.core.codec import from_json
+from raincheck.core.errors import Fault, InvalidArguments, NotJSON, RegistrationError
 from raincheck.functions.context import Context
+from raincheck.functions.forms import Misfit
+from raincheck.functions.results import ResultType
+from raincheck.functions.schemas import Definitions
+from raincheck.functions.values import PLAIN, Forms, Reader, Values
 
 _positional = msgspec.json.Decoder(list[Raw])
 _named = msgspec.json.Decoder(dict[str, Raw])
 
 _PLACED = re.compile(r"^(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _PATH_PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
@@ -49,9 +54,8 @@ class Argument(NamedTuple):
 
     name: str
     kind: Any
-    type: Any
     default: Any
-    decoder: msgspec.json.Decoder[Any]
+    reader: Reader
 
     @property
     def required(self) -> bool:
@@ -62,30 +66,37 @@ class Argument(NamedTuple):
 class Signature:
     """The parameters and the result of a function.
 
-    Raises `RegistrationError` for types that cannot be decoded from JSON.
+    Raises `RegistrationError` for types that have no form in JSON. ``values`` are those of the app.
 
     ``context`` is the name of the parameter that receives the `Context`; callers do not pass it.
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], values: Values = PLAIN) -> None:
         label = getattr(function, "__qualname__", repr(function))
         parameters, hints = _read(function, label)
         self.context = _context_name(parameters, hints)
         positions = [p.name for p in parameters if p.kind in _BY_POSITION]
         self._context_at = positions.index(self.context) if self.context in positions else None
+        self._forms = Forms(values, "argument")
         self.arguments = tuple(
-            _argument(p, hints.get(p.name, Any), label) for p in parameters if p.name != self.context
+            _argument(p, hints.get(p.name, Any), label, self._forms)
+            for p in parameters
+            if p.name != self.context
         )
-        self.returns = hints.get("return", Any)
-        self._decode_result = result_decoder(self.returns)
+        self.values = values
+        self.returns = _returns(hints.get("return", Any), values, label)
         self._by_position = [a for a in self.arguments if a.kind in _BY_POSITION]
         self._by_name = {a.name: a for a in self.arguments if a.kind in _BY_NAME}
         self._rest = next((a for a in self.arguments if a.kind is Parameter.VAR_POSITIONAL), None)
         self._others = next((a for a in self.arguments if a.kind is Parameter.VAR_KEYWORD), None)
         self._trivial = not any(a.required for a in self.arguments)
-        types = tuple(a.type for a in self._by_position)
+        types = tuple(a.reader.wire for a in self._by_position)
+        self._builds = [(i, a.reader.build) for i, a in enumerate(self._by_position) if a.reader.build]
         named_only = any(a.required for a in self.arguments if a.kind is Parameter.KEYWORD_ONLY)
-        self._in_order = None if named_only else msgspec.json.Decoder(tuple[types])  # type: ignore[valid-type]
+        self._in_order = None
+        if not named_only:
+            kind: Any = tuple[types]  # type: ignore[valid-type] # known at run time
+            self._in_order = msgspec.json.Decoder(kind, dec_hook=self._forms.build_inside)
 
     def check(self, args: bytes, kwargs: bytes, at: Pointers = Pointers()) -> None:
         """Raise `InvalidArguments` unless the arguments fit; ``at`` says where they are in the request."""
@@ -101,7 +112,10 @@ class Signature:
         """
         if kwargs == b"{}" and self._in_order is not None:
             try:
-                return self._given(list(self._in_order.decode(args)), {}, context)
+                given = list(self._in_order.decode(args))
+                for i, build in self._builds:
+                    given[i] = build(given[i])
+                return self._given(given, {}, context)
             except (ValueError, RecursionError):
                 pass  # some are missing or invalid: check each one
         faults: list[Fault] = []
@@ -154,22 +168,14 @@ class Signature:
             else:
                 yield name, _decode(argument, raw, place, faults)
 
-    def result(self, value: bytes) -> Any:
-        """Decode a result (JSON) as the return type. Raises `UnexpectedResult`.
-
-        It is plain data if the type is not annotated, or cannot be decoded from JSON.
-        """
-        try:
-            return self._decode_result(value)
-        except (ValueError, RecursionError) as error:
-            raise UnexpectedResult(f"the result does not have the annotated type: {error}") from None
-
     def schemas(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """JSON Schemas (2020-12) of the named arguments, the positional arguments, and the result."""
-        found, definitions = msgspec.json.schema_components(
-            [a.type for a in self.arguments], ref_template="#/$defs/{name}"
-        )
-        each = {a.name: _with_default(s, a) for a, s in zip(self.arguments, found, strict=True)}
+        definitions = Definitions()
+        found, own = self._forms.schemas([a.reader.wire for a in self.arguments])
+        each = {
+            a.name: self._with_default(definitions.add(schema, own), a)
+            for a, schema in zip(self.arguments, found, strict=True)
+        }
         named: dict[str, Any] = {
             "type": "object",
             "properties": {name: each[name] for name in self._by_name},
@@ -185,12 +191,19 @@ class Signature:
         if not self._by_position:  # JSON Schema forbids an empty array
             del by_position["prefixItems"]
         kinds = {a.kind for a in self.arguments if a.required}
-        shared = {"$defs": definitions} if definitions else {}
         return (
-            _NEVER if Parameter.POSITIONAL_ONLY in kinds else named | shared,
-            _NEVER if Parameter.KEYWORD_ONLY in kinds else by_position | shared,
-            _schema_of(self.returns),
+            _NEVER if Parameter.POSITIONAL_ONLY in kinds else named | definitions.used_by(named),
+            _NEVER if Parameter.KEYWORD_ONLY in kinds else by_position | definitions.used_by(by_position),
+            self.returns.schema(definitions),
         )
+
+    def _with_default(self, schema: dict[str, Any], argument: Argument) -> dict[str, Any]:
+        if argument.default is Parameter.empty:
+            return schema
+        try:
+            return {**schema, "default": from_json(self.values.arguments_to_json(argument.default))}
+        except NotJSON:
+            return schema
 
 
 def _read(function: Callable[..., Any], label: str) -> tuple[list[Parameter], dict[str, Any]]:
@@ -217,64 +230,59 @@ def _context_name(parameters: list[Parameter], hints: dict[str, Any]) -> str | N
     return None
 
 
-def _argument(parameter: Parameter, kind: Any, label: str) -> Argument:
-    kind = Any if kind is object else kind
+def _argument(parameter: Parameter, kind: Any, label: str, forms: Forms) -> Argument:
     try:
-        decoder = msgspec.json.Decoder(kind)
-        msgspec.json.schema(kind)
-    except TypeError as error:
+        form = forms.form(kind)
+        reader = Reader(form, forms)
+        forms.schemas([form.wire])
+    except (TypeError, RecursionError) as error:
         raise RegistrationError(
             f"{label}: the type of argument {parameter.name!r} cannot be decoded from JSON: {error}"
         ) from error
-    return Argument(parameter.name, parameter.kind, kind, parameter.default, decoder)
+    return Argument(parameter.name, parameter.kind, parameter.default, reader)
+
+
+def _returns(kind: Any, values: Values, label: str) -> ResultType:
+    try:
+        return ResultType(kind, values)
+    except (TypeError, RecursionError) as error:
+        raise RegistrationError(
+            f"{label}: the type of the result cannot be encoded as JSON: {error}"
+        ) from error
 
 
 def _decode(argument: Argument, raw: Raw, at: str, faults: list[Fault]) -> Any:
+    prefix = f"argument {argument.name!r}: "
     try:
-        return argument.decoder.decode(raw)
+        return argument.reader.read(raw)
+    except Misfit as error:
+        faults += [Fault(prefix + why, at + pointer(path)) for path, why in error.faults]
     except (ValueError, RecursionError) as error:
-        faults.append(fault_of(error, at, f"argument {argument.name!r}: "))
-        return None
+        faults.append(fault_of(error, at, prefix))
+    return None
 
 
 def fault_of(error: Exception, at: str, prefix: str = "") -> Fault:
     """The fault of a msgspec error: its message, and its path as a JSON Pointer below ``at``.
 
-    The path ends before a key of a dict, because msgspec does not name the key.
+    The path ends before a key of a dict, because msgspec does not name the key. It ends at an unknown field.
     """
     match = _PLACED.match(str(error))
     assert match is not None  # noqa: S101 - the pattern matches every text
     what = match["what"][: 3 * _ECHO] + (", as a key" if match["key"] else "")
     path = (match["path"] or "").partition("[...]")[0]
     parts = ["".join(part) for part in _PATH_PART.findall(path)]
+    if unknown := _UNKNOWN.fullmatch(match["what"]):
+        parts.append(unknown[1])
     what = what[:1].lower() + what[1:] if prefix else what
-    return Fault(prefix + what, at + "".join(f"/{escape(part)}" for part in parts))
+    return Fault(prefix + what, at + pointer(parts))
+
+
+def pointer(parts: Iterable[str | int]) -> str:
+    """The JSON Pointer (RFC 6901) of a path."""
+    return "".join(f"/{escape(str(part)[:_ECHO])}" for part in parts)
 
 
 def escape(part: str) -> str:
     """Escape one part of a JSON Pointer (RFC 6901 §3)."""
     return part.replace("~", "~0").replace("/", "~1")
-
-
-def result_decoder(kind: Any) -> Callable[[bytes], Any]:
-    """Decodes JSON as a type; as plain data if the type cannot be decoded from JSON."""
-    try:
-        return msgspec.json.Decoder(kind).decode
-    except TypeError:
-        return from_json
-
-
-def _schema_of(kind: Any) -> dict[str, Any]:
-    try:
-        return msgspec.json.schema(kind)
-    except TypeError:
-        return {}  # the result can be any JSON
-
-
-def _with_default(schema: dict[str, Any], argument: Argument) -> dict[str, Any]:
-    if argument.default is Parameter.empty:
-        return schema
-    try:
-        return {**schema, "default": from_json(to_json(argument.default))}
-    except NotJSON:
-        return schema

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import cache
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from threading import Lock, Thread
@@ -22,28 +23,34 @@ from typing import Any
 
 import msgspec
 
-from raincheck.core.codec import decode_job, to_json
-from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON
+from raincheck.core.codec import decode_job
+from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON, UnexpectedResult
 from raincheck.core.retry import names_of
 from raincheck.functions.context import Context
 from raincheck.functions.registry import Function
 from raincheck.functions.signature import Signature
+from raincheck.functions.values import Values
 from raincheck.logs import CurrentAttempt, running
 from raincheck.worker.child_logging import ChildLogging, Levels
 from raincheck.worker.outcome import message_of, retry_after_of
 from raincheck.worker.tracebacks import format_traceback
 
 
-class Order(msgspec.Struct, array_like=True):
-    """An attempt to run: where its function is defined, its job (the record) and step.
+class Place(msgspec.Struct, array_like=True, frozen=True):
+    """Where a function is defined."""
 
-    ``current`` is what log records say of it.
-    """
-
-    token: int
     module: str
     file: str | None
     qualname: str
+
+
+class Order(msgspec.Struct, array_like=True):
+    """An attempt to run: where its function and the hooks of its app are, its job (the record) and step."""
+
+    token: int
+    function: Place
+    encode: Place | None
+    decode: Place | None
     job: bytes
     step: int
     previous: bytes
@@ -106,16 +113,18 @@ def _die_with_parent() -> None:
 
 def _run(order: Order, runner: asyncio.Runner, send: Callable[[Reply], None], log: ChildLogging) -> Reply:
     try:
-        is_new = order.module not in sys.modules
-        found = _find(order)
+        is_new = order.function.module not in sys.modules
+        function, signature = _function(order.function, order.encode, order.decode)
         if is_new:  # the module may have configured logging as it does in the parent
             log.set_up()
-        function = found.function if isinstance(found, Function) else found
-        signature = found.signature if isinstance(found, Function) else Signature(found)
         job = decode_job(order.job)
         step = job.steps[order.step]
         context = Context(
-            job, order.step, order.previous, report=lambda value: send(Reply("progress", order.token, value))
+            job,
+            order.step,
+            order.previous,
+            report=lambda value: send(Reply("progress", order.token, value)),
+            to_json=signature.values.to_json,
         )
         args, kwargs = signature.bind(step.args, step.kwargs, context=context)
         variables = copy_context()
@@ -123,27 +132,48 @@ def _run(order: Order, runner: asyncio.Runner, send: Callable[[Reply], None], lo
         result = variables.run(function, *args, **kwargs)
         if asyncio.iscoroutine(result):
             result = runner.run(result, context=variables)
-        return Reply("done", order.token, to_json(result), context.changed_data())
-    except NotJSON as error:
-        return _failure(NotJSON(f"what {order.qualname} returned or put into data is {error}"))
     except BaseException as error:  # noqa: BLE001 - any exception is an outcome
         return _failure(error)
+    return _done(order, signature, result, context)
 
 
-def _failure(error: BaseException) -> Reply:
+def _done(order: Order, signature: Signature, result: Any, context: Context) -> Reply:
+    """The reply with a result, or that the result cannot be stored."""
+    name = order.function.qualname
+    try:
+        return Reply("done", order.token, signature.returns.write(result), context.changed_data())
+    except NotJSON as error:
+        return _failure(NotJSON(f"what {name} returned or put into data is {error}"), fatal=True)
+    except UnexpectedResult as error:
+        return _failure(UnexpectedResult(f"{name} {error}"), fatal=True)
+    except Exception as error:  # noqa: BLE001 - raised by the class of what was returned
+        return _failure(error, fatal=True)
+
+
+def _failure(error: BaseException, *, fatal: bool = False) -> Reply:
     return Reply(
         "failed",
         names=names_of(type(error)),
         message=message_of(error),
         traceback=format_traceback(error),
-        fatal=isinstance(error, DoNotRetry | InvalidArguments | NotJSON),
+        fatal=fatal or isinstance(error, DoNotRetry | InvalidArguments),
         retry_after=retry_after_of(error),
     )
 
 
-def _find(order: Order) -> Any:
-    found: Any = _module(order.module, order.file)
-    for part in order.qualname.split("."):
+@cache
+def _function(place: Place, encode: Place | None, decode: Place | None) -> tuple[Any, Signature]:
+    """A function and its signature. One that was not decorated where it is defined needs the hooks."""
+    found = _find(place)
+    if isinstance(found, Function):
+        return found.function, found.signature
+    hooks = [None if hook is None else _find(hook) for hook in (encode, decode)]
+    return found, Signature(found, Values(*hooks))
+
+
+def _find(place: Place) -> Any:
+    found: Any = _module(place.module, place.file)
+    for part in place.qualname.split("."):
         found = getattr(found, part)
     return found
 

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from raincheck.core.clock import chance
-from raincheck.core.codec import to_json
-from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON
+from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON, UnexpectedResult
 from raincheck.core.lifecycle import on_claim
 from raincheck.core.limits import Limits
 from raincheck.core.model import FailureType, Problem
@@ -85,6 +84,7 @@ def prepare(attempt: RunningAttempt, state: Mapping[str, Any]) -> Trigger | None
             report=attempt.report,
             cancelled=attempt.is_stopping,
             state=state,
+            to_json=signature.values.to_json,
         )
     try:
         step = claim.step
@@ -117,11 +117,13 @@ def _succeeded(attempt: RunningAttempt, result: Any, limits: Limits) -> Trigger:
         if isinstance(result, Encoded):
             value, data = result
         else:
-            value = to_json(result)
+            value = attempt.function.signature.returns.write(result)
             data = None if attempt.context is None else attempt.context.changed_data()
     except NotJSON as error:
         named = NotJSON(f"what {attempt.function.name} returned or put into data is {error}")
         return failed(attempt, named, fatal=True)
+    except UnexpectedResult as error:
+        return failed(attempt, UnexpectedResult(f"{attempt.function.name} {error}"), fatal=True)
     except Exception as error:  # noqa: BLE001 - raised by the class of what was returned
         return failed(attempt, error, fatal=True)
     if len(value) > limits.result:
@@ -185,8 +187,8 @@ def retry_after_of(error: BaseException) -> float | None:
 
 
 def _timed_out(attempt: RunningAttempt, error: BaseException | None) -> Failed:
-    """The traceback of ``error`` shows where the function was when it was stopped."""
-    traceback = "" if error is None else traceback_of(error)
+    """The traceback of ``error``, or the stack of its thread, shows where the function was at its timeout."""
+    traceback = attempt.stack or ("" if error is None else traceback_of(error))
     problem = Problem(
         type=FailureType.TIMEOUT,
         title=f"{attempt.function.name} took too long",

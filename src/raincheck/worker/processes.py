@@ -20,7 +20,7 @@ from raincheck.core.stages import INLINE_RESULT
 from raincheck.store import CHILD
 from raincheck.worker import child
 from raincheck.worker.attempt import RunningAttempt
-from raincheck.worker.child import Order, Reply
+from raincheck.worker.child import Order, Place, Reply
 from raincheck.worker.child_logging import ForwardedRecords, levels
 from raincheck.worker.outcome import ChildError, Encoded
 
@@ -147,18 +147,22 @@ class Processes:
 
 
 def _order(attempt: RunningAttempt) -> Order:
-    claim, function = attempt.claim, attempt.function.function
-    module = sys.modules.get(function.__module__)
+    claim, values = attempt.claim, attempt.function.signature.values
     return Order(
         attempt.token,
-        function.__module__,
-        getattr(module, "__file__", None),
-        function.__qualname__,
+        _place(attempt.function.function),
+        values.encode and _place(values.encode),
+        values.decode and _place(values.decode),
         encode_job(_slim(claim.job)),
         claim.lease.step,
         attempt.previous,
         attempt.current,
     )
+
+
+def _place(function: Callable[..., Any]) -> Place:
+    module = sys.modules.get(function.__module__)
+    return Place(function.__module__, getattr(module, "__file__", None), function.__qualname__)
 
 
 def _slim(job: Job) -> Job:

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from raincheck.core.codec import merge, to_json
+from raincheck.core.codec import Writer, merge, to_json
 from raincheck.core.errors import (
     Fault,
     InvalidFile,
@@ -28,11 +28,11 @@ from raincheck.core.errors import (
 from raincheck.core.model import Member, OnFailure, Step
 from raincheck.core.options import JobOptions, Object, Priority, TemplateOptions, empty_object, object_of
 from raincheck.engine.config_file import ConfigFile
-from raincheck.engine.requests import Name, fault_in, with_long_names
+from raincheck.engine.requests import Name, with_long_names
 from raincheck.engine.requests import Stages as StagesRequest
 from raincheck.engine.validation import At, Stages, Validator, object_faults, ttl_faults
 from raincheck.functions.registry import NAME_LIMIT
-from raincheck.functions.signature import escape
+from raincheck.functions.signature import escape, fault_of
 
 logger = logging.getLogger("raincheck.groups")
 
@@ -161,11 +161,15 @@ def is_group_name(name: str) -> bool:
 
 
 def from_code(
-    jobs: Sequence[GroupJob], then: Stages, on_failure: OnFailure, options: TemplateOptions
+    jobs: Sequence[GroupJob],
+    then: Stages,
+    on_failure: OnFailure,
+    options: TemplateOptions,
+    to_json: Writer = to_json,
 ) -> Definition:
-    """The definition of a group declared in code. Raises `NotJSON`."""
+    """The definition of a group declared in code; ``to_json`` writes the data of jobs. Raises `NotJSON`."""
     requests = [
-        GroupJobRequest(name, functions, object_of(data), priority)  # type: ignore[arg-type] # steps
+        GroupJobRequest(name, functions, object_of(data, to_json), priority)  # type: ignore[arg-type] # steps
         for name, functions, data, priority in jobs
     ]
     return Definition(
@@ -199,7 +203,7 @@ def _decode_group(plain: Any, faults: list[Fault]) -> Definition:
     except NotJSON as error:
         raise InvalidInput(Fault(str(error))) from None
     except msgspec.ValidationError as error:
-        faults.append(fault_in(error))
+        faults.append(fault_of(error, ""))
     key = faults[-1].pointer.split("/")[1:2]
     if not isinstance(plain, dict) or key in ([], ["jobs"]) or key[0] not in plain:
         raise InvalidInput(*faults)
@@ -217,7 +221,7 @@ def _decode(plain: Any, kind: Any, at: str, faults: list[Fault]) -> Any:
     try:
         return msgspec.json.decode(msgspec.json.encode(plain), type=kind)
     except msgspec.ValidationError as error:
-        faults.append(fault_in(error, at))
+        faults.append(fault_of(error, at))
         return None
 
 
@@ -311,9 +315,12 @@ def _pointer(name: str) -> str:
 
 
 def _with_lines(file: ConfigFile, group: Group) -> Group:
-    """A group whose faults also name the file and the line."""
+    """A group whose faults also name the file and the line.
+
+    Callers read them, so an absolute path is left out: it would describe the server.
+    """
+    name = file.path.name if file.path.is_absolute() else file.path
     faults = [
-        fault._replace(detail=f"{file.path}:{file.line(fault.pointer)}: {fault.detail}")
-        for fault in group.faults
+        fault._replace(detail=f"{name}:{file.line(fault.pointer)}: {fault.detail}") for fault in group.faults
     ]
     return replace(group, faults=tuple(faults))

@@ -13,7 +13,7 @@ from raincheck.core.clock import to_datetime
 from raincheck.core.codec import from_json
 from raincheck.core.model import ErrorDetail, Job, OnFailure, Problem, State, Step, Stored
 from raincheck.core.options import Moment
-from raincheck.engine.documents import Decode, FunctionDocument, JobDocument, in_stages
+from raincheck.engine.documents import Decode, Document, FunctionDocument, JobDocument, in_stages
 from raincheck.engine.groups.definitions import Group
 from raincheck.store.base import Missing
 
@@ -77,7 +77,7 @@ class MemberDocument(Struct, frozen=True, kw_only=True):
     state: State | None
 
 
-class RunDocument(Struct, frozen=True, kw_only=True):
+class RunDocument(Document, frozen=True, kw_only=True):
     """A run of a group: its jobs in order, the number of jobs in each state, and the functions that follow.
 
     ``result`` is the result of the last function that follows, or the list of the jobs' results.

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta, field
 from msgspec.structs import replace
 
-from raincheck.core.codec import encode_schedule, to_json
+from raincheck.core.codec import Writer, encode_schedule, to_json
 from raincheck.core.errors import Fault, InvalidFile, InvalidInput, RegistrationError
 from raincheck.core.model import MAX_SECONDS, CatchUp, Job, Schedule, Seconds
 from raincheck.core.options import JobOptions, TemplateKeywords, TemplateOptions, check_types, object_of
@@ -74,9 +74,9 @@ class ScheduleKeywords(TemplateKeywords, total=False):
     grace: float
 
 
-def schedule_options(keywords: ScheduleKeywords) -> ScheduleOptions:
-    """Keyword arguments as options. Raises `InvalidInput`, and `NotJSON` for data that is not JSON."""
-    fields: dict[str, Any] = {**keywords, "data": object_of(keywords.get("data"))}
+def schedule_options(keywords: ScheduleKeywords, to_json: Writer = to_json) -> ScheduleOptions:
+    """Keyword arguments as options; ``to_json`` writes the data. Raises `InvalidInput` or `NotJSON`."""
+    fields: dict[str, Any] = {**keywords, "data": object_of(keywords.get("data"), to_json)}
     check_types(fields)
     return ScheduleOptions(**fields)
 

@@ -10,7 +10,7 @@ from raincheck.core.clock import to_datetime
 from raincheck.core.codec import from_json
 from raincheck.core.model import CatchUp, RetryOptions, Schedule, Step
 from raincheck.core.options import Moment
-from raincheck.engine.documents import Decode, in_stages
+from raincheck.engine.documents import Decode, Document, in_stages
 
 SHOWN = 5
 """Next firings in a document."""
@@ -26,7 +26,7 @@ class PlannedFunction(Struct, frozen=True, kw_only=True):
     timeout: float | None
 
 
-class ScheduleDocument(Struct, frozen=True, kw_only=True):
+class ScheduleDocument(Document, frozen=True, kw_only=True):
     """A schedule. ``next`` are its next firings, none while it is ``paused``.
 
     ``last_fired_at`` and ``last_job`` are its latest firing and the job of that firing. ``source`` says where
