@@ -143,6 +143,10 @@ docs-site: .venv-docs/installed ## Build the site of the documentation; a broken
 		--requirement requirements/docs.txt
 	@touch $@
 
+.PHONY: picture
+picture: setup ## Draw the picture of a running job in the README
+	$(BIN)/python tools/picture.py docs/watch.svg
+
 .PHONY: twin
 twin: setup ## Regenerate the blocking client from the async client
 	$(BIN)/python tools/twin.py

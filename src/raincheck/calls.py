@@ -270,5 +270,10 @@ def result_of(job: Job, function: Function | None) -> Any:
             raise UnexpectedResult(f"job {job.id}: {error}") from None
     if job.state is State.CANCELLED:
         raise JobCancelled(f"job {job.id} was cancelled", job_id=job.id)
+    raise failure_of(job)
+
+
+def failure_of(job: Job) -> JobFailed:
+    """The exception for a failed job."""
     detail = f"{job.error.title}: {job.error.detail}" if job.error else "the job has no error"
-    raise JobFailed(f"job {job.id} failed: {detail}", job_id=job.id, problem=job.error)
+    return JobFailed(f"job {job.id} failed: {detail}", job_id=job.id, problem=job.error)

@@ -6,7 +6,7 @@
   text, and the number of spaces between columns does not matter, as the width of a column can depend on a
   duration.
   A command that ends with ` &` is a server or a worker. It runs until the end of the document.
-- `json` must be valid JSON. Blocks in other languages are not checked.
+- `json` must be valid JSON. Blocks in other languages are not checked; `py` is code for other libraries.
 
 Ports 8000 and 8080 in a document are replaced by free ports, so that several documents can be tested at the
 same time. Port 6379 is replaced by the port of a Valkey server for the document.

@@ -14,8 +14,8 @@ DOCUMENTS = sorted(
     [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("README.md")]
 )
 
-LONG = {"docs/how-to/sign-in.md", "examples/doozer/README.md"}
-"""Slow documents. Faster tests of the sign-in and of the fourth seed cover the same features."""
+LONG = {"docs/how-to/sign-in.md", "docs/how-to/troubleshooting.md", "examples/doozer/README.md"}
+"""Slow documents. Faster tests of sign-in, commands and the fourth seed cover the same features."""
 
 NAMED = [
     pytest.param(document, id=name, marks=[pytest.mark.long] if name in LONG else [])

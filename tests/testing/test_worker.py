@@ -75,14 +75,14 @@ async def test_the_order_is_that_of_submission() -> None:
     ]
 
 
-async def test_one_thousand_jobs_run_in_their_order() -> None:
+async def test_hundreds_of_jobs_run_in_their_order() -> None:
     """Of two functions, in turns."""
     app, log = make_app()
     async with running(app) as worker:
-        for n in range(1000):
+        for n in range(300):
             await app.submit("n", [step("note" if n % 2 else "also", str(n))])
-        assert await worker.drain() == 1000
-    assert [line.partition(" ")[0] for line in log] == [str(n) for n in range(1000)]
+        assert await worker.drain() == 300
+    assert [line.partition(" ")[0] for line in log] == [str(n) for n in range(300)]
 
 
 @pytest.fixture
@@ -91,6 +91,19 @@ def nightly() -> tuple[App, list[str]]:
     app, log = make_app()
     app.schedule("nightly", [step("note", "night")], cron="0 3 * * *", zone="Europe/Paris")
     return app, log
+
+
+async def test_jobs_are_listed_in_the_order_of_submission() -> None:
+    """All, or those of a name or of a function; more than a page."""
+    app, _ = make_app()
+    async with running(app) as worker:
+        for n in range(600):
+            await app.submit(f"job-{n % 2}", [step("note" if n % 3 else "also", str(n))])
+        await worker.drain()
+        jobs = await worker.jobs()
+        assert [job.result for job in jobs] == [str(n) for n in range(600)]
+        assert await worker.jobs(name="job-1") == jobs[1::2]
+        assert await worker.jobs(function="also") == jobs[::3]
 
 
 class TestTime:
@@ -367,6 +380,58 @@ class TestKinds:
             assert await worker.drain() == 1
             assert (await app.status(job.id)).state is State.CANCELLED
 
+    async def test_a_function_may_wait_for_other_jobs(self) -> None:
+        """They run meanwhile, whichever way it waits."""
+        app = App()
+
+        @app.function
+        async def factorial(n: int) -> int:
+            return n * await factorial.call(n - 1) if n else 1
+
+        @app.function
+        def twice(n: int) -> int:
+            return 2 * int(app.blocking.call(factorial.step(n)))
+
+        async with running(app) as worker:
+            job = await app.submit("twice", [twice.step(10)])
+            assert await worker.drain() == 12
+            assert (await app.status(job.id)).result == 2 * 3628800
+            await asyncio.to_thread(app.blocking.close)
+
+    async def test_a_failure_is_raised_where_it_is_waited_for(self) -> None:
+        """In the function that waits, which may go on."""
+        app, _ = make_app()
+
+        @app.function
+        async def careful() -> str:
+            try:
+                await app.call(step("refuses"))
+            except JobFailed as error:
+                return str(error.problem.detail)
+            return "never"
+
+        @app.function
+        async def refuses() -> None:
+            raise DoNotRetry("no")
+
+        async with running(app) as worker:
+            job = await app.submit("careful", [careful.step()])
+            assert await worker.drain() == 2
+            assert (await app.status(job.id)).result == "no"
+
+    async def test_a_function_that_waits_for_a_missing_one(self) -> None:
+        """Does not wait for ever."""
+        app, _ = make_app()
+
+        @app.function
+        async def waits() -> None:
+            await app.call(step("elsewhere"))
+
+        async with running(app) as worker:
+            await app.submit("waits", [waits.step()])
+            with pytest.raises(MissingFunction):
+                await worker.drain()
+
     async def test_the_lifespan_is_entered(self) -> None:
         """Once, until the end."""
         entered: list[str] = []
@@ -475,10 +540,27 @@ class TestBlocking:
             assert worker.drain() == 0
             assert worker.run_for(60) == 1
             assert app.blocking.status(job.id).result == "a"
+            assert [each.name for each in worker.jobs()] == ["later"]
             assert worker.until(lambda: app.blocking.call(step("note", "b"))) == "b"
             assert worker.clock.now == START + timedelta(seconds=60)
         assert log == ["a", "b"]
         assert not [t for t in threading.enumerate() if t.name == "raincheck-blocking"]
+
+    def test_a_call_that_cannot_end_holds_nothing_up(self) -> None:
+        """It fails when the app is closed."""
+        app, _ = make_app()
+        with running(app) as worker:
+            for _ in range(2):
+                with pytest.raises(MissingFunction):
+                    worker.until(lambda: app.blocking.call(step("elsewhere")))
+        assert not [t for t in threading.enumerate() if t.name == "raincheck-blocking"]
+
+    def test_a_call_that_fails_raises_what_it_raises(self) -> None:
+        """Not what the function raised."""
+        app, _ = make_app()
+        app.function("divide")(divide)
+        with running(app) as worker, pytest.raises(JobFailed, match="division by zero"):
+            worker.until(lambda: app.blocking.call(step("divide", 1)))
 
     def test_errors_are_those_of_the_function(self) -> None:
         """Raised in the thread of the test."""

@@ -56,7 +56,7 @@ async def run_in_thread(main: Main, stop: asyncio.Event) -> None:
     """Run ``main`` in its own thread: if its event loop is blocked, the caller's is not."""
     caller = asyncio.get_running_loop()
     ended: asyncio.Future[None] = caller.create_future()
-    started: asyncio.Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = caller.create_future()
+    started: _Started = caller.create_future()
 
     async def body() -> None:
         thread_stop = asyncio.Event()
@@ -72,22 +72,28 @@ async def run_in_thread(main: Main, stop: asyncio.Event) -> None:
             caller.call_soon_threadsafe(ended.set_result, None)
 
     Thread(target=thread, name="raincheck-worker", daemon=True).start()
-    loop, thread_stop = await started
-    stopping = asyncio.create_task(_set_when_stopped(stop, loop, thread_stop))
+    stopping = asyncio.create_task(_stop_thread_after(stop, started))
     try:
         await asyncio.shield(ended)
     except asyncio.CancelledError:
-        loop.call_soon_threadsafe(thread_stop.set)
+        await _stop_thread(started)
         await ended
         raise
     finally:
         stopping.cancel()
 
 
-async def _set_when_stopped(
-    stop: asyncio.Event, loop: asyncio.AbstractEventLoop, thread_stop: asyncio.Event
-) -> None:
+_Started = asyncio.Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]
+"""The event loop of a thread, and the event that stops it, once the thread runs."""
+
+
+async def _stop_thread_after(stop: asyncio.Event, started: _Started) -> None:
     await stop.wait()
+    await _stop_thread(started)
+
+
+async def _stop_thread(started: _Started) -> None:
+    loop, thread_stop = await asyncio.shield(started)
     loop.call_soon_threadsafe(thread_stop.set)
 
 

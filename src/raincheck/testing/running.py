@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from raincheck.app import App
 from raincheck.blocking import LoopThread, is_on_a_loop
+from raincheck.engine.documents import JobDocument
 from raincheck.store import IN_MEMORY
 from raincheck.testing.clock import Clock
 from raincheck.testing.worker import ManualWorker
@@ -122,6 +123,10 @@ class BlockingManualWorker:
         """Let ``by`` seconds pass and run what becomes ready, as `ManualWorker.run_for` does."""
         __tracebackhide__ = True
         return self._run(self._worker.run_for(by, raise_errors=raise_errors))
+
+    def jobs(self, *, name: str | None = None, function: str | None = None) -> list[JobDocument]:
+        """The jobs, oldest first, as `ManualWorker.jobs` returns them."""
+        return self._run(self._worker.jobs(name=name, function=function))
 
     def until(self, call: Callable[[], T]) -> T:
         """Run what becomes ready until ``call``, which is called in a thread, returns. Returns its result."""

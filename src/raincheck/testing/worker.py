@@ -15,10 +15,11 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from raincheck.app import App
-from raincheck.calls import result_of
-from raincheck.core.errors import JobFailed, RaincheckError, StoreError
+from raincheck.calls import failure_of
+from raincheck.core.errors import RaincheckError, StoreError
 from raincheck.core.model import MAX_SECONDS, Claim, Job, State, Stored, WorkerInfo
 from raincheck.core.stages import current_stage, is_open
+from raincheck.engine.documents import JobDocument
 from raincheck.engine.groups.gatherer import Gatherer
 from raincheck.engine.maintenance import Maintenance
 from raincheck.engine.results import load_previous
@@ -44,7 +45,10 @@ HINT = 1.0
 """Seconds between looks for calls that wait while nothing runs."""
 
 POLL = 0.01
-"""Seconds between looks for ready steps while `ManualWorker.until` waits."""
+"""Seconds between looks for ready steps, while `ManualWorker.until` or a function waits for a job."""
+
+ATTEMPTS = 100
+"""How many attempts may wait for other jobs, each for the next."""
 
 PAGE = 500
 """Jobs per read."""
@@ -72,6 +76,10 @@ class ManualWorker:
         self._maintenance = Maintenance(app.engine)
         self._gatherer = Gatherer(app.engine.jobs)
         self._pipe: Pipe | None = None
+        self._errors: dict[int, BaseException | None] = {}
+        """What attempts raised, by token, until their outcomes are written."""
+        self._is_idle = False
+        """Whether a function waits for a job that cannot run now."""
         self._hint: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -95,8 +103,9 @@ class ManualWorker:
         Also does what is due at the time of the clock: firings, deadlines, results of groups. A step that
         waits for a retry or a date stays until the clock has moved. If a job fails, the exception of its
         function is raised at once, with its traceback, and the rest stays ready; `JobFailed` if there is no
-        exception, such as after a timeout. With ``raise_errors=False`` the job only ends as failed. Raises
-        `MissingFunction` if a step is ready whose function the app does not have.
+        exception, such as after a timeout. If a call waits for the job, it is raised there instead. With
+        ``raise_errors=False`` the job only ends as failed. Raises `MissingFunction` if a step is ready whose
+        function the app does not have.
         """
         __tracebackhide__ = True
         async with self._working() as pipe:
@@ -135,12 +144,17 @@ class ManualWorker:
             await cancel_all([waiting])
         return waiting.result()
 
+    async def jobs(self, *, name: str | None = None, function: str | None = None) -> list[JobDocument]:
+        """The jobs, oldest first: all, or those with this name or with a step of this function."""
+        found = await self._list(Filter(name=name, function=function, oldest_first=True))
+        return [await self._engine.document(stored) for stored in found]
+
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[Pipe]:
         """A pipe for the running loop; the parts beside it stop attempts of cancelled jobs."""
         if self._pipe is not None:
             raise RuntimeError("this worker is running already: wait for its call to return")
-        executor = Executor(1, 1)
+        executor = Executor(ATTEMPTS, 1)
         pipe = Pipe(self._store, self._functions, executor, self._engine.limits, self._state)
         cancellation = Cancellation(self._store, pipe.in_flight)
         self._engine.held.append(pipe.in_flight)
@@ -159,16 +173,25 @@ class ManualWorker:
     async def _drain(self, pipe: Pipe, raise_errors: bool) -> int:
         __tracebackhide__ = True
         count = 0
-        while True:
-            due = await self._maintenance.do_due()
-            claim = await self._claim()  # after it, the gatherer knows of all changes before it
-            gathered = await self._gatherer.check_noted()
-            if claim is not None:
-                count += 1
-                await self._run(pipe, claim, raise_errors)
-            elif not gathered and not any(due):
-                await self._check_functions()
-                return count
+        while (made := await self._pass(pipe, raise_errors)) is not None:
+            count += made
+        return count
+
+    async def _pass(self, pipe: Pipe, raise_errors: bool) -> int | None:
+        """Do what is due, and run the first of the steps that are ready.
+
+        Returns how many attempts were made; None: there was nothing to do.
+        """
+        __tracebackhide__ = True
+        due = await self._maintenance.do_due()
+        claim = await self._claim()  # after it, the gatherer knows of all changes before it
+        gathered = await self._gatherer.check_noted()
+        if claim is not None:
+            return await self._run(pipe, claim, raise_errors)
+        if gathered or any(due):
+            return 0
+        await self._check_functions()
+        return None
 
     async def _claim(self) -> Claim | None:
         """Claim the first of the steps that are ready.
@@ -182,23 +205,42 @@ class ManualWorker:
         await self._store.release([Held(c.job.id, c.lease.step, c.lease.token) for c in claims[1:]])
         return claims[0] if claims else None
 
-    async def _run(self, pipe: Pipe, claim: Claim, raise_errors: bool) -> None:
+    async def _run(self, pipe: Pipe, claim: Claim, raise_errors: bool) -> int:
+        """Run a step until its outcome is written. Returns how many attempts were made.
+
+        If the function itself waits for jobs, those run meanwhile: else it would wait for ever.
+        """
         __tracebackhide__ = True
-        job_id, token = claim.job.id, claim.lease.token
+        job_id, token, count = claim.job.id, claim.lease.token, 1
+        waited_for = set(self._engine.jobs.watches.watched)
         previous = await load_previous(self._store, [claim]) if claim.step.stage > 0 else [b"null"]
         pipe.begin(Claimed([claim], {token: previous[0]}))
-        error: BaseException | None = None
-        while pipe.in_flight.running(job_id):
-            batch = deque(await pipe.executor.finished())
-            for finished in batch:
-                error = finished.error
-            while batch:
-                pipe.settle(batch)
-        await pipe.in_flight.emptied()
-        if raise_errors:
+        while (attempt := pipe.in_flight.get(token)) is not None:
+            if attempt.has_ended:
+                await asyncio.sleep(0)  # its outcome is being written
+            elif not await self._settle(pipe) and set(self._engine.jobs.watches.watched) - waited_for:
+                made = await self._pass(pipe, raise_errors)
+                self._is_idle = made is None
+                count += made or 0
+        self._is_idle = False
+        error = self._errors.pop(token, None)
+        if raise_errors and job_id not in waited_for:
             (stored,) = await self._store.find([job_id])
             if isinstance(stored, Stored) and stored.job.state is State.FAILED:
                 raise _failure(stored.job, error)
+        return count
+
+    async def _settle(self, pipe: Pipe) -> bool:
+        """Judge and complete the attempts that have finished. False: none has, for a moment."""
+        try:
+            async with asyncio.timeout(POLL):
+                batch = deque(await pipe.executor.finished())
+        except TimeoutError:
+            return False
+        self._errors |= {each.attempt.token: each.error for each in batch}
+        while batch:
+            pipe.settle(batch)
+        return True
 
     async def _check_functions(self) -> None:
         """Raise `MissingFunction` if a step is ready that nothing here can run."""
@@ -223,26 +265,30 @@ class ManualWorker:
 
     async def _unfinished(self) -> list[Job]:
         """The jobs that have not ended, oldest first."""
-        jobs: list[Job] = []
-        for state in State:
-            if not state.ended:
-                cursor: str | None = None
-                while True:
-                    page = await listing.page(self._store, Filter(states=(state,)), PAGE, cursor)
-                    jobs += [stored.job for stored in page.jobs]
-                    if (cursor := page.cursor) is None:
-                        break
-        return sorted(jobs, key=lambda job: (job.created_at, job.id))
+        states = tuple(state for state in State if not state.ended)
+        return [stored.job for stored in await self._list(Filter(states=states, oldest_first=True))]
+
+    async def _list(self, which: Filter) -> list[Stored]:
+        """All jobs that match."""
+        found: list[Stored] = []
+        cursor: str | None = None
+        while True:
+            page = await listing.page(self._store, which, PAGE, cursor)
+            found += page.jobs
+            if (cursor := page.cursor) is None:
+                return found
 
     async def _warn_of_waiting(self) -> None:
         """Log a warning, once, if a call waits for a job and nothing runs: it would wait for ever."""
         before: set[str] = set()
         while True:
             await asyncio.sleep(HINT)
-            waiting = set(self._engine.jobs.watches.watched) if self._pipe is None else set()
+            idle = self._pipe is None or self._is_idle
+            waiting = set(self._engine.jobs.watches.watched) if idle else set()
             if both := waiting & before:
                 logger.warning(
-                    "a call waits for job %s, and no worker runs it: run the call with worker.until(...)",
+                    "a call waits for job %s, and nothing runs it: run the call with worker.until(...), or "
+                    "move the clock if the job waits for a time",
                     min(both),
                 )
                 return
@@ -294,10 +340,7 @@ def _failure(job: Job, error: BaseException | None) -> BaseException:
     if type(error).__name__ == name and not isinstance(error, SystemExit | KeyboardInterrupt | None):
         trace = error.__traceback__
         return error.with_traceback(trace and trace.tb_next)  # from the user's function on
-    try:
-        result_of(job, None)
-    except JobFailed as failed:
-        if isinstance(error, ChildError):
-            failed.add_note(error.traceback)
-        return failed
-    raise AssertionError(job.state)  # it is failed
+    failed = failure_of(job)
+    if isinstance(error, ChildError):
+        failed.add_note(error.traceback)
+    return failed
