@@ -7,6 +7,7 @@ is not async: it is a `BlockingApp`, which runs the coroutines of a `Calls` on a
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Mapping
 from functools import partial
 from typing import Any, TypeVar, Unpack
@@ -30,12 +31,18 @@ from raincheck.engine.filters import FilterKeywords, Order, filter_of
 from raincheck.engine.groups.documents import RunDocument
 from raincheck.engine.idempotency import key_of_job, key_of_run
 from raincheck.engine.listings import matching_jobs, store_filter
+from raincheck.engine.results import load_one
 from raincheck.engine.schedules.definitions import ScheduleKeywords, define, schedule_options
 from raincheck.engine.schedules.documents import ScheduleDocument, schedule_document
 from raincheck.engine.validation import Stages
 from raincheck.functions.registry import Function, step_detail
 
+logger = logging.getLogger("raincheck.calls")
+
 R = TypeVar("R")
+
+PATIENCE = 1.0
+"""Seconds after which who waits for a job is warned if no worker offers its functions."""
 
 WATCH_INTERVAL = 0.25
 """Seconds between reads of a running job: its progress is not a change of its record."""
@@ -62,10 +69,11 @@ class Calls:
         ``priority`` runs first. Raises `InvalidInput` or `NotJSON`; then nothing was stored.
         """
         engine = await self._opened()
+        await engine.workers.refresh()  # arguments are checked by the schemas that workers have registered
         typed = job_options(options, engine.functions.values.to_json)
         draft = engine.validator.draft(name, functions, typed, engine.store.now())
         key = key_of_job(idempotency_key, name, functions, typed)
-        return await _document(engine, await engine.jobs.submit(draft, key))
+        return await engine.document(await engine.jobs.submit(draft, key))
 
     async def trigger(
         self,
@@ -102,7 +110,12 @@ class Calls:
     async def wait(self, job_id: str, timeout: float | None = None) -> JobDocument:
         """The job when it has ended, or as it is after ``timeout`` seconds. Raises `NotFound` or `Gone`."""
         engine = await self._opened()
-        return await _document(engine, await engine.jobs.wait(job_id, timeout))
+        is_short = timeout is not None and timeout <= PATIENCE
+        stored = await engine.jobs.wait(job_id, timeout if is_short else PATIENCE)
+        if not (is_short or stored.job.state.ended):
+            await _warn_if_not_offered(engine, stored)
+            stored = await engine.jobs.wait(job_id, None if timeout is None else timeout - PATIENCE)
+        return await _document(engine, stored)
 
     async def call(self, step: Step[R]) -> R:
         """Submit a job of one step, wait for its end and return its result.
@@ -113,9 +126,13 @@ class Calls:
         if not isinstance(step, Step):
             raise InvalidInput(Fault(f"expected a step; {step_detail(step)}"))
         engine = await self._opened()
+        await engine.workers.refresh()
         draft = engine.validator.draft(step.function, [step], JobOptions(), engine.store.now())
-        job = (await engine.jobs.submit(draft, wait=None)).job
-        result: R = result_of(job, engine.functions.get(step.function))
+        stored = await engine.jobs.submit(draft, wait=PATIENCE)
+        if not stored.job.state.ended:
+            await _warn_if_not_offered(engine, stored)
+            stored = await load_one(engine.store, await engine.jobs.wait(draft.id))
+        result: R = result_of(stored.job, engine.functions.get(step.function))
         return result
 
     async def cancel(self, job_id: str) -> JobDocument:
@@ -254,6 +271,15 @@ async def _document(engine: Engine, stored: Stored) -> JobDocument:
     """The document of a job, after the registry of workers was refreshed."""
     await engine.workers.refresh()
     return await engine.document(stored)
+
+
+async def _warn_if_not_offered(engine: Engine, stored: Stored) -> None:
+    """Log a warning if a job that is waited for needs functions that no live worker offers."""
+    await engine.workers.refresh()
+    if job_summary(stored, engine.workers.offered).waiting_for:
+        await engine.workers.read()  # a worker may just have started
+        for name in job_summary(stored, engine.workers.offered).waiting_for:
+            logger.warning("job %s waits: %s", stored.job.id, engine.workers.warning(name))
 
 
 def result_of(job: Job, function: Function | None) -> Any:

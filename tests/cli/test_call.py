@@ -158,3 +158,11 @@ def test_control_characters_in_an_error_are_escaped(run: Run) -> None:
     ran = run("call", "fail-with-escapes")
     assert "\\x1b[31mred\\x1b[0m \\x9b2J \\u202eleft" in ran.err
     assert not {"\x1b", "\x9b", "\u202e"} & set(ran.err)
+
+
+def test_it_warns_if_no_worker_offers_the_function(run: Run) -> None:
+    """A second after the call, while it waits."""
+    ran = run("call", "ech", "1", "--kw", "a=1", "--wait", "1.2")
+    assert ran.code == 5
+    assert ran.err.startswith("Warning: no worker offers 'ech'. Did you mean 'echo'?\n")
+    run("cancel", ran.out.strip())

@@ -28,7 +28,8 @@ def step(state: State = State.PENDING, name: str = "f", **more: Any) -> Function
 
 def job(*functions: Any, state: State = State.DOING, **more: Any) -> JobDocument:
     empty = dict.fromkeys(field for field in JobDocument.__struct_fields__)
-    known = {"id": "0", "name": "test", "waiting_for": [], "created_at": NOW, "state": state, "data": {}}
+    known: dict[str, Any] = {"waiting_for": []}
+    known |= {"id": "0", "name": "test", "warnings": [], "created_at": NOW, "state": state, "data": {}}
     return JobDocument(**{**empty, **known, "functions": [*functions], **more})
 
 
@@ -94,8 +95,8 @@ def test_rows_are_cut_on_a_narrow_terminal(width: int) -> None:
 
 def test_a_job_shows_what_it_waits_for() -> None:
     """A function that no worker offers, or a cancel request."""
-    message = "No worker offers f, g. The job waits for such a worker."
-    assert message in render(job(step(), waiting_for=["f", "g"]))
+    lines = render(job(step(), warnings=["no worker offers 'f'. Did you mean 'g'?"]))
+    assert "No worker offers 'f'. Did you mean 'g'?" in lines
     assert "being cancelled" in render(job(step(), cancel_requested_at=NOW))[0]
 
 

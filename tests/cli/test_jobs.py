@@ -85,7 +85,7 @@ def test_submit_warns_if_no_worker_offers_a_function(run: Run) -> None:
     ran = run("submit", "-", stdin=job(UNKNOWN))
     assert ran.code == 0
     assert "Warning: no worker offers 'nobody-offers-this'." in ran.err
-    assert "No worker offers nobody-offers-this." in run("status", ran.out.strip()).out
+    assert "No worker offers 'nobody-offers-this'." in run("status", ran.out.strip()).out
 
 
 @pytest.mark.parametrize(

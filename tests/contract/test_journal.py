@@ -161,6 +161,18 @@ class TestWriting:
             assert error_of_first.title == job.id
             assert await store.results([(job.id, 1)]) == [large]
 
+    async def test_large_entries_in_one_batch(self, store: Store) -> None:
+        """More than one call to a server may carry."""
+        jobs = [await submit(store, "f") for _ in range(400)]
+        changes = []
+        for claim in await take(store, "f", limit=400):
+            attempt = lifecycle.attempt_of(claim.lease)
+            trigger = Failed(attempt, Problem(title="It failed"), traceback=TRACEBACK)
+            changes.append(after(store, claim.job, trigger))
+        assert await store.commit(changes) == [None] * len(jobs)
+        (entry,) = await store.journal(jobs[-1].id, 0, 2)
+        assert decode_attempt(entry.value).traceback == TRACEBACK
+
 
 async def submitted(store: Store, lease: float = HOUR, **fields: object) -> Claim:
     """A claim of a new job."""

@@ -86,6 +86,31 @@ class TestDefinitions:
         }
         assert (await client.get("/v1/job")).json()["jobs"] == []
 
+    @pytest.mark.parametrize("relative", [False, True])
+    async def test_a_fault_names_the_file_but_not_where_it_is(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, relative: bool
+    ) -> None:
+        """A relative path is told as configured; of an absolute one, callers learn the name alone."""
+        path = tmp_path / "conf" / "groups.yaml"
+        path.parent.mkdir()
+        path.write_text(
+            "groups:\n  filed:\n    jobs:\n      - {name: one, functions: [{name: add, args: [x]}]}\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        app = make_app(tmp_path)
+        app.config = path.relative_to(tmp_path) if relative else path
+        async with httpx2.AsyncClient(transport=transport(app), base_url="http://localhost") as client:
+            answers = [
+                await client.get("/v1/group"),
+                await client.get("/v1/group/filed"),
+                await client.post("/v1/group/filed"),
+            ]
+        await app.close()
+        shown = "conf/groups.yaml:4: " if relative else '"groups.yaml:4: '
+        for answer in answers:
+            assert shown in answer.text
+            assert str(tmp_path) not in answer.text
+
 
 class TestTrigger:
     """Starting a run."""

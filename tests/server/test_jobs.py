@@ -9,6 +9,8 @@ import httpx2
 import pytest
 
 from raincheck import App
+from raincheck.core.model import Job
+from raincheck.server.endpoints.jobs import poll_seconds
 from tests.problems import urn
 from tests.server.hands import Hands
 
@@ -132,6 +134,37 @@ class TestFind:
         job = await create(client)
         answer = await client.get(f"/v1/job/{job['id']}")
         assert (answer.status_code, answer.headers["retry-after"]) == (200, "1")
+
+    @pytest.mark.parametrize(
+        ("age", "seconds"),
+        [
+            (0.0, 1),
+            (4.9, 1),
+            (5.1, 2),
+            (50.0, 10),
+            (149.0, 30),
+            (1e6, 30),
+            (-0.5, 1),
+            (-10.2, 11),
+            (-1e6, 30),
+        ],
+    )
+    def test_an_old_job_is_to_be_polled_less_often(self, age: float, seconds: int) -> None:
+        """After a fifth of its age; a job that has not started, when it starts; between 1 and 30 s."""
+        job = Job(id="1", name="n", steps=(), scheduled_at=1e9, updated_at=1e9 + age)
+        assert poll_seconds(job, 1e9 + age) == seconds
+
+    def test_a_retried_job_is_young_again(self) -> None:
+        """Its age counts from its latest change."""
+        job = Job(id="1", name="n", steps=(), scheduled_at=1e9, updated_at=1e9 + 1000, run=2)
+        assert poll_seconds(job, 1e9 + 1050) == 10
+
+    async def test_a_delayed_job_is_to_be_polled_when_it_starts(self, client: httpx2.AsyncClient) -> None:
+        """The response that accepted it says so, too."""
+        answer = await client.post("/v1/job", json=CHAIN | {"delay": 20})
+        assert 1 < int(answer.headers["retry-after"]) <= 20
+        again = await client.get(answer.headers["location"])
+        assert 1 <= int(again.headers["retry-after"]) <= 20
 
     async def test_an_ended_job_is_not(self, client: httpx2.AsyncClient, hands: Hands) -> None:
         """It has its result, and nothing more will come."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import select
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from raincheck import App
+from raincheck import App, Limits
 from raincheck.core.clock import monotonic
 from raincheck.core.errors import ConfigError, StoreUnusable
 from raincheck.server import http_protocol as wire
@@ -231,6 +234,25 @@ class TestWire:
         answer = await talk(head(TYPED, "Content-Length: 20", method=POST) + b'{"name"')
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b"connection: close" in answer
+
+    async def test_a_client_that_does_not_read_is_cut_off(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its connection is reset, so that nothing keeps the response; other clients are served."""
+        monkeypatch.setattr(wire, "WRITE_SECONDS", 0.2)
+        app = make_app(tmp_path, Limits(body=32 * 1024 * 1024))
+        large = {"name": "n", "functions": [{"name": "anything", "args": ["x" * 16_000_000]}]}
+        async with served(app) as (url, _), httpx2.AsyncClient(base_url=url, timeout=60) as client:
+            path = (await client.post("/v1/job", json=large)).headers["location"]
+            for request in (f"GET {path}", f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\nGET {path}"):
+                with socket.socket() as idle:
+                    idle.connect(("127.0.0.1", int(url.rpartition(":")[2])))
+                    idle.send(head("Connection: close", method=request))
+                    poll = select.poll()
+                    poll.register(idle, 0)  # an error, that is a reset, is always reported
+                    assert await asyncio.to_thread(poll.poll, 60_000)
+                    assert idle.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
+            assert len((await client.get(path)).content) > 16_000_000
 
     async def test_a_connection_serves_many(self, talk: Talk) -> None:
         """Each request has its own head, and its own time for it."""

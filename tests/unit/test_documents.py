@@ -76,6 +76,7 @@ class TestJobs:
             "priority": 0,
             "run": 1,
             "waiting_for": [],
+            "warnings": [],
             "created_at": "1970-01-01T00:16:40Z",
             "updated_at": "1970-01-01T00:16:40Z",
             "scheduled_at": "1970-01-01T00:16:40Z",

@@ -22,7 +22,7 @@ from raincheck import (
 )
 from raincheck.core.errors import IdempotencyMismatch, RegisteredTooLate, UnexpectedResult
 from raincheck.testing import running
-from tests.worker.helpers import entry
+from tests.worker.helpers import entry, logged
 
 
 async def test_a_call_gives_the_result(app: App) -> None:
@@ -110,6 +110,30 @@ async def test_a_job_waits_for_a_worker(app: App) -> None:
         async with Worker(app):
             ended = await app.wait(job.id)
     assert (ended.state, ended.waiting_for) == ("done", [])
+
+
+async def test_a_call_that_no_worker_can_run_is_logged(app: App) -> None:
+    """So is a wait for such a job. They continue when a worker comes."""
+
+    @app.function
+    async def quick(number: int) -> int:
+        return number
+
+    other = App(app.url)
+    async with app, other:
+        job = await app.submit("misspelt", [step("quik")])
+        with (
+            logged(f"job {job.id} waits: no worker offers 'quik'. Did you mean 'quick'?") as first,
+            logged("no worker offers 'quick'. The job waits for such a worker.") as second,
+        ):
+            waiting = asyncio.create_task(app.wait(job.id))
+            calling = asyncio.create_task(other.call(step("quick", 3)))
+            await first.wait()
+            await second.wait()
+        await app.cancel(job.id)
+        async with Worker(app):
+            assert await calling == 3
+        assert (await waiting).warnings == []
 
 
 async def test_a_step_of_a_chain_waits_for_its_own_worker(app: App) -> None:

@@ -79,7 +79,7 @@ async def test_a_group_that_is_not_valid_leaves_the_others(functions: App, tmp_p
             await app.trigger("broken")
         (fault,) = raised.value.faults
         assert fault.pointer == "/groups/broken/jobs/0/functions/0/args/0"
-        assert fault.detail.startswith(f"{tmp_path}/raincheck.yaml:10: argument 'number': ")
+        assert fault.detail.startswith("raincheck.yaml:10: argument 'number': ")
         assert (await app.trigger("coded")).counts == {"pending": 3}
         with pytest.raises(NotFound):
             await app.trigger("other")

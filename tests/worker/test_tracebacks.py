@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from raincheck import App, RetryLater, RetryOptions, Worker, step
+from raincheck import App, Context, RetryLater, RetryOptions, Worker, step
 from raincheck.worker.tracebacks import LIMIT
 from tests.worker import functions
 
@@ -110,6 +111,21 @@ async def test_a_timeout_shows_where_the_function_was(app: App, caplog: pytest.L
     message = await warning(app, caplog, wait_for_nothing, timeout=0.05)
     assert "took longer than its timeout of 0.05 s" in message
     assert "await asyncio.Event().wait()" in message
+
+
+async def test_a_timeout_shows_where_a_thread_was(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    """A thread cannot be stopped, but its stack can be read; also if it returns soon after."""
+
+    def wait_until_cancelled(ctx: Context) -> None:
+        while not ctx.cancelled:
+            pause.wait(0.01)
+
+    pause = threading.Event()
+    message = await warning(app, caplog, wait_until_cancelled, timeout=0.05)
+    head, _, frames = message.partition("\nStack (most recent call last):\n")
+    assert "took longer than its timeout of 0.05 s" in head
+    assert frames.splitlines()[0].endswith(", in wait_until_cancelled")
+    assert "raincheck/worker" not in frames
 
 
 async def test_arguments_that_do_not_fit_have_no_traceback(

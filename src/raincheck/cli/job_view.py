@@ -108,9 +108,8 @@ def format_state(job: JobDocument | JobSummary) -> str:
 
 def footer(job: JobDocument) -> Iterator[RenderableType]:
     """The lines below the steps: functions without a worker, and the error."""
-    if job.waiting_for:
-        names = ", ".join(plain(name) for name in job.waiting_for)
-        yield Text(f"No worker offers {names}. The job waits for such a worker.", "yellow")
+    for warning in job.warnings:
+        yield Text(f"{warning[:1].upper()}{warning[1:]}", "yellow")
     if job.error is not None:
         yield Text(format_problem(job.error), "red")
 
@@ -281,9 +280,8 @@ def show_changes(jobs: Iterator[JobHandle]) -> JobDocument:
 
 def warn_if_no_worker(job: JobDocument) -> None:
     """Warn if the job waits for functions that no worker offers."""
-    if job.waiting_for:
-        names = ", ".join(repr(name) for name in job.waiting_for)
-        warn(f"no worker offers {names}. The job waits for such a worker.")
+    for warning in job.warnings:
+        warn(warning)
 
 
 def _show_live(jobs: Iterator[JobHandle]) -> JobDocument:

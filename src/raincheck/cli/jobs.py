@@ -29,7 +29,7 @@ from raincheck.cli.job_view import (
 )
 from raincheck.cli.terminal import json_text, note, out, print_json, print_json_line, show
 from raincheck.client import Client, JobHandle
-from raincheck.client.requests import function_path
+from raincheck.client.requests import PATIENCE, function_path
 from raincheck.client.responses import CallResponse
 from raincheck.core.clock import monotonic
 from raincheck.core.errors import JobFailed, NotFound
@@ -107,7 +107,6 @@ def call(
         if response.state.ended:
             return _print_outcome(body, response, connection)
         job = JobHandle(client, body)
-        warn_if_no_worker(job.document)
         _print_id(job, connection)
         return Exit.OK if no_wait else Exit.UNFINISHED
 
@@ -242,7 +241,10 @@ def command(name: str, job_id: str, connection: Connection) -> str:
 
 
 def _call(client: Client, name: str, args: list[Raw], kwargs: dict[str, Raw], wait: float | None) -> bytes:
-    """Call a function and wait; returns the body of the last response, a result or a job."""
+    """Call a function and wait; returns the body of the last response, a result or a job.
+
+    With ``wait`` it warns after a second if no worker offers the function, else when the server responds.
+    """
     started_at = monotonic()
     path: str
     body: object
@@ -251,13 +253,17 @@ def _call(client: Client, name: str, args: list[Raw], kwargs: dict[str, Raw], wa
         body = {"name": name, "functions": [{"name": name, "args": args, "kwargs": kwargs}]}
     else:
         path, body = function_path(name), kwargs or args
+    first_wait = None if wait is None else min(wait, PATIENCE)
     try:
-        reply = client.request("POST", path, msgspec.json.encode(body), wait=wait)
+        reply = client.request("POST", path, msgspec.json.encode(body), wait=first_wait)
     except JobFailed as error:
         return client.status(error.job_id).raw
     response = reply.read(CallResponse)
+    if response.state.ended:
+        return reply.body
+    warn_if_no_worker(JobHandle(client, reply.body).document)
     left = (wait or 0.0) - (monotonic() - started_at)
-    return reply.body if response.state.ended or left <= 0 else wait_for_end(client, response.id, left).raw
+    return reply.body if left <= 0 else wait_for_end(client, response.id, left).raw
 
 
 def _print_outcome(body: bytes, response: CallResponse, connection: Connection) -> int:

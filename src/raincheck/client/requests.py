@@ -28,6 +28,9 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 LONGEST_WAIT = 25.0
 """The longest wait of one request in seconds. Proxies cut off idle requests, so longer waits take several."""
 
+PATIENCE = 1.0
+"""Seconds that a call waits before its caller is warned if no worker offers the function."""
+
 _KEY = re.compile(r"[ -~]{1,255}")
 
 

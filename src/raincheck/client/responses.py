@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC
@@ -28,6 +29,8 @@ from raincheck.functions.results import ResultReader
 
 if TYPE_CHECKING:
     from raincheck.engine.documents import JobDocument
+
+logger = logging.getLogger("raincheck.client")
 
 T = TypeVar("T")
 
@@ -124,6 +127,12 @@ def result_of(document: JobDocument, raw: bytes, returns: Any) -> Any:
     if document.state is State.FAILED:
         raise job_failed(document.id, document.error)
     return convert_result(msgspec.json.decode(raw, type=_ResultField).result, returns, document.id)
+
+
+def log_warnings(document: JobDocument) -> None:
+    """Log the warnings of a job that a caller waits for."""
+    for warning in document.warnings:
+        logger.warning("job %s waits: %s", document.id, warning)
 
 
 def convert_result(result: Raw, returns: Any, job_id: str) -> Any:

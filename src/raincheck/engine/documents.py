@@ -101,7 +101,8 @@ class JobDocument(Document, frozen=True, kw_only=True):
     """A job. ``functions`` has one entry per stage: a function, or a list of functions that run in parallel.
 
     A list of one function is shown as that function. ``current_function`` is the index of the stage that is
-    running or waiting.
+    running or waiting. ``warnings`` say why it may not go on: for each function in ``waiting_for``, that no
+    worker offers it, and a function of a similar name.
     """
 
     id: str
@@ -124,6 +125,7 @@ class JobDocument(Document, frozen=True, kw_only=True):
     result_ttl: float
     group: str | None
     schedule: str | None
+    warnings: list[str] = []
 
 
 class StepSummary(Struct, frozen=True, kw_only=True):

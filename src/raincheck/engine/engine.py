@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from threading import Lock
 from typing import Any
 
+from msgspec.structs import replace
+
 from raincheck.core import clock
 from raincheck.core.codec import from_json
 from raincheck.core.limits import Limits
@@ -24,6 +26,7 @@ from raincheck.engine.schedules.definitions import DeclaredSchedules
 from raincheck.engine.schedules.scheduler import Scheduler
 from raincheck.engine.validation import Validator
 from raincheck.engine.workers import Workers
+from raincheck.functions.offered import OfferedFunctions
 from raincheck.functions.registry import Functions
 from raincheck.functions.values import PLAIN, Values
 from raincheck.store import make_store
@@ -58,7 +61,8 @@ class Engine:
         self.now: Callable[[], float] = clock.now
         self.limits = limits
         self.functions = Functions(values)
-        self.validator = Validator(self.functions, limits)
+        self.offered = OfferedFunctions()
+        self.validator = Validator(self.functions, limits, self.offered)
         self.groups = Groups()
         self.schedules = DeclaredSchedules(self.groups, self.validator)
         self.held: list[Mapping[int, Any]] = []
@@ -105,7 +109,7 @@ class Engine:
         self.store = store
         self.jobs = Jobs(store, self.limits)
         self.watches = self.jobs.watches
-        self.workers = Workers(store, self.functions)
+        self.workers = Workers(store, self.functions, self.offered)
         self.runs = Runs(self.jobs, self.groups, self.validator)
         self.scheduler = Scheduler(store, self.runs)
 
@@ -124,7 +128,13 @@ class Engine:
 
         Raises `Gone` if the job was removed while its results were read.
         """
-        return job_document(await load_one(self.store, stored), self.workers.offered, decode)
+        document = job_document(await load_one(self.store, stored), self.workers.offered, decode)
+        return self.with_warnings(document)
+
+    def with_warnings(self, document: JobDocument) -> JobDocument:
+        """The document of a job that waits for functions that no worker offers, with its warnings."""
+        warnings = [self.workers.warning(name) for name in document.waiting_for]
+        return replace(document, warnings=warnings) if warnings else document
 
     async def run_document(self, stored: Stored, decode: Decode = from_json) -> RunDocument:
         """The document of a run, with its jobs."""

@@ -166,7 +166,7 @@ async def _encoded(engine: Engine, jobs: Sequence[Stored], view: View) -> list[R
 def _document(engine: Engine, stored: Stored, view: View) -> JobDocument | JobSummary | dict[str, Any]:
     document: JobDocument | JobSummary
     if view.whole and view.shows("functions"):
-        document = job_document(stored, engine.workers.offered, raw)
+        document = engine.with_warnings(job_document(stored, engine.workers.offered, raw))
     else:
         document = job_summary(stored, engine.workers.offered)
     if not view.members:

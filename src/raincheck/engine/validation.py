@@ -22,6 +22,7 @@ from raincheck.core.model import MAX_SECONDS, Job, Step
 from raincheck.core.options import MAX_PRIORITY, JobOptions
 from raincheck.core.text import short
 from raincheck.engine.requests import FunctionRequest
+from raincheck.functions.offered import OfferedFunctions
 from raincheck.functions.registry import (
     Function,
     Functions,
@@ -74,10 +75,11 @@ class Faults:
 
 
 class Validator:
-    """The checks of one app, with its functions and limits."""
+    """The checks of one app, with its functions, its limits, and the functions that workers offer."""
 
-    def __init__(self, functions: Functions, limits: Limits) -> None:
+    def __init__(self, functions: Functions, limits: Limits, offered: OfferedFunctions | None = None) -> None:
         self.functions = functions
+        self.offered = offered or OfferedFunctions()
         self.limits = limits
 
     def draft(
@@ -117,14 +119,13 @@ class Validator:
 
         Raises `InvalidArguments`.
         """
-        function, faults = self.functions.get(name), Faults()
-        if function is not None:
-            faults.arguments += argument_faults(function, args, kwargs, Pointers("", "", ""))
+        faults = Faults()
+        faults.arguments += self.argument_faults(name, args, kwargs, Pointers("", "", ""))
         faults.check()
         return Job(
             id=new_id(),
             name=name,
-            steps=(_new_step(name, 0, args, kwargs, None, None, function),),
+            steps=(_new_step(name, 0, args, kwargs, None, None, self.functions.get(name)),),
             result_ttl=self.limits.result_ttl,
         )
 
@@ -134,6 +135,21 @@ class Validator:
         steps = tuple(self._steps(stages, at, faults, fill=True))
         faults.check()
         return steps if _is_typed(stages) else _readable(Job("", "", steps)).steps
+
+    def argument_faults(self, name: str, args: bytes, kwargs: bytes, at: Pointers) -> Sequence[Fault]:
+        """The faults of arguments that do not fit a function.
+
+        They are checked by its signature if it is of this process, else by the schemas that workers have
+        registered.
+        """
+        function = self.functions.get(name)
+        if function is None:
+            return self.offered.faults(name, args, kwargs, at)
+        try:
+            function.signature.check(args, kwargs, at)
+        except InvalidArguments as error:
+            return error.faults
+        return ()
 
     def _steps(self, stages: AnyStages, at: str, faults: Faults, fill: bool) -> Iterator[Step]:
         if detail := stages_detail(stages):
@@ -192,17 +208,11 @@ class Validator:
                 function.signature.check(args, kwargs)
             except InvalidArguments:  # only now are the pointers needed
                 pointers = Pointers(at, f"{at}/args", f"{at}/kwargs")
-                faults.arguments += argument_faults(function, args, kwargs, pointers)
+                faults.arguments += self.argument_faults(name, args, kwargs, pointers)
+        else:
+            pointers = Pointers(at, f"{at}/args", f"{at}/kwargs")
+            faults.arguments += self.offered.faults(name, args, kwargs, pointers)
         return _new_step(name, stage, args, kwargs, retry, timeout, function if fill else None)
-
-
-def argument_faults(function: Function, args: bytes, kwargs: bytes, at: Pointers) -> Sequence[Fault]:
-    """The faults of arguments that do not fit a function."""
-    try:
-        function.signature.check(args, kwargs, at)
-    except InvalidArguments as error:
-        return error.faults
-    return ()
 
 
 def is_object(value: bytes | Raw) -> bool:

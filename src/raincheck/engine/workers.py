@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from difflib import get_close_matches
+from itertools import islice
 
 from raincheck.core.clock import monotonic
 from raincheck.core.model import FunctionInfo, RetryOptions, WorkerInfo
+from raincheck.functions.offered import OfferedFunctions
 from raincheck.functions.registry import Functions
 from raincheck.store.base import Store
 
@@ -15,6 +18,9 @@ logger = logging.getLogger("raincheck.workers")
 FRESH = 1.0
 """Seconds for which the registry is not read again."""
 
+MAX_CANDIDATES = 500
+"""Names that a misspelt name is compared with; a comparison takes some microseconds."""
+
 STALE = 10.0
 """Seconds after which callers wait for the registry to be read."""
 
@@ -22,9 +28,11 @@ STALE = 10.0
 class Workers:
     """The functions of this process and those that workers offer."""
 
-    def __init__(self, store: Store, functions: Functions) -> None:
+    def __init__(self, store: Store, functions: Functions, offered: OfferedFunctions) -> None:
         self._store = store
         self._functions = functions
+        self._offered = offered
+        self._hints: dict[str, str] = {}
         self._worker_ids: dict[str, list[str]] = {}
         self._infos: dict[str, FunctionInfo] = {}
         self._read_at = -STALE
@@ -50,7 +58,13 @@ class Workers:
                 infos[info.name] = info
                 if worker.state != "unhealthy":
                     worker_ids.setdefault(info.name, []).append(worker.id)
-        self._worker_ids, self._infos = worker_ids, infos
+        self._worker_ids, self._infos, self._hints = worker_ids, infos, {}
+        self._offered.update(
+            info
+            for worker in workers
+            for info in worker.functions
+            if worker.state != "unhealthy" or info.name not in worker_ids
+        )
         self._read_at = monotonic()
         return workers
 
@@ -66,6 +80,21 @@ class Workers:
         """A function of this process or of a worker; None if both do not know it."""
         function = self._functions.get(name)
         return self._infos.get(name) if function is None else function.info
+
+    def warning(self, name: str) -> str:
+        """The warning for who waits for a function that no live worker offers."""
+        return f"no worker offers {name!r}. {self.hint(name) or 'The job waits for such a worker.'}"
+
+    def hint(self, name: str) -> str:
+        """``Did you mean 'add'?`` for an unknown name; empty if the name is known, or none is like it."""
+        if self.info(name) is not None:
+            return ""
+        hint = self._hints.get(name)
+        if hint is None:
+            known = [*islice(self._infos, MAX_CANDIDATES), *islice(self._functions.names, MAX_CANDIDATES)]
+            close = get_close_matches(name, known, 1)
+            hint = self._hints[name] = f"Did you mean {close[0]!r}?" if close else ""
+        return hint
 
     async def find(self, name: str) -> FunctionInfo | None:
         """A function; reads the registry if it is not known, because its worker may just have started."""

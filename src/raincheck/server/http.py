@@ -29,6 +29,9 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 BODY_SECONDS = 30.0
 """The time-out for receiving a body."""
 
+PIECE = 64 * 1024
+"""How many bytes of a large response are handed over at once; more of them when the client has read these."""
+
 JSON = (b"content-type", b"application/json")
 CLOSE = (b"connection", b"close")
 RETRY_LATER = (b"retry-after", b"2")
@@ -98,7 +101,7 @@ class Response(NamedTuple):
     defaults: tuple[Header, ...] = DEFAULT_HEADERS
 
     async def send(self, request: Request, send: Send) -> None:
-        """Send it, without the body if the method is HEAD."""
+        """Send it, without the body if the method is HEAD; a large body in pieces, as fast as it is read."""
         headers = [*self.headers, *self.defaults]
         if self.status != 204:
             headers.append((b"content-length", b"%d" % len(self.body)))
@@ -106,7 +109,12 @@ class Response(NamedTuple):
             headers.append(CLOSE)
         body = b"" if request.scope["method"] == "HEAD" else self.body
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        sent = 0
+        while len(body) - sent > PIECE:
+            await send({"type": "http.response.body", "body": body[sent : sent + PIECE], "more_body": True})
+            sent += PIECE
+            await asyncio.sleep(0)  # other requests are next: a fast client never makes this one wait
+        await send({"type": "http.response.body", "body": body[sent:]})
 
 
 def json_response(status: int, document: Any, *headers: Header) -> Response:

@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from threading import get_ident
 from typing import Any, Generic, Self, TypeVar
 
 from msgspec import Struct
@@ -20,6 +21,7 @@ from raincheck.functions.registry import Function
 from raincheck.logs import CurrentAttempt
 from raincheck.store.base import Held
 from raincheck.store.listeners import call_into
+from raincheck.worker.tracebacks import format_stack
 
 T = TypeVar("T")
 
@@ -81,9 +83,9 @@ class RunningAttempt(Struct, eq=False):
     `stop` may come at any time. An attempt that was waiting has then returned. One that is running and does
     not return in time is abandoned (`abandon`): it ends while its function goes on.
 
-    All fields are written by these methods, on the event loop, with two exceptions: `mark_returned` and
-    `report` are called by the thread that runs the function. So an attempt that has returned in time does
-    not time out if the loop was busy and sees the timer first.
+    All fields are written by these methods, on the event loop, with three exceptions: `enter_thread`,
+    `mark_returned` and `report` are called by the thread that runs the function. So an attempt that has
+    returned in time does not time out if the loop was busy and sees the timer first.
     """
 
     claim: Claim
@@ -99,6 +101,10 @@ class RunningAttempt(Struct, eq=False):
     context: Context | None = None
     task: asyncio.Task[Any] | None = None
     """The task to cancel, while the function is awaited."""
+    thread: int | None = None
+    """The thread that calls the function, if it is not the loop's."""
+    stack: str = ""
+    """Where the function was when it timed out, if a thread called it."""
     deadline: float | None = None
     timer: asyncio.TimerHandle | None = None
     reason: Reason | None = None
@@ -144,6 +150,10 @@ class RunningAttempt(Struct, eq=False):
         """Its function is called, in ``task``."""
         self.task = task
 
+    def enter_thread(self) -> None:
+        """Its function is called, in this thread."""
+        self.thread = get_ident()
+
     def set_deadline(self, seconds: float, timer: asyncio.TimerHandle) -> None:
         """It has to return within ``seconds``; ``timer`` stops it then."""
         self.deadline = monotonic() + seconds
@@ -160,11 +170,20 @@ class RunningAttempt(Struct, eq=False):
         if self.has_ended or self.has_returned or self.reason is not None:
             return False
         self.reason = reason
+        if reason is Reason.TIMEOUT:
+            self.stack = self._read_stack()
         if self.task is not None:
             self.task.cancel()
         elif self.function.mode != "thread":  # it waits; a thread may have begun already
             self.mark_returned()
         return True
+
+    def _read_stack(self) -> str:
+        """Where its thread is in its function; empty without a thread, or if the function has returned."""
+        if self.thread is None:
+            return ""
+        stack = format_stack(self.thread)
+        return "" if self.has_returned else stack  # the thread may have gone on to another attempt
 
     def abandon(self) -> bool:
         """Its function did not return in time. False: it did."""

@@ -293,6 +293,7 @@ class Threads:
             result, error = None, None
             if attempt.reason is None:  # else it was stopped before it began
                 args, kwargs = attempt.arguments
+                attempt.enter_thread()
                 context = self._context.copy()
                 context.run(running.set, attempt.current)
                 try:

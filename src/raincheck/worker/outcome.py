@@ -187,8 +187,8 @@ def retry_after_of(error: BaseException) -> float | None:
 
 
 def _timed_out(attempt: RunningAttempt, error: BaseException | None) -> Failed:
-    """The traceback of ``error`` shows where the function was when it was stopped."""
-    traceback = "" if error is None else traceback_of(error)
+    """The traceback of ``error``, or the stack of its thread, shows where the function was at its timeout."""
+    traceback = attempt.stack or ("" if error is None else traceback_of(error))
     problem = Problem(
         type=FailureType.TIMEOUT,
         title=f"{attempt.function.name} took too long",

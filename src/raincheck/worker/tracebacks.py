@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import threading
+from collections.abc import Sequence
 from itertools import dropwhile
 from pathlib import Path
-from traceback import FrameSummary, StackSummary, TracebackException
+from traceback import FrameSummary, StackSummary, TracebackException, walk_stack
 
 from raincheck.core.errors import RaincheckError
 
@@ -41,6 +44,16 @@ def format_traceback(error: BaseException) -> str:
         return f"the traceback cannot be read: {type(wrong).__name__}"
 
 
+def format_stack(thread: int) -> str:
+    """Where the function is that a thread calls, in the form of a traceback; empty if it calls none."""
+    frame = sys._current_frames().get(thread)
+    stack = [] if frame is None else StackSummary.extract(walk_stack(frame), lookup_lines=False)
+    frames = _without_own(stack[::-1])
+    if not frames:
+        return ""
+    return cut_text("Stack (most recent call last):\n" + "".join(StackSummary.from_list(frames).format()))
+
+
 def _fold(formatted: TracebackException) -> bool:
     """Remove the frames of raincheck, also from causes, contexts and groups.
 
@@ -49,12 +62,16 @@ def _fold(formatted: TracebackException) -> bool:
     parts = [formatted]
     for part in parts:  # it grows
         parts += [each for each in (part.__cause__, part.__context__, *(part.exceptions or ())) if each]
-    stacks = [[frame for frame in dropwhile(_is_caller, part.stack) if not _is_own(frame)] for part in parts]
+    stacks = [_without_own(part.stack) for part in parts]
     if not any(stacks):
         return False
     for part, frames in zip(parts, stacks, strict=True):
         part.stack = StackSummary.from_list(frames)
     return True
+
+
+def _without_own(frames: Sequence[FrameSummary]) -> list[FrameSummary]:
+    return [frame for frame in dropwhile(_is_caller, frames) if not _is_own(frame)]
 
 
 def _is_own(frame: FrameSummary) -> bool:
@@ -63,7 +80,7 @@ def _is_own(frame: FrameSummary) -> bool:
 
 def _is_caller(frame: FrameSummary) -> bool:
     """Whether a frame at the beginning of a stack only leads to the function."""
-    return _is_own(frame) or frame.filename.startswith(_ASYNCIO)
+    return _is_own(frame) or frame.filename.startswith(_ASYNCIO) or frame.filename == threading.__file__
 
 
 def cut_text(text: str, limit: int = LIMIT) -> str:

@@ -244,6 +244,7 @@ async def test_the_attempts_of_a_job(url: str) -> None:
             job = await (await client.retry(job.id)).wait()
         assert job.state == "failed"
         attempts = await client.attempts(job.id)
+        assert await job.attempts() == attempts
         assert [each.run for each in attempts] == [1, *range(41, 61)]
         assert {(each.number, each.function, each.outcome) for each in attempts} == {(1, "fail", "failed")}
         assert attempts[0].error is not None

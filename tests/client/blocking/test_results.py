@@ -8,7 +8,7 @@ from typing import Any, assert_type
 import pytest
 from msgspec import Struct
 
-from raincheck import App, Client, InvalidInput
+from raincheck import App, Client, InvalidInput, Unfinished
 from raincheck.core.errors import UnexpectedResult
 
 
@@ -48,6 +48,17 @@ def test_a_function_of_this_program_has_its_own_type(url: str) -> None:
         assert client.call(echo, City("Paris"), returns=dict) == {"name": "Paris", "country": "fr"}
         with pytest.raises(InvalidInput, match="argument 'value'"):
             client.call(echo, "Paris")
+
+
+def test_a_call_that_no_worker_can_run_is_logged(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """After a second; the call goes on waiting."""
+    step = Client.step("ad", 1).options(timeout=5)  # with options it is sent as a job
+    with Client(url) as client:
+        with pytest.raises(Unfinished) as raised:
+            client.call(step, timeout=1.5)
+        client.cancel(raised.value.job.id)
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == "raincheck.client"]
+    assert warning == f"job {raised.value.job.id} waits: no worker offers 'ad'. Did you mean 'add'?"
 
 
 def test_a_step_has_its_arguments(url: str) -> None:

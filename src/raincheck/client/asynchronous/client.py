@@ -14,6 +14,7 @@ from raincheck.client.asynchronous.sender import AsyncSender
 from raincheck.client.requests import (
     DEFAULT_URL,
     LONGEST_WAIT,
+    PATIENCE,
     Request,
     attempts_request,
     call_request,
@@ -28,6 +29,7 @@ from raincheck.client.responses import (
     CallResponse,
     Reply,
     convert_result,
+    log_warnings,
     result_of,
     unreadable_response,
 )
@@ -197,13 +199,14 @@ class AsyncClient:
         if isinstance(function, Function) and returns is Any:
             returns = function.signature.returns
         until = monotonic() + (inf if timeout is None else timeout)
-        request = call_request(step, idempotency_key or new_id(), min(until - monotonic(), LONGEST_WAIT))
+        request = call_request(step, idempotency_key or new_id(), min(until - monotonic(), PATIENCE))
         reply = await self._sender.send(request, timeout)
         response = reply.read(CallResponse)
         if response.state is State.DONE:
             return convert_result(response.result, returns, response.id)
         job = self._handle(reply)
         if not job.ended:
+            log_warnings(job.document)
             await job.wait(max(until - monotonic(), 0.0))
         if not job.ended:
             raise Unfinished(f"job {job.id} has not ended within {timeout:g} s. It keeps running.", job=job)
@@ -416,6 +419,10 @@ class AsyncJobHandle:
     async def retry(self) -> Self:
         """Resume a failed or cancelled job at the step where it stopped. Raises `WrongState`."""
         return self._update(await self._client.retry(self.id))
+
+    async def attempts(self) -> list[AttemptDocument]:
+        """The attempts of the job that have ended, oldest first. See `AsyncClient.attempts`."""
+        return await self._client.attempts(self.id)
 
     async def forget(self) -> None:
         """Delete the ended job now. Raises `WrongState` if it has not ended."""

@@ -315,9 +315,12 @@ def _pointer(name: str) -> str:
 
 
 def _with_lines(file: ConfigFile, group: Group) -> Group:
-    """A group whose faults also name the file and the line."""
+    """A group whose faults also name the file and the line.
+
+    Callers read them, so an absolute path is left out: it would describe the server.
+    """
+    name = file.path.name if file.path.is_absolute() else file.path
     faults = [
-        fault._replace(detail=f"{file.path}:{file.line(fault.pointer)}: {fault.detail}")
-        for fault in group.faults
+        fault._replace(detail=f"{name}:{file.line(fault.pointer)}: {fault.detail}") for fault in group.faults
     ]
     return replace(group, faults=tuple(faults))

@@ -27,8 +27,7 @@ from raincheck.engine.groups.definitions import Group, Groups
 from raincheck.engine.groups.documents import RunDocument, RunSummary, run_document, run_summary
 from raincheck.engine.idempotency import IdempotencyKey
 from raincheck.engine.jobs import Jobs, Stop
-from raincheck.engine.validation import Validator, argument_faults, object_faults, split_arguments
-from raincheck.functions.registry import Functions
+from raincheck.engine.validation import Validator, object_faults, split_arguments
 from raincheck.functions.signature import Pointers, escape
 from raincheck.store.base import Filter, Missing
 
@@ -128,7 +127,7 @@ def run_of(group: Group, data: bytes, args: Mapping[str, bytes], validator: Vali
     limits = validator.limits
     if faults := object_faults(data, "/data"):
         raise InvalidInput(*faults)
-    members = _with_new_arguments(group.members, args, validator.functions) if args else group.members
+    members = _with_new_arguments(group.members, args, validator) if args else group.members
     if data != b"{}":
         if group.size + len(data) * len(members) > limits.group:
             raise TooLarge(
@@ -154,7 +153,7 @@ def step_name(group: str) -> str:
 
 
 def _with_new_arguments(
-    members: Sequence[Member], args: Mapping[str, bytes], functions: Functions
+    members: Sequence[Member], args: Mapping[str, bytes], validator: Validator
 ) -> tuple[Member, ...]:
     """The members, the first function of some with the arguments in ``args``."""
     unknown = sorted(args.keys() - {member.name for member in members})
@@ -162,13 +161,13 @@ def _with_new_arguments(
     changed = []
     for member in members:
         arguments = args.get(member.name)
-        changed.append(member if arguments is None else _with_arguments(member, arguments, functions, faults))
+        changed.append(member if arguments is None else _with_arguments(member, arguments, validator, faults))
     if faults:
         raise InvalidInput(*dict.fromkeys(faults))
     return tuple(changed)
 
 
-def _with_arguments(member: Member, arguments: bytes, functions: Functions, faults: list[Fault]) -> Member:
+def _with_arguments(member: Member, arguments: bytes, validator: Validator, faults: list[Fault]) -> Member:
     at = f"/args/{escape(member.name)}"
     try:
         args, kwargs = split_arguments(arguments, at)
@@ -176,9 +175,7 @@ def _with_arguments(member: Member, arguments: bytes, functions: Functions, faul
         faults += error.faults
         return member
     first, *others = member.steps
-    function = functions.get(first.function)
-    if function is not None:
-        faults += argument_faults(function, args, kwargs, Pointers(at, at, at))
+    faults += validator.argument_faults(first.function, args, kwargs, Pointers(at, at, at))
     return replace(member, steps=(replace(first, args=args, kwargs=kwargs), *others))
 
 

@@ -11,6 +11,7 @@ from raincheck.engine.documents import CallDocument, FunctionSummary, function_s
 from raincheck.engine.idempotency import key_of_call
 from raincheck.engine.results import load_one
 from raincheck.engine.validation import split_arguments
+from raincheck.functions.registry import NAME_LIMIT
 from raincheck.server.endpoints.jobs import job_response, job_url
 from raincheck.server.http import Request, Response, json_response, problem_response
 from raincheck.server.parameters import Wait, idempotency_key, json_body, parse_prefer
@@ -61,9 +62,10 @@ async def _function(request: Request) -> FunctionInfo:
         info = workers.info(name) or workers.info(f"/{name}")
     if info is not None:
         return info
+    hint = f" {workers.hint(name[:NAME_LIMIT])}".rstrip()
     raise NotFound(
-        f"no function is named {request.target[:100]!r}, on this server or a worker: GET /v1/function lists "
-        "the functions; POST /v1/job accepts functions that no worker offers yet"
+        f"no function is named {name[:100]!r}, on this server or a worker.{hint} GET /v1/function lists the "
+        "functions; POST /v1/job accepts functions that no worker offers yet"
     )
 
 

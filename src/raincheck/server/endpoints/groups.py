@@ -7,7 +7,7 @@ from raincheck.engine.documents import raw
 from raincheck.engine.groups.documents import group_document, group_summary
 from raincheck.engine.idempotency import key_of_run
 from raincheck.engine.requests import TriggerRequest, decode_trigger, decoded
-from raincheck.server.endpoints.jobs import POLL, job_id_of, wait_for_end
+from raincheck.server.endpoints.jobs import job_id_of, poll_header, wait_for_end
 from raincheck.server.http import Request, Response, json_response
 from raincheck.server.parameters import NO_WAIT, Wait, idempotency_key, json_body, parse_prefer
 
@@ -44,7 +44,7 @@ async def find_run(request: Request) -> Response:
     if not stored.job.state.ended:
         stored = await wait_for_end(request, stored.job.id, wait)
     document = await request.engine.run_document(stored, raw)
-    poll = () if document.state.ended else (POLL,)
+    poll = () if document.state.ended else (poll_header(request, stored.job),)
     return json_response(200, document, *poll, *wait.applied(200))
 
 
@@ -66,4 +66,5 @@ async def _run_response(request: Request, stored: Stored, wait: Wait = NO_WAIT) 
     url = request.url(f"/v1/group/{document.group}/{document.id}")
     if document.state.ended:
         return json_response(200, document, (b"content-location", url), *wait.applied(200))
-    return json_response(202, document, (b"location", url), POLL, *wait.applied(202))
+    poll = poll_header(request, stored.job)
+    return json_response(202, document, (b"location", url), poll, *wait.applied(202))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from math import ceil
 
 from raincheck.auth import Scope
 from raincheck.core.errors import NotFound
-from raincheck.core.model import Stored
+from raincheck.core.model import Job, Stored
 from raincheck.engine.attempts import read_page as read_attempts
 from raincheck.engine.documents import event_documents, raw
 from raincheck.engine.idempotency import key_of_job
@@ -26,8 +27,11 @@ from raincheck.server.parameters import (
 )
 from raincheck.server.problems import Header
 
-POLL = (b"retry-after", b"1")
-"""When to ask again for an unfinished job."""
+SHORTEST_POLL, LONGEST_POLL = 1, 30
+"""The limits of ``Retry-After`` for an unfinished job, in seconds."""
+
+AGE_PER_POLL = 5
+"""An unfinished job is asked for again after its age divided by this."""
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -48,7 +52,7 @@ async def find(request: Request) -> Response:
     wait = parse_prefer(request)._replace(respond_async=False)
     stored = await wait_for_end(request, job_id_of(request.target), wait)
     document = await request.engine.document(stored, raw)
-    poll = () if document.state.ended else (POLL,)
+    poll = () if document.state.ended else (poll_header(request, stored.job),)
     return json_response(200, document, *poll, *wait.applied(200))
 
 
@@ -122,7 +126,24 @@ async def job_response(request: Request, stored: Stored, wait: Wait = NO_WAIT) -
     url = job_url(request, document.id)
     if document.state.ended:
         return json_response(200, document, (b"content-location", url), *wait.applied(200))
-    return json_response(202, document, (b"location", url), POLL, *wait.applied(202))
+    poll = poll_header(request, stored.job)
+    return json_response(202, document, (b"location", url), poll, *wait.applied(202))
+
+
+def poll_header(request: Request, job: Job) -> Header:
+    """When to ask again for an unfinished job."""
+    return b"retry-after", b"%d" % poll_seconds(job, request.engine.store.now())
+
+
+def poll_seconds(job: Job, now: float) -> int:
+    """When to ask again for an unfinished job, in seconds: when it starts, or after a fifth of its age.
+
+    So a client learns the end of a job late by at most a fifth of its duration, and a short job is not kept
+    waiting. The age of a job that was retried counts from its latest change.
+    """
+    start = job.updated_at if job.run > 1 or job.scheduled_at is None else job.scheduled_at
+    seconds = start - now if start > now else (now - start) / AGE_PER_POLL
+    return min(max(ceil(seconds), SHORTEST_POLL), LONGEST_POLL)
 
 
 def job_url(request: Request, job_id: str) -> bytes:
