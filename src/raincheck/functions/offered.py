@@ -11,7 +11,7 @@ from typing import Any
 from raincheck.core.codec import from_json
 from raincheck.core.errors import MAX_FAULTS, Fault
 from raincheck.core.model import FunctionInfo
-from raincheck.functions.signature import Pointers, escape
+from raincheck.functions.signature import Pointers, escape, pointer
 
 logger = logging.getLogger("raincheck.functions")
 
@@ -78,7 +78,8 @@ class _Version:
         yield from self._faults_by_position(args, at.args)
         for error in self._by_name.iter_errors(kwargs) if kwargs else ():
             if error.instance_path:
-                yield _fault(error, [*error.instance_path], error.instance_path[0], at.kwargs)
+                yield from _faults(error, [*error.instance_path], error.instance_path[0], at.kwargs)
+                continue
             for name in getattr(error.kind, "unexpected", ()):
                 known = ", ".join(self._names) or "none"
                 detail = f"has no argument named {name[:_ECHO]!r}; by name it takes: {known}"
@@ -95,7 +96,7 @@ class _Version:
             named = dict(zip(self._names, args, strict=False))
             for error in self._by_name.iter_errors(named) if named else ():
                 name, *rest = error.instance_path
-                yield _fault(error, [self._names.index(name), *rest], name, at)
+                yield from _faults(error, [self._names.index(name), *rest], name, at)
             return
         most = len(self._positional.get("prefixItems", ()))
         if len(args) > most and self._positional.get("items") is False:
@@ -104,7 +105,7 @@ class _Version:
         for error in self._by_position.iter_errors(args) if args else ():
             position = error.instance_path[0]
             name = self._names[position] if position < len(self._names) else str(position)
-            yield _fault(error, [*error.instance_path], name, at)
+            yield from _faults(error, [*error.instance_path], name, at)
 
     @cached_property
     def _by_position(self) -> Any:
@@ -145,6 +146,12 @@ def _as_functions_read(value: Any) -> Any:
     return {key: _as_functions_read(each) for key, each in value.items() if key != "uniqueItems"}
 
 
-def _fault(error: Any, path: list[str | int], argument: str, at: str) -> Fault:
-    pointer = at + "".join(f"/{escape(str(part)[:_ECHO])}" for part in path)
-    return Fault(f"argument {argument[:_ECHO]!r}: {error.message[: 3 * _ECHO]}", pointer)
+def _faults(error: Any, path: list[str | int], argument: str, at: str) -> Iterator[Fault]:
+    """The faults of one error: each unknown field, or what else is wrong."""
+    prefix = f"argument {argument[:_ECHO]!r}: "
+    unknown = getattr(error.kind, "unexpected", ())
+    for name in unknown:
+        detail = f"object contains unknown field `{name[:_ECHO]}`"
+        yield Fault(prefix + detail, at + pointer([*path, name]))
+    if not unknown:
+        yield Fault(prefix + error.message[: 3 * _ECHO], at + pointer(path))
