@@ -11,7 +11,7 @@ from typing import Any
 from raincheck.core.codec import from_json
 from raincheck.core.errors import MAX_FAULTS, Fault
 from raincheck.core.model import FunctionInfo
-from raincheck.functions.signature import Pointers, escape, pointer
+from raincheck.functions.signature import Pointers, escape
 
 logger = logging.getLogger("raincheck.functions")
 
@@ -147,11 +147,11 @@ def _as_functions_read(value: Any) -> Any:
 
 
 def _faults(error: Any, path: list[str | int], argument: str, at: str) -> Iterator[Fault]:
-    """The faults of one error: each unknown field, or what else is wrong."""
-    prefix = f"argument {argument[:_ECHO]!r}: "
-    unknown = getattr(error.kind, "unexpected", ())
+    """The faults of an error in an argument: one, or one for each unknown field of an object."""
+    pointer = at + "".join(f"/{escape(str(part)[:_ECHO])}" for part in path)
+    unknown = [name[:_ECHO] for name in getattr(error.kind, "unexpected", ())]
     for name in unknown:
-        detail = f"object contains unknown field `{name[:_ECHO]}`"
-        yield Fault(prefix + detail, at + pointer([*path, name]))
+        detail = f"argument {argument[:_ECHO]!r}: object contains unknown field `{name}`"
+        yield Fault(detail, f"{pointer}/{escape(name)}")
     if not unknown:
-        yield Fault(prefix + error.message[: 3 * _ECHO], at + pointer(path))
+        yield Fault(f"argument {argument[:_ECHO]!r}: {error.message[: 3 * _ECHO]}", pointer)
