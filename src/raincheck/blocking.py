@@ -17,7 +17,7 @@ from raincheck.core.model import Step
 from raincheck.core.options import JobKeywords
 from raincheck.engine.documents import AttemptDocument, JobDocument, JobSummary
 from raincheck.engine.engine import Engine
-from raincheck.engine.filters import FilterKeywords, Order
+from raincheck.engine.filters import BulkKeywords, BulkResult, FilterKeywords, Order
 from raincheck.engine.groups.documents import RunDocument
 from raincheck.engine.validation import Stages
 
@@ -91,6 +91,21 @@ class BlockingApp:
     def jobs(self, *, sort: Order = "newest", **filters: Unpack[FilterKeywords]) -> Iterator[JobSummary]:
         """The jobs that match all given filters; they are those of `App.jobs`."""
         return self._iterate(self._calls.jobs(sort=sort, **filters))
+
+    def retry_jobs(self, **options: Unpack[BulkKeywords]) -> BulkResult:
+        """Continue all failed or cancelled jobs that match, as `App.retry_jobs` does.
+
+        ``progress`` is called in another thread.
+        """
+        return self._run(self._calls.retry_jobs(**options))
+
+    def cancel_jobs(self, **options: Unpack[BulkKeywords]) -> BulkResult:
+        """Cancel all unfinished jobs that match."""
+        return self._run(self._calls.cancel_jobs(**options))
+
+    def forget_jobs(self, **options: Unpack[BulkKeywords]) -> BulkResult:
+        """Delete all ended jobs that match."""
+        return self._run(self._calls.forget_jobs(**options))
 
     def watch(self, job_id: str) -> Iterator[JobDocument]:
         """The job now, and again after each change, until it has ended."""

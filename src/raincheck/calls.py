@@ -25,9 +25,10 @@ from raincheck.core.lifecycle import previous_results
 from raincheck.core.model import Job, Schedule, State, Step, Stored
 from raincheck.core.options import JobKeywords, JobOptions, job_options, object_of
 from raincheck.engine.attempts import read_all
+from raincheck.engine.bulk import Operation, change_jobs
 from raincheck.engine.documents import AttemptDocument, JobDocument, JobSummary, job_summary
 from raincheck.engine.engine import Engine
-from raincheck.engine.filters import FilterKeywords, Order, filter_of
+from raincheck.engine.filters import BulkKeywords, BulkResult, FilterKeywords, Order, bulk_of, filter_of
 from raincheck.engine.groups.documents import RunDocument
 from raincheck.engine.idempotency import key_of_job, key_of_run
 from raincheck.engine.listings import matching_jobs, store_filter
@@ -168,6 +169,37 @@ class Calls:
         await engine.workers.refresh()
         async for stored in matching_jobs(engine, which):
             yield job_summary(stored, engine.workers.offered)
+
+    async def retry_jobs(self, **options: Unpack[BulkKeywords]) -> BulkResult:
+        """Resume all failed or cancelled jobs that match the filters of `jobs`; returns their numbers.
+
+        Options are ``every_job``, which an empty filter needs; ``dry_run``: only count the jobs; and
+        ``progress``, which is called with the result so far after each part. Raises `InvalidInput`.
+        """
+        return await self._change_jobs(Operation.RETRY, options)
+
+    async def cancel_jobs(self, **options: Unpack[BulkKeywords]) -> BulkResult:
+        """Cancel all unfinished jobs that match; the options are those of `retry_jobs`."""
+        return await self._change_jobs(Operation.CANCEL, options)
+
+    async def forget_jobs(self, **options: Unpack[BulkKeywords]) -> BulkResult:
+        """Delete all ended jobs that match; the options are those of `retry_jobs`."""
+        return await self._change_jobs(Operation.DELETE, options)
+
+    async def _change_jobs(self, operation: Operation, options: BulkKeywords) -> BulkResult:
+        bulk, progress = bulk_of(options)
+        engine = await self._opened()
+        which = store_filter(bulk.filter, engine.store.now())
+        result = BulkResult(dry_run=bulk.dry_run)
+        while True:
+            part = await change_jobs(
+                engine.jobs, operation, which, bulk.limit, result.cursor, dry_run=bulk.dry_run
+            )
+            result = result.plus(part)
+            if progress is not None:
+                progress(result)
+            if result.cursor is None:
+                return result
 
     async def watch(self, job_id: str) -> AsyncGenerator[JobDocument, None]:
         """The job now, and again after each change of its state or progress, until it has ended."""

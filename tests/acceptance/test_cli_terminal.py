@@ -53,6 +53,10 @@ class Terminal:
             assert read, self.shown
             self.shown += read
 
+    def type(self, text: str) -> None:
+        """Press keys."""
+        os.write(self._reader, text.encode())
+
     def rest(self) -> str:
         """All output until raincheck has ended."""
         while read := self._read():
@@ -85,6 +89,41 @@ def test_an_interrupted_demo_cleans_up(tmp_path: Path) -> None:
     terminal.rest()
     assert terminal.process.wait() == 130
     assert list(tmp_path.iterdir()) == []
+
+
+def test_many_jobs_are_changed_after_a_question(tmp_path: Path) -> None:
+    """It shows some of them; the answer no changes nothing, and the exit code is 130."""
+    with serving(tmp_path) as (_, url):
+        body = json.dumps({"name": "many", "functions": [{"name": "add"}], "delay": 600})
+        for _ in range(3):
+            raincheck("submit", "-", "--url", url, stdin=body)
+        for answer, words, code in (("n", "Nothing was changed", 130), ("y", "Cancelled 3 jobs", 0)):
+            terminal = Terminal("cancel", "--name", "many", "--url", url)
+            shown = terminal.until("Cancel 3 jobs? [y/N]")
+            assert shown.count("many  ") == 3
+            terminal.type(f"{answer}\n")
+            assert words in terminal.rest()
+            assert terminal.process.wait() == code
+
+
+@pytest.mark.parametrize(("columns", "code"), [("100", 0), ("40", 130)])
+def test_top_is_refreshed_until_a_key(tmp_path: Path, columns: str, code: int) -> None:
+    """Either q or Ctrl-C; a narrow terminal cuts its lines, and wraps none."""
+    with serving(tmp_path) as (_, url):
+        raincheck("call", "team/fail", "no reason at all, and a long one", "--url", url)
+        terminal = Terminal("top", "--interval", "0.5", "--url", url, COLUMNS=columns)
+        terminal.until("LATEST FAILURES")
+        raincheck("call", "add", "1", "--url", url)
+        terminal.until("done 1")
+        if code:
+            terminal.process.send_signal(signal.SIGINT)
+        else:
+            terminal.type("q")
+        shown = terminal.rest()
+        assert terminal.process.wait() == code
+    assert "team/fail" in shown
+    assert "1 running" not in shown
+    assert max(len(line.strip()) for line in shown.split("\r\n")) <= int(columns)
 
 
 def test_a_job_can_be_watched_on_a_terminal(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ CONTRACT = tuple(driver for driver in DRIVERS if driver != "valkey-shards")
 CHANGED_BY = {
     "sqlite-memory": ("claim", "opening"),
     "valkey-cluster": (
+        "bulk",
         "claim",
         "commit",
         "counting",

@@ -89,6 +89,12 @@ def failed(store: Store, claim: Claim, options: RetryOptions = RetryOptions()) -
     return after(store, claim.job, Failed(lifecycle.attempt_of(claim.lease), error, options=options))
 
 
+async def fail_all(store: Store, function: str) -> None:
+    """Let all queued steps of a function fail."""
+    while claims := await take(store, function):
+        assert set(await store.commit([failed(store, claim) for claim in claims])) == {None}
+
+
 def lost(store: Store, claim: Claim, options: RetryOptions = RetryOptions()) -> Change:
     """What follows when the lease has run out."""
     return after(store, claim.job, Lost(lifecycle.attempt_of(claim.lease), options))

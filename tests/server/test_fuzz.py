@@ -28,8 +28,13 @@ from tests.server.conftest import make_app
 OPAQUE = ("cursor", "Prefer", "Idempotency-Key", "until")
 """Parameters whose values only a server gives, or depend on another, or that have tests of their own."""
 
-BEYOND_SCHEMAS = ("POST /v1/job", "PUT /v1/schedule/{name}")
-"""A date must lie ahead, an integer be written as one, a cron expression be one: no schema can say so."""
+BEYOND_SCHEMAS = (
+    "POST /v1/job",
+    "PUT /v1/schedule/{name}",
+    *(f"POST /v1/job/{operation}" for operation in ("retry", "cancel", "delete")),
+)
+"""A date must lie ahead, an integer be written as one, a cron expression be one, a filter of many jobs not be
+empty: no schema can say so."""
 
 PARTS = 3
 """All operations in one test would take too long on a slow machine."""

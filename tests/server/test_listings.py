@@ -62,6 +62,7 @@ class TestDocumentsOfLists:
             "fields=state,name": {"id", "state", "name"},
             "fields=data,result": {"id", "data", "result"},
             "fields=functions": {"id", "functions"},
+            "fields=warnings": {"id", "warnings"},
             "full=1&fields=functions,data": {"id", "functions", "data"},
         }.items():
             assert names_in(await client.get(f"/v1/job?{query}")) == [members]

@@ -30,7 +30,7 @@ _EXIT_CODES = """
    3  job, function or group not found
    4  no response, or the server is unavailable: a 5xx response, or 429
    5  the wait ended before the job
- 130  Ctrl-C
+ 130  Ctrl-C, or the answer no
 """
 
 _NUMBER = re.compile(r"-?[\d.]+")
@@ -48,10 +48,12 @@ _COMMANDS = {
     "call": ("jobs", _CONTROL, "Call a function and print its result."),
     "submit": ("jobs", _CONTROL, "Submit a job and print its id."),
     "group": ("groups", _CONTROL, "Trigger a group and print the id of its run."),
-    "cancel": ("jobs", _CONTROL, "Cancel a job."),
-    "retry": ("jobs", _CONTROL, "Resume a failed or cancelled job at the step where it stopped."),
+    "cancel": ("jobs", _CONTROL, "Cancel a job, or all unfinished jobs that match the options."),
+    "retry": ("jobs", _CONTROL, "Resume a failed or cancelled job, or all that match the options."),
+    "rm": ("jobs", _CONTROL, "Delete an ended job, or all that match the options."),
     "status": ("jobs", _INSPECT, "Show a job."),
     "watch": ("jobs", _INSPECT, "Watch a job until it ends."),
+    "top": ("top", _INSPECT, "Show throughput, queues, workers and the latest failures, until q or Ctrl-C."),
     "jobs": ("listings", _INSPECT, "List jobs, newest first."),
     "functions": ("listings", _INSPECT, "List functions."),
     "groups": ("groups", _INSPECT, "List groups."),

@@ -34,7 +34,7 @@ class Exit(IntEnum):
     UNFINISHED = 5
     """The wait ended before the job."""
     INTERRUPTED = 130
-    """Ctrl-C."""
+    """Ctrl-C, or the answer no to a question."""
 
 
 class UsageError(RaincheckError):

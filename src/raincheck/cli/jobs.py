@@ -1,4 +1,4 @@
-"""Commands for jobs: submit, call, status, watch, cancel, retry."""
+"""Commands for jobs: submit, call, status, watch, cancel, retry, rm."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from raincheck.cli.job_view import (
     warn_if_no_worker,
     watch_changes,
 )
+from raincheck.cli.many import CANCEL, DELETE, NO_OPTIONS, RETRY, Many, change_many, is_about_many
+from raincheck.cli.matching import EVERY_JOB, Matching
 from raincheck.cli.terminal import json_text, note, out, print_json, print_json_line, show
 from raincheck.client import Client, JobHandle
 from raincheck.client.requests import PATIENCE, function_path
@@ -174,28 +176,68 @@ def watch(id: str, /, *, connection: Connection = DEFAULT_CONNECTION) -> int:  #
         return watch_job(client, id, connection)
 
 
-def cancel(id: str, /, *, connection: Connection = DEFAULT_CONNECTION) -> int:  # noqa: A002 - its name in --help
-    """Cancel a job.
+def cancel(
+    id: str | None = None,  # noqa: A002 - its name in --help
+    /,
+    *,
+    matching: Matching = EVERY_JOB,
+    many: Many = NO_OPTIONS,
+    connection: Connection = DEFAULT_CONNECTION,
+) -> int:
+    """Cancel a job, or all unfinished jobs that match the options.
 
     Parameters
     ----------
     id
         Id of the job.
     """
+    if is_about_many(id, matching, many) or id is None:
+        return change_many(CANCEL, matching, many, connection)
     with connection.client() as client:
         return _print_heading(client.cancel(id), connection)
 
 
-def retry(id: str, /, *, connection: Connection = DEFAULT_CONNECTION) -> int:  # noqa: A002 - its name in --help
-    """Resume a failed or cancelled job at the step where it stopped.
+def retry(
+    id: str | None = None,  # noqa: A002 - its name in --help
+    /,
+    *,
+    matching: Matching = EVERY_JOB,
+    many: Many = NO_OPTIONS,
+    connection: Connection = DEFAULT_CONNECTION,
+) -> int:
+    """Resume a failed or cancelled job, or all that match the options.
 
     Parameters
     ----------
     id
         Id of the job.
     """
+    if is_about_many(id, matching, many) or id is None:
+        return change_many(RETRY, matching, many, connection)
     with connection.client() as client:
         return _print_heading(client.retry(id), connection)
+
+
+def rm(
+    id: str | None = None,  # noqa: A002 - its name in --help
+    /,
+    *,
+    matching: Matching = EVERY_JOB,
+    many: Many = NO_OPTIONS,
+    connection: Connection = DEFAULT_CONNECTION,
+) -> int:
+    """Delete an ended job, or all that match the options.
+
+    Parameters
+    ----------
+    id
+        Id of the job.
+    """
+    if is_about_many(id, matching, many) or id is None:
+        return change_many(DELETE, matching, many, connection)
+    with connection.client() as client:
+        client.forget(id)
+    return Exit.OK
 
 
 def _print_heading(job: JobHandle, connection: Connection) -> int:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter, Token
 
 from raincheck.core.model import State
-from raincheck.engine.filters import JobFilter, filter_of
+from raincheck.engine.filters import FilterKeywords, JobFilter, filter_of
 
 
 def _states(kind: Any, tokens: Sequence[Token]) -> tuple[State, ...]:
@@ -42,10 +42,16 @@ class Matching:
     """Only jobs created before then."""
 
     @property
+    def keywords(self) -> FilterKeywords:
+        """The options as keyword arguments of the client."""
+        given: Any = {field.name: getattr(self, field.name) for field in fields(self)}
+        keywords: FilterKeywords = given
+        return keywords
+
+    @property
     def filter(self) -> JobFilter:
         """The filter to send. Raises `InvalidInput`."""
-        given: Any = {field.name: getattr(self, field.name) for field in fields(self)}
-        return filter_of(given)
+        return filter_of(self.keywords)
 
 
 EVERY_JOB = Matching()

@@ -51,15 +51,15 @@ def cut(text: str, limit: int = 200) -> str:
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
-def show(*renderables: RenderableType) -> None:
-    """Print on stdout. If that is not a terminal, trailing spaces of table rows are removed."""
-    if out.is_terminal:
-        out.print(*renderables, sep="\n")
+def show(*renderables: RenderableType, on: Console = out) -> None:
+    """Print on stdout, or ``on`` stderr. If it is no terminal, trailing spaces of table rows are removed."""
+    if on.is_terminal:
+        on.print(*renderables, sep="\n")
         return
-    with out.capture() as capture:
-        out.print(*renderables, sep="\n")
-    out.file.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
-    out.file.flush()
+    with on.capture() as capture:
+        on.print(*renderables, sep="\n")
+    on.file.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+    on.file.flush()
 
 
 def new_table(*columns: str) -> Table:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from raincheck.core.errors import ConfigError, Fault, InvalidInput, checked_id
 from raincheck.core.model import RetryOptions, Step
 from raincheck.core.options import JobOptions
-from raincheck.engine.filters import JobFilter
+from raincheck.engine.filters import BulkRequest, JobFilter
 from raincheck.functions.registry import Function, stages_detail, step_detail
 from raincheck.functions.registry import step as make_step
 
@@ -137,6 +137,16 @@ def list_request(which: JobFilter, sort: str, cursor: str | None, limit: int | N
     """``GET /v1/job``: the page after ``cursor``, or the first page."""
     params = {**filter_params(which), "sort": sort, "limit": limit, "cursor": cursor}
     return Request(path="/v1/job", params={key: value for key, value in params.items() if value is not None})
+
+
+def bulk_request(operation: str, bulk: BulkRequest, cursor: str | None) -> Request:
+    """``POST /v1/job/retry``, ``cancel`` or ``delete``: the jobs after ``cursor``, or the first ones.
+
+    Only a retry must not be sent twice: the jobs may have failed again.
+    """
+    repeatable = bulk.dry_run or operation != "retry"
+    body = _encode(replace(bulk, cursor=cursor))
+    return Request(method="POST", path=f"/v1/job/{operation}", body=body, repeatable=repeatable)
 
 
 def attempts_request(job_id: str, cursor: str | None) -> Request:

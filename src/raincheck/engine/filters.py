@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from raincheck.core.clock import from_datetime
 from raincheck.core.errors import Fault, InvalidInput
@@ -91,6 +92,81 @@ class FilterKeywords(TypedDict, total=False):
     error: str | None
     since: datetime | timedelta | str | None
     until: datetime | timedelta | str | None
+
+
+MAX_BULK = 1000
+"""Jobs that one request for many jobs can be about."""
+
+
+class BulkRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An operation on the jobs that match ``filter``; an empty one needs ``all``.
+
+    A request is about at most ``limit`` jobs; ``cursor`` continues with the next ones. With ``dry_run``
+    jobs are only counted.
+    """
+
+    filter: JobFilter = JobFilter()
+    all: bool = False
+    dry_run: bool = False
+    limit: Annotated[int, Meta(ge=1, le=MAX_BULK)] = 500
+    cursor: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+
+    def check(self) -> None:
+        """Raise `InvalidInput` if the filter is empty by mistake."""
+        if self.filter == JobFilter() and not self.all:
+            raise InvalidInput(Fault("is empty: name at least one field, or set `all` to true", "/filter"))
+
+
+class BulkResult(Struct, frozen=True, kw_only=True):
+    """What an operation on many jobs did: jobs that matched, jobs that it changed, and others by reason.
+
+    With ``dry_run`` nothing was changed, and ``changed`` counts the jobs that would be. The ``cursor``
+    continues with the next jobs; null: there are none.
+    """
+
+    matched: int = 0
+    changed: int = 0
+    skipped: dict[str, int] = {}
+    dry_run: bool = False
+    cursor: str | None = None
+
+    def plus(self, following: BulkResult) -> BulkResult:
+        """The result of this part and the one that follows it, together."""
+        reasons = {*self.skipped, *following.skipped}
+        return replace(
+            following,
+            matched=self.matched + following.matched,
+            changed=self.changed + following.changed,
+            skipped={
+                name: self.skipped.get(name, 0) + following.skipped.get(name, 0) for name in sorted(reasons)
+            },
+        )
+
+
+Progress = Callable[[BulkResult], object]
+"""Called with the result so far, while an operation on many jobs runs."""
+
+
+class BulkKeywords(FilterKeywords, total=False):
+    """The filter of an operation on many jobs, and its options, as keyword arguments.
+
+    An empty filter needs ``every_job``. With ``dry_run`` jobs are only counted. ``progress`` is called with
+    the result so far after each part.
+    """
+
+    every_job: bool
+    dry_run: bool
+    progress: Progress | None
+
+
+def bulk_of(given: BulkKeywords) -> tuple[BulkRequest, Progress | None]:
+    """Keyword arguments as a request, and the function to call. Raises `InvalidInput`."""
+    options: Any = {**given}
+    every_job, dry_run = options.pop("every_job", False), options.pop("dry_run", False)
+    progress = options.pop("progress", None)
+    request = BulkRequest(filter_of(options), every_job, dry_run)
+    request.check()
+    return request, progress
 
 
 def filter_of(given: FilterKeywords) -> JobFilter:

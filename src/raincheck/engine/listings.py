@@ -34,7 +34,7 @@ class View(Struct, frozen=True):
     """What a listing shows of a job: the short document or the ``whole`` one; of it all members, or
     ``members`` and the id.
 
-    The members ``data`` and ``result``, which only the whole document has, can be chosen in both cases.
+    The members ``data``, ``result`` and ``warnings``, which short documents lack, can always be chosen.
     """
 
     whole: bool = False
@@ -177,6 +177,8 @@ def _document(engine: Engine, stored: Stored, view: View) -> JobDocument | JobSu
         for name in document.__struct_fields__
         if name == "id" or name in view.members
     }
+    if "warnings" in view.members:
+        chosen["warnings"] = [engine.workers.warning(name) for name in document.waiting_for]
     if "data" in view.members:
         chosen["data"] = raw(job.data)
     if "result" in view.members:

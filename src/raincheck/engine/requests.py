@@ -12,6 +12,7 @@ from msgspec import Meta, Raw, Struct, field
 from raincheck.core.errors import InvalidInput
 from raincheck.core.model import RetryOptions
 from raincheck.core.options import JobOptions, Object, empty_object
+from raincheck.engine.filters import BulkRequest
 from raincheck.functions.registry import NAME, NAME_LIMIT
 from raincheck.functions.signature import fault_of
 
@@ -62,6 +63,7 @@ class TriggerRequest(Struct, frozen=True, forbid_unknown_fields=True):
     args: dict[str, EitherArguments] = field(default_factory=dict)
 
 
+decode_bulk = msgspec.json.Decoder(BulkRequest).decode
 decode_job = msgspec.json.Decoder(JobRequest).decode
 decode_trigger = msgspec.json.Decoder(TriggerRequest).decode
 

@@ -14,6 +14,9 @@ E = TypeVar("E")
 
 ROUTES: dict[str, dict[str, Route]] = {
     "/v1/job": {"GET": (READ, jobs.list_jobs), "POST": (WRITE, jobs.create)},
+    "/v1/job/retry": {"POST": (WRITE, jobs.retry_many)},
+    "/v1/job/cancel": {"POST": (WRITE, jobs.cancel_many)},
+    "/v1/job/delete": {"POST": (WRITE, jobs.delete_many)},
     "/v1/job/{id}": {"GET": (READ, jobs.find), "DELETE": (WRITE, jobs.delete)},
     "/v1/job/{id}/cancel": {"POST": (WRITE, jobs.cancel)},
     "/v1/job/{id}/retry": {"POST": (WRITE, jobs.retry)},

@@ -17,6 +17,7 @@ from raincheck.client.requests import (
     PATIENCE,
     Request,
     attempts_request,
+    bulk_request,
     call_request,
     function_path,
     job_path,
@@ -47,7 +48,14 @@ from raincheck.engine.documents import (
     JobSummary,
     WorkerDocument,
 )
-from raincheck.engine.filters import FilterKeywords, Order, filter_of
+from raincheck.engine.filters import (
+    BulkKeywords,
+    BulkResult,
+    FilterKeywords,
+    Order,
+    bulk_of,
+    filter_of,
+)
 from raincheck.functions.registry import Function
 from raincheck.functions.registry import step as make_step
 
@@ -285,6 +293,22 @@ class AsyncClient:
             if (cursor := listed.cursor) is None:
                 return
 
+    async def retry_jobs(self, **options: Unpack[BulkKeywords]) -> BulkResult:
+        """Resume all failed or cancelled jobs that match the filters of `jobs`; returns their numbers.
+
+        Options are ``every_job``, which an empty filter needs; ``dry_run``: only count the jobs; and
+        ``progress``, which is called with the result so far after each part. Raises `InvalidInput`.
+        """
+        return await self._change_jobs("retry", options)
+
+    async def cancel_jobs(self, **options: Unpack[BulkKeywords]) -> BulkResult:
+        """Cancel all unfinished jobs that match; the options are those of `retry_jobs`."""
+        return await self._change_jobs("cancel", options)
+
+    async def forget_jobs(self, **options: Unpack[BulkKeywords]) -> BulkResult:
+        """Delete all ended jobs that match; the options are those of `retry_jobs`."""
+        return await self._change_jobs("delete", options)
+
     async def attempts(self, job_id: str) -> list[AttemptDocument]:
         """The attempts of a job that have ended, oldest first. Raises `NotFound` or `Gone`.
 
@@ -343,6 +367,17 @@ class AsyncClient:
         except Unreachable as error:
             error.job_id = job_id  # the job keeps running, and the caller needs its id
             raise
+
+    async def _change_jobs(self, operation: str, options: BulkKeywords) -> BulkResult:
+        bulk, progress = bulk_of(options)
+        result = BulkResult(dry_run=bulk.dry_run)
+        while True:
+            reply = await self._sender.send(bulk_request(operation, bulk, result.cursor))
+            result = result.plus(reply.read(BulkResult))
+            if progress is not None:
+                progress(result)
+            if result.cursor is None:
+                return result
 
     def _handle(self, reply: Reply) -> AsyncJobHandle:
         return AsyncJobHandle(self, reply.body)

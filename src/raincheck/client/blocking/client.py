@@ -18,6 +18,7 @@ from raincheck.client.requests import (
     PATIENCE,
     Request,
     attempts_request,
+    bulk_request,
     call_request,
     function_path,
     job_path,
@@ -48,7 +49,14 @@ from raincheck.engine.documents import (
     JobSummary,
     WorkerDocument,
 )
-from raincheck.engine.filters import FilterKeywords, Order, filter_of
+from raincheck.engine.filters import (
+    BulkKeywords,
+    BulkResult,
+    FilterKeywords,
+    Order,
+    bulk_of,
+    filter_of,
+)
 from raincheck.functions.registry import Function
 from raincheck.functions.registry import step as make_step
 
@@ -285,6 +293,22 @@ class Client:
             if (cursor := listed.cursor) is None:
                 return
 
+    def retry_jobs(self, **options: Unpack[BulkKeywords]) -> BulkResult:
+        """Resume all failed or cancelled jobs that match the filters of `jobs`; returns their numbers.
+
+        Options are ``every_job``, which an empty filter needs; ``dry_run``: only count the jobs; and
+        ``progress``, which is called with the result so far after each part. Raises `InvalidInput`.
+        """
+        return self._change_jobs("retry", options)
+
+    def cancel_jobs(self, **options: Unpack[BulkKeywords]) -> BulkResult:
+        """Cancel all unfinished jobs that match; the options are those of `retry_jobs`."""
+        return self._change_jobs("cancel", options)
+
+    def forget_jobs(self, **options: Unpack[BulkKeywords]) -> BulkResult:
+        """Delete all ended jobs that match; the options are those of `retry_jobs`."""
+        return self._change_jobs("delete", options)
+
     def attempts(self, job_id: str) -> list[AttemptDocument]:
         """The attempts of a job that have ended, oldest first. Raises `NotFound` or `Gone`.
 
@@ -343,6 +367,17 @@ class Client:
         except Unreachable as error:
             error.job_id = job_id  # the job keeps running, and the caller needs its id
             raise
+
+    def _change_jobs(self, operation: str, options: BulkKeywords) -> BulkResult:
+        bulk, progress = bulk_of(options)
+        result = BulkResult(dry_run=bulk.dry_run)
+        while True:
+            reply = self._sender.send(bulk_request(operation, bulk, result.cursor))
+            result = result.plus(reply.read(BulkResult))
+            if progress is not None:
+                progress(result)
+            if result.cursor is None:
+                return result
 
     def _handle(self, reply: Reply) -> JobHandle:
         return JobHandle(self, reply.body)

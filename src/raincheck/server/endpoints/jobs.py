@@ -9,10 +9,11 @@ from raincheck.auth import Scope
 from raincheck.core.errors import NotFound
 from raincheck.core.model import Job, Stored
 from raincheck.engine.attempts import read_page as read_attempts
+from raincheck.engine.bulk import Operation, change_jobs
 from raincheck.engine.documents import event_documents, raw
 from raincheck.engine.idempotency import key_of_job
 from raincheck.engine.listings import read_page, store_filter
-from raincheck.engine.requests import decode_job
+from raincheck.engine.requests import decode_bulk, decode_job
 from raincheck.server.http import Request, Response, json_response
 from raincheck.server.parameters import (
     NO_WAIT,
@@ -88,6 +89,30 @@ async def delete(request: Request) -> Response:
     """``DELETE /v1/job/{id}``"""
     await request.engine.jobs.forget(job_id_of(request.target))
     return Response(204)
+
+
+async def retry_many(request: Request) -> Response:
+    """``POST /v1/job/retry``"""
+    return await _change_many(request, Operation.RETRY)
+
+
+async def cancel_many(request: Request) -> Response:
+    """``POST /v1/job/cancel``"""
+    return await _change_many(request, Operation.CANCEL)
+
+
+async def delete_many(request: Request) -> Response:
+    """``POST /v1/job/delete``"""
+    return await _change_many(request, Operation.DELETE)
+
+
+async def _change_many(request: Request, operation: Operation) -> Response:
+    jobs = request.engine.jobs
+    bulk = await decoded_body(request, decode_bulk, '{"filter": {"state": "failed"}}')
+    bulk.check()
+    which = store_filter(bulk.filter, jobs.store.now(), bulk.cursor, at="/filter")
+    result = await change_jobs(jobs, operation, which, bulk.limit, bulk.cursor, dry_run=bulk.dry_run)
+    return json_response(200, result)
 
 
 async def list_events(request: Request) -> Response:

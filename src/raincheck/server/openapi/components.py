@@ -21,6 +21,7 @@ from raincheck.engine.documents import (
     StepSummary,
     WorkerDocument,
 )
+from raincheck.engine.filters import BulkRequest, BulkResult
 from raincheck.engine.groups.documents import GroupDocument, GroupSummary, RunDocument
 from raincheck.engine.requests import JobRequest, TriggerRequest
 from raincheck.engine.schedules.definitions import ScheduleRequest
@@ -64,6 +65,8 @@ PARAMETERS: dict[str, Schema] = {
 RECORDS = (
     AttemptDocument,
     AttemptPage,
+    BulkRequest,
+    BulkResult,
     CallDocument,
     CountDocument,
     EventDocument,

@@ -104,6 +104,21 @@ RUN_OF_GROUP = (*GROUP, *ID)
 PREFER, KEY = ref("parameters", "Prefer"), ref("parameters", "Idempotency-Key")
 CALLING = (PREFER, KEY)
 
+
+def _bulk(verb: str) -> Schema:
+    """The operation that changes all jobs that match a filter."""
+    return {
+        "post": operation(
+            f"{verb}_jobs",
+            "jobs",
+            f"{verb.capitalize()} the jobs that match a filter, in bounded parts",
+            {200: response("What was done, and the cursor of the rest.", ref("schemas", "BulkResult"))},
+            *(400, 413, 415, 422),
+            requestBody=json_content(ref("schemas", "BulkRequest")),
+        )
+    }
+
+
 PATHS: dict[str, Schema] = {
     "/v1/job": {
         "get": operation(
@@ -124,6 +139,9 @@ PATHS: dict[str, Schema] = {
             requestBody=json_content(ref("schemas", "JobRequest")),
         ),
     },
+    "/v1/job/retry": _bulk("retry"),
+    "/v1/job/cancel": _bulk("cancel"),
+    "/v1/job/delete": _bulk("delete"),
     "/v1/job/{id}": {
         "get": operation(
             "get_job",
