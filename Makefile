@@ -83,10 +83,13 @@ test: check ## Run the checks and the tests (up to three minutes on two cores)
 GENERATORS := .venv-generators/installed
 
 $(GENERATORS): requirements/generators.txt tests/generators/typescript/package-lock.json
-	@command -v npm >/dev/null || { echo "The clients in TypeScript need Node.js and npm" >&2; exit 1; }
 	$(BIN)/python -m venv --clear .venv-generators
 	$(BIN)/uv pip sync --quiet --require-hashes --python .venv-generators requirements/generators.txt
-	cd tests/generators/typescript && npm ci --no-audit --no-fund --ignore-scripts --silent
+	@if command -v npm >/dev/null; then \
+		cd tests/generators/typescript && npm ci --no-audit --no-fund --ignore-scripts --silent; \
+	else \
+		echo "The client in TypeScript needs Node.js and npm. Its test will be skipped." >&2; test -z "$(CI)"; \
+	fi
 	@touch $@
 
 CHROMIUM := .venv/chromium/chromium-headless-shell

@@ -43,8 +43,8 @@ class App(Calls):
     the HTTP API (default: as the environment says). ``allowed_origins`` are the origins whose pages may call
     it from a browser (default: ``RAINCHECK_ALLOWED_ORIGINS``, else none). ``encode(value)`` makes a value of
     a type that raincheck does not know plain, and ``decode(type, value)`` makes one of plain data; both raise
-    `NotImplementedError` for types that they do not know either. The first call opens the store, or
-    ``async with app``.
+    `NotImplementedError` for types that they do not know. The first call opens the store, or ``async with
+    app``.
     """
 
     def __init__(

@@ -121,7 +121,8 @@ class JSONFormatter(logging.Formatter):
         }
         if exception:
             document["exception"] = exception
-            fields.pop("exception", None)
+            if fields.get("exception") is exception:
+                del fields["exception"]
         if record.stack_info:
             document["stack"] = self.formatStack(record.stack_info)
         for name, value in fields.items():

@@ -171,6 +171,17 @@ def test_a_command_is_named_as_it_was_started(
     assert ran.stdout == f"Wrote app.py. Serve it: {expected.format(bin=programs)} serve app.py\n"
 
 
+def test_a_command_that_pipx_runs_is_named_as_it_was_started(environment: Path, tmp_path: Path) -> None:
+    """The environment of ``pipx run`` has a file of pipx, and no installed command."""
+    mark = environment / "pipx_metadata.json"
+    mark.touch()
+    try:
+        ran = run(str(environment / "bin" / "raincheck"), "init", folder=tmp_path)
+    finally:
+        mark.unlink()
+    assert ran.stdout == "Wrote app.py. Serve it: pipx run raincheck serve app.py\n"
+
+
 def test_a_module_is_named_as_it_was_started(environment: Path, tmp_path: Path) -> None:
     """With its Python."""
     python = str(environment / "bin" / "python")

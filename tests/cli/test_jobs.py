@@ -162,6 +162,7 @@ def test_watch_prints_a_line_for_each_change(run: Run) -> None:
     assert any("work()" in line and "done" in line for line in lines)
     assert lines[-1] == "team/fail raised ValueError: always"
     assert "failed after" in lines[-2]
+    assert ran.err.startswith(f"To see why: raincheck status {job_id}")
 
 
 def test_watch_as_json_prints_a_line_for_each_change(run: Run) -> None:

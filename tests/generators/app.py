@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from decimal import Decimal
 from enum import Enum
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 from uuid import UUID
 
 import msgspec
+import pydantic
 
 from raincheck import App, Context, GroupJob
 
@@ -46,6 +48,31 @@ class Tree:
     below: list[Tree] = field(default_factory=list)
 
 
+class Rain(pydantic.BaseModel):
+    """Water."""
+
+    kind: Literal["rain"] = "rain"
+    litres: Annotated[Decimal, pydantic.Field(ge=0, le=500)] = Decimal(1)
+
+
+class Wind(pydantic.BaseModel):
+    """Air."""
+
+    kind: Literal["wind"]
+    knots: Annotated[int, pydantic.Field(gt=0, description="How fast.")]
+    gusts: list[Wind] | None = None
+
+
+class Alert(pydantic.BaseModel):
+    """What to beware of, until when."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    cause: Annotated[Rain | Wind, pydantic.Field(discriminator="kind")]
+    until: datetime | None = None
+    areas: dict[str, tuple[int, str]] = {}
+
+
 class Weather(TypedDict, total=False):
     """What the sky does."""
 
@@ -63,6 +90,12 @@ def add(*numbers: int) -> int:
 def weather(city: City, days: int = 3, /, *, when: datetime | None = None) -> dict[str, Weather]:
     """The weather of a city for some days."""
     return {f"{city.name} {day}": {"rain": 0.5, "sky": "grey"} for day in range(days)}
+
+
+@app.function
+def warn(alert: Alert, /, *others: Alert) -> list[Alert]:
+    """All alerts."""
+    return [alert, *others]
 
 
 @app.function("trees/words")

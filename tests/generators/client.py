@@ -3,7 +3,7 @@
 import sys
 
 from generated import AuthenticatedClient, Client
-from generated.api.functions import call_refuse, call_weather
+from generated.api.functions import call_refuse, call_warn, call_weather
 from generated.api.groups import trigger_group
 from generated.api.jobs import create_job, get_job, list_jobs
 from generated.models import (
@@ -13,6 +13,8 @@ from generated.models import (
     JobRequestData,
     Problem,
     State,
+    WarnAlert,
+    WarnRain,
     WeatherCity,
 )
 
@@ -28,6 +30,10 @@ assert (job.state, job.result, job.error) == (State.DONE, 4, None), job
 
 weather = call_weather.sync(client=client, body=[WeatherCity("Paris"), 2])
 assert weather.result.to_dict() == {f"Paris {i}": {"rain": 0.5, "sky": "grey"} for i in (0, 1)}, weather
+
+warned = call_warn.sync(client=client, body=[WarnAlert(WarnRain(kind="rain", litres="2.5"))])
+assert not isinstance(warned, Problem), warned
+assert warned.result[0].cause.litres == "2.5", warned
 
 failed = call_refuse.sync(client=client, body=["no luck"])
 assert isinstance(failed, Problem), failed

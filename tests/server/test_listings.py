@@ -18,7 +18,7 @@ def names_in(answer: httpx2.Response) -> list[set[str]]:
     return [set(job) for job in answer.json()["jobs"]]
 
 
-WHOLE_ONLY = {"data", "result"}
+WHOLE_ONLY = {"data", "result", "warnings"}
 
 
 class TestDocumentsOfLists:

@@ -185,6 +185,13 @@ class TestFunctions:
         ]
         assert result == {"$ref": "#/components/schemas/f_T_2"}
 
+    def test_a_component_has_its_name_as_title(self) -> None:
+        """Generators name classes after titles, which several classes can have."""
+        form = {"$ref": "#/$defs/T", "$defs": {"T": {"type": "object", "title": "Thing"}}}
+        info = FunctionInfo(name="f", parameters=form, positional=form, returns=form)
+        schemas = document("Names", Limits(), "", {"f": info})["components"]["schemas"]
+        assert schemas["f_T"]["title"] == "f_T"
+
 
 VALUES = [
     [],
@@ -236,6 +243,18 @@ def test_a_portable_schema_accepts_the_same_values(schema: Any) -> None:
     after = {"components": {"schemas": {"f_T": portable(definition, names)}}, "allOf": [made]}
     for value in [*VALUES, {"items": False}]:
         assert jsonschema_rs.is_valid(after, value) == jsonschema_rs.is_valid(before, value)
+
+
+def test_a_discriminator_names_components() -> None:
+    """Its mapping leads to where the definitions are now."""
+    choices = {"oneOf": [{"$ref": "#/$defs/A"}], "discriminator": {"propertyName": "k"}}
+    mapped = choices | {"discriminator": {"propertyName": "k", "mapping": {"a": "#/$defs/A"}}}
+    component = "#/components/schemas/f_A"
+    assert portable(mapped, {"A": "f_A"}) == {
+        "oneOf": [{"$ref": component}],
+        "discriminator": {"propertyName": "k", "mapping": {"a": component}},
+    }
+    assert portable(choices, {})["discriminator"] == {"propertyName": "k", "mapping": {}}
 
 
 def test_defaults_are_described() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, NotRequired, TypedDict, TypeVar, is_typeddict
@@ -22,7 +24,7 @@ from raincheck.functions.signature import Signature
 from raincheck.functions.values import PLAIN, Values
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/values.md").read_text()
-CLASSES = re.search(r"```python\n(import dataclasses.*?)```", PAGE, re.DOTALL)
+CLASSES = re.search(r"```python\n(import collections.*?)```", PAGE, re.DOTALL)
 ROW = re.compile(r"^\| `(?P<kind>.+?)` \| `(?P<json>.+?)` \| `(?P<schema>.+?)` \|", re.MULTILINE)
 
 names: dict[str, Any] = {"msgspec": msgspec, "annotated_types": annotated_types, "__name__": __name__}
@@ -235,6 +237,9 @@ class TestArguments:
         assert read(Point | int, "3") == 3
         assert read(Point | list[Point], '[{"x":1}]') == [Point(1)]
         assert read(str | Path, '"a"') == "a"
+        assert read(deque[Point], '[{"x":1}]') == deque([Point(1)])
+        assert read(Counter[str], '{"a":1}') == Counter("a")
+        assert read(defaultdict[str, Point], '{"a":{"x":1}}') == {"a": Point(1)}
         shelf = read(Shelf, '{"where":"/a","item":{"price":1},"numbers":[1,2]}')
         assert (shelf.where, shelf.item, shelf.numbers.tolist()) == (Path("/a"), Item(price=1), [1.0, 2.0])
 
@@ -358,6 +363,10 @@ class TestResults:
             (Annotated[int, pydantic.Field(ge=1)], 3, "3"),
             (int, np.int64(3), "3"),
             (Any, {1, 2}, "[1,2]"),
+            (deque[Point], deque([Point(1)]), '[{"x":1,"y":0.0,"tags":[],"area":0.0}]'),
+            (Counter[str], Counter("a"), '{"a":1}'),
+            (Iterable[str], {"a": 1}.keys(), '["a"]'),
+            (pydantic.BaseModel, Item(price=1), '{"price":1,"double":2}'),
             (object, Point(1), '{"x":1,"y":0.0,"tags":[],"area":0.0}'),
         ],
     )

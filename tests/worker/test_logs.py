@@ -340,6 +340,23 @@ class TestChildProcesses:
             assert (await app.wait((await app.submit("d", [die.step()])).id)).state == "failed"
         assert [line["message"] for line in logged.lines("tests.child")] == ["last words"]
 
+    async def test_a_broken_handler_fails_no_attempt(
+        self, app: App, logged: Log, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """What it raises is printed, as `logging` does."""
+
+        def broken(record: logging.LogRecord) -> bool:
+            raise OSError("a broken filter")
+
+        talk = app.function(process=True)(functions.talk)
+        logging.getLogger("tests.child").addFilter(broken)
+        try:
+            async with app, Worker(app, processes=1):
+                assert (await app.wait((await app.submit("t", [talk.step(1)])).id)).state == "done"
+        finally:
+            logging.getLogger("tests.child").removeFilter(broken)
+        assert "a broken filter" in capsys.readouterr().err
+
     async def test_a_function_may_have_a_log_of_its_own(self, app: App, logged: Log, tmp_path: Path) -> None:
         """A handler that it adds gets its lines, beside those of the worker."""
         keep = app.function(process=True)(functions.keep_own_log)

@@ -214,7 +214,10 @@ def watch_job(client: Client, job_id: str, connection: Connection) -> int:
             for job in jobs:
                 print_json_line(job.raw)
             return code_of_job(job.state)
-        return code_of_job(show_changes(jobs).state)
+        ended = show_changes(jobs)
+        if ended.state is State.FAILED and ended.group is None:
+            _hint_at_status(job_id, connection)
+        return code_of_job(ended.state)
     except KeyboardInterrupt:
         note(f"The job continues. To cancel it: {command('cancel', job_id, connection)}")
         return Exit.INTERRUPTED

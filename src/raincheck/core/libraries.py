@@ -1,4 +1,4 @@
-"""How values are written that msgspec does not know: paths, subclasses, those of pydantic, numpy, pandas.
+"""How values are written that msgspec does not know: paths, subclasses, those of pydantic, numpy and pandas.
 
 No library is imported here: a value of one exists only if the program has imported it.
 """
@@ -6,7 +6,8 @@ No library is imported here: a value of one exists only if the program has impor
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, KeysView, ValuesView
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import PurePath
@@ -27,6 +28,8 @@ def plain(value: Any, *, argument: bool = False) -> Any:
     """
     if isinstance(value, PurePath | UUID):
         return str(value)
+    if isinstance(value, deque | KeysView | ValuesView):
+        return list(value)
     for convert in (_of_pydantic, _of_numpy, _of_pandas):
         found = convert(value, argument)
         if found is not NotImplemented:

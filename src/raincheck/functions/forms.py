@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union, get_args
 
 import msgspec
 
@@ -153,3 +154,15 @@ def build_fields(fields: list[Field]) -> Build | None:
         return mirror
 
     return build
+
+
+def union_of(kinds: list[Any]) -> Any:
+    """A union of types that are known at run time only."""
+    return Union[tuple(kinds)]  # noqa: UP007 - of types known at run time only
+
+
+def name_of(kind: Any) -> str:
+    """The name of a type for messages and schemas, with its arguments."""
+    if isinstance(kind, type) and not get_args(kind):
+        return kind.__qualname__.rpartition("<locals>.")[2]
+    return re.sub(r"\b(\w+\.|<locals>\.)+(?=\w)", "", str(kind))

@@ -43,23 +43,26 @@ _ABSTRACT = {
 INSTEAD: dict[str, str] = {
     "complex": "a pair of floats",
     "re.Pattern": "str, and compile it in the function",
-    "collections.deque": "list",
     "collections.abc.Callable": "the name of a function, as str",
     "collections.abc.Iterator": "list",
-    "collections.abc.Iterable": "list",
     "collections.abc.Generator": "list, and return all values at once",
     "collections.abc.AsyncIterator": "list, and return all values at once",
     "collections.abc.AsyncGenerator": "list, and return all values at once",
+    "typing.IO": "pathlib.Path or bytes",
+    "typing.TextIO": "pathlib.Path or str",
+    "typing.BinaryIO": "pathlib.Path or bytes",
+    "fractions.Fraction": "decimal.Decimal",
+    "ipaddress.IPv4Address": "str",
+    "ipaddress.IPv6Address": "str",
+    "range": "list[int]",
     "types.SimpleNamespace": "dict or a dataclass",
     "polars.dataframe.frame.DataFrame": "list[dict[str, Any]]",
 }
 """What to write instead of a type that has no form in JSON, by its name."""
 
 
-def known_form(kind: Any, origin: Any, purpose: Purpose) -> Form | None:
+def known_form(kind: Any, origin: type, purpose: Purpose) -> Form | None:
     """The form of a class that msgspec does not know; None: raincheck does not know it either."""
-    if not isinstance(origin, type):
-        return None
     if issubclass(origin, PurePath):
         return Form(_PATH, leaf(origin, "path"), str)
     form = _of_numpy(kind, origin) or _of_pandas(origin)
@@ -140,6 +143,11 @@ def is_of_pydantic(kind: Any, metadata: tuple[Any, ...] = ()) -> bool:
     return isinstance(kind, type) and (
         hasattr(kind, "__get_pydantic_core_schema__") or hasattr(kind, "__pydantic_validator__")
     )
+
+
+def is_any_model(kind: Any) -> bool:
+    """Whether this is ``BaseModel`` itself: any model, whose fields are unknown."""
+    return kind is sys.modules["pydantic"].BaseModel
 
 
 def pydantic_form(kind: Any, purpose: Purpose) -> Form:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar, overload
 
 import msgspec
 
-from raincheck.core.codec import to_json
 from raincheck.core.errors import InvalidInput, RegisteredTooLate, RegistrationError, RetryLater
 from raincheck.core.model import MAX_SECONDS, FunctionInfo, R_co, RetryOptions, Step
 from raincheck.core.retry import check
@@ -178,6 +177,7 @@ def _check_hooks(name: str, values: Values) -> None:
 
 def step(name: str, /, *args: Any, **kwargs: Any) -> Step:
     """A step that calls the function ``name``, which can be unknown to this process. Raises `NotJSON`."""
+    to_json = PLAIN.arguments_to_json
     return Step(name, 0, to_json(args), to_json(kwargs))
 
 

@@ -11,9 +11,9 @@ from msgspec import Raw
 from raincheck.core.codec import Writer
 from raincheck.core.errors import UnexpectedResult
 from raincheck.functions import libraries
-from raincheck.functions.forms import ANYTHING
+from raincheck.functions.forms import ANYTHING, name_of
 from raincheck.functions.schemas import Definitions
-from raincheck.functions.values import PLAIN, Forms, Reader, Values, name_of
+from raincheck.functions.values import PLAIN, Forms, Reader, Values
 
 
 class ResultReader:

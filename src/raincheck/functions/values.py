@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import collections.abc
 import dataclasses
-import re
 import types
 import typing
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, NewType, Union, get_args, get_origin
 
 import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
-from raincheck.core.codec import Encode, from_json, to_json, writer
-from raincheck.core.errors import NotJSON
-from raincheck.functions import forms, libraries
-from raincheck.functions.forms import ANYTHING, Field, Form, Misfit
+from raincheck.core.codec import Encode, to_json, writer
+from raincheck.functions import fields, forms, libraries
+from raincheck.functions.forms import ANYTHING, Field, Form, Misfit, name_of
 from raincheck.functions.libraries import Purpose
 
-__all__ = ["PLAIN", "Decode", "Encode", "Forms", "Reader", "Values", "name_of"]
+__all__ = ["PLAIN", "Decode", "Encode", "Forms", "Reader", "Values"]
 
 Decode = Callable[[Any, Any], Any]
 """Makes a value of a user's own type: called with the type and the plain value."""
 
 _ARRAYS: dict[Any, type] = {
     list: list,
+    collections.abc.Iterable: list,
     set: set,
     frozenset: frozenset,
     collections.abc.Collection: list,
@@ -82,6 +82,7 @@ class Forms:
         self._purpose = purpose
         self.objects: dict[Any, Form] = {}
         """The forms of classes with fields that are part of what was asked for."""
+        self._inside: dict[Any, Reader] = {}
         self.pydantic = False
         """Whether pydantic validates a part of what was asked for."""
 
@@ -110,8 +111,9 @@ class Forms:
 
     def build_inside(self, kind: Any, value: Any) -> Any:
         """Build a value of a type that msgspec does not know, inside a msgspec Struct."""
-        form = self.form(kind)
-        return Reader(form, self).read(msgspec.json.encode(value))
+        if kind not in self._inside:
+            self._inside[kind] = Reader(self.form(kind), self)
+        return self._inside[kind].read(msgspec.json.encode(value))
 
     def schemas(self, kinds: list[Any]) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
         """JSON Schemas of wire types, and their definitions. Raises `TypeError`."""
@@ -146,12 +148,12 @@ class Forms:
         if has_pydantic:  # it knows best which of its models this is
             return self._pydantic(kind, self._purpose)
         rest = (None,) if type(None) in args else ()
-        wire = _union_of([*(member.wire for member in members), *rest])
+        wire = forms.union_of([*(member.wire for member in members), *rest])
         if len(members) == 1:
             (member,) = members
             return Form(wire, member.build and partial(_unless_none, member.build))
         if any(member.build is not None and member.decoded is None for member in members):
-            raise TypeError(f"in `{name_of(kind)}`, a type of your own can be in a union with None only")
+            raise TypeError(f"`{name_of(kind)}`: a type of your own can be in a union with None only")
         try:
             msgspec.json.Decoder(wire, dec_hook=self.build_inside)
         except TypeError as error:
@@ -173,7 +175,8 @@ class Forms:
     def _array(self, origin: Any, args: tuple[Any, ...]) -> Form:
         (item,) = (self.form(arg) for arg in args)
         build = item.build and forms.build_array(_ARRAYS[origin], item.build)
-        return Form(origin[item.wire], build, _ARRAYS[origin])
+        wire = list if origin is collections.abc.Iterable else origin
+        return Form(wire[item.wire], build, _ARRAYS[origin])
 
     def _tuple(self, args: tuple[Any, ...]) -> Form:
         if len(args) == 2 and args[1] is ...:
@@ -190,28 +193,47 @@ class Forms:
         build = forms.build_mapping(key.build, value.build) if key.build or value.build else None
         return Form(origin[key.wire, value.wire], build, dict)
 
+    def _container(self, origin: type, args: tuple[Any, ...]) -> Form | None:
+        """The form of a subclass of list or dict, or of a deque: that of a list or dict, and then it."""
+        if issubclass(origin, dict):
+            key, value = args if len(args) == 2 else (*args, int) if origin is Counter else (Any, Any)
+            form = self._mapping(dict, (key, value))
+        elif issubclass(origin, list | deque):
+            form = self._array(list, (args or (Any,))[:1])
+        else:
+            return None
+        if self._purpose == "check":
+            return form
+        make = partial(origin, None) if issubclass(origin, defaultdict) else origin
+        build = partial(_in_turn, [*filter(None, [form.build]), forms.leaf(make, origin.__name__)])
+        return form._replace(build=build)
+
     def _class(self, kind: Any, origin: Any) -> Form:
         if kind in self.objects:
             return self.objects[kind]
         if _is_struct(origin):
             return self._struct(kind)
         if libraries.is_of_pydantic(origin):
+            if libraries.is_any_model(origin) and self._purpose != "argument":
+                return ANYTHING
             return self._pydantic(kind, self._purpose)
         if dataclasses.is_dataclass(origin):
-            cls: Any = origin
-            return self._object(kind, _fields_of_dataclass, lambda given: cls(**given))
+            dataclass: Any = origin
+            return self._object(kind, fields.of_dataclass, lambda given: dataclass(**given))
         if typing.is_typeddict(origin):
-            return self._object(kind, _fields_of_typed_dict, dict)
+            return self._object(kind, fields.of_typed_dict, dict)
         if isinstance(origin, type) and issubclass(origin, tuple) and hasattr(origin, "_fields"):
-            return self._object(kind, _fields_of_named_tuple, lambda given: origin(**given), as_array=True)
+            return self._object(kind, fields.of_named_tuple, lambda given: origin(**given), as_array=True)
         if kind is datetime:
             return Form(libraries.DATETIME, None, datetime)
-        form = None if _is_known(kind) else libraries.known_form(kind, origin, self._purpose)
-        if form is not None:
-            return form
         if _is_known(kind):
             return Form(kind, None, origin if isinstance(origin, type) else None)
-        return self._own(kind)
+        form = None
+        if isinstance(origin, type):
+            form = self._container(origin, get_args(kind)) or libraries.known_form(
+                kind, origin, self._purpose
+            )
+        return form or self._own(kind)
 
     def _struct(self, kind: Any) -> Form:
         """The form of a Struct, which msgspec decodes; it is not checked if it has fields of other types."""
@@ -239,7 +261,7 @@ class Forms:
     def _object(
         self,
         kind: Any,
-        fields_of: Callable[[Any], Iterator[_FieldType]],
+        fields_of: Callable[[Any], Iterator[fields.FieldType]],
         make: Callable[[dict[str, Any]], Any],
         *,
         as_array: bool = False,
@@ -247,125 +269,18 @@ class Forms:
         """The form of a class with fields: a Struct with the same fields, and what makes an object of it."""
         origin = get_origin(kind) or kind
         types = [*fields_of(kind)]
-        mirror = _mirror(kind, types, as_array=as_array, closed=self._purpose == "argument")
-        fields: list[Field] = []
+        mirror = fields.mirror(kind, types, as_array=as_array, closed=self._purpose == "argument")
+        built: list[Field] = []
         checking = self._purpose == "check"
-        build = None if checking else forms.build_object(fields, forms.leaf(make, origin.__name__))
+        build = None if checking else forms.build_object(built, forms.leaf(make, origin.__name__))
         self.objects[kind] = Form(mirror, build, mirror)
         for i, each in enumerate(types):
             form = self.form(each.kind)
-            mirror.__annotations__[f"f{i}"] = _wire_of_field(form.wire, each)
-            fields.append(Field(each.name, i if as_array else each.name, form, each.passed))
+            mirror.__annotations__[f"f{i}"] = fields.wire_of(form.wire, each)
+            built.append(Field(each.name, i if as_array else each.name, form, each.passed))
         if checking:
-            self.objects[kind] = Form(mirror, forms.build_fields(fields), mirror)
+            self.objects[kind] = Form(mirror, forms.build_fields(built), mirror)
         return self.objects[kind]
-
-
-class _FieldType(typing.NamedTuple):
-    """A field of a class. One that is not ``passed`` is computed by the class: it is accepted and ignored."""
-
-    name: str
-    kind: Any
-    required: bool
-    default: Any = UNSET
-    passed: bool = True
-
-
-def _fields_of_dataclass(kind: Any) -> Iterator[_FieldType]:
-    origin, hints = get_origin(kind) or kind, _hints(kind)
-    for field in dataclasses.fields(origin):
-        default = field.default
-        if field.default_factory in (list, dict):
-            default = field.default_factory()
-        is_optional = default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
-        plain = UNSET if default is dataclasses.MISSING else _plain(default)
-        yield _FieldType(field.name, hints[field.name], field.init and not is_optional, plain, field.init)
-    for name, hint in hints.items():
-        if isinstance(hint, dataclasses.InitVar):
-            yield _FieldType(name, hint.type, not hasattr(origin, name), _plain(getattr(origin, name, UNSET)))
-
-
-def _fields_of_typed_dict(kind: Any) -> Iterator[_FieldType]:
-    required = (get_origin(kind) or kind).__required_keys__
-    for name, hint in _hints(kind).items():
-        wrapper = getattr(get_origin(hint), "_name", None)  # with postponed annotations only the hint says it
-        is_required = wrapper == "Required" or (wrapper != "NotRequired" and name in required)
-        yield _FieldType(name, hint, is_required)
-
-
-def _fields_of_named_tuple(kind: Any) -> Iterator[_FieldType]:
-    origin, hints = get_origin(kind) or kind, _hints(kind)
-    for name in origin._fields:
-        default = origin._field_defaults.get(name, UNSET)
-        yield _FieldType(name, hints.get(name, Any), default is UNSET, _plain(default))
-
-
-def _hints(kind: Any) -> dict[str, Any]:
-    """The annotations of a class, with the types that a generic class was given."""
-    origin = get_origin(kind) or kind
-    try:
-        hints = typing.get_type_hints(origin, include_extras=True)
-    except NameError as error:
-        raise TypeError(
-            f"unknown name in an annotation of `{name_of(kind)}` ({error}); define it at module level"
-        ) from error
-    given = dict(_type_arguments(kind))
-    return {name: _with_types(hint, given) for name, hint in hints.items()} if given else hints
-
-
-def _type_arguments(kind: Any) -> Iterator[tuple[Any, Any]]:
-    """The type variables of a generic class and of its bases, with what they stand for."""
-    origin = get_origin(kind) or kind
-    given = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
-    for base in getattr(origin, "__orig_bases__", ()):
-        if get_origin(base) not in (None, typing.Generic, typing.Protocol):
-            yield from _type_arguments(_with_types(base, given))
-    yield from given.items()  # last: they win
-
-
-def _with_types(hint: Any, given: dict[Any, Any]) -> Any:
-    if hint in given:
-        return given[hint]
-    free = getattr(hint, "__parameters__", ())
-    return hint[tuple(given.get(each, each) for each in free)] if free and get_origin(hint) else hint
-
-
-def _mirror(kind: Any, fields: list[_FieldType], *, as_array: bool, closed: bool) -> Any:
-    """A Struct with the fields of a class, under names that are always valid; their types are set later."""
-    origin = get_origin(kind) or kind
-    doc = origin.__dict__.get("__doc__") or ""
-    is_generated = doc.startswith(f"{origin.__name__}(")  # by dataclass and NamedTuple
-    return msgspec.defstruct(
-        name_of(kind),
-        [(f"f{i}", Any) if each.required else (f"f{i}", Any, UNSET) for i, each in enumerate(fields)],
-        rename={f"f{i}": each.name for i, each in enumerate(fields)},
-        array_like=as_array,
-        kw_only=not as_array,
-        forbid_unknown_fields=closed,
-        module=origin.__module__,
-        namespace={} if is_generated or not doc else {"__doc__": doc},
-    )
-
-
-def _wire_of_field(wire: Any, field: _FieldType) -> Any:
-    extra: dict[str, Any] = {} if field.default is UNSET else {"default": field.default}
-    if not field.passed:
-        extra["readOnly"] = True
-    if extra:
-        wire = Annotated[wire, Meta(extra_json_schema=extra)]
-    return wire if field.required else _union_of([wire, UnsetType])
-
-
-def _union_of(kinds: list[Any]) -> Any:
-    return Union[tuple(kinds)]  # noqa: UP007 - of types known at run time only
-
-
-def _plain(default: Any) -> Any:
-    """A default as plain data; UNSET: there is none, or JSON cannot express it."""
-    try:
-        return UNSET if default is UNSET else from_json(to_json(default))
-    except NotJSON:
-        return UNSET
 
 
 def _is_struct(kind: Any) -> bool:
@@ -378,13 +293,6 @@ def _is_known(kind: Any) -> bool:
         return not isinstance(msgspec.inspect.type_info(kind), msgspec.inspect.CustomType)
     except TypeError:
         return False
-
-
-def name_of(kind: Any) -> str:
-    """The name of a type for messages and schemas, with its arguments."""
-    if isinstance(kind, type) and not get_args(kind):
-        return kind.__qualname__.rpartition("<locals>.")[2]
-    return re.sub(r"\b(\w+\.|<locals>\.)+(?=\w)", "", str(kind))
 
 
 def _instead_of(kind: Any) -> str:

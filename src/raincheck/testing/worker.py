@@ -311,7 +311,7 @@ class ManualWorker:
 
 def _in_this_process(functions: Functions) -> Functions:
     """The functions with those of child processes as ones of this process."""
-    local = Functions()
+    local = Functions(functions.values)
     for function in functions:
         here = copy.copy(function)
         if here.mode == "process":

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from raincheck.core.clock import thread_time
-from raincheck.logs import JobContextFilter, fields_of, to_line
+from raincheck.logs import JobContextFilter, to_line
 
 SHARE = 0.25
 """The share of its time that a thread of the parent spends on the records of a child, at most."""
@@ -24,20 +24,8 @@ SHARE = 0.25
 REST = 0.02
 """Seconds that such a thread rests at once, at least."""
 
-_SENT = (
-    *(
-        "name",
-        "levelno",
-        "levelname",
-        "created",
-        "msecs",
-        "relativeCreated",
-        "pathname",
-        "filename",
-        "module",
-    ),
-    *("lineno", "funcName", "process", "processName", "thread", "threadName", "exc_text", "stack_info"),
-)
+_shown = logging.Handler()
+"""Prints errors of handlers, as logging does."""
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -94,8 +82,7 @@ class _Forwarder(logging.Handler):
             message = record.getMessage()
             if record.exc_info and not record.exc_text:
                 record.exc_text = self._formatter.formatException(record.exc_info)
-            sent = {name: getattr(record, name) for name in _SENT} | {"msg": message, **fields_of(record)}
-            line = to_line(sent).encode()
+            line = to_line(vars(record) | {"msg": message, "args": None, "exc_info": None}).encode()
         except Exception:  # noqa: BLE001 - as logging.StreamHandler does
             self.handleError(record)
             return
@@ -111,14 +98,17 @@ class ForwardedRecords:
 
     def __init__(self) -> None:
         self._owed = 0.0
-        self._never = Event()
+        self._never_set = Event()
 
     def handle(self, line: bytes) -> None:
         """Hand a record to the logger of its name in this process; blocks."""
         since = thread_time()
         record = logging.makeLogRecord(_decode(line))
-        logging.getLogger(record.name).handle(record)
+        try:
+            logging.getLogger(record.name).handle(record)
+        except Exception:  # noqa: BLE001 - a handler of the program is broken: no reason to fail the attempt
+            _shown.handleError(record)
         self._owed += (thread_time() - since) * (1 / SHARE - 1)
         if self._owed > REST:
-            self._never.wait(self._owed)
+            self._never_set.wait(self._owed)
             self._owed = 0.0

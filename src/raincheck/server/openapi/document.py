@@ -147,5 +147,6 @@ def _hoisted(info: FunctionInfo, slug: str, schemas: dict[str, Schema], taken: N
         for name in new:
             hoisted[name] = definitions[name], taken.add(component_name(slug, name))
         names = {name: component for name, (_, component) in hoisted.items()}
-        schemas |= {names[name]: portable(definitions[name], names) for name in new}
+        for name in new:  # generators name classes after titles, and two classes can have the same
+            schemas[names[name]] = portable(definitions[name], names) | {"title": names[name]}
         yield portable(form, names)

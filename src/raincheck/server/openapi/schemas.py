@@ -41,7 +41,10 @@ def portable(schema: Any, names: Mapping[str, str]) -> Any:
     made: Schema = {}
     for keyword, value in schema.items():
         if keyword == "$ref":
-            made["$ref"] = SCHEMAS + names.get(last := value.rpartition("/")[2], last)
+            made["$ref"] = _component(value, names)
+        elif keyword == "discriminator":
+            mapping = {name: _component(each, names) for name, each in value.get("mapping", {}).items()}
+            made[keyword] = value | {"mapping": mapping}
         elif keyword in _BY_NAME:
             made[keyword] = {name: portable(each, names) for name, each in value.items()}
         elif keyword in _IN_A_LIST:
@@ -51,6 +54,12 @@ def portable(schema: Any, names: Mapping[str, str]) -> Any:
         elif keyword != "$defs":
             made[keyword] = value
     return _described(_explicit(made), names)
+
+
+def _component(target: str, names: Mapping[str, str]) -> str:
+    """A reference to the component that a definition has become."""
+    name = target.rpartition("/")[2]
+    return SCHEMAS + names.get(name, name)
 
 
 def _explicit(schema: Schema) -> Schema:
