@@ -17,7 +17,7 @@ import pytest
 from django.conf import settings
 from django.http import JsonResponse
 
-from raincheck import App, JobDocument, RunDocument, Worker
+from raincheck import App, AttemptDocument, JobDocument, RunDocument, Worker
 
 
 class Order(pydantic.BaseModel):
@@ -115,6 +115,10 @@ class TestFrameworks:
         async def model() -> Any:
             return [job.to_dict()]
 
+        @web.get("/attempts")
+        async def attempts() -> list[AttemptDocument]:
+            return await shop.attempts(job.id)
+
         @web.get("/run")
         async def run() -> RunDocument | None:
             return None
@@ -125,6 +129,10 @@ class TestFrameworks:
             assert (await client.get("/plain")).json() == expected
             assert (await client.get("/typed")).json() == expected
             assert (await client.get("/model")).json() == [expected]
+            assert (await client.get("/attempts")).json() == [
+                each.to_dict() for each in await shop.attempts(job.id)
+            ]
+            assert (await client.get("/run")).json() is None
             openapi = (await client.get("/openapi.json")).json()
         content = openapi["paths"]["/typed"]["get"]["responses"]["200"]["content"]
         assert set(content["application/json"]["schema"]["properties"]) == set(expected)

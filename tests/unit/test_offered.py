@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 from uuid import UUID
 
+import annotated_types
+import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +30,23 @@ from raincheck.functions.signature import Pointers
 from tests.server.conftest import City
 
 AT = Pointers("", "/args", "/kwargs")
+
+
+@dataclass
+class Town:
+    name: str
+    zip: int = 0
+    country: str = field(init=False)
+
+
+class Place(TypedDict, total=False):
+    name: str
+    country: str | None
+
+
+class Pair(NamedTuple):
+    first: int
+    second: str = ""
 
 
 def plain(a: int, b: str = "", *, c: float | None = None) -> None: ...
@@ -64,6 +87,8 @@ KINDS = [
         dict[str, Decimal],
     ),
     *(int | None, int | str, date | None, list[City] | City | None, Literal["x", 1], Any, object),
+    *(Path, str | Path, Town, Town | None, Place, Pair, deque[int], Counter[str], np.float64, np.ndarray),
+    *(npt.NDArray[np.int64], Annotated[int, annotated_types.Ge(1)]),
     Annotated[int, Meta(ge=1)],
     Annotated[str, Meta(max_length=3, pattern="^x*$")],
     Annotated[list[int], Meta(min_length=1)],

@@ -207,8 +207,10 @@ async def test_an_argument_type_may_fail_in_its_own_way(app: App) -> None:
         job = await elsewhere.submit("picky", [step("take", {"word": "no"})])
     async with app, Worker(app):
         ended = await app.wait(job.id)
+        (attempt,) = await app.attempts(job.id)
     assert ended.state == "failed"
     assert ended.error is not None
+    assert "raise KeyError(self.word)" in (attempt.traceback or "")
     assert ended.error.exception == "InvalidArguments"
     assert ended.error.detail == "/args/0: argument 'picky': not a valid Picky: KeyError('no')"
 

@@ -39,7 +39,7 @@ Decode = Callable[[bytes], Any]
 
 
 class Document(Struct, frozen=True):
-    """What callers get of a job, a run or a schedule. Web frameworks can return it."""
+    """What callers get of a job, an attempt, a run, a schedule or a worker. Web frameworks can return it."""
 
     def to_dict(self) -> dict[str, Any]:
         """The document as plain data that any JSON encoder can write; dates are text, as over HTTP."""
@@ -78,7 +78,7 @@ def _inlined(value: Any, definitions: Mapping[str, Any]) -> Any:
     return {key: _inlined(each, definitions) for key, each in value.items()}
 
 
-class FunctionDocument(Struct, frozen=True, kw_only=True):
+class FunctionDocument(Document, frozen=True, kw_only=True):
     """One entry of a job's ``functions``."""
 
     name: str
@@ -163,7 +163,7 @@ class JobSummary(Struct, frozen=True, kw_only=True):
     schedule: str | None
 
 
-class EventDocument(Struct, frozen=True, kw_only=True):
+class EventDocument(Document, frozen=True, kw_only=True):
     """A numbered change of a job; ``function`` is the index of its step."""
 
     number: int
@@ -172,7 +172,7 @@ class EventDocument(Struct, frozen=True, kw_only=True):
     function: int | None
 
 
-class AttemptDocument(Struct, frozen=True, kw_only=True):
+class AttemptDocument(Document, frozen=True, kw_only=True):
     """An attempt that has ended, at the step with the index ``step``.
 
     ``number`` counts the attempts at the step from 1, in each ``run`` of the job. ``traceback`` is null if
@@ -229,7 +229,7 @@ class FunctionSummary(Struct, frozen=True, kw_only=True):
     queued: int
 
 
-class WorkerDocument(Struct, frozen=True, kw_only=True):
+class WorkerDocument(Document, frozen=True, kw_only=True):
     """A worker: ``active``, ``stopping``, or ``unhealthy`` if it sends no heartbeats."""
 
     id: str

@@ -64,7 +64,7 @@ def _hints(kind: Any) -> dict[str, Any]:
             f"unknown name in an annotation of `{forms.name_of(kind)}` ({error}); define it at module level"
         ) from error
     given = dict(_type_arguments(kind))
-    return {name: _with_types(hint, given) for name, hint in hints.items()} if given else hints
+    return {name: with_types(hint, given) for name, hint in hints.items()} if given else hints
 
 
 def _type_arguments(kind: Any) -> Iterator[tuple[Any, Any]]:
@@ -73,11 +73,12 @@ def _type_arguments(kind: Any) -> Iterator[tuple[Any, Any]]:
     given = dict(zip(getattr(origin, "__parameters__", ()), get_args(kind), strict=False))
     for base in getattr(origin, "__orig_bases__", ()):
         if get_origin(base) not in (None, typing.Generic, typing.Protocol):
-            yield from _type_arguments(_with_types(base, given))
+            yield from _type_arguments(with_types(base, given))
     yield from given.items()  # last: they win
 
 
-def _with_types(hint: Any, given: dict[Any, Any]) -> Any:
+def with_types(hint: Any, given: dict[Any, Any]) -> Any:
+    """A type, with what its type variables stand for."""
     if isinstance(hint, typing.TypeVar):
         return given.get(hint, hint)
     free = getattr(hint, "__parameters__", ())

@@ -54,10 +54,10 @@ def leaf(build: Build, what: str) -> Build:
             return build(value)
         except Misfit:
             raise
-        except Exception as error:  # noqa: BLE001 - it is the user's code
+        except Exception as error:  # of the user
             speaks = isinstance(error, ValueError | TypeError | ArithmeticError)
             reason = str(error) if speaks else repr(error)  # a KeyError says the key alone
-            raise Misfit(((), f"not a valid {what}: {reason[:300]}")) from None
+            raise Misfit(((), f"not a valid {what}: {reason[:300]}")) from error
 
     return checked
 
@@ -67,7 +67,7 @@ def inside(build: Build, value: Any, key: str | int) -> Any:
     try:
         return build(value)
     except Misfit as error:
-        raise error.inside(key) from None
+        raise error.inside(key) from error.__cause__
 
 
 def each(build: Build, items: Iterable[tuple[str | int, Any]]) -> Iterator[Any]:

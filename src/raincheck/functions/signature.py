@@ -49,6 +49,12 @@ class Pointers(NamedTuple):
     kwargs: str = "/kwargs"
 
 
+class _Faults(list[Fault]):
+    """The faults of arguments, and the first exception of the user's code that caused one."""
+
+    cause: BaseException | None = None
+
+
 class Argument(NamedTuple):
     """One parameter for which callers pass an argument."""
 
@@ -118,7 +124,7 @@ class Signature:
                 return self._given(given, {}, context)
             except (ValueError, RecursionError):
                 pass  # some are missing or invalid: check each one
-        faults: list[Fault] = []
+        faults = _Faults()
         values = list(self._bind_positions(_positional.decode(args), at.args, faults))
         filled = {a.name for a in self._by_position[: len(values)]}
         names = dict(self._bind_names(_named.decode(kwargs), filled, at.kwargs, faults))
@@ -129,7 +135,7 @@ class Signature:
             if a.required and a.name not in filled
         ]
         if faults:
-            raise InvalidArguments(*faults)
+            raise InvalidArguments(*faults) from faults.cause
         return self._given(values, names, context)
 
     def _given(self, values: list[Any], names: dict[str, Any], context: Context | None) -> Bound:
@@ -140,7 +146,7 @@ class Signature:
                 names[self.context] = context
         return values, names
 
-    def _bind_positions(self, raws: list[Raw], at: str, faults: list[Fault]) -> Iterator[Any]:
+    def _bind_positions(self, raws: list[Raw], at: str, faults: _Faults) -> Iterator[Any]:
         most = len(self._by_position)
         if len(raws) > most and self._rest is None:
             faults.append(
@@ -153,7 +159,7 @@ class Signature:
             yield _decode(argument, raw, f"{at}/{i}", faults)
 
     def _bind_names(
-        self, raws: dict[str, Raw], filled: set[str], at: str, faults: list[Fault]
+        self, raws: dict[str, Raw], filled: set[str], at: str, faults: _Faults
     ) -> Iterator[tuple[str, Any]]:
         for name, raw in raws.items():
             argument = self._by_name.get(name, self._others)
@@ -251,12 +257,13 @@ def _returns(kind: Any, values: Values, label: str) -> ResultType:
         ) from error
 
 
-def _decode(argument: Argument, raw: Raw, at: str, faults: list[Fault]) -> Any:
+def _decode(argument: Argument, raw: Raw, at: str, faults: _Faults) -> Any:
     prefix = f"argument {argument.name!r}: "
     try:
         return argument.reader.read(raw)
     except Misfit as error:
         faults += [Fault(prefix + why, at + pointer(path)) for path, why in error.faults]
+        faults.cause = faults.cause or error.__cause__
     except (ValueError, RecursionError) as error:
         faults.append(fault_of(error, at, prefix))
     return None

@@ -82,6 +82,7 @@ class Forms:
         self._purpose = purpose
         self.objects: dict[Any, Form] = {}
         """The forms of classes with fields that are part of what was asked for."""
+        self._aliases: set[Any] = set()
         self._inside: dict[Any, Reader] = {}
         self.pydantic = False
         """Whether pydantic validates a part of what was asked for."""
@@ -93,8 +94,8 @@ class Forms:
             return ANYTHING
         if isinstance(kind, NewType):
             return self.form(kind.__supertype__)
-        if hasattr(kind, "__value__"):  # type X = ...
-            return self.form(kind.__value__)
+        if hasattr(kind, "__value__"):  # type X[T] = ...
+            return self._alias(kind, args)
         if origin is Annotated:
             return self._annotated(kind, args[0], kind.__metadata__)
         if getattr(origin, "_name", None) in _WRAPPERS:
@@ -124,6 +125,16 @@ class Forms:
     def _schema_inside(self, kind: Any) -> dict[str, Any]:
         (schema,), definitions = self.schemas([self.form(kind).wire])
         return {} if definitions else schema
+
+    def _alias(self, kind: Any, args: tuple[Any, ...]) -> Form:
+        """The form of a type alias. One that contains itself is not checked in its inner part."""
+        if kind in self._aliases:
+            return ANYTHING
+        self._aliases.add(kind)
+        parameters = zip(kind.__type_params__, args, strict=False)
+        form = self.form(fields.with_types(kind.__value__, dict(parameters)))
+        self._aliases.remove(kind)
+        return form
 
     def _annotated(self, kind: Any, base: Any, metadata: tuple[Any, ...]) -> Form:
         if libraries.is_of_pydantic(base, metadata):

@@ -69,7 +69,7 @@ class GroupDocument(Struct, frozen=True, kw_only=True):
     runs: list[RunSummary]
 
 
-class MemberDocument(Struct, frozen=True, kw_only=True):
+class MemberDocument(Document, frozen=True, kw_only=True):
     """A job of a run. Without a state it is no longer kept, or not yet created."""
 
     id: str
