@@ -6,6 +6,7 @@ A `BlockingApp` runs each coroutine on an event loop in a thread of its own and 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping
 from concurrent.futures import Future
 from threading import Lock, Thread
@@ -33,6 +34,9 @@ class BlockingApp:
         self._calls = Calls(engine)
         self._lock = Lock()
         self._thread: LoopThread | None = None
+        self._pid = os.getpid()
+        self._inherited: list[object] = []
+        """Loops whose threads are in a parent process; freeing one would close it for both."""
 
     def submit(
         self,
@@ -99,6 +103,7 @@ class BlockingApp:
 
     def close(self) -> None:
         """Close the store and end the thread; the next call opens the store again."""
+        self._leave_parent()
         with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:
@@ -109,11 +114,18 @@ class BlockingApp:
         if is_on_a_loop():
             coroutine.close()
             raise RuntimeError("this call would block the event loop: await the method of App instead")
+        self._leave_parent()
         with self._lock:
             if self._thread is None:
                 self._thread = LoopThread()
             thread = self._thread
         return thread.run(coroutine)
+
+    def _leave_parent(self) -> None:
+        """In a forked process, forget the thread: it is in the parent only."""
+        if self._pid != os.getpid():
+            self._inherited.append(self._thread)
+            self._pid, self._lock, self._thread = os.getpid(), Lock(), None
 
 
 class LoopThread:

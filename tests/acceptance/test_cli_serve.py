@@ -135,7 +135,8 @@ def test_serve_listens_although_its_worker_processes_fail(tmp_path: Path) -> Non
     app = tmp_path / "app.py"
     app.write_text(
         "import sys\nfrom raincheck import App\n"
-        "if '--child' in sys.argv:\n    sys.exit('this worker cannot start')\napp = App()\n",
+        "if '--child' in sys.argv:\n    sys.exit('this worker cannot start')\napp = App()\n"
+        "@app.function\ndef one() -> int:\n    return 1\n",
         "utf-8",
     )
     with running("serve", str(app), "--workers", "2", "--port", "0", "--store", store_in(tmp_path)) as server:

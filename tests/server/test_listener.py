@@ -252,6 +252,7 @@ class TestWire:
                     poll.register(idle, 0)  # an error, that is a reset, is always reported
                     assert await asyncio.to_thread(poll.poll, 60_000)
                     assert idle.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
+            monkeypatch.setattr(wire, "WRITE_SECONDS", 30.0)  # the next client reads
             assert len((await client.get(path)).content) > 16_000_000
 
     async def test_a_connection_serves_many(self, talk: Talk) -> None:

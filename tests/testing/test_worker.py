@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -146,6 +147,22 @@ class TestTime:
             done = await app.status(job.id)
             assert done.finished_at == START + timedelta(seconds=180)
             assert worker.clock.now == START + timedelta(hours=1)
+
+    async def test_each_job_runs_at_its_time(self) -> None:
+        """Also while ended jobs are removed, and if another app submits meanwhile."""
+        app, log = make_app()
+        other = App("sqlite:///:memory:each-at-its-time")
+        delays = [random.uniform(0, 3600) for _ in range(100)]
+        async with running(app, store=other.url) as worker, other:
+            for n, delay in enumerate(delays):
+                await app.submit(str(n), [step("note", str(n))], delay=delay, result_ttl=10)
+            assert await worker.run_for(1800) == sum(delay <= 1800 for delay in delays)
+            at = worker.clock.now + timedelta(seconds=3600)
+            await other.submit("other", [step("note", "other")], scheduled_at=at)
+            await worker.run_for(3600 + 10)
+            assert [job.name for job in await worker.jobs()] == ["other"]
+            assert (await worker.jobs())[0].finished_at == at
+        assert log == [*sorted(map(str, range(100)), key=lambda n: delays[int(n)]), "other"]
 
     async def test_a_deadline_passes(self) -> None:
         """The job fails, and nothing is raised: its function did not fail."""

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from raincheck.core import clock
 from raincheck.core.codec import from_json
+from raincheck.core.errors import StoreUnusable
 from raincheck.core.limits import Limits
 from raincheck.core.model import Stored
 from raincheck.engine.config_file import ConfigFile, find_config, read_config
@@ -29,7 +30,7 @@ from raincheck.engine.workers import Workers
 from raincheck.functions.offered import OfferedFunctions
 from raincheck.functions.registry import Functions
 from raincheck.functions.values import PLAIN, Values
-from raincheck.store import make_store
+from raincheck.store import is_in_memory, make_store, needs_a_file
 from raincheck.store.base import Store
 from raincheck.store.watches import Watches
 
@@ -70,11 +71,14 @@ class Engine:
         self._lock = Lock()
         self._opening: Future[None] | None = None
         self._open = False
+        self._pid = os.getpid()
+        self._inherited: list[object] = []
+        """What a parent process had opened: never used, and never freed, which would close it for both."""
 
     @property
     def opened(self) -> bool:
-        """Whether the store is open."""
-        return self._open
+        """Whether the store is open, in this process."""
+        return self._open and self._pid == os.getpid()
 
     def holds(self, token: int) -> bool:
         """Whether a worker of this process has this lease and extends it."""
@@ -85,6 +89,10 @@ class Engine:
 
         Several event loops may call it at once: one opens the store, the others wait for it.
         """
+        if self._pid != os.getpid():
+            self._leave_parent()
+        if self._inherited and is_in_memory(self.url):
+            raise StoreUnusable(needs_a_file(self.url, "a forked child has no access to it"))
         while not self._open:
             with self._lock:
                 is_first = self._opening is None
@@ -98,6 +106,16 @@ class Engine:
             finally:
                 self._opening = None
                 opening.set_result(None)
+
+    def _leave_parent(self) -> None:
+        """Forget what the parent of this forked process has opened, so that it is opened anew."""
+        if self._open or self._opening is not None:
+            self._inherited.append(vars(self).copy())
+        self._pid = os.getpid()
+        self._lock = Lock()
+        self._opening = None
+        self._open = False
+        self.held = []
 
     async def _open_parts(self) -> None:
         file = await asyncio.to_thread(self._read_config)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from itertools import chain
 from typing import Any, TypeVar
 
 from raincheck.app import App
@@ -75,6 +76,7 @@ class ManualWorker:
         self._functions = app.functions if processes else _in_this_process(app.functions)
         self._maintenance = Maintenance(app.engine)
         self._gatherer = Gatherer(app.engine.jobs)
+        self._times = _Times()
         self._pipe: Pipe | None = None
         self._errors: dict[int, BaseException | None] = {}
         """What attempts raised, by token, until their outcomes are written."""
@@ -85,6 +87,7 @@ class ManualWorker:
     async def start(self) -> None:
         """Register the worker, and put the schedules that the app declares."""
         self._gatherer.listen()
+        self._unlisten = self._store.listen(self._times.note)
         await self._register("active")
         await self._maintenance.do_due()
         self._hint = asyncio.create_task(self._warn_of_waiting())
@@ -93,6 +96,7 @@ class ManualWorker:
         """Remove the worker from the register."""
         if self._hint is not None:
             await cancel_all([self._hint])
+        self._unlisten()
         self._gatherer.close()
         with suppress(StoreError):  # the test may have closed the app, as the lifespan of a server does
             await self._register("stopped")
@@ -258,10 +262,14 @@ class ManualWorker:
 
     async def _next_due(self) -> float | None:
         """The next time after now at which something is due; None: nothing waits for a time."""
-        times = [schedule.due for schedule in await self._store.schedules()]
-        for job in await self._unfinished():
-            times += [job.expires_at, *(step.due for step in _open_steps(job))]
-        return min((time for time in times if time is not None and time > self.clock()), default=None)
+        now = self.clock()
+        schedules = [schedule.due for schedule in await self._store.schedules() if schedule.due is not None]
+        if (times := self._times.by_job) is None:
+            times = self._times.by_job = {}  # before the jobs are read: what changes meanwhile is newer
+            for job in await self._unfinished():
+                times.setdefault(job.id, _times_of(job))
+        of_jobs = chain.from_iterable(list(times.values()))
+        return min((time for time in chain(schedules, of_jobs) if time > now), default=None)
 
     async def _unfinished(self) -> list[Job]:
         """The jobs that have not ended, oldest first."""
@@ -323,6 +331,34 @@ def _in_this_process(functions: Functions) -> Functions:
 def _order(claim: Claim) -> tuple[int, float, float, str, int]:
     job = claim.job
     return -job.priority, claim.step.due, job.created_at, job.id, claim.lease.step
+
+
+class _Times:
+    """When something of unfinished jobs is due, so that the jobs are not read again for each time."""
+
+    def __init__(self) -> None:
+        self.by_job: dict[str, list[float]] | None = None
+        """By job id; None: the jobs have to be read."""
+
+    def note(self, jobs: Mapping[str, Job | None]) -> None:
+        """Note changed jobs; called from any thread."""
+        times = self.by_job
+        if times is None:
+            return
+        if not jobs:  # another process may have changed any
+            self.by_job = None
+        for job_id, job in jobs.items():
+            if job is None:
+                self.by_job = None
+            elif job.state.ended:
+                times.pop(job_id, None)
+            else:
+                times[job_id] = _times_of(job)
+
+
+def _times_of(job: Job) -> list[float]:
+    times = [step.due for step in _open_steps(job)]
+    return times if job.expires_at is None else [*times, job.expires_at]
 
 
 def _open_steps(job: Job) -> list[Any]:

@@ -169,9 +169,9 @@ class RunningAttempt(Struct, eq=False):
         """Stop it. False: it has returned, or something else has stopped it before."""
         if self.has_ended or self.has_returned or self.reason is not None:
             return False
-        self.reason = reason
         if reason is Reason.TIMEOUT:
-            self.stack = self._read_stack()
+            self.stack = self._read_stack()  # before the function can learn that it has to stop
+        self.reason = reason
         if self.task is not None:
             self.task.cancel()
         elif self.function.mode != "thread":  # it waits; a thread may have begun already

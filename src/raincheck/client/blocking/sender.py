@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from raincheck.client.requests import Request, is_local, token_request
 from raincheck.client.responses import Reply, error_from
 from raincheck.client.token import Login, Token, TokenResponse, parse_token, token_from
 from raincheck.core.clock import monotonic
-from raincheck.core.errors import Unreachable
+from raincheck.core.errors import ConfigError, Unreachable
 
 Send = Callable[[Request], Reply]
 
@@ -54,12 +55,14 @@ class Sender:
         self._is_local = is_local(url)
         self._http = http
         self._lock = Lock()
+        self._pid = os.getpid()
+        self._inherited: list[object] = []
         fixed, source = (token, None) if token is None or isinstance(token, str) else (None, token)
         self._sign_in = SignIn(self._send_unsigned, login, source, fixed)
 
     def close(self) -> None:
         """Close the connections, unless the caller supplied them."""
-        if self._owns_http and self._http is not None:
+        if self._owns_http and self._http is not None and self._pid == os.getpid():
             self._http.close()
             self._http = None
 
@@ -76,6 +79,8 @@ class Sender:
         return self._send(request, False, inf)
 
     def _send(self, request: Request, signed: bool, patience: float) -> Reply:
+        if self._pid != os.getpid():
+            self._leave_parent()
         backoff = Backoff(min(self._patience, patience))
         while True:
             started_at = monotonic()
@@ -88,6 +93,17 @@ class Sender:
                 raise outcome.error if isinstance(outcome, NoResponse) else error_from(outcome, self.url)
             sleep(delay)
             request = request.after(took + delay)
+
+    def _leave_parent(self) -> None:
+        """In a forked process, forget the connections of the parent, whose responses are not for the child.
+
+        Raises `ConfigError` if they are in a client that the caller supplied.
+        """
+        if not self._owns_http:
+            raise ConfigError("this process was forked: make a new client in it, with its own http")
+        self._inherited.append(self._http)  # freed, it could say goodbye to the server for both
+        self._pid, self._lock, self._http = os.getpid(), Lock(), None
+        self._sign_in.lock = Lock()
 
     def _send_signed(self, request: Request) -> Reply | NoResponse:
         token = self._sign_in.token()
@@ -144,7 +160,7 @@ class SignIn:
         self._login = login
         self._source = source
         self._token = None if token is None else parse_token(token)
-        self._lock = Lock()
+        self.lock = Lock()
 
     @property
     def is_renewable(self) -> bool:
@@ -158,7 +174,7 @@ class SignIn:
         """
         if not self.is_renewable:
             return None if self._token is None else self._token.value
-        with self._lock:
+        with self.lock:
             if self._token is None or not self._token.is_fresh or self._token.value == refused:
                 self._token = self._fetch()
             return self._token.value

@@ -31,7 +31,7 @@ from raincheck.store.base import (
 )
 from raincheck.store.listeners import Listeners
 from raincheck.store.sqlite import leases, reads, threads, writes
-from raincheck.store.sqlite.connection import close, connect, in_memory
+from raincheck.store.sqlite.connection import OpenFile, close, connect, in_memory, note_closed, note_open
 from raincheck.store.sqlite.threads import Commit, Read, Reader, Write, Writer
 from raincheck.store.sqlite.writes import Effects
 
@@ -56,6 +56,7 @@ class SQLiteStore:
         self.path = path
         self.now = now
         self._anchor: apsw.Connection | None = None
+        self._opened: OpenFile | None = None
         self._listeners = Listeners(
             on_first=lambda: self._writer.batcher.wake()
         )  # to look what other processes do
@@ -77,6 +78,7 @@ class SQLiteStore:
     def _prepare(self) -> Path:
         """The path to connect to. The data of a database in memory is there while the anchor is open."""
         if not in_memory(self.path):
+            self._opened = note_open(self.path)
             return self.path.absolute()  # the current folder may change
         self._anchor = connect(self.path)
         return self.path
@@ -93,6 +95,9 @@ class SQLiteStore:
         anchor, self._anchor = self._anchor, None
         if anchor is not None:
             close(anchor)
+        if self._opened is not None:
+            note_closed(self._opened)
+            self._opened = None
 
     async def commit(self, changes: Sequence[Change]) -> list[Outcome]:
         return await self._writer.batcher.call(Commit(changes)) if changes else []

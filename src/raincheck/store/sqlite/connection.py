@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ from importlib import resources
 from itertools import chain
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import apsw
@@ -41,6 +42,39 @@ _PRAGMAS = (
 def in_memory(path: Path) -> bool:
     """Whether this is the name of a database in memory. A file has an absolute path."""
     return str(path).startswith(MEMORY)
+
+
+class OpenFile(NamedTuple):
+    """A database file that a process has opened."""
+
+    path: str
+    pid: int
+
+
+_open_files: list[OpenFile] = []
+"""The files that are open, once for each store; a forked child has those of its parent."""
+
+
+def note_open(path: Path) -> OpenFile:
+    """Note that this process opens a file. Raises `StoreUnusable` if its parent had it open at the fork.
+
+    SQLite would count the locks of the parent as those of this process, and could then overwrite what other
+    processes use (https://sqlite.org/howtocorrupt.html, section 2.6).
+    """
+    file = OpenFile(os.path.realpath(path), os.getpid())
+    if any(other.path == file.path and other.pid != file.pid for other in _open_files):
+        raise StoreUnusable(
+            f"this process was forked while {path} was open, and SQLite cannot be used on both sides of a "
+            "fork. Close the app before the fork (app.blocking.close() or await app.close()), or start the "
+            "child with spawn: multiprocessing.get_context('spawn')"
+        )
+    _open_files.append(file)
+    return file
+
+
+def note_closed(file: OpenFile) -> None:
+    """Note that a store has closed its file."""
+    _open_files.remove(file)
 
 
 def connect(path: Path) -> apsw.Connection:
