@@ -304,6 +304,13 @@ class TestArguments:
         """With a pointer to what is wrong."""
         assert refused(kind, sent) == faults
 
+    def test_type_aliases_stand_for_their_types(self) -> None:
+        """With their parameters."""
+        pair = typing_extensions.TypeAliasType("pair", tuple[T, T], type_params=(T,))
+        assert read(pair[int], "[1,2]") == (1, 2)
+        assert refused(pair[int], '[1,"a"]') == [("/1", "expected `int`, got `str`")]
+        assert read(list[pair[Point]], '[[{"x":1},{"x":2}]]') == [(Point(1), Point(2))]
+
     def test_models_follow_their_own_setting_for_unknown_fields(self) -> None:
         """If they have one."""
         assert read(Open, '{"any":1}').any == 1
