@@ -14,8 +14,13 @@ DOCUMENTS = sorted(
     [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("README.md")]
 )
 
-LONG = {"docs/how-to/sign-in.md", "docs/how-to/troubleshooting.md", "examples/doozer/README.md"}
-"""Slow documents. Faster tests of sign-in, commands and the fourth seed cover the same features."""
+LONG = {
+    *("docs/how-to/sign-in.md", "docs/how-to/troubleshooting.md", "docs/how-to/recipes.md"),
+    *("docs/how-to/use-with-django.md", "docs/how-to/use-with-flask.md", "docs/how-to/use-the-client.md"),
+    *("docs/how-to/test-your-functions.md", "docs/how-to/retry-and-give-up.md", "docs/how-to/groups.md"),
+    *("docs/how-to/schedules.md", "examples/doozer/README.md", "examples/groups/README.md"),
+}
+"""Slow documents, which `make test-long` reads. Faster tests cover the same features."""
 
 NAMED = [
     pytest.param(document, id=name, marks=[pytest.mark.long] if name in LONG else [])

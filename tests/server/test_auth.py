@@ -34,6 +34,9 @@ PUBLIC, READ, WRITE = None, "job:read", "job:write"
 NEEDS = {
     ("GET", "/v1/job"): READ,
     ("POST", "/v1/job"): WRITE,
+    ("POST", "/v1/job/retry"): WRITE,
+    ("POST", "/v1/job/cancel"): WRITE,
+    ("POST", "/v1/job/delete"): WRITE,
     ("GET", "/v1/job/{id}"): READ,
     ("DELETE", "/v1/job/{id}"): WRITE,
     ("POST", "/v1/job/{id}/cancel"): WRITE,

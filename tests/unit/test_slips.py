@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from raincheck import App, Client, Context, InvalidInput, RetryLater, RetryOptions, step
-from raincheck.core.errors import RegistrationError, UnexpectedResult
+from raincheck import App, Client, Context, GroupJob, InvalidInput, RetryLater, RetryOptions, step
+from raincheck.core.errors import NotJSON, RegistrationError, UnexpectedResult
 from raincheck.core.options import JobOptions
 
 app = App("sqlite://")
@@ -263,6 +263,28 @@ class TestSubmitting:
             add.step(1).options(timeout="1h")  # type: ignore[arg-type]
         with pytest.raises(InvalidInput, match="retry must be a number of attempts"):
             add.step(1).options(retry="twice")  # type: ignore[arg-type]
+
+    async def test_an_option_that_does_not_exist(self) -> None:
+        """The error lists those that do."""
+        with pytest.raises(
+            TypeError, match="there is no option 'wait': the options are data, delay, expires_at"
+        ):
+            await App("sqlite:///:memory:").submit("n", [add.step(1)], wait=5)  # type: ignore[call-arg]
+
+    @pytest.mark.parametrize("jobs", [[add.step(1)], {"a": [add.step(1)]}, GroupJob("a", [add.step(1)])])
+    def test_what_is_not_a_job_of_a_group(self, jobs: Any) -> None:
+        """At the declaration."""
+        with pytest.raises(RegistrationError, match=re.escape("write [GroupJob(name, [steps])]")):
+            App("sqlite://").group("pair", jobs)
+
+    @pytest.mark.parametrize(
+        ("value", "hint"),
+        [(numbers(2), "generator is unsupported (make it a list)"), (greet, "Function is unsupported, at $")],
+    )
+    def test_a_value_that_cannot_be_sent(self, value: Any, hint: str) -> None:
+        """The error says what to do with it."""
+        with pytest.raises(NotJSON, match=re.escape(hint)):
+            step("f", value)
 
 
 class TestCalling:

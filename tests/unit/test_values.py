@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 import pydantic
 import pytest
+import typing_extensions
 
 from raincheck.core.errors import InvalidArguments, NotJSON, RegistrationError, UnexpectedResult
 from raincheck.functions.signature import Signature
@@ -129,6 +132,9 @@ class Point:
             raise ValueError("x must not be negative")
         self.area = self.x * self.y
 
+    def is_small(self) -> bool:
+        return self.x < 9
+
 
 @dataclass
 class Tree:
@@ -179,6 +185,10 @@ class Ignoring(pydantic.BaseModel):
 
 class Renamed(pydantic.BaseModel):
     price: int = pydantic.Field(alias="unitPrice")
+
+
+class Extended(typing_extensions.TypedDict):
+    item: Item
 
 
 @dataclass
@@ -237,6 +247,9 @@ class TestArguments:
         assert read(Point | int, "3") == 3
         assert read(Point | list[Point], '[{"x":1}]') == [Point(1)]
         assert read(str | Path, '"a"') == "a"
+        assert read(Basket | None, '{"items":[]}') == Basket([])
+        assert read(list[Item] | Point | None, '[{"price":1}]') == [Item(price=1)]
+        assert read(Extended | None, '{"item":{"price":1}}') == {"item": Item(price=1)}
         assert read(deque[Point], '[{"x":1}]') == deque([Point(1)])
         assert read(Counter[str], '{"a":1}') == Counter("a")
         assert read(defaultdict[str, Point], '{"a":{"x":1}}') == {"a": Point(1)}
@@ -257,6 +270,10 @@ class TestArguments:
             (Sub, '{"item":"x"}', [("/item", "expected `int`, got `str`")]),
             (Search, '{"word":"a"}', [("/word", "expected `str` of length >= 2")]),
             (Search, '{"word":"ab","were":"c"}', [("/were", "object contains unknown field `were`")]),
+            (Extended, '{"item":{"price":1},"x":1}', [("/x", "object contains unknown field `x`")]),
+            (Annotated[Point, annotated_types.Predicate(Point.is_small)], '{"x":9}', [
+                ("", "does not satisfy Point.is_small"),
+            ]),
             (Search, '{"where":"c"}', [("", "object missing required field `word`")]),
             (Annotated[int, annotated_types.Predicate(str.isdigit)], "1", [
                 ("", "not a valid value: descriptor 'isdigit' for 'str' objects doesn't apply to a 'int' "
@@ -286,6 +303,13 @@ class TestArguments:
     def test_what_does_not_fit_is_refused(self, kind: Any, sent: str, faults: list[tuple[str, str]]) -> None:
         """With a pointer to what is wrong."""
         assert refused(kind, sent) == faults
+
+    def test_type_aliases_stand_for_their_types(self) -> None:
+        """With their parameters."""
+        pair = typing_extensions.TypeAliasType("pair", tuple[T, T], type_params=(T,))
+        assert read(pair[int], "[1,2]") == (1, 2)
+        assert refused(pair[int], '[1,"a"]') == [("/1", "expected `int`, got `str`")]
+        assert read(list[pair[Point]], '[[{"x":1},{"x":2}]]') == [(Point(1), Point(2))]
 
     def test_models_follow_their_own_setting_for_unknown_fields(self) -> None:
         """If they have one."""
@@ -365,6 +389,13 @@ class TestResults:
             (Any, {1, 2}, "[1,2]"),
             (deque[Point], deque([Point(1)]), '[{"x":1,"y":0.0,"tags":[],"area":0.0}]'),
             (Counter[str], Counter("a"), '{"a":1}'),
+            (Counter, Counter("a"), '{"a":1}'),
+            (Point | Tree | None, None, "null"),
+            (Point | None, None, "null"),
+            (Item | None, None, "null"),
+            (Basket | None, None, "null"),
+            (Annotated[Path, annotated_types.Predicate(Path.is_absolute)], Path("/a"), '"/a"'),
+            (Annotated[Point, annotated_types.Predicate(Point.is_small)], {"x": 1}, '{"x":1}'),
             (Iterable[str], {"a": 1}.keys(), '["a"]'),
             (pydantic.BaseModel, Item(price=1), '{"price":1,"double":2}'),
             (object, Point(1), '{"x":1,"y":0.0,"tags":[],"area":0.0}'),
@@ -410,6 +441,20 @@ class TestResults:
 
         with pytest.raises(NotJSON, match=r"not JSON: no, at \$\[0\]"):
             returning(Any, Values(fail)).returns.write([Money(3)])
+
+
+def test_libraries_are_not_imported() -> None:
+    """A program that does not use them pays nothing."""
+    program = """
+import sys
+from raincheck import App
+@App("sqlite:///:memory:").function
+def add(a: int, b: float | None = None) -> int: ...
+add.info
+print([name for name in ("annotated_types", "numpy", "pandas", "pydantic") if name in sys.modules])
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
 
 
 class TestRegistration:

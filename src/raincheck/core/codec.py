@@ -98,6 +98,14 @@ def writer(encode: Encode | None = None, *, argument: bool = False) -> Writer:
     return write
 
 
+_HINTS = {
+    "coroutine": " (write await before the call)",
+    "generator": " (make it a list)",
+    "async_generator": " (make it a list)",
+}
+"""By type: what to write instead of a value that cannot be encoded."""
+
+
 def _plain(encode: Encode | None, argument: bool, value: Any) -> Any:
     """A value that msgspec cannot encode, as one that it can. Raises `TypeError`."""
     if isinstance(value, msgspec.Raw):  # only `msgspec.to_builtins` does not know it
@@ -110,7 +118,8 @@ def _plain(encode: Encode | None, argument: bool, value: Any) -> Any:
         with suppress(NotImplementedError):
             return encode(value)
     as_key = " as a key" if isinstance(value, tuple | frozenset) else ""  # as a value they are known
-    raise TypeError(f"a value of type {type(value).__qualname__} is unsupported{as_key}")
+    hint = _HINTS.get(type(value).__name__, "")
+    raise TypeError(f"a value of type {type(value).__qualname__} is unsupported{as_key}{hint}")
 
 
 to_json = writer()

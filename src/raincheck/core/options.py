@@ -22,7 +22,7 @@ __all__ = [
     "Priority",
     "TemplateKeywords",
     "TemplateOptions",
-    "check_types",
+    "check_options",
     "job_options",
     "template_options",
 ]
@@ -86,7 +86,7 @@ class JobKeywords(TemplateKeywords, total=False):
 def template_options(given: TemplateKeywords, to_json: Writer = to_json) -> TemplateOptions:
     """Keyword arguments as options; ``to_json`` writes the data. Raises `InvalidInput` or `NotJSON`."""
     fields: dict[str, Any] = {**given, "data": object_of(given.get("data"), to_json)}
-    check_types(fields)
+    check_options(fields, TemplateOptions)
     return TemplateOptions(**fields)
 
 
@@ -97,14 +97,20 @@ def job_options(given: JobKeywords, to_json: Writer = to_json) -> JobOptions:
     fields: dict[str, Any] = {**given, "data": object_of(given.get("data"), to_json)}
     for name in ("scheduled_at", "expires_at"):
         fields[name] = _aware(fields.get(name))
-    check_types(fields)
+    check_options(fields, JobOptions)
     return JobOptions(**fields)
 
 
-def check_types(fields: Mapping[str, Any]) -> None:
-    """Raise `InvalidInput` for options of the wrong type: a `Struct` that is made in Python takes them."""
+def check_options(fields: Mapping[str, Any], kind: type[Struct]) -> None:
+    """Raise `InvalidInput` for options of the wrong type, which a ``kind`` that is made in Python takes.
+
+    Raises `TypeError` for options that it does not have.
+    """
     faults = []
     for name, value in fields.items():
+        if name not in kind.__struct_fields__:
+            known = ", ".join(sorted(kind.__struct_fields__))
+            raise TypeError(f"there is no option {name!r}: the options are {known}")
         if value is None:
             continue
         detail = None

@@ -35,12 +35,14 @@ def path_text(path: Path) -> str:
 class Form(NamedTuple):
     """The form of a type: msgspec decodes ``wire``, and ``build`` makes the value (None: it is the value).
 
-    ``decoded`` is the class of what msgspec decodes, if there is only one.
+    ``decoded`` is the class of what msgspec decodes, if there is only one. ``by_pydantic``: this is raw JSON,
+    which pydantic validates.
     """
 
     wire: Any
     build: Build | None = None
     decoded: type | None = None
+    by_pydantic: bool = False
 
 
 ANYTHING = Form(Any)

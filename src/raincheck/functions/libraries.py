@@ -156,8 +156,9 @@ def pydantic_form(kind: Any, purpose: Purpose) -> Form:
     mode: Any = "serialization" if purpose == "check" else "validation"
     wire = Annotated[Raw, Meta(extra_json_schema=_pydantic_schema(kind, adapter, mode))]
     if purpose == "check":  # what a model writes is not always what it reads
-        return Form(wire)
-    return Form(wire, leaf(lambda raw: _validated(adapter, bytes(raw), purpose), "value"))
+        return Form(wire, by_pydantic=True)
+    build = leaf(lambda raw: _validated(adapter, bytes(raw), purpose), "value")
+    return Form(wire, build, by_pydantic=True)
 
 
 def pydantic_adapter(kind: Any) -> Any:

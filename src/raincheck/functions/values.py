@@ -143,7 +143,7 @@ class Forms:
         metas, checks = libraries.constraints(metadata)
         form = self.form(base)
         wire: Any = Annotated[(form.wire, *metas)] if metas else form.wire
-        if not checks:
+        if not checks or (self._purpose == "check" and form.wire != base):  # it is not decoded as this type
             return form._replace(wire=wire)
         steps = [*filter(None, [form.build]), *checks]
         return form._replace(wire=wire, build=partial(_in_turn, steps))
@@ -153,10 +153,8 @@ class Forms:
         return libraries.pydantic_form(kind, purpose)
 
     def _union(self, kind: Any, args: tuple[Any, ...]) -> Form:
-        had_pydantic, self.pydantic = self.pydantic, False
         members = [self.form(arg) for arg in args if arg is not type(None)]
-        has_pydantic, self.pydantic = self.pydantic, self.pydantic or had_pydantic
-        if has_pydantic:  # it knows best which of its models this is
+        if any(member.by_pydantic for member in members):  # it knows which of its models this is
             return self._pydantic(kind, self._purpose)
         rest = (None,) if type(None) in args else ()
         wire = forms.union_of([*(member.wire for member in members), *rest])
@@ -170,7 +168,7 @@ class Forms:
         except TypeError as error:
             if self._purpose == "argument":
                 raise TypeError(f"{error}; use msgspec Structs with a tag, or models of pydantic") from None
-            return self._any_of(members)
+            return self._any_of([*members, *map(Form, rest)])
         plain = {member.decoded for member in members if member.build is None}
         builds = {m.decoded: m.build for m in members if m.build and m.decoded and m.decoded not in plain}
         return Form(wire, forms.build_one_of(builds) if builds else None)
@@ -207,8 +205,9 @@ class Forms:
     def _container(self, origin: type, args: tuple[Any, ...]) -> Form | None:
         """The form of a subclass of list or dict, or of a deque: that of a list or dict, and then it."""
         if issubclass(origin, dict):
-            key, value = args if len(args) == 2 else (*args, int) if origin is Counter else (Any, Any)
-            form = self._mapping(dict, (key, value))
+            if len(args) == 1 and issubclass(origin, Counter):
+                args = (*args, int)
+            form = self._mapping(dict, args if len(args) == 2 else (Any, Any))
         elif issubclass(origin, list | deque):
             form = self._array(list, (args or (Any,))[:1])
         else:
@@ -231,7 +230,7 @@ class Forms:
         if dataclasses.is_dataclass(origin):
             dataclass: Any = origin
             return self._object(kind, fields.of_dataclass, lambda given: dataclass(**given))
-        if typing.is_typeddict(origin):
+        if hasattr(origin, "__required_keys__"):  # of typing or typing_extensions
             return self._object(kind, fields.of_typed_dict, dict)
         if isinstance(origin, type) and issubclass(origin, tuple) and hasattr(origin, "_fields"):
             return self._object(kind, fields.of_named_tuple, lambda given: origin(**given), as_array=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,6 +27,7 @@ from raincheck.core.errors import (
 )
 from raincheck.core.model import Member, OnFailure, Step
 from raincheck.core.options import JobOptions, Object, Priority, TemplateOptions, empty_object, object_of
+from raincheck.core.text import short
 from raincheck.engine.config_file import ConfigFile
 from raincheck.engine.requests import Name, with_long_names
 from raincheck.engine.requests import Stages as StagesRequest
@@ -167,7 +168,15 @@ def from_code(
     options: TemplateOptions,
     to_json: Writer = to_json,
 ) -> Definition:
-    """The definition of a group declared in code; ``to_json`` writes the data of jobs. Raises `NotJSON`."""
+    """The definition of a group declared in code; ``to_json`` writes the data of jobs.
+
+    Raises `RegistrationError` for jobs that are not `GroupJob`s, and `NotJSON`.
+    """
+    given: Iterable[Any] = jobs
+    wrong = [job for job in given if not isinstance(job, GroupJob)]
+    if wrong:
+        got = short(wrong[0])
+        raise RegistrationError(f"expected a list of jobs, got {got} in it: write [GroupJob(name, [steps])]")
     requests = [
         GroupJobRequest(name, functions, object_of(data, to_json), priority)  # type: ignore[arg-type] # steps
         for name, functions, data, priority in jobs

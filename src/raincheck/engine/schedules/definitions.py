@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from raincheck.core.codec import Writer, encode_schedule, to_json
 from raincheck.core.errors import Fault, InvalidFile, InvalidInput, RegistrationError
 from raincheck.core.model import MAX_SECONDS, CatchUp, Job, Schedule, Seconds
-from raincheck.core.options import JobOptions, TemplateKeywords, TemplateOptions, check_types, object_of
+from raincheck.core.options import JobOptions, TemplateKeywords, TemplateOptions, check_options, object_of
 from raincheck.engine.config_file import ConfigFile
 from raincheck.engine.groups.definitions import Groups, is_group_name
 from raincheck.engine.requests import Stages, Timeout, decoded, with_long_names
@@ -77,7 +77,7 @@ class ScheduleKeywords(TemplateKeywords, total=False):
 def schedule_options(keywords: ScheduleKeywords, to_json: Writer = to_json) -> ScheduleOptions:
     """Keyword arguments as options; ``to_json`` writes the data. Raises `InvalidInput` or `NotJSON`."""
     fields: dict[str, Any] = {**keywords, "data": object_of(keywords.get("data"), to_json)}
-    check_types(fields)
+    check_options(fields, ScheduleOptions)
     return ScheduleOptions(**fields)
 
 
