@@ -57,6 +57,10 @@ class Terminal:
         """Press keys."""
         os.write(self._reader, text.encode())
 
+    def close(self) -> None:
+        """Close the window."""
+        os.close(self._reader)
+
     def rest(self) -> str:
         """All output until raincheck has ended."""
         while read := self._read():
@@ -124,6 +128,15 @@ def test_top_is_refreshed_until_a_key(tmp_path: Path, columns: str, code: int) -
     assert "team/fail" in shown
     assert "1 running" not in shown
     assert max(len(line.strip()) for line in shown.split("\r\n")) <= int(columns)
+
+
+def test_top_ends_with_its_terminal(tmp_path: Path) -> None:
+    """Rather than to send requests without a pause for ever."""
+    with serving(tmp_path) as (_, url):
+        terminal = Terminal("top", "--url", url)
+        terminal.until("LATEST FAILURES")
+        terminal.close()
+        terminal.process.wait(30)
 
 
 def test_a_job_can_be_watched_on_a_terminal(tmp_path: Path) -> None:

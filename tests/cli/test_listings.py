@@ -65,6 +65,13 @@ def test_a_listing_continues_at_its_cursor(run: Run) -> None:
     assert ids(run, "--limit", "1", "--cursor", cursor) == all_ids[2:]
 
 
+def test_a_cursor_can_begin_with_a_dash(run: Run) -> None:
+    """It is not an option: the server gets it, and says what is wrong with this one."""
+    ran = run("jobs", "--cursor", "-forged")
+    assert (ran.code, ran.out) == (2, "")
+    assert "/cursor" in ran.err
+
+
 def test_an_empty_listing_prints_nothing_on_stdout(run: Run) -> None:
     """A script that counts lines counts none."""
     assert run("jobs", "--name", "no such name") == (0, "", "No jobs\n")

@@ -32,7 +32,7 @@ def jobs(
     matching: Matching = EVERY_JOB,
     sort: Order = "newest",
     limit: Annotated[int, Parameter(validator=Number(gte=1))] = 20,
-    cursor: str | None = None,
+    cursor: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     connection: Connection = DEFAULT_CONNECTION,
 ) -> int:
     """List jobs, newest first.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 from collections import deque
@@ -35,6 +36,8 @@ ROWS = 8
 
 WINDOW = 10
 """Snapshots over which the throughput is averaged."""
+
+QUIT = "q"
 
 _BAR_WIDTH = 10
 
@@ -95,7 +98,7 @@ def _watch(client: Client, interval: float, url: str) -> int:
         with Live(console=out, screen=True, auto_refresh=False) as live, _keys() as pressed:
             while True:
                 live.update(render(snapshots, url, problem), refresh=True)
-                if pressed(interval) in ("q", "Q"):
+                if pressed(interval).lower() == QUIT:
                     return Exit.OK
                 try:
                     snapshots.append(_read(client))
@@ -117,7 +120,12 @@ def _keys() -> Iterator[Callable[[float], str]]:
 
     def read(seconds: float) -> str:
         ready, _, _ = select.select([sys.stdin], [], [], seconds)
-        return sys.stdin.read(1) if ready else ""
+        if not ready:
+            return ""
+        try:
+            return os.read(sys.stdin.fileno(), 1).decode(errors="replace") or QUIT
+        except OSError:  # the terminal was closed: it would be ready again at once, for ever
+            return QUIT
 
     before = termios.tcgetattr(sys.stdin)
     tty.setcbreak(sys.stdin)
