@@ -35,8 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)  # of xdist, which may be switched off
 def pytest_xdist_auto_num_workers() -> int:
-    """Two processes a core: half of the time a test waits."""
-    return 2 * (os.cpu_count() or 1)
+    """Three processes a core: a test waits for more than half of its time."""
+    return 3 * (os.cpu_count() or 1)
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups

@@ -76,6 +76,7 @@ class Terminal:
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text) or " "
 
 
+@pytest.mark.long
 def test_the_demo_on_a_terminal_is_live(tmp_path: Path) -> None:
     """With an animated progress bar for each step."""
     terminal = Terminal("demo", TMPDIR=str(tmp_path))

@@ -18,10 +18,7 @@ from tests.acceptance.test_crash import TIMEOUT, Order, check, orders
 from tests.clusters import cluster, follows, until, watched
 from tests.contract.leaks import all_jobs, assert_no_leaks
 
-pytestmark = [
-    pytest.mark.acceptance,
-    pytest.mark.parametrize("jobs", [200, pytest.param(2000, marks=pytest.mark.long)]),
-]
+pytestmark = [pytest.mark.acceptance, pytest.mark.long, pytest.mark.parametrize("jobs", [200, 2000])]
 
 BEFORE = 1 / 3
 """The share of jobs that are acknowledged when the primary is killed."""

@@ -89,7 +89,7 @@ async def ended(client: httpx2.AsyncClient, job: dict[str, Any]) -> dict[str, An
     return document
 
 
-@pytest.mark.parametrize("how", ["killed", "frozen"])
+@pytest.mark.parametrize("how", ["killed", pytest.param("frozen", marks=pytest.mark.long)])
 async def test_no_job_is_lost_in_an_outage(
     started: Running, valkey: Server, tmp_path: Path, how: str
 ) -> None:

@@ -302,6 +302,7 @@ class TestManaging:
             assert message in server.rest()
             assert server.process.wait(60) == 2
 
+    @pytest.mark.long
     def test_the_demo_needs_no_sign_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """It ignores the environment."""
         environment = os.environ | {"RAINCHECK_SECRET": SECRET, "RAINCHECK_TOKEN": "garbage"}
