@@ -19,6 +19,9 @@ settings.load_profile("short")  # `make test-long` asks for the other one
 
 NOT_RUN = f"NOT RUN: all that is to hold on Redis too, for there is no {REDIS}; `make setup` puts it there"
 
+SLOW_FOLDERS = ("contract", "worker", "client", "cli")
+"""Folders of tests that wait much."""
+
 PROCESSES_LIMIT = 240.0
 """Seconds that a test with processes of its own may take; others have those of ``pyproject.toml``.
 
@@ -41,7 +44,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with processes begin first, each on its own: they take longest. The others go file by file."""
+    """Tests with processes begin first, each on its own: they take longest. The others go file by file,
+    the slow folders first, so that all processes end at about the same time."""
     for item in items:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.generated)
@@ -50,7 +54,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.timeout(PROCESSES_LIMIT))
         elif not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.location[0]))
-    items.sort(key=lambda item: item.get_closest_marker("acceptance") is None)
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    """Where in the order a test is."""
+    if item.get_closest_marker("acceptance"):
+        return 0
+    folder = item.path.parent.name
+    return 1 + SLOW_FOLDERS.index(folder) if folder in SLOW_FOLDERS else 1 + len(SLOW_FOLDERS)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
