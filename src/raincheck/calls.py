@@ -25,10 +25,18 @@ from raincheck.core.lifecycle import previous_results
 from raincheck.core.model import Job, Schedule, State, Step, Stored
 from raincheck.core.options import JobKeywords, JobOptions, job_options, object_of
 from raincheck.engine.attempts import read_all
-from raincheck.engine.bulk import Operation, change_jobs
+from raincheck.engine.bulk import change_jobs
 from raincheck.engine.documents import AttemptDocument, JobDocument, JobSummary, job_summary
 from raincheck.engine.engine import Engine
-from raincheck.engine.filters import BulkKeywords, BulkResult, FilterKeywords, Order, bulk_of, filter_of
+from raincheck.engine.filters import (
+    BulkKeywords,
+    BulkResult,
+    FilterKeywords,
+    Operation,
+    Order,
+    bulk_of,
+    filter_of,
+)
 from raincheck.engine.groups.documents import RunDocument
 from raincheck.engine.idempotency import key_of_job, key_of_run
 from raincheck.engine.listings import matching_jobs, store_filter

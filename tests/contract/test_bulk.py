@@ -6,8 +6,8 @@ import asyncio
 
 from raincheck import Limits
 from raincheck.core.model import State
-from raincheck.engine.bulk import Operation, change_jobs
-from raincheck.engine.filters import BulkResult
+from raincheck.engine.bulk import change_jobs
+from raincheck.engine.filters import BulkResult, Operation
 from raincheck.engine.jobs import Jobs
 from raincheck.store.base import Filter, Store
 from tests.contract.leaks import listed

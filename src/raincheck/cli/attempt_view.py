@@ -9,10 +9,10 @@ from rich.padding import Padding
 from rich.syntax import Syntax
 from rich.text import Text
 
-from raincheck.cli.job_view import elapsed, format_problem
+from raincheck.cli.job_view import elapsed, flatten_steps, format_problem
 from raincheck.cli.terminal import out, plain
 from raincheck.core.model import AttemptOutcome
-from raincheck.engine.documents import AttemptDocument, FunctionDocument, JobDocument
+from raincheck.engine.documents import AttemptDocument, JobDocument
 
 _STYLES = {
     AttemptOutcome.DONE: "green",
@@ -24,10 +24,7 @@ _STYLES = {
 
 def has_error(job: JobDocument) -> bool:
     """Whether the job failed, or the latest attempt of one of its functions."""
-    steps: list[FunctionDocument] = []
-    for entry in job.functions:
-        steps += entry if isinstance(entry, list) else [entry]
-    return job.error is not None or any(step.error is not None for step in steps)
+    return job.error is not None or any(step.error is not None for step in flatten_steps(job))
 
 
 def latest_failure(attempts: Sequence[AttemptDocument]) -> AttemptDocument | None:

@@ -23,26 +23,24 @@ from raincheck.cli.terminal import err, note, out, print_json, show
 from raincheck.client import Client
 from raincheck.client.requests import list_request
 from raincheck.core.errors import RaincheckError
-from raincheck.core.model import State
 from raincheck.engine.documents import JobPage
-from raincheck.engine.filters import BulkResult, JobFilter
+from raincheck.engine.filters import BulkResult, JobFilter, Operation
 
 SAMPLE = 5
 """Jobs that are shown before the question."""
 
 
-class Operation(NamedTuple):
-    """An operation on many jobs: its words, the method of the client, and the states that it can change."""
+class Command(NamedTuple):
+    """An operation on many jobs, the word for what it did, and the method of the client."""
 
-    verb: str
+    operation: Operation
     done: str
     method: Callable[..., BulkResult]
-    states: tuple[State, ...]
 
 
-RETRY = Operation("retry", "Retried", Client.retry_jobs, (State.FAILED, State.CANCELLED))
-CANCEL = Operation("cancel", "Cancelled", Client.cancel_jobs, tuple(each for each in State if not each.ended))
-DELETE = Operation("delete", "Deleted", Client.forget_jobs, tuple(each for each in State if each.ended))
+RETRY = Command(Operation.RETRY, "Retried", Client.retry_jobs)
+CANCEL = Command(Operation.CANCEL, "Cancelled", Client.cancel_jobs)
+DELETE = Command(Operation.DELETE, "Deleted", Client.forget_jobs)
 
 
 @Parameter(name="*")
@@ -75,21 +73,21 @@ def is_about_many(job_id: str | None, matching: Matching, many: Many) -> bool:
     return is_many
 
 
-def change_many(operation: Operation, matching: Matching, many: Many, connection: Connection) -> int:
+def change_many(command: Command, matching: Matching, many: Many, connection: Connection) -> int:
     """Change all jobs that match; returns the exit code."""
     with connection.client() as client:
-        apply = partial(operation.method, client, every_job=many.all, **matching.keywords)
+        apply = partial(command.method, client, every_job=many.all, **matching.keywords)
         counted = apply(dry_run=True)
         if counted.changed and (many.dry_run or not many.yes):
-            _show_sample(client, operation, matching, counted)
+            _show_sample(client, command, matching, counted)
         if many.dry_run or not counted.changed:
-            return _print_result(operation, counted, connection)
-        if not (many.yes or _is_confirmed(operation, counted.changed)):
+            return _print_result(command, counted, connection)
+        if not (many.yes or _is_confirmed(command, counted.changed)):
             note("Nothing was changed")
             return Exit.INTERRUPTED
         parts: list[BulkResult] = []
         try:
-            with _progress_bar(operation, counted.matched) as bar, _interrupts() as pressed:
+            with _progress_bar(command, counted.matched) as bar, _interrupts() as pressed:
 
                 def report(so_far: BulkResult) -> None:
                     parts.append(so_far)
@@ -97,20 +95,20 @@ def change_many(operation: Operation, matching: Matching, many: Many, connection
                     if pressed and so_far.cursor is not None:
                         raise _Stopped
 
-                return _print_result(operation, apply(progress=report), connection)
+                return _print_result(command, apply(progress=report), connection)
         except _Stopped:
-            note(f"Stopped. {_summary(operation, parts[-1])}. Run the command again for the other jobs.")
+            note(f"Stopped. {_summary(command, parts[-1])}. Run the command again for the other jobs.")
             return Exit.INTERRUPTED
         except (RaincheckError, KeyboardInterrupt):
-            note(f"{_summary(operation, parts[-1] if parts else BulkResult())}, and perhaps some more")
+            note(f"{_summary(command, parts[-1] if parts else BulkResult())}, and perhaps some more")
             raise
 
 
-def _show_sample(client: Client, operation: Operation, matching: Matching, counted: BulkResult) -> None:
+def _show_sample(client: Client, command: Command, matching: Matching, counted: BulkResult) -> None:
     """Show the newest jobs that will be changed."""
     which = matching.filter
     if not which.states:
-        which = msgspec.structs.replace(which, state=operation.states)
+        which = msgspec.structs.replace(which, state=command.operation.states)
     request = list_request(which, "newest", None, SAMPLE)
     jobs = client.request(request.method, request.path, params=request.params).read(JobPage).jobs
     show(job_table(jobs), on=err)
@@ -118,18 +116,18 @@ def _show_sample(client: Client, operation: Operation, matching: Matching, count
         note(f"... and {counted.matched - len(jobs)} more")
 
 
-def _is_confirmed(operation: Operation, jobs: int) -> bool:
+def _is_confirmed(command: Command, jobs: int) -> bool:
     """Ask on a terminal. Raises `UsageError` if there is none."""
-    question = f"{operation.verb.capitalize()} {_count(jobs)}?"
+    question = f"{command.operation.capitalize()} {_count(jobs)}?"
     if not (sys.stdin.isatty() and err.is_terminal):
         raise UsageError(f"{question} Use --yes to do so without a terminal.")
     return err.input(f"{question} [y/N] ", markup=False).strip().lower() in ("y", "yes")
 
 
-def _progress_bar(operation: Operation, jobs: int) -> Progress:
+def _progress_bar(command: Command, jobs: int) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
-    progress.add_task(operation.verb.capitalize(), total=jobs)
+    progress.add_task(command.operation.capitalize(), total=jobs)
     return progress
 
 
@@ -150,18 +148,18 @@ def _interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-def _print_result(operation: Operation, result: BulkResult, connection: Connection) -> int:
+def _print_result(command: Command, result: BulkResult, connection: Connection) -> int:
     if connection.json:
         print_json(msgspec.json.encode(result))
     elif result.dry_run and result.changed:
-        out.print(f"Would {operation.verb} {_count(result.changed)}{_reasons(result)}")
+        out.print(f"Would {command.operation} {_count(result.changed)}{_reasons(result)}")
     else:
-        out.print(_summary(operation, result))
+        out.print(_summary(command, result))
     return Exit.OK
 
 
-def _summary(operation: Operation, result: BulkResult) -> str:
-    return f"{operation.done} {_count(result.changed)}{_reasons(result)}"
+def _summary(command: Command, result: BulkResult) -> str:
+    return f"{command.done} {_count(result.changed)}{_reasons(result)}"
 
 
 def _reasons(result: BulkResult) -> str:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 
 from msgspec.structs import replace
 
 from raincheck.core import lifecycle
 from raincheck.core.errors import IllegalTransition
-from raincheck.core.model import Change, State, Stored
+from raincheck.core.model import Change, Stored
 from raincheck.core.triggers import Retry, Trigger
-from raincheck.engine.filters import BulkResult
+from raincheck.engine.filters import BulkResult, Operation
 from raincheck.engine.jobs import Jobs
 from raincheck.store.base import Ended, Filter
 from raincheck.store.listing import matches
@@ -30,21 +29,6 @@ MAX_TRIES = 5
 WRONG_STATE, UNCHANGED, REMOVED, CONTENDED = "wrong-state", "unchanged", "removed", "contended"
 """Why a matching job was not changed: its state does not allow it; it is being cancelled already; it was
 removed meanwhile; other processes kept changing it."""
-
-
-class Operation(StrEnum):
-    """What is done to the jobs."""
-
-    RETRY = "retry"
-    CANCEL = "cancel"
-    DELETE = "delete"
-
-    @property
-    def states(self) -> tuple[State, ...]:
-        """The states of jobs that it can change."""
-        if self is Operation.RETRY:
-            return State.CANCELLED, State.FAILED
-        return tuple(sorted(state for state in State if state.ended == (self is Operation.DELETE)))
 
 
 async def change_jobs(

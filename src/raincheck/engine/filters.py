@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
@@ -96,6 +97,21 @@ class FilterKeywords(TypedDict, total=False):
 
 MAX_BULK = 1000
 """Jobs that one request for many jobs can be about."""
+
+
+class Operation(StrEnum):
+    """What is done to all jobs that match a filter."""
+
+    RETRY = "retry"
+    CANCEL = "cancel"
+    DELETE = "delete"
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """The states of jobs that it can change."""
+        if self is Operation.RETRY:
+            return State.CANCELLED, State.FAILED
+        return tuple(sorted(state for state in State if state.ended == (self is Operation.DELETE)))
 
 
 class BulkRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

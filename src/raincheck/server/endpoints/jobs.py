@@ -9,8 +9,9 @@ from raincheck.auth import Scope
 from raincheck.core.errors import NotFound
 from raincheck.core.model import Job, Stored
 from raincheck.engine.attempts import read_page as read_attempts
-from raincheck.engine.bulk import Operation, change_jobs
+from raincheck.engine.bulk import change_jobs
 from raincheck.engine.documents import event_documents, raw
+from raincheck.engine.filters import Operation
 from raincheck.engine.idempotency import key_of_job
 from raincheck.engine.listings import read_page, store_filter
 from raincheck.engine.requests import decode_bulk, decode_job
