@@ -13,7 +13,7 @@ from raincheck.core.model import Claim
 from raincheck.core.retry import Backoff
 from raincheck.engine.results import load_previous
 from raincheck.functions.registry import Function
-from raincheck.store.base import Held, Store
+from raincheck.store.base import NO_LIMITS, Held, Store
 from raincheck.worker.executor import Slots
 
 logger = logging.getLogger("raincheck.worker")
@@ -36,7 +36,8 @@ class Claimer:
     """Claims steps of ``functions`` for the free ones of ``slots``, with leases of ``lease`` seconds.
 
     A claim takes at most half of all slots. So there is room for the next claim before what the last one
-    brought has run: the store works on one while the worker runs the other.
+    brought has run: the store works on one while the worker runs the other. It takes no more of a function
+    than its ``concurrency`` allows; a function that is full is left out until one of its attempts ends.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Claimer:
         self._store = store
         self._worker = worker
         self._names = tuple(function.name for function in functions)
+        self._limited = [function for function in functions if function.concurrency is not None]
         self._with_context = {f.name for f in functions if f.signature.context is not None}
         self._lease = lease
         self._slots = slots
@@ -59,7 +61,7 @@ class Claimer:
         """
         limit = min(await self._slots.wait(), self._most)
         try:
-            claims = await self._store.claim(self._worker, self._names, limit, self._lease, WAIT)
+            claims = await self._next(limit)
             claimed = Claimed(claims, await self._previous(claims))
         except StoreError as error:
             if not self._backoff.is_on:
@@ -70,6 +72,26 @@ class Claimer:
             logger.info("claims succeed again")
             self._backoff.reset()
         return claimed
+
+    async def _next(self, limit: int) -> list[Claim]:
+        """The next claims; none, if one that was left out may be claimed now."""
+        full = self._slots.full.copy()
+        if not full:
+            return await self._take(self._names, limit, WAIT)
+        names = [name for name in self._names if name not in full]
+        # the claim that may be cancelled is not the only one: else quick functions could cancel each
+        if names and (claims := await self._take(names, limit, 0.0)):
+            return claims
+        if full <= self._slots.full:
+            async with self._slots.until_room(WAIT):
+                if names:
+                    return await self._take(names, limit, WAIT)
+                await asyncio.sleep(WAIT)
+        return []
+
+    async def _take(self, names: Sequence[str], limit: int, wait: float) -> list[Claim]:
+        room = self._slots.room(self._limited, limit) if self._limited else NO_LIMITS
+        return await self._store.claim(self._worker, names, limit, self._lease, wait, room)
 
     async def _previous(self, claims: list[Claim]) -> dict[int, bytes | None]:
         wanted = [c for c in claims if c.step.stage > 0 and c.step.function in self._with_context]
