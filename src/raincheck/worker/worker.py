@@ -56,7 +56,7 @@ REPORT_EVERY = 0.1
 
 class Worker:
     """Runs the functions of ``app``: up to ``concurrency`` attempts at once on the loop and in threads,
-    and up to ``processes`` (default: the CPU count) in child processes.
+    and up to ``process_slots`` (default: the CPU count) in child processes.
 
     If this process dies, other workers take over its steps after ``lease`` seconds. When it is stopped,
     running attempts have ``grace`` seconds to end. Use it with ``async with``, or ``await run(stop)``.
@@ -67,14 +67,14 @@ class Worker:
         app: App,
         *,
         concurrency: int = 100,
-        processes: int | None = None,
+        process_slots: int | None = None,
         lease: float = 15.0,
         grace: float = 30.0,
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self._app = app
         self._concurrency = concurrency
-        self._processes = processes or os.cpu_count() or 1
+        self._process_slots = process_slots or os.cpu_count() or 1
         self._lease = lease
         self._grace = grace
         self._stop = asyncio.Event()
@@ -110,7 +110,7 @@ class Worker:
             state: Mapping[str, Any] | None = None
             if self._app.lifespan is not None:
                 state = await stack.enter_async_context(self._app.lifespan(self._app))
-            executor = Executor(self._concurrency, self._processes)
+            executor = Executor(self._concurrency, self._process_slots)
             pipe = Pipe(store, engine.functions, executor, engine.limits, state or {})
             cancellation = Cancellation(store, pipe.in_flight)
             heartbeat = Heartbeat(store, self._lease, self._info(), pipe.in_flight, cancellation.beats)
