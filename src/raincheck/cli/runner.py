@@ -210,6 +210,10 @@ class WorkerProcesses:
             for _ in range(self._count):
                 group.create_task(self._keep_one(stop))
 
+    def kill(self) -> None:
+        """Kill all processes now."""
+        self._children.kill()
+
     async def _keep_one(self, stop: asyncio.Event) -> None:
         pause = _FIRST_PAUSE
         while not stop.is_set():

@@ -158,8 +158,7 @@ def serve(
             group.create_task(work(stop))
             await _listen(app, server_options, stop, registered)
 
-    code = _run(main, app_options, worker_options.grace, children.kill)
-    return Exit.FAILED if processes.is_failing else code
+    return _run(main, app_options, worker_options.grace, processes)
 
 
 def server(
@@ -257,7 +256,7 @@ def _check_shared(app: App, why: str) -> None:
         raise StoreUnusable(needs_a_file(app.url, why))
 
 
-def _run(main: Main, options: AppOptions, grace: float, kill: Callable[[], None] = lambda: None) -> int:
+def _run(main: Main, options: AppOptions, grace: float, processes: WorkerProcesses | None = None) -> int:
     """Run ``main`` until a signal; in a child, also until the parent stops it."""
 
     async def child(stop: asyncio.Event) -> None:
@@ -265,7 +264,9 @@ def _run(main: Main, options: AppOptions, grace: float, kill: Callable[[], None]
         call_when_parent_stops(lambda: loop.call_soon_threadsafe(stop.set))
         await main(stop)
 
-    return run_until_signal(child if options.child else main, grace=grace, kill=kill)
+    kill = (lambda: None) if processes is None else processes.kill
+    code = run_until_signal(child if options.child else main, grace=grace, kill=kill)
+    return Exit.FAILED if processes is not None and processes.is_failing else code
 
 
 async def _no_workers() -> None:
@@ -364,8 +365,7 @@ def _supervise(
             pass
         await processes.run(stop)
 
-    code = _run(main, app_options, worker_options.grace, children.kill)
-    return Exit.FAILED if processes.is_failing else code
+    return _run(main, app_options, worker_options.grace, processes)
 
 
 def _run_with_reload(command: str, target: str, options: dict[str, object], app_options: AppOptions) -> int:
