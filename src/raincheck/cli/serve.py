@@ -65,6 +65,8 @@ class ServerOptions:
 
     access_log: Annotated[bool, Parameter(env_var="RAINCHECK_ACCESS_LOG", show_default=False)] = False
     """Log each request, without its query."""
+    routes: Flag = False
+    """Print all routes of the API at the start, not only the first ones to know."""
 
     @property
     def auth(self) -> Auth | None:
@@ -132,6 +134,7 @@ def serve(
     app = _load_app(target, app_options, runs_functions=True)
     if workers > 1:
         _check_shared(app, "several workers cannot share it")
+    print_routes(server_options.routes)
     print_summary(app)
     command = _child_command("worker", target, asdict(worker_options), app_options)
     children = Children(command, app.url, worker_options.grace)
@@ -178,6 +181,7 @@ def server(
         return _run_with_reload("server", target, asdict(server_options), app_options)
     app = _load_app(target, app_options)
     _check_shared(app, "no worker can reach it. Run `raincheck serve`, which has a worker in its process")
+    print_routes(server_options.routes)
     print_summary(app)
 
     async def main(stop: asyncio.Event) -> None:
@@ -217,6 +221,20 @@ def worker(
             await work(stop)
 
     return _run(main, app_options, worker_options.grace)
+
+
+FIRST_ROUTES = ("POST /v1/job", "GET /v1/job/{id}", "POST /v1/function/{name:path}", "GET /docs")
+"""What a new user needs: create a job, get it, call a function, read about all other routes."""
+
+
+def print_routes(every: bool) -> None:
+    """Print the first routes to know, or all of them."""
+    from raincheck.server import ROUTES
+
+    for path, methods in ROUTES.items():
+        for method in methods:
+            if every or f"{method} {path}" in FIRST_ROUTES:
+                out.print(f"{method:6} {path.replace(':path}', '}')}", soft_wrap=True)
 
 
 def print_summary(app: App) -> None:
