@@ -8,8 +8,8 @@
   A command that ends with ` &` is a server or a worker. It runs until the end of the document.
 - `json` must be valid JSON. Blocks in other languages are not checked; `py` is code for other libraries.
 
-Ports 8000, 8080 and 5100 in a document are replaced by free ports, so that several documents can be tested at the
-same time. Port 6379 is replaced by the port of a Valkey server for the document.
+Ports 8000, 8080 and 5100 in a document are replaced by free ports, so that several documents can be tested at
+the same time. Port 6379 is replaced by the port of a Valkey server for the document.
 """
 
 from __future__ import annotations
