@@ -73,7 +73,7 @@ class TestRegistration:
             ({"functions": [{"doc": "x"}]}, "/functions/0"),
             ({"functions": [{"name": "add"}, {"name": "a b"}]}, "/functions/1/name"),
             ({"functions": [{"name": "add"}, {"name": "add"}]}, "/functions/1/name"),
-            ({"functions": [{"name": "add", "parameters": {"type": "objekt"}}]}, "/functions/0/parameters"),
+            ({"functions": [{"name": "add", "parameters": {"type": "any"}}]}, "/functions/0/parameters"),
             (
                 {"functions": [{"name": "add", "positional": {"$ref": "http://x/y"}}]},
                 "/functions/0/positional",
