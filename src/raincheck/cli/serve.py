@@ -6,15 +6,15 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 from rich.text import Text
 
@@ -75,6 +75,11 @@ class ServerOptions:
         return Auth.from_environment(os.environ | variables)
 
 
+def _patterns(kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """The patterns in the values of an option: repeated, or separated by commas."""
+    return tuple(word.strip() for token in tokens for word in token.value.split(","))
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
@@ -84,6 +89,11 @@ class WorkerOptions:
     """Attempts that a worker runs at the same time."""
     process_slots: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
     """Attempts of process=True functions that a worker runs at the same time (default: CPU count)."""
+    functions: Annotated[
+        tuple[str, ...],
+        Parameter(converter=_patterns, consume_multiple=False, show_default=False, metavar="PATTERN"),
+    ] = ()
+    """Offer only functions that match; `*` is any text, !PATTERN leaves out. Repeat it, or use commas."""
     lease: Annotated[float, Parameter(validator=Number(gte=1), metavar="SECONDS")] = 15.0
     """Seconds before a dead worker's jobs are taken over."""
     grace: Annotated[float, Parameter(validator=Number(gte=0), metavar="SECONDS")] = 30.0
@@ -133,7 +143,7 @@ def serve(
     app = _load_app(target, app_options, runs_functions=True)
     if workers > 1:
         _check_shared(app, "several workers cannot share it")
-    print_summary(app)
+    print_summary(app, worker_options.functions)
     command = _child_command("worker", target, asdict(worker_options), app_options)
     children = Children(command, app.url, worker_options.grace)
     processes = WorkerProcesses(children, workers)
@@ -211,7 +221,7 @@ def worker(
     app = _load_app(target, app_options, runs_functions=True)
     _check_shared(app, "no server can reach it. Run `raincheck serve`, which has a worker in its process")
     if not app_options.child:
-        print_summary(app)
+        print_summary(app, worker_options.functions)
         where = "" if processes is None else f" in {processes} process{'es' * (processes > 1)}, each with"
         out.print(f"Working{where or ','} up to {worker_options.concurrency} attempts at once.")
     if processes is not None:
@@ -225,11 +235,13 @@ def worker(
     return _run(main, app_options, worker_options.grace)
 
 
-def print_summary(app: App) -> None:
-    """Print the functions and the store of an app."""
-    out.print(f"Having {len(app.functions)} function(s):")
-    for name in app.functions.names:
-        out.print(f"    - {plain(name)}", soft_wrap=True)
+def print_summary(app: App, patterns: Sequence[str] = ()) -> None:
+    """Print the store of an app, and its functions, or those that workers offer. Raises `ConfigError`."""
+    functions = app.functions.select(patterns)
+    offering = f"Offering {len(functions)} of" if patterns else "Having"
+    out.print(f"{offering} {len(app.functions)} function(s):")
+    for function in functions:
+        out.print(f"    - {plain(function.name)}", soft_wrap=True)
     out.print(f"Store: {plain(mask(app.url))}", soft_wrap=True)
 
 
@@ -388,8 +400,9 @@ def _child_command(
     }
     words = [sys.executable, "-m", "raincheck", command, target, "--child"]
     for name, value in {**options, **shared}.items():
-        if value is True:
-            words.append(f"--{name.replace('_', '-')}")
-        elif value is not None and value is not False:
-            words.append(f"--{name.replace('_', '-')}={value}")
+        for each in value if isinstance(value, tuple) else (value,):
+            if each is True:
+                words.append(f"--{name.replace('_', '-')}")
+            elif each is not None and each is not False:
+                words.append(f"--{name.replace('_', '-')}={each}")
     return words
