@@ -225,6 +225,7 @@ class FunctionSummary(Struct, frozen=True, kw_only=True):
     timeout: float | None
     wait: float
     mode: str
+    concurrency: int | None
     workers: list[str]
     queued: int
 
@@ -400,6 +401,7 @@ def function_summary(info: FunctionInfo, workers: list[str], queued: int) -> Fun
         timeout=info.timeout,
         wait=info.wait,
         mode=info.mode,
+        concurrency=info.concurrency,
         workers=workers,
         queued=queued,
     )

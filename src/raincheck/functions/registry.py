@@ -34,7 +34,7 @@ R = TypeVar("R")
 NAME_LIMIT = 200
 NAME = re.compile(r"/?[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*(/[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*)*")
 
-OPTIONS = ("retry", "timeout", "process", "wait")
+OPTIONS = ("retry", "timeout", "process", "wait", "concurrency")
 """The options of a function."""
 
 DEFAULT_WAIT = 5.0
@@ -67,16 +67,23 @@ class Function(Generic[P, R_co]):
         timeout: float | None = None,
         process: bool = False,
         wait: float = DEFAULT_WAIT,
+        concurrency: int | None = None,
         submit: Callable[[Step], Awaitable[Any]] | None = None,
         values: Values = PLAIN,
     ) -> None:
         options = _checked_options(name, retry, timeout, wait)
+        if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
+            raise RegistrationError(
+                f"{name}: concurrency must be an integer of at least 1, or None (got {short(concurrency)})"
+            )
         update_wrapper(self, function)  # first: it copies the attributes of the function
         self.function = function
         self.name = name
         self.retry = options
         self.timeout = timeout
         self.wait = wait
+        self.concurrency = concurrency
+        """How many attempts of it a worker process runs at once; None: as many as it has slots."""
         self.signature = Signature(function, values)
         if process and "<" in getattr(function, "__qualname__", "<"):
             raise RegistrationError(
@@ -132,6 +139,7 @@ class Function(Generic[P, R_co]):
             timeout=self.timeout,
             wait=self.wait,
             mode=self.mode,
+            concurrency=self.concurrency,
         )
 
 
@@ -297,6 +305,7 @@ class FunctionDecorator:
         timeout: float | None = ...,
         process: bool = ...,
         wait: float = ...,
+        concurrency: int | None = ...,
     ) -> FunctionDecorator: ...
     def __call__(self, name: Any = None, **options: Any) -> Any:
         """Register a function, or return a decorator with a name and options.

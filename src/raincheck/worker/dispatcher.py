@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from raincheck.core.model import Claim, WorkerInfo
+from raincheck.store.base import NO_LIMITS
 from raincheck.worker.attempt import InFlight, Reason, RunningAttempt
 from raincheck.worker.outcome import Outcome
 
@@ -35,11 +36,13 @@ class Dispatcher(Protocol):
     def now(self) -> float:
         """The time by which leases run out, in seconds since the epoch."""
 
-    async def claim(self, functions: Sequence[str], limit: int) -> Claimed:
-        """Up to ``limit`` steps of the functions with these names; waits some time for a first one.
+    async def claim(
+        self, functions: Sequence[str], limit: int, wait: float, limits: Mapping[str, int] = NO_LIMITS
+    ) -> Claimed:
+        """Up to ``limit`` steps of these functions; waits up to ``wait`` seconds for a first one.
 
-        If the call is cancelled, or cannot read what the steps need, they are given back. Raises
-        `RaincheckError` if nothing can be claimed now.
+        Of a function that has an entry in ``limits``, at most that many. If the call is cancelled, or cannot
+        read what the steps need, they are given back. Raises `RaincheckError` if nothing can be claimed now.
         """
 
     def extend(self, info: WorkerInfo, attempts: Sequence[RunningAttempt]) -> None:

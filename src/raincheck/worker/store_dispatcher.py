@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from raincheck.core.errors import StoreError
 from raincheck.core.model import Claim, WorkerInfo
 from raincheck.engine.results import load_previous
 from raincheck.functions.registry import Functions
-from raincheck.store.base import Held, Store
+from raincheck.store.base import NO_LIMITS, Held, Store
 from raincheck.worker.attempt import InFlight, Reason, RunningAttempt
 from raincheck.worker.attempt_log import AttemptLog
 from raincheck.worker.cancellation import Beat, Cancellation
@@ -19,9 +19,6 @@ from raincheck.worker.dispatcher import Claimed
 from raincheck.worker.outcome import Outcome
 
 logger = logging.getLogger("raincheck.worker")
-
-WAIT = 30.0
-"""Seconds for which a claim waits for a ready step."""
 
 
 class StoreDispatcher:
@@ -44,9 +41,11 @@ class StoreDispatcher:
         """The time of the store."""
         return self._store.now()
 
-    async def claim(self, functions: Sequence[str], limit: int) -> Claimed:
+    async def claim(
+        self, functions: Sequence[str], limit: int, wait: float, limits: Mapping[str, int] = NO_LIMITS
+    ) -> Claimed:
         """Claim steps, and read what they need to run. Raises `StoreError`."""
-        claims = await self._store.claim(self._worker, functions, limit, self.lease, WAIT)
+        claims = await self._store.claim(self._worker, functions, limit, self.lease, wait, limits)
         return Claimed(claims, await self._previous(claims))
 
     async def _previous(self, claims: list[Claim]) -> dict[int, bytes | None]:
