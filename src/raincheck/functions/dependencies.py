@@ -7,7 +7,7 @@ import collections.abc
 import inspect
 import types
 import typing
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -38,12 +38,14 @@ _YIELDED = (
 
 
 class _Injected:
+    """The default of a parameter that gets a dependency: type checkers see that callers need not pass it."""
+
     def __repr__(self) -> str:
         return "injected"
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
-            f"no {name!r}: this parameter got no value. A worker passes it; in a direct call, pass it yourself"
+            f"no {name!r}: nothing was passed for this parameter. In a direct call, pass it yourself"
         )
 
 
@@ -76,7 +78,9 @@ class Dependency:
         self.type = self._type(hints.get("return"))
         self.context = context_name(parameters, hints)
         self.needs = known.of_parameters(parameters, hints, self.label)
-        self.state = next((p.name for p in parameters if p.name == "state" and p.name not in self.needs), None)
+        self.state = next(
+            (p.name for p in parameters if p.name == "state" and p.name not in self.needs), None
+        )
         self._check(parameters, hints)
 
     def _type(self, kind: Any) -> Any:
@@ -112,8 +116,8 @@ class Dependency:
         for name, needed in self.needs.items():
             if needed.scope == "attempt" and self.scope == "worker":
                 raise RegistrationError(
-                    f"{self.label} is opened once per worker, and {needed.label}, its parameter {name!r}, for "
-                    "each attempt: use @app.dependency(scope='attempt') for both"
+                    f"{self.label} is opened once per worker, and its parameter {name!r} for each attempt "
+                    f"({needed.label}): use @app.dependency(scope='attempt') for both"
                 )
         found = {*self.needs, self.context, self.state}
         for parameter in parameters:
@@ -145,16 +149,14 @@ class Dependencies:
         self.overridden: dict[Dependency, Any] = {}
         """Values that replace dependencies."""
 
-    def add(self, function: Callable[..., Any], scope: Scope) -> Dependency:
-        """Add a dependency. Raises `RegistrationError`."""
-        dependency = Dependency(function, scope, self)
+    def add(self, dependency: Dependency) -> None:
+        """Add a dependency. Raises `RegistrationError` if another one has its type."""
         if (other := self.get(dependency.type)) is not None:
             raise RegistrationError(
-                f"{dependency.label} and {other.label} both return {name_of(dependency.type)}: a parameter of "
-                "this type could get either. Give one of them a type of its own, such as a NewType"
+                f"{dependency.label} and {other.label} both return {name_of(dependency.type)}: a parameter "
+                "of this type could get either. Give one of them a type of its own, such as a NewType"
             )
         self._by_type[dependency.type] = dependency
-        return dependency
 
     def get(self, kind: Any) -> Dependency | None:
         """The dependency of this type; None: there is none."""
@@ -179,6 +181,9 @@ class Dependencies:
                     f"parameter {parameter.name!r}. Declare one above it, with @app.dependency"
                 )
         return found
+
+    def __iter__(self) -> Iterator[Dependency]:
+        return iter(self._by_type.values())
 
     @contextmanager
     def override(self, kind: object, value: object) -> Iterator[None]:
@@ -206,6 +211,12 @@ def in_order(dependencies: Iterable[Dependency], known: Collection[Dependency] =
             order |= dict.fromkeys(in_order(dependency.needs.values(), {*known, *order}))
             order[dependency] = None
     return list(order)
+
+
+def split(dependencies: Sequence[Dependency]) -> tuple[Sequence[Dependency], Sequence[Dependency]]:
+    """Those that have to be opened on the loop, for the async ones among them; and the others."""
+    after = max((at for at, each in enumerate(dependencies, 1) if each.is_async), default=0)
+    return dependencies[:after], dependencies[after:]
 
 
 @asynccontextmanager
@@ -269,13 +280,19 @@ def _given(
 
 async def _open(stack: AsyncExitStack, dependency: Dependency, given: dict[str, Any]) -> Any:
     function = dependency.function
-    if dependency.is_async and dependency.yields:
-        return await stack.enter_async_context(asynccontextmanager(function)(**given))
+    if not dependency.yields:
+        return await (function(**given) if dependency.is_async else asyncio.to_thread(function, **given))
+    manager: AbstractAsyncContextManager[Any]
     if dependency.is_async:
-        return await function(**given)
-    if dependency.yields:
-        return await stack.enter_async_context(_InThread(contextmanager(function)(**given)))
-    return await asyncio.to_thread(function, **given)
+        manager = asynccontextmanager(function)(**given)
+    else:
+        manager = _InThread(contextmanager(function)(**given))
+    value = await manager.__aenter__()
+    if dependency.scope == "attempt":
+        stack.push_async_exit(manager)
+    else:  # whatever happens to the worker is no reason not to close it
+        stack.push_async_callback(manager.__aexit__, None, None, None)
+    return value
 
 
 def _open_here(stack: ExitStack, dependency: Dependency, given: dict[str, Any]) -> Any:

@@ -60,6 +60,7 @@ class Argument(NamedTuple):
     kind: Any
     default: Any
     reader: Reader
+    annotation: Any
 
     @property
     def required(self) -> bool:
@@ -123,7 +124,7 @@ class Signature:
     def bind(
         self, args: bytes, kwargs: bytes, at: Pointers = Pointers(), given: Mapping[str, Any] | None = None
     ) -> Bound:
-        """Decode JSON arguments, and `insert` what is ``given``. Raises `InvalidArguments` with all faults."""
+        """Decode JSON arguments and `insert` what is ``given``. Raises `InvalidArguments` with all faults."""
         if kwargs == b"{}" and self._in_order is not None:
             try:
                 positional = list(self._in_order.decode(args))
@@ -229,9 +230,10 @@ def _argument(parameter: Parameter, kind: Any, label: str, forms: Forms) -> Argu
         forms.schemas([form.wire])
     except (TypeError, RecursionError) as error:
         raise RegistrationError(
-            f"{label}: the type of argument {parameter.name!r} cannot be decoded from JSON: {error}"
+            f"{label}: the type of argument {parameter.name!r} cannot be decoded from JSON: {error}. If "
+            "callers do not pass it, declare what returns it above this function, with @app.dependency"
         ) from error
-    return Argument(parameter.name, parameter.kind, parameter.default, reader)
+    return Argument(parameter.name, parameter.kind, parameter.default, reader, kind)
 
 
 def _returns(kind: Any, values: Values, label: str) -> ResultType:
