@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import random
@@ -17,6 +18,7 @@ __all__ = [
     "from_datetime",
     "monotonic",
     "new_id",
+    "new_secret",
     "now",
     "thread_time",
     "to_datetime",
@@ -43,7 +45,8 @@ class _Ids:
         self._last_ms = 0
         self._sequence = 0
         self._pool: list[int] = []
-        self._pid = os.getpid()
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(after_in_child=self._forget_parent)
 
     def new(self) -> str:
         with self._lock:
@@ -59,9 +62,13 @@ class _Ids:
         return _uuid7(ms, sequence, noise)
 
     def _noise(self) -> int:
-        if not self._pool or self._pid != os.getpid():
-            self._pool, self._pid = list(_BLOCK.unpack(os.urandom(_BLOCK.size))), os.getpid()
+        if not self._pool:
+            self._pool = list(_BLOCK.unpack(os.urandom(_BLOCK.size)))
         return self._pool.pop()
+
+    def _forget_parent(self) -> None:
+        """In a forked child: use no random bits of the parent, and no lock that another thread held."""
+        self._pool, self._lock = [], Lock()
 
 
 def _uuid7(ms: int, sequence: int, noise: int) -> str:
@@ -71,6 +78,11 @@ def _uuid7(ms: int, sequence: int, noise: int) -> str:
 
 
 new_id = _Ids().new
+
+
+def new_secret(size: int = 32) -> str:
+    """``size`` random bytes as base64url text: nobody can guess it."""
+    return base64.urlsafe_b64encode(os.urandom(size)).rstrip(b"=").decode()
 
 
 def derived_id(seconds: float, source: bytes) -> str:

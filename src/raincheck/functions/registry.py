@@ -118,8 +118,7 @@ class Function(Generic[P, R_co]):
 
     def step(self, /, *args: P.args, **kwargs: P.kwargs) -> Step[R_co]:
         """A step of a job that calls this function. Raises `NotJSON` or `InvalidArguments`."""
-        to_json = self.signature.values.arguments_to_json
-        made: Step[R_co] = Step(self.name, 0, to_json(args), to_json(kwargs))
+        made: Step[R_co] = _step(self.name, args, kwargs, self.signature.values)
         self.signature.check(made.args, made.kwargs)
         return made
 
@@ -228,8 +227,12 @@ def check_middleware(middleware: Any) -> None:
 
 def step(name: str, /, *args: Any, **kwargs: Any) -> Step:
     """A step that calls the function ``name``, which can be unknown to this process. Raises `NotJSON`."""
-    to_json = PLAIN.arguments_to_json
-    return Step(name, 0, to_json(args), to_json(kwargs))
+    return _step(name, args, kwargs, PLAIN)
+
+
+def _step(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], values: Values) -> Step[Any]:
+    to_json = values.arguments_to_json
+    return Step(name, 0, to_json(args) if args else b"[]", to_json(kwargs) if kwargs else b"{}")
 
 
 def step_detail(value: object) -> str:
@@ -246,6 +249,8 @@ def step_detail(value: object) -> str:
 
 def stages_detail(value: object) -> str | None:
     """What is wrong with the functions of a job, and what to write instead; None: they are a list."""
+    if isinstance(value, list | tuple):
+        return None
     if isinstance(value, Step | Function | str):
         return "expected a list of steps: write [function.step(...)]"
     if isinstance(value, Sequence):
