@@ -59,7 +59,7 @@ async def test_each_child_process_opens_its_own(shared: App, lines: Lines) -> No
     use_blocking = shared.function(process=True)(pools.use_blocking)
 
     async with shared:
-        async with Worker(shared, processes=1):
+        async with Worker(shared, process_slots=1):
             child, count = await use.call()
             assert (child != os.getpid(), count) == (True, 1)
             assert await use_blocking.call(7, factor=2) == (14, 2)
@@ -73,7 +73,7 @@ async def test_an_attempt_has_its_own(shared: App, lines: Lines, process: bool) 
     transact = shared.function(process=process)(pools.transact)
     blocking = shared.function(process=process)(pools.transact_blocking)
 
-    async with shared, Worker(shared, processes=1):
+    async with shared, Worker(shared, process_slots=1):
         assert await transact.call() == "transact"
         assert lines() == ["open pool", "begin transact", "commit"]
         assert await blocking.call() == "transact_blockingblocked"
@@ -86,7 +86,7 @@ async def test_an_attempt_that_fails_is_rolled_back(shared: App, lines: Lines, p
     transact = shared.function(process=process)(pools.transact)
     blocking = shared.function(process=process)(pools.transact_blocking)
 
-    async with shared, Worker(shared, processes=1):
+    async with shared, Worker(shared, process_slots=1):
         for function in (transact, blocking):
             with pytest.raises(JobFailed, match="not this one"):
                 await function.call(ok=False)
@@ -139,7 +139,7 @@ async def test_a_dependency_that_does_not_open_in_a_child_is_a_failed_attempt(ap
     app.dependency(pools.refuse)
     use = app.function(process=True)(pools.use)
 
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         for _ in range(2):
             job = await app.submit("use", [use.step()])
             ended = await app.wait(job.id)

@@ -54,7 +54,7 @@ async def test_it_runs_around_each_attempt(tmp_path: Path) -> None:
 
     app = app_with(tmp_path, outer, inner)
     steps = three_ways(app, functions.square)
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         for step in steps:
             diary.clear()
             assert await app.call(step) == 10
@@ -81,7 +81,7 @@ async def test_what_it_raises_is_the_failure_of_the_attempt(tmp_path: Path) -> N
         raise ValueError("no")
 
     process = app.function(process=True)(functions.leave)
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         for step in (fail.step(), fail_in_thread.step(), process.step()):
             with pytest.raises(JobFailed, match=rf"raised LookupError: {step.function}: "):
                 await app.call(step.options(retry=1))
@@ -95,7 +95,7 @@ async def test_it_may_not_call(tmp_path: Path) -> None:
 
     app = app_with(tmp_path, answer)
     steps = three_ways(app, functions.square)
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         for step in [*steps, *steps]:
             assert await app.call(step) == 7
 
@@ -117,7 +117,7 @@ async def test_it_may_call_again(tmp_path: Path) -> None:
         return 1
 
     in_process = app.function(process=True)(functions.pid)
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         assert await on_loop.call() == [1, 1]
         assert await in_thread.call() == [1, 1]
         with pytest.raises(JobFailed, match=r"UnexpectedResult.*pid promises int, and returned list"):
@@ -170,7 +170,7 @@ async def test_it_has_the_context_of_the_attempt(tmp_path: Path) -> None:
         return int(ctx.previous) + 1
 
     in_process = app.function(process=True)(functions.square)
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         job = await app.submit("data", [on_loop.step(), in_thread.step(), in_process.step(3)])
         ended = await app.wait(job.id)
     assert ended.data == {"on_loop": [None, None], "in_thread": [1, 4], "square": [2, 4]}
@@ -202,7 +202,7 @@ async def test_a_cancel_passes_through(tmp_path: Path, kind: str) -> None:
 
     made: dict[str, Callable[..., Any]] = {"loop": on_loop, "thread": in_thread, "process": functions.hang}
     function = app.function(process=kind == "process")(made[kind])
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         job = await app.submit("hang", [function.step()])
         if kind == "process":
             async for document in app.watch(job.id):
