@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from raincheck import App, Context, RetryLater, RetryOptions, Worker, step
-from raincheck.worker.tracebacks import LIMIT
+from raincheck.core.text import TRACEBACK_LIMIT as LIMIT
 from tests.worker import functions
 
 MODES = [

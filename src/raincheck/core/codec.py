@@ -148,13 +148,13 @@ def too_deep(document: bytes, limit: int = MAX_DEPTH) -> bool:
     return deepest > limit
 
 
-def check_json(document: bytes) -> None:
+def check_json(document: bytes, depth: int = MAX_DEPTH) -> None:
     """Raise `NotJSON` unless bytes from outside are JSON that all parsers read in the same way.
 
-    This excludes nesting over `MAX_DEPTH`, numbers beyond a float, and duplicate keys in an object.
+    This excludes nesting over ``depth`` levels, numbers beyond a float, and duplicate keys in an object.
     """
-    if too_deep(document):
-        raise NotJSON(f"nested deeper than {MAX_DEPTH} levels")
+    if too_deep(document, depth):
+        raise NotJSON(f"nested deeper than {depth} levels")
     try:
         value = _json_decoder.decode(document)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

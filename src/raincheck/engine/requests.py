@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, TypeVar
@@ -17,6 +18,9 @@ from raincheck.functions.registry import NAME, NAME_LIMIT
 from raincheck.functions.signature import fault_of
 
 T = TypeVar("T")
+
+JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+"""What the id of a job looks like."""
 
 Timeout = Annotated[float, Meta(gt=0, le=10 * 366 * 86400)]
 Arguments = Annotated[Raw, Meta(extra_json_schema={"type": "array", "items": {}})]

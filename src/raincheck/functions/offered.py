@@ -38,6 +38,12 @@ class OfferedFunctions:
                 known.append(next(before, None) or _Version(info))
         self._versions = versions
 
+    def add(self, info: FunctionInfo) -> None:
+        """Add one version of a function."""
+        known = self._versions.setdefault(info.name, [])
+        if not any(version.has_schemas_of(info) for version in known):
+            known.append(_Version(info))
+
     def faults(self, name: str, args: bytes, kwargs: bytes, at: Pointers) -> list[Fault]:
         """The faults of arguments of a function; ``at`` says where they are in the request.
 
@@ -114,6 +120,17 @@ class _Version:
     @cached_property
     def _by_name(self) -> Any:
         return _validator(self._named, "required", self._info.name)
+
+
+def schema_fault(schema: dict[str, Any]) -> str | None:
+    """What is wrong with a JSON Schema (2020-12); None: it can be used."""
+    from jsonschema_rs import Draft202012Validator
+
+    try:
+        Draft202012Validator(schema, mask="the value", offline=True)
+    except Exception as error:  # noqa: BLE001 - what is given can be anything
+        return str(error).partition("\n")[0][: 3 * _ECHO]
+    return None
 
 
 def _usable(schema: dict[str, Any]) -> dict[str, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from msgspec import to_builtins
 
 from raincheck.auth import Auth, allows
-from raincheck.auth import Scope as AuthScope
 from raincheck.core.errors import RaincheckError, TooLarge
 from raincheck.core.model import FunctionInfo, Problem
 from raincheck.engine.documents import encode
@@ -56,6 +55,11 @@ class LongPolls:
     def count(self) -> int:
         """The number of requests that wait now."""
         return len(self._tasks)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the server stops."""
+        return self._ended
 
     def end(self) -> None:
         """Answer waiting and new requests at once with the current state."""
@@ -154,7 +158,7 @@ class Request:
         self._read = False
         self._headers: dict[bytes, bytes] | None = None
 
-    def allows(self, scope: AuthScope) -> bool:
+    def allows(self, scope: str) -> bool:
         """Whether the caller has a scope; everyone has, without sign-in."""
         return self.scopes is None or allows(self.scopes, scope)
 
@@ -177,9 +181,12 @@ class Request:
         """A link to a path of this API: with the prefix, and without a host, which could be forged."""
         return quote(self.scope.get("root_path", "") + path, safe="/:@").encode()
 
-    async def body(self) -> bytes:
-        """The whole body. Raises `TooLarge` as soon as it is over the limit, and `RequestError`."""
-        limit = self.engine.limits.body
+    async def body(self, limit: int | None = None) -> bytes:
+        """The whole body, of at most ``limit`` bytes (default: the limit of the server).
+
+        Raises `TooLarge` as soon as it is over the limit, and `RequestError`.
+        """
+        limit = limit or self.engine.limits.body
         declared = self.headers.get(b"content-length", b"0")
         if not declared.isdigit():
             raise RequestError(MALFORMED, "Content-Length must be the length of the body in bytes")
@@ -228,8 +235,15 @@ class Request:
         if not seconds:
             yield None
             return
-        async with self.services.long_polls.until_gone(self._gone()) as stop:
+        async with self.until_gone() as stop:
             yield stop
+
+    def until_gone(self) -> AbstractAsyncContextManager[Stop]:
+        """A future that ends a wait in this context early, once the body was read.
+
+        Raises `ClientGone` at the end if the client has gone.
+        """
+        return self.services.long_polls.until_gone(self._gone())
 
     async def _gone(self) -> None:
         """Return when the client has gone."""

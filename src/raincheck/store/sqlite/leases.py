@@ -45,7 +45,11 @@ REPORT = """
     RETURNING 1
 """
 
-REGISTER = "INSERT OR REPLACE INTO worker (id, info, seen, until) VALUES (?, ?, ?, ?)"
+REGISTER = """
+    INSERT INTO worker (id, info, seen, until) VALUES (?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE
+    SET info = excluded.info, seen = excluded.seen, until = max(until, excluded.until)
+"""
 UNREGISTER = "DELETE FROM worker WHERE id = ?"
 
 _encode = msgspec.json.Encoder().encode
