@@ -23,7 +23,7 @@ done
 wait_for() {
     local code
     while signalled=''; do
-        wait "$1"
+        wait "$1" 2>/dev/null # or the shell would print how it ended
         code=$?
         [[ $signalled ]] || return "$code"
     done
@@ -43,7 +43,7 @@ until_stopped() {
 call() {
     local body reply status delay=1
     body=$(cat)
-    while :; do
+    while kill -0 $$; do # else the worker was killed, and this is left of it
         reply=$(curl --silent --max-time 60 --config "$folder/headers" --request "$1" --data-binary @- \
             --write-out '\n%{http_code}' "${server%/}$2" <<<"$body")
         status=${reply##*$'\n'} reply=${reply%$'\n'*}
@@ -79,7 +79,7 @@ extend() {
 # Extend the lease while the command runs; end the command if it must stop.
 extend_while_running() {
     local reason=''
-    while [[ ! $reason ]] && sleep "$heartbeat"; do
+    while [[ ! $reason ]] && sleep "$heartbeat" && kill -0 $$; do
         reason=$(extend) || reason=lost
     done
     echo "$reason" >"$folder/stop"

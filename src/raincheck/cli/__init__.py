@@ -65,6 +65,7 @@ _COMMANDS = {
     "schedules": ("schedules", _INSPECT, "List schedules."),
     "schedule": ("schedules", _INSPECT, "Show, pause, resume, run or delete a schedule."),
     "check": ("groups", _OTHER, "Check a configuration file and print its errors."),
+    "worker-check": ("worker_check", _OTHER, "Check that a worker program speaks the worker protocol."),
     "version": ("installation", _OTHER, "Print the versions of raincheck, Python and SQLite."),
     "install-completion": ("installation", _OTHER, "Install shell completion for commands and options."),
 }

@@ -1,4 +1,4 @@
-"""The app of the server that ``raincheck worker-check`` starts: it has no functions, as workers bring theirs."""
+"""The app of the server that ``raincheck worker-check`` starts: workers bring the functions."""
 
 from __future__ import annotations
 
