@@ -55,13 +55,13 @@ def classes(app: App) -> Any:
         draft = engine.validator.draft(job.name, job.functions, job, engine.store.now())
         stored = await engine.jobs.submit(draft)
         await app.engine.workers.refresh()
-        content = encode(job_document(stored, app.engine.workers.offered, raw))
+        content = encode(job_document(stored, app.engine.workers.warning, raw))
         return Response(content, 202, {"location": f"/v1/job/{draft.id}"}, "application/json")
 
     async def find(request: Request) -> Response:
         stored = await app.engine.jobs.find(request.path_params["id"])
         await app.engine.workers.refresh()
-        content = encode(job_document(stored, app.engine.workers.offered, raw))
+        content = encode(job_document(stored, app.engine.workers.warning, raw))
         return Response(content, 200, media_type="application/json")
 
     return Starlette(

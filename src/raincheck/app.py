@@ -109,7 +109,9 @@ class App(Calls):
         ``name`` is by default that of the Python function. ``retry`` and ``timeout`` (seconds per attempt)
         are the defaults of its steps. An ``async def`` runs on the event loop of the worker, a ``def`` in a
         thread, and both in a child process with ``process``. ``wait`` is the default wait of a call over
-        HTTP, in seconds. Raises `RegistrationError`, or `RegisteredTooLate` if the app has started.
+        HTTP, in seconds. A worker process runs at most ``concurrency`` attempts of the function at once
+        (None: as many as it has slots). Raises `RegistrationError`, or `RegisteredTooLate` if the app has
+        started.
         """
         return FunctionDecorator(self.functions, self.call)
 

@@ -23,10 +23,18 @@ from raincheck.core.errors import (
 )
 from raincheck.core.lifecycle import previous_results
 from raincheck.core.model import Job, Schedule, State, Step, Stored
-from raincheck.core.options import JobKeywords, JobOptions, job_options, object_of
+from raincheck.core.options import NO_OPTIONS, JobKeywords, job_options, object_of
 from raincheck.engine.attempts import read_all
 from raincheck.engine.bulk import change_jobs
-from raincheck.engine.documents import AttemptDocument, JobDocument, JobSummary, job_summary
+from raincheck.engine.documents import (
+    AttemptDocument,
+    JobDocument,
+    JobSummary,
+    job_document,
+    job_summary,
+    raw,
+    waiting_for,
+)
 from raincheck.engine.engine import Engine
 from raincheck.engine.filters import (
     BulkKeywords,
@@ -136,7 +144,7 @@ class Calls:
             raise InvalidInput(Fault(f"expected a step; {step_detail(step)}"))
         engine = await self._opened()
         await engine.workers.refresh()
-        draft = engine.validator.draft(step.function, [step], JobOptions(), engine.store.now())
+        draft = engine.validator.draft(step.function, [step], NO_OPTIONS, engine.store.now())
         stored = await engine.jobs.submit(draft, wait=PATIENCE)
         if not stored.job.state.ended:
             await _warn_if_not_offered(engine, stored)
@@ -176,7 +184,7 @@ class Calls:
         which = store_filter(filter_of(filters), engine.store.now(), oldest_first=sort == "oldest")
         await engine.workers.refresh()
         async for stored in matching_jobs(engine, which):
-            yield job_summary(stored, engine.workers.offered)
+            yield job_summary(job_document(stored, engine.workers.warning, raw, with_result=False))
 
     async def retry_jobs(self, **options: Unpack[BulkKeywords]) -> BulkResult:
         """Resume all failed or cancelled jobs that match the filters of `jobs`; returns their numbers.
@@ -316,10 +324,10 @@ async def _document(engine: Engine, stored: Stored) -> JobDocument:
 async def _warn_if_not_offered(engine: Engine, stored: Stored) -> None:
     """Log a warning if a job that is waited for needs functions that no live worker offers."""
     await engine.workers.refresh()
-    if job_summary(stored, engine.workers.offered).waiting_for:
+    if waiting_for(stored, engine.workers.warning):
         await engine.workers.read()  # a worker may just have started
-        for name in job_summary(stored, engine.workers.offered).waiting_for:
-            logger.warning("job %s waits: %s", stored.job.id, engine.workers.warning(name))
+        for warning in waiting_for(stored, engine.workers.warning).values():
+            logger.warning("job %s waits: %s", stored.job.id, warning)
 
 
 def result_of(job: Job, function: Function | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -11,6 +12,9 @@ import pytest
 from tests.cli.processes import LISTENING, running, store_in
 
 pytestmark = pytest.mark.acceptance
+
+SAME_TIME = 1_700_000_000
+"""Python takes a module for unchanged if its size and its time, in seconds, are those of its bytecode."""
 
 APP = """
 import time
@@ -30,9 +34,16 @@ def answer(seconds: float = 0) -> int:
 
 
 def write(folder: Path, answer: object, seconds: str = "seconds") -> None:
-    """Write the app; ``answer`` and ``seconds`` are parts of its code."""
-    (folder / "app.py").write_text(APP.replace("{seconds}", seconds), "utf-8")
-    (folder / "helper.py").write_text(f"ANSWER = {answer}\n", "utf-8")
+    """Write the app; ``answer`` and ``seconds`` are parts of its code.
+
+    All versions are of the same time, as those of a quick developer are: only their content differs.
+    """
+    files = {"app.py": APP.replace("{seconds}", seconds), "helper.py": f"ANSWER = {answer}\n"}
+    for name, content in files.items():
+        new = folder / f"{name}.new"
+        new.write_text(content, "utf-8")
+        os.utime(new, (SAME_TIME, SAME_TIME))
+        new.replace(folder / name)
 
 
 def answer(url: str) -> object:
@@ -63,8 +74,11 @@ def test_a_change_restarts_the_app_and_loses_no_job(tmp_path: Path, workers: str
         assert server.process.wait() == 0
 
 
-def test_a_broken_file_shows_its_error_and_waits_for_the_next_change(tmp_path: Path) -> None:
-    """Also at the start."""
+def test_a_broken_file_shows_its_error_and_waits_for_the_next_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also at the start, and also if bytecode could hide the change."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     write(tmp_path, "1 / 0")
     with running(
         "serve", "app.py", "--reload", "--port", "0", "--store", store_in(tmp_path), cwd=tmp_path

@@ -379,3 +379,50 @@ async def drain(store: Store, worker: str) -> list[Claim]:
     while claims := await take(store, "f", "g", limit=7, worker=worker):
         everything += claims
     return everything
+
+
+class TestLimits:
+    """A claim that takes only some steps of a function."""
+
+    async def test_of_a_limited_function_no_more_is_claimed(self, store: Store) -> None:
+        """The rest of the limit goes to the others, and its further steps stay in the queue."""
+        await submit_many(store, 20, "small")
+        await submit_many(store, 20, "large")
+        claims = await store.claim("w", ("small", "large"), 10, HOUR, limits={"small": 2, "other": 1})
+        assert Counter(claim.step.function for claim in claims) == {"small": 2, "large": 8}
+        assert (await store.counts()).queued == {"small": 18, "large": 12}
+
+    async def test_a_limited_function_alone(self, store: Store) -> None:
+        """The first of its steps are claimed."""
+        jobs = await submit_many(store, 5, "f")
+        claims = await store.claim("w", ("f",), 10, HOUR, limits={"f": 3})
+        assert [claim.job.id for claim in claims] == [job.id for job in jobs[:3]]
+
+    async def test_a_limited_function_of_high_priority(self, store: Store) -> None:
+        """It comes first, across its priorities, up to its limit."""
+        for priority in (5, 4, 3):
+            await submit(store, "small", priority=priority)
+        await submit_many(store, 3, "large")
+        claims = await store.claim("w", ("large", "small"), 4, HOUR, limits={"small": 2})
+        assert [claim.job.priority for claim in claims] == [5, 4, 0, 0]
+
+    async def test_limits_leave_the_shares_of_others_equal(self, store: Store) -> None:
+        """What a limited function does not use is shared by all others."""
+        for function in ("a", "b", "c"):
+            await submit_many(store, 30, function)
+        claims = await store.claim("w", ("a", "b", "c"), 21, HOUR, limits={"a": 1})
+        assert Counter(claim.step.function for claim in claims) == {"a": 1, "b": 10, "c": 10}
+
+    async def test_what_a_limit_leaves_is_there_for_another_worker(
+        self, store: Store, another: Callable[[], Store]
+    ) -> None:
+        """Claims that wait in two processes both get something."""
+        other = another()
+        await other.open()
+        first, second = (
+            asyncio.create_task(each.claim(name, ("f",), 10, HOUR, SOON, {"f": 2}))
+            for name, each in (("1", store), ("2", other))
+        )
+        await asyncio.sleep(0)
+        await submit_many(store, 4, "f")
+        assert all(1 <= len(claims) <= 2 for claims in await asyncio.gather(first, second))

@@ -77,6 +77,14 @@ class TestWorkers:
         await finish(store, claims[3])
         assert [w.running for w in await store.workers()] == [3, 0]
 
+    async def test_a_registration_never_gets_shorter(self, store: Store) -> None:
+        """A worker that waits for a claim until then also extends the leases of what it runs."""
+        await beat(store, lease=2 * HOUR, worker=told())
+        await beat(store, lease=60.0, worker=told(concurrency=7))
+        (worker,) = await store.workers()
+        assert worker.seen_until > store.now() + HOUR
+        assert worker.concurrency == 7
+
     async def test_a_heartbeat_registers_and_extends(self, store: Store) -> None:
         """In one call; the leases of a worker that is new to the register are extended, too."""
         job = await submit(store, "f")

@@ -131,9 +131,15 @@ class Model:
         found = [lease for (owner, _), (lease, _) in sorted(self.leases.items()) if owner == job_id]
         return Stored(self.jobs[job_id], tuple(found))
 
-    def ready(self, wanted: list[str], now: float) -> list[QueueEntry]:
-        """The places that may be claimed."""
-        return [place for place in self.queue.values() if place.function in wanted and place.due <= now]
+    def ready(self, wanted: list[str], now: float, limits: dict[str, int]) -> list[QueueEntry]:
+        """The places that may be claimed: of a function with a limit, so many of the first."""
+        ready = (place for place in self.queue.values() if place.function in wanted and place.due <= now)
+        found: list[QueueEntry] = []
+        for place in sorted(ready, key=lambda place: (-place.priority, place.due)):
+            count = sum(other.function == place.function for other in found)
+            if count < limits.get(place.function, count + 1):
+                found.append(place)
+        return found
 
     def remove(self, job_id: str) -> None:
         """Prune or forget a job."""
@@ -221,12 +227,15 @@ class Lives(RuleBasedStateMachine):
         limit=st.integers(1, 4),
         lease=lease_times,
         worker=st.sampled_from(["w1", "w2"]),
+        limits=st.dictionaries(functions, st.integers(1, 2), max_size=2),
     )
-    def claim(self, wanted: list[str], limit: int, lease: float, worker: str) -> MultipleResults[Claim]:
+    def claim(
+        self, wanted: list[str], limit: int, lease: float, worker: str, limits: dict[str, int]
+    ) -> MultipleResults[Claim]:
         """Ready steps go from the queue into leases, the right ones first."""
         before = self.store.now()
-        claims: list[Claim] = self.run(self.store.claim(worker, wanted, limit, lease))
-        ready = self.model.ready(wanted, before)
+        claims: list[Claim] = self.run(self.store.claim(worker, wanted, limit, lease, 0.0, limits))
+        ready = self.model.ready(wanted, before, limits)
         assert len(claims) == min(limit, len(ready))
         priorities = sorted((place.priority for place in ready), reverse=True)
         assert sorted((claim.job.priority for claim in claims), reverse=True) == priorities[: len(claims)]

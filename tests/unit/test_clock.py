@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -58,15 +57,6 @@ def test_a_full_sequence_borrows_the_next_millisecond(monkeypatch: pytest.Monkey
     made = [UUID(ids.new()) for _ in range(4097)]
     assert [each.int >> 80 for each in made] == [5] * 4096 + [6]
     assert [(each.int >> 64) & 0xFFF for each in made] == [*range(4096), 0]
-
-
-def test_a_fork_draws_chance_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child that inherits the random bits of its parent does not use them."""
-    ids = clock._Ids()
-    ids.new()
-    pool = [f"{noise:016x}"[4:] for noise in ids._pool]
-    monkeypatch.setattr(os, "getpid", lambda: -1)
-    assert ids.new().rpartition("-")[2] not in pool
 
 
 def test_seconds_become_utc() -> None:

@@ -10,6 +10,7 @@ from raincheck import App, Context, Worker
 from raincheck.engine.validation import Stages
 from raincheck.worker.claimer import Claimer
 from raincheck.worker.executor import Slots
+from raincheck.worker.store_dispatcher import StoreDispatcher
 from tests.worker.helpers import entry
 
 
@@ -214,7 +215,7 @@ async def test_a_claim_takes_at_most_half_of_the_slots(app: App) -> None:
         for _ in range(10):
             await app.submit("quick", [quick.step()])
         slots = Slots(5)
-        claimer = Claimer(app.engine.store, "w", [quick], 60.0, slots)
+        claimer = Claimer(StoreDispatcher(app.engine.store, app.functions, "w", 60.0), [quick], slots)
         assert len((await claimer.claim()).claims) == 3
         slots.used = 3
         assert len((await claimer.claim()).claims) == 2

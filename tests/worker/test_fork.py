@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from raincheck import App, StoreError, step
+from raincheck.core import clock
 from raincheck.core.clock import new_id
 from tests.servers import server
 
@@ -52,6 +53,18 @@ def test_a_child_cannot_use_the_sqlite_store_of_its_parent(app: App) -> None:
     in_child(lambda: refused(lambda: App(app.url).blocking.status(job.id)))
     assert app.blocking.status(job.id) == job
     app.blocking.close()
+
+
+def test_a_child_makes_ids_of_its_own() -> None:
+    """It does not use the random bits that its parent has read."""
+    ids = clock._Ids()
+    ids.new()
+    pool = [f"{noise:016x}"[4:] for noise in ids._pool]
+
+    def check() -> None:
+        assert ids.new().rpartition("-")[2] not in pool
+
+    in_child(check)
 
 
 async def test_nor_can_the_child_of_an_async_program(app: App) -> None:

@@ -12,10 +12,11 @@ from raincheck.functions.registry import Function
 from raincheck.worker.attempt import Inbox, InFlight, Reason, RunningAttempt
 from raincheck.worker.attempt_log import AttemptLog
 from raincheck.worker.cancellation import Beat, Cancellation
-from raincheck.worker.claimer import Claimed
 from raincheck.worker.completer import Completer
+from raincheck.worker.dispatcher import Claimed
 from raincheck.worker.executor import Executor
 from raincheck.worker.outcome import Outcome
+from raincheck.worker.store_dispatcher import StoreDispatcher
 from raincheck.worker.worker import Pipe
 from tests.worker import functions
 from tests.worker.helpers import entry, logged, no_room_on_disk
@@ -29,7 +30,8 @@ async def pipe_with(
     async with app:
         for _ in range(jobs):
             await app.submit("job", [function.step()])
-        pipe = Pipe(app.engine.store, app.engine.functions, Executor(10, 1), app.engine.limits, {})
+        dispatcher = StoreDispatcher(app.engine.store, app.functions, "w", 60.0)
+        pipe = Pipe(dispatcher, app.functions, Executor(10, 1), app.engine.limits, {})
         pipe.begin(Claimed(await app.engine.store.claim("w", (function.name,), jobs, 60.0), {}))
         yield pipe, pipe.in_flight.all()
         await pipe.abort()

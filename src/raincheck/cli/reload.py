@@ -7,6 +7,7 @@ an error, the child prints it and ends; the next change starts a new child.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -36,6 +37,8 @@ def run_with_reload(target: str, command: Sequence[str], first_line: str) -> int
         raise UsageError(
             "--reload needs the package watchfiles. Install it: pip install 'raincheck[reload]'"
         ) from None
+    # bytecode would hide a second change within a second, if the file keeps its size
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     children = Children(command, first_line, grace=0)
     return run_until_signal(_keep_running(folder_of(target), children), grace=0, kill=children.kill)
 

@@ -45,7 +45,8 @@ class _Ids:
         self._last_ms = 0
         self._sequence = 0
         self._pool: list[int] = []
-        self._pid = os.getpid()
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(after_in_child=self._forget_parent)
 
     def new(self) -> str:
         with self._lock:
@@ -61,9 +62,13 @@ class _Ids:
         return _uuid7(ms, sequence, noise)
 
     def _noise(self) -> int:
-        if not self._pool or self._pid != os.getpid():
-            self._pool, self._pid = list(_BLOCK.unpack(os.urandom(_BLOCK.size))), os.getpid()
+        if not self._pool:
+            self._pool = list(_BLOCK.unpack(os.urandom(_BLOCK.size)))
         return self._pool.pop()
+
+    def _forget_parent(self) -> None:
+        """In a forked child: use no random bits of the parent, and no lock that another thread held."""
+        self._pool, self._lock = [], Lock()
 
 
 def _uuid7(ms: int, sequence: int, noise: int) -> str:

@@ -481,7 +481,8 @@ class Schedule(Struct, frozen=True, array_like=True):
 class FunctionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A function that a worker offers.
 
-    ``parameters`` (by name), ``positional`` and ``returns`` are JSON Schemas (2020-12).
+    ``parameters`` (by name), ``positional`` and ``returns`` are JSON Schemas (2020-12). A worker process runs
+    at most ``concurrency`` attempts of it at once (None: as many as it has slots).
     """
 
     name: str
@@ -493,6 +494,7 @@ class FunctionInfo(Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout: float | None = None
     wait: float = 5.0
     mode: str = "async"
+    concurrency: int | None = None
 
 
 class WorkerInfo(Struct, frozen=True, kw_only=True):

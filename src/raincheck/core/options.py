@@ -15,6 +15,7 @@ from raincheck.core.text import seconds_detail, short
 
 __all__ = [
     "MAX_PRIORITY",
+    "NO_OPTIONS",
     "JobKeywords",
     "JobOptions",
     "Moment",
@@ -64,7 +65,8 @@ class JobOptions(TemplateOptions, frozen=True, kw_only=True, omit_defaults=True)
 _SECONDS = ("delay", "result_ttl", "every", "expires_in", "grace")
 """The options of jobs and schedules that are seconds."""
 
-_NO_OPTIONS = JobOptions()
+NO_OPTIONS = JobOptions()
+"""The options of a job that is submitted without any."""
 
 
 class TemplateKeywords(TypedDict, total=False):
@@ -93,7 +95,7 @@ def template_options(given: TemplateKeywords, to_json: Writer = to_json) -> Temp
 def job_options(given: JobKeywords, to_json: Writer = to_json) -> JobOptions:
     """Keyword arguments as options; ``to_json`` writes the data. Raises `InvalidInput` or `NotJSON`."""
     if not given:
-        return _NO_OPTIONS
+        return NO_OPTIONS
     fields: dict[str, Any] = {**given, "data": object_of(given.get("data"), to_json)}
     for name in ("scheduled_at", "expires_at"):
         fields[name] = _aware(fields.get(name))

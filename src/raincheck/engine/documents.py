@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -17,7 +17,6 @@ from raincheck.core.model import (
     AttemptOutcome,
     Event,
     FunctionInfo,
-    Job,
     Lease,
     Problem,
     RetryOptions,
@@ -29,6 +28,7 @@ from raincheck.core.model import (
 from raincheck.core.options import Moment
 from raincheck.core.stages import current_stage
 
+F = TypeVar("F")
 T = TypeVar("T")
 
 SHORT_DETAIL = 200
@@ -36,6 +36,14 @@ SHORT_DETAIL = 200
 
 Decode = Callable[[bytes], Any]
 """How user values are put into a document: as Python values (`from_json`), or as JSON (`raw`)."""
+
+
+Warn = Callable[[str], str | None]
+"""The warning for who waits for a function; None: a live worker offers it."""
+
+
+def no_warning(function: str) -> None:
+    """A `Warn` for whoever does not know the workers."""
 
 
 class Document(Struct, frozen=True):
@@ -97,37 +105,6 @@ class FunctionDocument(Document, frozen=True, kw_only=True):
     progress: Any
 
 
-class JobDocument(Document, frozen=True, kw_only=True):
-    """A job. ``functions`` has one entry per stage: a function, or a list of functions that run in parallel.
-
-    A list of one function is shown as that function. ``current_function`` is the index of the stage that is
-    running or waiting. ``warnings`` say why it may not go on: for each function in ``waiting_for``, that no
-    worker offers it, and a function of a similar name.
-    """
-
-    id: str
-    name: str
-    state: State
-    functions: list[FunctionDocument | list[FunctionDocument]]
-    current_function: int
-    data: Any
-    result: Any
-    error: Problem | None
-    priority: int
-    run: int
-    waiting_for: list[str]
-    created_at: Moment
-    updated_at: Moment
-    scheduled_at: Moment | None
-    finished_at: Moment | None
-    expires_at: Moment | None
-    cancel_requested_at: Moment | None
-    result_ttl: float
-    group: str | None
-    schedule: str | None
-    warnings: list[str] = []
-
-
 class StepSummary(Struct, frozen=True, kw_only=True):
     """One entry of the ``functions`` of a job in a listing."""
 
@@ -137,16 +114,13 @@ class StepSummary(Struct, frozen=True, kw_only=True):
     lost_count: int
 
 
-class JobSummary(Struct, frozen=True, kw_only=True):
-    """A job in a listing: the members of `JobDocument` whose size does not depend on user values.
-
-    The ``error`` has no ``errors``, and its ``detail`` is cut.
-    """
+class _JobFields(Document, Generic[F], frozen=True, kw_only=True):
+    """What every document of a job has."""
 
     id: str
     name: str
     state: State
-    functions: list[StepSummary | list[StepSummary]]
+    functions: list[F | list[F]]
     current_function: int
     error: Problem | None
     priority: int
@@ -161,6 +135,26 @@ class JobSummary(Struct, frozen=True, kw_only=True):
     result_ttl: float
     group: str | None
     schedule: str | None
+
+
+class JobDocument(_JobFields[FunctionDocument], frozen=True, kw_only=True):
+    """A job. ``functions`` has one entry per stage: a function, or a list of functions that run in parallel.
+
+    A list of one function is shown as that function. ``current_function`` is the index of the stage that is
+    running or waiting. ``warnings`` say why it may not go on: for each function in ``waiting_for``, that no
+    worker offers it, and a function of a similar name.
+    """
+
+    data: Any
+    result: Any
+    warnings: list[str] = []
+
+
+class JobSummary(_JobFields[StepSummary], frozen=True, kw_only=True):
+    """A job in a listing: the members of `JobDocument` whose size does not depend on user values.
+
+    The ``error`` has no ``errors``, and its ``detail`` is cut.
+    """
 
 
 class EventDocument(Document, frozen=True, kw_only=True):
@@ -225,6 +219,7 @@ class FunctionSummary(Struct, frozen=True, kw_only=True):
     timeout: float | None
     wait: float
     mode: str
+    concurrency: int | None
     workers: list[str]
     queued: int
 
@@ -266,26 +261,28 @@ encode = msgspec.json.Encoder().encode
 
 
 def job_document(
-    stored: Stored, offered: Callable[[str], bool] = lambda name: True, decode: Decode = from_json
+    stored: Stored, warning: Warn = no_warning, decode: Decode = from_json, *, with_result: bool = True
 ) -> JobDocument:
-    """The document of a job; ``offered`` says whether a live worker offers a function."""
+    """The document of a job, with a ``warning`` for each function that it waits for.
+
+    Without its result, no large results need to be loaded.
+    """
     job = stored.job
     state = stored.state
     leases = {lease.step: lease for lease in stored.leases if state is State.DOING}
     documents = [_function(step, leases.get(i), decode) for i, step in enumerate(job.steps)]
-    last = job.steps[-1]
+    has_result = with_result and job.state is State.DONE
+    waiting = waiting_for(stored, warning)
     return JobDocument(
         id=job.id,
         name=job.name,
         state=state,
         functions=in_stages(job.steps, documents),
         current_function=current_stage(job),
-        data=decode(job.data),
-        result=decode(lifecycle.previous_results(job, last.stage + 1)) if job.state is State.DONE else None,
         error=job.error,
         priority=job.priority,
         run=job.run,
-        waiting_for=[] if job.state.ended else _waiting_for(job, leases, offered),
+        waiting_for=[*waiting],
         created_at=to_datetime(job.created_at),
         updated_at=to_datetime(job.updated_at),
         scheduled_at=_moment(job.scheduled_at),
@@ -295,43 +292,16 @@ def job_document(
         result_ttl=job.result_ttl,
         group=job.group,
         schedule=job.schedule,
+        data=decode(job.data),
+        result=decode(lifecycle.previous_results(job, job.steps[-1].stage + 1)) if has_result else None,
+        warnings=[*waiting.values()],
     )
 
 
-def job_summary(stored: Stored, offered: Callable[[str], bool] = lambda name: True) -> JobSummary:
-    """The document of a job in a listing; ``offered`` says whether a live worker offers a function."""
-    job = stored.job
-    state = stored.state
-    leases = {lease.step: lease for lease in stored.leases if state is State.DOING}
-    steps = [
-        StepSummary(
-            name=step.function,
-            state=State.DOING if i in leases else step.state,
-            retry_count=step.retry_count,
-            lost_count=step.lost_count,
-        )
-        for i, step in enumerate(job.steps)
-    ]
-    return JobSummary(
-        id=job.id,
-        name=job.name,
-        state=state,
-        functions=in_stages(job.steps, steps),
-        current_function=current_stage(job),
-        error=None if job.error is None else _short(job.error),
-        priority=job.priority,
-        run=job.run,
-        waiting_for=[] if job.state.ended else _waiting_for(job, leases, offered),
-        created_at=to_datetime(job.created_at),
-        updated_at=to_datetime(job.updated_at),
-        scheduled_at=_moment(job.scheduled_at),
-        finished_at=_moment(job.finished_at),
-        expires_at=_moment(job.expires_at),
-        cancel_requested_at=_moment(job.cancel_requested_at),
-        result_ttl=job.result_ttl,
-        group=job.group,
-        schedule=job.schedule,
-    )
+def job_summary(document: JobDocument) -> JobSummary:
+    """The document of a job as a listing shows it."""
+    summary = msgspec.convert(document, JobSummary, from_attributes=True)
+    return summary if summary.error is None else replace(summary, error=_short(summary.error))
 
 
 def _short(error: Problem) -> Problem:
@@ -364,21 +334,26 @@ def _function(step: Step, lease: Lease | None, decode: Decode) -> FunctionDocume
 
 def in_stages(steps: Sequence[Step], documents: Sequence[T]) -> list[T | list[T]]:
     """The documents of steps, one entry per stage: a list, or the document of a stage's only step."""
+    if steps and len(steps) == steps[-1].stage + 1:
+        return [*documents]
     stages: list[list[T]] = [[] for _ in range(steps[-1].stage + 1 if steps else 0)]
     for step, document in zip(steps, documents, strict=True):
         stages[step.stage].append(document)
     return [stage[0] if len(stage) == 1 else stage for stage in stages]
 
 
-def _waiting_for(job: Job, leases: Mapping[int, Lease], offered: Callable[[str], bool]) -> list[str]:
-    """The functions without a worker, of steps that should run now and do not."""
-    stage = current_stage(job)
+def waiting_for(stored: Stored, warning: Warn) -> dict[str, str]:
+    """The functions without a worker, of steps that should run now and do not, each with its warning."""
+    job = stored.job
+    if job.state.ended:
+        return {}
+    stage, leased = current_stage(job), {lease.step for lease in stored.leases}
     names = {
         step.function
         for i, step in enumerate(job.steps)
-        if step.stage == stage and not step.state.ended and i not in leases and step.gather is None
+        if step.stage == stage and not step.state.ended and i not in leased and step.gather is None
     }
-    return sorted(name for name in names if not offered(name))
+    return {name: text for name in sorted(names) if (text := warning(name)) is not None}
 
 
 def _moment(seconds: float | None) -> datetime | None:
@@ -404,6 +379,7 @@ def function_summary(info: FunctionInfo, workers: list[str], queued: int) -> Fun
         timeout=info.timeout,
         wait=info.wait,
         mode=info.mode,
+        concurrency=info.concurrency,
         workers=workers,
         queued=queued,
     )

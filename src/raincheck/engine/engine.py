@@ -9,8 +9,6 @@ from concurrent.futures import Future
 from threading import Lock
 from typing import Any
 
-from msgspec.structs import replace
-
 from raincheck.core import clock
 from raincheck.core.codec import from_json
 from raincheck.core.errors import StoreUnusable
@@ -146,13 +144,7 @@ class Engine:
 
         Raises `Gone` if the job was removed while its results were read.
         """
-        document = job_document(await load_one(self.store, stored), self.workers.offered, decode)
-        return self.with_warnings(document)
-
-    def with_warnings(self, document: JobDocument) -> JobDocument:
-        """The document of a job that waits for functions that no worker offers, with its warnings."""
-        warnings = [self.workers.warning(name) for name in document.waiting_for]
-        return replace(document, warnings=warnings) if warnings else document
+        return job_document(await load_one(self.store, stored), self.workers.warning, decode)
 
     async def run_document(self, stored: Stored, decode: Decode = from_json) -> RunDocument:
         """The document of a run, with its jobs."""

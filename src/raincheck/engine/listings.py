@@ -11,8 +11,7 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
-from raincheck.core.lifecycle import previous_results
-from raincheck.core.model import Job, State, Step, Stored
+from raincheck.core.model import Job, Step, Stored
 from raincheck.engine.documents import JobDocument, JobSummary, encode, job_document, job_summary, raw
 from raincheck.engine.engine import Engine
 from raincheck.engine.filters import JobFilter
@@ -164,24 +163,12 @@ async def _encoded(engine: Engine, jobs: Sequence[Stored], view: View) -> list[R
 
 
 def _document(engine: Engine, stored: Stored, view: View) -> JobDocument | JobSummary | dict[str, Any]:
-    document: JobDocument | JobSummary
-    if view.whole and view.shows("functions"):
-        document = engine.with_warnings(job_document(stored, engine.workers.offered, raw))
-    else:
-        document = job_summary(stored, engine.workers.offered)
+    document = job_document(stored, engine.workers.warning, raw, with_result=view.shows("result"))
+    shown = document if view.whole else job_summary(document)
     if not view.members:
-        return document
-    job = stored.job
-    chosen = {
-        name: getattr(document, name)
+        return shown
+    return {
+        name: getattr(shown, name) if hasattr(shown, name) else getattr(document, name)
         for name in document.__struct_fields__
         if name == "id" or name in view.members
     }
-    if "warnings" in view.members:
-        chosen["warnings"] = [engine.workers.warning(name) for name in document.waiting_for]
-    if "data" in view.members:
-        chosen["data"] = raw(job.data)
-    if "result" in view.members:
-        is_done = job.state is State.DONE
-        chosen["result"] = raw(previous_results(job, job.steps[-1].stage + 1)) if is_done else None
-    return chosen

@@ -19,7 +19,7 @@ from raincheck.core.codec import decode_job, encode_job
 from raincheck.core.errors import Fault, InvalidArguments, InvalidInput
 from raincheck.core.limits import Limits
 from raincheck.core.model import MAX_SECONDS, Job, Step
-from raincheck.core.options import MAX_PRIORITY, JobOptions
+from raincheck.core.options import MAX_PRIORITY, NO_OPTIONS, JobOptions
 from raincheck.core.text import short
 from raincheck.engine.requests import FunctionRequest
 from raincheck.functions.offered import OfferedFunctions
@@ -110,7 +110,9 @@ class Validator:
         )
         if options.delay is not None:
             faults.faults[:0] = _delay_faults(options, options.delay, at.job)
-        faults.faults += _fields_faults(job, now, self.limits, at.job)
+        faults.faults += _name_faults(name, self.limits, at.job)
+        if options is not NO_OPTIONS:
+            faults.faults += _field_faults(job, now, at.job)
         faults.check()
         return job if _is_typed(stages) else _readable(job)
 
@@ -198,9 +200,9 @@ class Validator:
             detail = "lists nest one level deep" if is_list else step_detail(entry)
             faults.faults.append(Fault(f"expected a step; {detail}", at))
             return None
-        if not is_function_name(name):
-            faults.faults.append(Fault(f"{name[:100]!r} is not a valid function name", f"{at}/name"))
         function = self.functions.get(name)
+        if function is None and not is_function_name(name):
+            faults.faults.append(Fault(f"{name[:100]!r} is not a valid function name", f"{at}/name"))
         if args[:1] != b"[" or kwargs[:1] != b"{":
             faults.faults += container_faults(args, kwargs, at)
         elif function is not None:
@@ -282,15 +284,20 @@ def _delay_faults(options: JobOptions, delay: float, at: str) -> Iterator[Fault]
         yield Fault(f"must be between 0 and {MAX_SECONDS:.0f} seconds", f"{at}/delay")
 
 
-def _fields_faults(job: Job, now: float, limits: Limits, at: str) -> Iterator[Fault]:
-    """The faults of a job's fields, without those of its steps."""
+def _name_faults(name: str, limits: Limits, at: str) -> list[Fault]:
+    """The fault of the name of a job."""
+    if not isinstance(name, str):
+        return [Fault(f"a name must be a string, got {short(name)}", f"{at}/name")]
+    if not 0 < len(name) <= limits.name:
+        return [Fault(f"a name must have 1 to {limits.name} characters (got {len(name)})", f"{at}/name")]
+    if _CONTROL.search(name):
+        return [Fault("a name must not contain control characters", f"{at}/name")]
+    return []
+
+
+def _field_faults(job: Job, now: float, at: str) -> Iterator[Fault]:
+    """The faults of what options set in a job."""
     due, latest = job.scheduled_at or now, now + MAX_SECONDS
-    if not isinstance(job.name, str):
-        yield Fault(f"a name must be a string, got {short(job.name)}", f"{at}/name")
-    elif not 0 < len(job.name) <= limits.name:
-        yield Fault(f"a name must have 1 to {limits.name} characters (got {len(job.name)})", f"{at}/name")
-    elif _CONTROL.search(job.name):
-        yield Fault("a name must not contain control characters", f"{at}/name")
     yield from object_faults(job.data, f"{at}/data")
     if due > latest:
         yield Fault("must be within the next ten years", f"{at}/scheduled_at")

@@ -105,10 +105,6 @@ class Workers:
                 if not ids:
                     self._worker_ids.pop(info.name, None)
 
-    def offered(self, name: str) -> bool:
-        """Whether a live worker offers the function."""
-        return name in self._worker_ids
-
     def workers_of(self, name: str) -> list[str]:
         """The ids of the live workers that offer the function."""
         return self._worker_ids.get(name, [])
@@ -118,18 +114,18 @@ class Workers:
         function = self._functions.get(name)
         return self._infos.get(name) if function is None else function.info
 
-    def warning(self, name: str) -> str:
-        """The warning for who waits for a function that no live worker offers."""
+    def warning(self, name: str) -> str | None:
+        """The warning for who waits for a function that no live worker offers; None: one offers it."""
+        if name in self._worker_ids:
+            return None
         return f"no worker offers {name!r}. {self.hint(name) or 'The job waits for such a worker.'}"
 
     def hint(self, name: str) -> str:
         """``Did you mean 'add'?`` for an unknown name; empty if the name is known, or none is like it."""
-        if self.info(name) is not None:
-            return ""
         hint = self._hints.get(name)
         if hint is None:
             known = [*islice(self._infos, MAX_CANDIDATES), *islice(self._functions.names, MAX_CANDIDATES)]
-            close = get_close_matches(name, known, 1)
+            close = [] if self.info(name) else get_close_matches(name, known, 1)
             hint = self._hints[name] = f"Did you mean {close[0]!r}?" if close else ""
         return hint
 

@@ -34,7 +34,7 @@ R = TypeVar("R")
 NAME_LIMIT = 200
 NAME = re.compile(r"/?[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*(/[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*)*")
 
-OPTIONS = ("retry", "timeout", "process", "wait")
+OPTIONS = ("retry", "timeout", "process", "wait", "concurrency")
 """The options of a function."""
 
 DEFAULT_WAIT = 5.0
@@ -67,16 +67,23 @@ class Function(Generic[P, R_co]):
         timeout: float | None = None,
         process: bool = False,
         wait: float = DEFAULT_WAIT,
+        concurrency: int | None = None,
         submit: Callable[[Step], Awaitable[Any]] | None = None,
         values: Values = PLAIN,
     ) -> None:
         options = _checked_options(name, retry, timeout, wait)
+        if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
+            raise RegistrationError(
+                f"{name}: concurrency must be an integer of at least 1, or None (got {short(concurrency)})"
+            )
         update_wrapper(self, function)  # first: it copies the attributes of the function
         self.function = function
         self.name = name
         self.retry = options
         self.timeout = timeout
         self.wait = wait
+        self.concurrency = concurrency
+        """How many attempts of it a worker process runs at once; None: as many as it has slots."""
         self.signature = Signature(function, values)
         if process and "<" in getattr(function, "__qualname__", "<"):
             raise RegistrationError(
@@ -96,8 +103,7 @@ class Function(Generic[P, R_co]):
 
     def step(self, /, *args: P.args, **kwargs: P.kwargs) -> Step[R_co]:
         """A step of a job that calls this function. Raises `NotJSON` or `InvalidArguments`."""
-        to_json = self.signature.values.arguments_to_json
-        made: Step[R_co] = Step(self.name, 0, to_json(args), to_json(kwargs))
+        made: Step[R_co] = _step(self.name, args, kwargs, self.signature.values)
         self.signature.check(made.args, made.kwargs)
         return made
 
@@ -132,6 +138,7 @@ class Function(Generic[P, R_co]):
             timeout=self.timeout,
             wait=self.wait,
             mode=self.mode,
+            concurrency=self.concurrency,
         )
 
 
@@ -177,8 +184,12 @@ def _check_hooks(name: str, values: Values) -> None:
 
 def step(name: str, /, *args: Any, **kwargs: Any) -> Step:
     """A step that calls the function ``name``, which can be unknown to this process. Raises `NotJSON`."""
-    to_json = PLAIN.arguments_to_json
-    return Step(name, 0, to_json(args), to_json(kwargs))
+    return _step(name, args, kwargs, PLAIN)
+
+
+def _step(name: str, args: tuple[Any, ...], kwargs: dict[str, Any], values: Values) -> Step[Any]:
+    to_json = values.arguments_to_json
+    return Step(name, 0, to_json(args) if args else b"[]", to_json(kwargs) if kwargs else b"{}")
 
 
 def step_detail(value: object) -> str:
@@ -195,6 +206,8 @@ def step_detail(value: object) -> str:
 
 def stages_detail(value: object) -> str | None:
     """What is wrong with the functions of a job, and what to write instead; None: they are a list."""
+    if isinstance(value, list | tuple):
+        return None
     if isinstance(value, Step | Function | str):
         return "expected a list of steps: write [function.step(...)]"
     if isinstance(value, Sequence):
@@ -297,6 +310,7 @@ class FunctionDecorator:
         timeout: float | None = ...,
         process: bool = ...,
         wait: float = ...,
+        concurrency: int | None = ...,
     ) -> FunctionDecorator: ...
     def __call__(self, name: Any = None, **options: Any) -> Any:
         """Register a function, or return a decorator with a name and options.

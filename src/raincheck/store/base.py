@@ -16,6 +16,7 @@ What is the same for all stores is written once, above this contract: waiting fo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
@@ -124,6 +125,9 @@ class Counts(Struct, frozen=True):
         return shown
 
 
+NO_LIMITS: Mapping[str, int] = MappingProxyType({})
+"""The limits of a claim that has none."""
+
 Listener = Callable[[Mapping[str, Job | None]], None]
 """Called with the changed jobs by id; None: read the job. An empty mapping: any job may have changed."""
 
@@ -166,17 +170,19 @@ class Store(Protocol):
         limit: int,
         lease: float,
         wait: float = 0.0,
+        limits: Mapping[str, int] = NO_LIMITS,
     ) -> list[Claim]:
         """Move up to ``limit`` ready steps of ``functions`` from the queue into leases of ``worker``.
 
-        The claim is atomic. Of all functions, the highest priority is claimed first. Of equal priority, each
-        function gets an equal share of the limit (rounded up), the function that was served longest ago
-        first; the rest of unused shares is divided among the functions that used their share. Within a
-        function and a priority, the earlier due time is first. A store of several shards decides by what it
-        reads of all of them just before it claims; a claim of another worker may come in between. Leases last
-        ``lease`` seconds; each has a token that was never used before. If no step is ready, the call waits up
-        to ``wait`` seconds for one. The cost does not depend on the length of the queues. A cancelled call
-        releases the steps that it claimed.
+        Of a function that has an entry in ``limits`` (at least 1), at most that many are claimed; all others
+        are served as if its further steps were not there. The claim is atomic. Of all functions, the highest
+        priority is claimed first. Of equal priority, each function gets an equal share of the limit (rounded
+        up), the function that was served longest ago first; the rest of unused shares is divided among the
+        functions that used their share. Within a function and a priority, the earlier due time is first. A
+        store of several shards decides by what it reads of all of them just before it claims; a claim of
+        another worker may come in between. Leases last ``lease`` seconds; each has a token that was never
+        used before. If no step is ready, the call waits up to ``wait`` seconds for one. The cost does not
+        depend on the length of the queues. A cancelled call releases the steps that it claimed.
         """
 
     def heartbeat(self, worker: WorkerInfo, held: Sequence[Held], lease: float) -> list[int | None]:

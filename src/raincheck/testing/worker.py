@@ -1,6 +1,6 @@
 """A worker that a test drives: it runs what is ready when the test says so, one step at a time.
 
-It uses the parts of a `Worker`: the store claims, and the pipe prepares, executes, judges and completes.
+It uses the parts of a `Worker`: the pipe prepares, executes, judges and completes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from raincheck.store import listing
 from raincheck.store.base import Filter, Held
 from raincheck.testing.clock import Clock
 from raincheck.version import VERSION
-from raincheck.worker.cancellation import Cancellation
-from raincheck.worker.claimer import Claimed
+from raincheck.worker.dispatcher import Claimed
 from raincheck.worker.executor import Executor
 from raincheck.worker.outcome import ChildError
+from raincheck.worker.store_dispatcher import StoreDispatcher
 from raincheck.worker.worker import Pipe, cancel_all
 
 logger = logging.getLogger("raincheck.testing")
@@ -159,17 +159,16 @@ class ManualWorker:
         if self._pipe is not None:
             raise RuntimeError("this worker is running already: wait for its call to return")
         executor = Executor(ATTEMPTS, 1)
-        pipe = Pipe(self._store, self._functions, executor, self._engine.limits, self._state)
-        cancellation = Cancellation(self._store, pipe.in_flight)
+        dispatcher = StoreDispatcher(self._store, self._functions, WORKER, MAX_SECONDS)
+        pipe = Pipe(dispatcher, self._functions, executor, self._engine.limits, self._state)
         self._engine.held.append(pipe.in_flight)
-        tasks = [asyncio.create_task(part) for part in (pipe.stop(cancellation), pipe.send_progress())]
+        tasks = [asyncio.create_task(part) for part in (pipe.stop(), pipe.send_progress())]
         self._pipe = pipe
         try:
             yield pipe
         finally:
             self._pipe = None
             await cancel_all(tasks)
-            cancellation.close()
             await pipe.close()
             held = self._engine.held
             held[:] = [table for table in held if table is not pipe.in_flight]

@@ -35,13 +35,6 @@ class AttemptLog:
         self._more: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
 
-    def started(self, attempts: Sequence[RunningAttempt]) -> None:
-        """Log attempts that are handed to the executor."""
-        if logger.isEnabledFor(logging.DEBUG):
-            for attempt in attempts:
-                number = attempt.current.attempt
-                logger.debug("%s: attempt %d started", attempt, number, extra=_fields(attempt, "started"))
-
     def ended(self, written: Sequence[tuple[Job, list[Outcome]]]) -> None:
         """Log attempts whose outcome is written, each with its job after that."""
         if not logger.isEnabledFor(logging.WARNING):
@@ -90,6 +83,14 @@ class AttemptLog:
         self._lines = 0
         self._more.clear()
         self._timer = None
+
+
+def log_started(attempts: Sequence[RunningAttempt]) -> None:
+    """Log attempts that are handed to the executor."""
+    if logger.isEnabledFor(logging.DEBUG):
+        for attempt in attempts:
+            number = attempt.current.attempt
+            logger.debug("%s: attempt %d started", attempt, number, extra=_fields(attempt, "started"))
 
 
 def _log_other(outcome: Outcome, step: Step) -> None:

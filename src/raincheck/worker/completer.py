@@ -19,10 +19,9 @@ from raincheck.core.errors import IllegalTransition, StoreError
 from raincheck.core.lifecycle import LateFinish
 from raincheck.core.model import Change, Job
 from raincheck.core.retry import Backoff
-from raincheck.store.base import Missing, Store
+from raincheck.store.base import Held, Missing, Store
 from raincheck.worker.attempt import InFlight
 from raincheck.worker.attempt_log import AttemptLog
-from raincheck.worker.claimer import give_back
 from raincheck.worker.outcome import Outcome
 
 logger = logging.getLogger("raincheck.worker")
@@ -189,3 +188,11 @@ class Completer:
             await give_back(self._store, [outcome.attempt.held for outcome in outcomes])
         for outcome in outcomes:
             self._in_flight.remove(outcome.attempt)
+
+
+async def give_back(store: Store, held: Sequence[Held]) -> None:
+    """Return steps to the queue, unrun; if the store is away, their leases run out."""
+    try:
+        await store.release(held)
+    except StoreError as error:
+        logger.warning("%d steps could not be given back, their leases run out: %s", len(held), error)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError
-from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from contextvars import Context, copy_context
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
 from raincheck.core.clock import monotonic
+from raincheck.functions.registry import Function
 from raincheck.logs import running
 from raincheck.worker.attempt import Inbox, Reason, RunningAttempt
 from raincheck.worker.outcome import Finished
@@ -64,7 +65,7 @@ class Executor:
         for attempt in attempts:
             mode = attempt.function.mode
             slots = self._process_slots if mode == "process" else self._slots
-            slots.used += 1
+            slots.take(attempt.function)
             if mode == "async":
                 self._waiting.append(attempt)
             elif mode == "thread":
@@ -130,7 +131,7 @@ class Executor:
         if mode == "thread":
             self._in_threads -= 1
         slots = self._process_slots if mode == "process" else self._slots
-        slots.release()
+        slots.release(attempt.function)
 
     def _keep(self, tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
         tasks.add(task)
@@ -219,22 +220,60 @@ class Executor:
 
 
 class Slots:
-    """Room for ``size`` attempts at once."""
+    """Room for ``size`` attempts at once, and for as many of a function as its ``concurrency`` allows."""
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.used = 0
+        self.full: set[str] = set()
+        """The functions that have no room for another attempt."""
+        self._running: Counter[str] = Counter()
+        """The numbers of attempts of functions that limit them."""
         self._released = asyncio.Event()
+        self._waiting: asyncio.Timeout | None = None
 
     @property
     def free(self) -> int:
         """How many more attempts there is room for."""
         return self.size - self.used
 
-    def release(self) -> None:
+    def room(self, functions: Iterable[Function], limit: int) -> dict[str, int]:
+        """For each of these functions that has room for fewer than ``limit`` attempts: for how many."""
+        room = {f.name: f.concurrency - self._running[f.name] for f in functions if f.concurrency is not None}
+        return {name: left for name, left in room.items() if left < limit}
+
+    def take(self, function: Function) -> None:
+        """Use a slot for an attempt of a function."""
+        self.used += 1
+        if function.concurrency is not None:
+            self._running[function.name] += 1
+            if self._running[function.name] >= function.concurrency:
+                self.full.add(function.name)
+
+    def release(self, function: Function) -> None:
         """Free the slot of an attempt that has ended."""
         self.used -= 1
         self._released.set()
+        if function.concurrency is not None:
+            self._running[function.name] -= 1
+            if function.name in self.full:
+                self.full.remove(function.name)
+                self._end_wait()
+
+    @asynccontextmanager
+    async def until_room(self, seconds: float) -> AsyncIterator[None]:
+        """Cancel the block after ``seconds``, or once a function that was full has room."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds) as self._waiting:
+                try:
+                    yield
+                finally:
+                    self._waiting = None
+
+    def _end_wait(self) -> None:
+        if self._waiting is not None:
+            self._waiting.reschedule(0.0)
+            self._waiting = None
 
     async def wait(self) -> int:
         """How many are free, once any is."""

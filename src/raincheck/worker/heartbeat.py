@@ -13,12 +13,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from raincheck.core.clock import monotonic
-from raincheck.core.errors import StoreError
+from raincheck.core.errors import RaincheckError
 from raincheck.core.model import WorkerInfo
-from raincheck.store.base import Store
 from raincheck.store.listeners import call_into
-from raincheck.worker.attempt import Inbox, InFlight, RunningAttempt
-from raincheck.worker.cancellation import Beat
+from raincheck.worker.attempt import InFlight, RunningAttempt
+from raincheck.worker.dispatcher import Dispatcher
 
 logger = logging.getLogger("raincheck.worker")
 
@@ -30,21 +29,17 @@ BLOCKED = 1.0
 
 
 class Heartbeat(Thread):
-    """Extends every lease ``in_flight`` and registers the worker, three times per ``lease`` (seconds).
+    """Extends every lease in flight and keeps the worker registered, three times per lease.
 
-    It puts lost leases and newer revisions into ``beats``, and checks the event loop that creates it.
+    It also checks the event loop that creates it.
     """
 
-    def __init__(
-        self, store: Store, lease: float, info: WorkerInfo, in_flight: InFlight, beats: Inbox[Beat | str]
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, info: WorkerInfo) -> None:
         super().__init__(name="raincheck-heartbeat", daemon=True)
-        self._store = store
-        self._lease = lease
+        self._dispatcher = dispatcher
         self._info = info
-        self._in_flight = in_flight
-        self._beats = beats
-        self._loop = Loop(min(BLOCKED, lease / 4))
+        self._in_flight = dispatcher.in_flight
+        self._loop = Loop(min(BLOCKED, dispatcher.lease / 4))
         self._abandoned = 0
         self._changed = Event()
         self._stopped = False
@@ -61,22 +56,23 @@ class Heartbeat(Thread):
 
     def run(self) -> None:
         """Send heartbeats until stopped."""
-        due = monotonic() + self._lease / 3
+        lease = self._dispatcher.lease
+        due = monotonic() + lease / 3
         while not self._stopped:
-            changed = self._changed.wait(min(CHECK_EVERY, self._lease / 12, max(0.0, due - monotonic())))
+            changed = self._changed.wait(min(CHECK_EVERY, lease / 12, max(0.0, due - monotonic())))
             self._changed.clear()
             if self._stopped:
                 return
             changed = changed or self._in_flight.abandoned != self._abandoned
             if changed or monotonic() >= due:
-                due = monotonic() + (self._lease / 3 if self._try_send() else self._lease / 12)
+                due = monotonic() + (lease / 3 if self._try_send() else lease / 12)
             self._loop.check(self._in_flight)
 
     def _try_send(self) -> bool:
         """Send a heartbeat; False: try again soon."""
         try:
             self._send()
-        except StoreError as error:
+        except RaincheckError as error:
             logger.warning("the leases could not be extended: %s", error)
         except Exception:
             logger.exception("the leases could not be extended")
@@ -85,13 +81,9 @@ class Heartbeat(Thread):
         return False
 
     def _send(self) -> None:
-        attempts = self._in_flight.all()
         self._abandoned = self._in_flight.abandoned
         info = replace(self._info, abandoned=self._abandoned)
-        revs = self._store.heartbeat(info, [attempt.held for attempt in attempts], self._lease)
-        for attempt, rev in zip(attempts, revs, strict=True):
-            if rev is None or rev > attempt.job.rev:
-                self._beats.put_from_thread(Beat(attempt.token, rev))
+        self._dispatcher.extend(info, self._in_flight.all())
 
 
 class Loop:

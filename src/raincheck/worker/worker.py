@@ -1,10 +1,10 @@
 """The way of a step through a worker: claim -> prepare -> execute -> judge -> complete.
 
-`Pipe` is that way. Each part takes values and returns values: the claimer returns claims, which `begin` makes
+`Pipe` is that way. Each part takes values and returns values: a claimer returns claims, which `begin` makes
 attempts and hands to the executor; the executor returns those that have finished, `judge` returns their
-outcomes, and the completer writes them. `InFlight` holds every attempt meanwhile. Beside the pipe, the
-heartbeat extends leases from a thread of its own, and `Cancellation` finds attempts that have to stop.
-`raincheck.engine.maintenance` recovers what other workers lost.
+outcomes, and the dispatcher writes them. The `raincheck.worker.dispatcher` is all that a worker asks from
+outside; its `InFlight` holds every attempt meanwhile. Beside the pipe, the heartbeat extends leases from a
+thread of its own. `raincheck.engine.maintenance` recovers what other workers lost.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ from msgspec.structs import replace
 
 from raincheck.app import App
 from raincheck.core.clock import monotonic, new_id, now
-from raincheck.core.errors import StoreError
+from raincheck.core.errors import RaincheckError
 from raincheck.core.limits import Limits
 from raincheck.core.model import WorkerInfo
 from raincheck.engine.maintenance import Maintenance
 from raincheck.functions.registry import Functions
-from raincheck.store.base import Store
 from raincheck.version import VERSION
-from raincheck.worker.attempt import Inbox, InFlight, Reason, RunningAttempt
-from raincheck.worker.attempt_log import AttemptLog
-from raincheck.worker.cancellation import Cancellation
-from raincheck.worker.claimer import Claimed, Claimer, give_back
-from raincheck.worker.completer import Completer
+from raincheck.worker.attempt import Inbox, Reason, RunningAttempt
+from raincheck.worker.attempt_log import log_started
+from raincheck.worker.claimer import Claimer
+from raincheck.worker.dispatcher import Claimed, Dispatcher
 from raincheck.worker.executor import ABANDON, Executor
 from raincheck.worker.heartbeat import Heartbeat
 from raincheck.worker.outcome import Finished, Outcome, judge, prepare
+from raincheck.worker.store_dispatcher import StoreDispatcher
 
 logger = logging.getLogger("raincheck.worker")
 
@@ -105,25 +104,21 @@ class Worker:
         give back the rest, and return. If the call is cancelled, it returns without the grace period."""
         await self._app.open()
         engine = self._app.engine
-        store = engine.store
         async with AsyncExitStack() as stack:
             state: Mapping[str, Any] | None = None
             if self._app.lifespan is not None:
                 state = await stack.enter_async_context(self._app.lifespan(self._app))
+            dispatcher = StoreDispatcher(engine.store, engine.functions, self.id, self._lease)
             executor = Executor(self._concurrency, self._processes)
-            pipe = Pipe(store, engine.functions, executor, engine.limits, state or {})
-            cancellation = Cancellation(store, pipe.in_flight)
-            heartbeat = Heartbeat(store, self._lease, self._info(), pipe.in_flight, cancellation.beats)
-            stack.push_async_callback(self._leave, pipe, cancellation, heartbeat)
-            await asyncio.to_thread(store.heartbeat, self._info(), [], self._lease)
+            pipe = Pipe(dispatcher, engine.functions, executor, engine.limits, state or {})
+            heartbeat = Heartbeat(dispatcher, self._info())
+            stack.push_async_callback(self._leave, pipe, heartbeat)
+            await asyncio.to_thread(dispatcher.extend, self._info(), [])
             heartbeat.start()
             engine.held.append(pipe.in_flight)
             await stack.enter_async_context(Maintenance(engine))
             self._ready.set()
-            ways = [
-                asyncio.create_task(way)
-                for way in (pipe.finish(), pipe.stop(cancellation), pipe.send_progress())
-            ]
+            ways = [asyncio.create_task(way) for way in (pipe.finish(), pipe.stop(), pipe.send_progress())]
             try:
                 await self._claim(stop, pipe, ways)
                 heartbeat.update(state="stopping")
@@ -142,7 +137,7 @@ class Worker:
             functions = [f for f in self._app.functions if (f.mode == "process") is processes]
             if functions:
                 slots = pipe.executor.slots(processes=processes)
-                claimer = Claimer(pipe.store, self.id, functions, self._lease, slots)
+                claimer = Claimer(pipe.dispatcher, functions, slots)
                 tasks.append(asyncio.create_task(pipe.claim(claimer)))
         try:
             done, _ = await asyncio.wait([*tasks, *ways], return_when=asyncio.FIRST_COMPLETED)
@@ -151,17 +146,15 @@ class Worker:
         for task in done:
             task.result()  # all but the one that waits for the stop end only if they fail
 
-    async def _leave(self, pipe: Pipe, cancellation: Cancellation, heartbeat: Heartbeat) -> None:
-        cancellation.close()
+    async def _leave(self, pipe: Pipe, heartbeat: Heartbeat) -> None:
         await pipe.close()
         heartbeat.stop()
         if heartbeat.ident is not None:  # it was started; its last heartbeat must not register it again
             await asyncio.to_thread(heartbeat.join, PATIENCE)
             held = self._app.engine.held
             held[:] = [table for table in held if table is not pipe.in_flight]
-        with suppress(StoreError):
-            stopped = replace(self._info(), state="stopped")
-            await asyncio.to_thread(pipe.store.heartbeat, stopped, [], self._lease)
+        with suppress(RaincheckError):
+            await asyncio.to_thread(pipe.dispatcher.extend, replace(self._info(), state="stopped"), [])
 
     def _info(self) -> WorkerInfo:
         return WorkerInfo(
@@ -179,17 +172,20 @@ class Pipe:
     """Claims, prepares, executes, judges and completes steps. ``state`` becomes ``ctx.state``."""
 
     def __init__(
-        self, store: Store, functions: Functions, executor: Executor, limits: Limits, state: Mapping[str, Any]
+        self,
+        dispatcher: Dispatcher,
+        functions: Functions,
+        executor: Executor,
+        limits: Limits,
+        state: Mapping[str, Any],
     ) -> None:
-        self.store = store
+        self.dispatcher = dispatcher
         self.executor = executor
-        self.in_flight = InFlight()
+        self.in_flight = dispatcher.in_flight
         self.reports: Inbox[RunningAttempt] = Inbox()
         self._functions = functions
         self._limits = limits
         self._state = MappingProxyType(dict(state))
-        self._log = AttemptLog()
-        self._completer = Completer(store, self.in_flight, self._log)
         self._releases: set[asyncio.Task[None]] = set()
 
     async def claim(self, claimer: Claimer) -> None:
@@ -202,7 +198,7 @@ class Pipe:
 
         Those whose lease has run out are given back: they waited for a loop that was blocked.
         """
-        now = self.store.now()
+        now = self.dispatcher.now()
         late: list[RunningAttempt] = []
         ready: list[RunningAttempt] = []
         outcomes: list[Outcome] = []
@@ -216,8 +212,8 @@ class Pipe:
             else:
                 ready.append(attempt)
         self._give_back(late)
-        self._completer.complete(outcomes)
-        self._log.started(ready)
+        self.dispatcher.complete(outcomes)
+        log_started(ready)
         self.executor.start(ready)
 
     def _attempts(self, claimed: Claimed) -> Iterator[RunningAttempt]:
@@ -257,28 +253,23 @@ class Pipe:
                 self.in_flight.remove(attempt)
             else:
                 returned.append(attempt)
-        self._completer.complete(outcomes)
+        self.dispatcher.complete(outcomes)
         self._give_back(returned)
 
-    async def stop(self, cancellation: Cancellation) -> None:
+    async def stop(self) -> None:
         """Stop attempts whose job is to be cancelled or whose lease is lost, until cancelled."""
         while True:
-            for attempt, reason in await cancellation.next():
+            for attempt, reason in await self.dispatcher.stopping():
                 self.executor.stop(attempt, reason)
 
     async def send_progress(self) -> None:
-        """Send the latest progress of attempts to the store, a few times per second, until cancelled."""
+        """Send the latest progress of attempts, a few times per second, until cancelled."""
         while True:
-            await asyncio.gather(*(self._report(attempt) for attempt in await self.reports.take()))
+            taken = [(attempt, attempt.take_progress()) for attempt in await self.reports.take()]
+            progress = [(attempt, value) for attempt, value in taken if value is not None]
+            if progress:
+                await self.dispatcher.report(progress)
             await asyncio.sleep(REPORT_EVERY)
-
-    async def _report(self, attempt: RunningAttempt) -> None:
-        if (progress := attempt.take_progress()) is None:
-            return
-        try:
-            await self.store.report(attempt.held, progress)
-        except StoreError as error:
-            logger.debug("the progress of %s was not stored: %s", attempt, error)
 
     async def wind_up(self, grace: float) -> None:
         """Give back what has not begun, and let the rest end within ``grace`` seconds."""
@@ -298,22 +289,16 @@ class Pipe:
     async def close(self) -> None:
         """Write no more, and leave behind what does not stop."""
         await self.executor.close()
-        await self._completer.close()
-        self._log.close()
         await cancel_all(self._releases)
+        await self.dispatcher.close()
 
     def _give_back(self, attempts: list[RunningAttempt]) -> None:
         for attempt in attempts:
             self.in_flight.end(attempt)
         if attempts:
-            release = asyncio.create_task(self._release(attempts))
+            release = asyncio.create_task(self.dispatcher.release(attempts))
             self._releases.add(release)
             release.add_done_callback(self._releases.discard)
-
-    async def _release(self, attempts: list[RunningAttempt]) -> None:
-        await give_back(self.store, [attempt.held for attempt in attempts])
-        for attempt in attempts:
-            self.in_flight.remove(attempt)
 
 
 async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:

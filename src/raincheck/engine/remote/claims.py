@@ -38,7 +38,7 @@ async def claim(engine: Engine, caller: Caller, request: ClaimRequest, stop: Sto
     until = monotonic() + wait
     while True:
         left = max(0.0, until - monotonic())
-        claims = await _claim(store, worker, names, request.limit, left, stop)
+        claims = await _claim(store, worker, names, request, left, stop)
         try:
             attempts = await _begin(engine, caller, claims)
         except BaseException:
@@ -66,10 +66,12 @@ def _names(caller: Caller, request: ClaimRequest) -> Sequence[str]:
 
 
 async def _claim(
-    store: Store, worker: WorkerInfo, names: Sequence[str], limit: int, wait: float, stop: Stop
+    store: Store, worker: WorkerInfo, names: Sequence[str], request: ClaimRequest, wait: float, stop: Stop
 ) -> list[Claim]:
     """Claims; none if ``stop`` is done first. A cancelled claim of the store gives back what it claimed."""
-    claiming = asyncio.ensure_future(store.claim(worker.id, names, limit, worker.lease, wait))
+    claiming = asyncio.ensure_future(
+        store.claim(worker.id, names, request.limit, worker.lease, wait, request.limits)
+    )
     try:
         await asyncio.wait((claiming, stop), return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:

@@ -19,7 +19,7 @@ from raincheck.core.triggers import Failed, Stopped, Trigger
 from raincheck.engine.engine import Engine
 from raincheck.engine.jobs import MAX_TRIES
 from raincheck.engine.remote.claims import give_back
-from raincheck.engine.remote.leases import Absent, InForce, find_leases
+from raincheck.engine.remote.leases import Absent, ActiveLease, find_leases
 from raincheck.engine.remote.protocol import (
     Ending,
     FinishedAttempt,
@@ -121,11 +121,11 @@ async def _settle_once(engine: Engine, caller: Caller, entries: Sequence[Entry])
     """One try to write: entries whose job another process changed meanwhile are not in the answer."""
     store, now = engine.store, engine.store.now()
     endings: Endings = {}
-    judged: dict[str, tuple[InForce, list[tuple[Entry, Trigger]]]] = {}
+    judged: dict[str, tuple[ActiveLease, list[tuple[Entry, Trigger]]]] = {}
     found = await find_leases(store, caller.worker.id, [each.held for each in entries])
     for entry, lease in zip(entries, found, strict=True):
         try:
-            if isinstance(lease, InForce):
+            if isinstance(lease, ActiveLease):
                 trigger = _judge(entry.finished, lease, caller, engine, now)
                 judged.setdefault(lease.job.id, (lease, []))[1].append((entry, trigger))
             else:
@@ -163,7 +163,9 @@ def _absent(why: Absent) -> FinishOutcome:
     raise Refused(Problem(type="not-found", title="Not found", status=404, detail="there is no such job"))
 
 
-def _judge(finished: FinishedAttempt, lease: InForce, caller: Caller, engine: Engine, now: float) -> Trigger:
+def _judge(
+    finished: FinishedAttempt, lease: ActiveLease, caller: Caller, engine: Engine, now: float
+) -> Trigger:
     """The trigger for how an attempt ended, by the rules for all workers. Raises `Refused`."""
     name = lease.step.function
     function, attempt = caller.function(name), lifecycle.attempt_of(lease.lease)
@@ -195,7 +197,7 @@ def _judge(finished: FinishedAttempt, lease: InForce, caller: Caller, engine: En
     return outcomes.succeeded(attempt, name, result, data, engine.limits)
 
 
-def _failed(error: ReportedError, lease: InForce, function: FunctionInfo) -> Failed:
+def _failed(error: ReportedError, lease: ActiveLease, function: FunctionInfo) -> Failed:
     raised = Raised(
         tuple(dict.fromkeys((error.type, *error.types))),
         cut_message(error.message),

@@ -12,7 +12,7 @@ Absent = Literal["lost", "unknown", "foreign"]
 """Why a worker does not hold a lease: it ended, there is no such job, or it is one of another worker."""
 
 
-class InForce(NamedTuple):
+class ActiveLease(NamedTuple):
     """A lease in force, and its job."""
 
     job: Job
@@ -28,11 +28,11 @@ class InForce(NamedTuple):
         return of_function if self.step.timeout is None else self.step.timeout
 
 
-async def find_leases(store: Store, worker_id: str, held: Sequence[Held]) -> list[InForce | Absent]:
+async def find_leases(store: Store, worker_id: str, held: Sequence[Held]) -> list[ActiveLease | Absent]:
     """Each of these leases as it is now. Reads each job once."""
     ids = list(dict.fromkeys(each.job_id for each in held))
     jobs = dict(zip(ids, await store.find(ids) if ids else (), strict=True))
-    found: list[InForce | Absent] = []
+    found: list[ActiveLease | Absent] = []
     for each in held:
         stored = jobs[each.job_id]
         if isinstance(stored, Missing):
@@ -44,5 +44,5 @@ async def find_leases(store: Store, worker_id: str, held: Sequence[Held]) -> lis
         if lease is None:
             found.append("lost")
         else:
-            found.append(InForce(stored.job, lease) if lease.worker == worker_id else "foreign")
+            found.append(ActiveLease(stored.job, lease) if lease.worker == worker_id else "foreign")
     return found

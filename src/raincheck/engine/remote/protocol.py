@@ -44,6 +44,7 @@ class RemoteFunction(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     timeout: Timeout | None = None
     wait: Seconds = DEFAULT_WAIT
     mode: Annotated[str, Meta(max_length=20)] = "remote"
+    concurrency: Annotated[int, Meta(ge=1)] | None = None
 
 
 class Registration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,12 +94,14 @@ class Registered(Struct, frozen=True, kw_only=True):
 class ClaimRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Claim up to ``limit`` attempts at ``functions`` (default: all that are registered).
 
-    If none is ready, the request waits up to ``wait`` seconds for one.
+    Of a function with an entry in ``limits``, at most that many. If none is ready, the request waits up to
+    ``wait`` seconds for one.
     """
 
     limit: Annotated[int, Meta(ge=1, le=MAX_ATTEMPTS)] = 1
     wait: Seconds = 0.0
     functions: Annotated[tuple[str, ...], Meta(min_length=1, max_length=MAX_FUNCTIONS)] | None = None
+    limits: Annotated[dict[str, Annotated[int, Meta(ge=1)]], Meta(max_length=MAX_FUNCTIONS)] = {}
 
 
 class ClaimedAttempt(Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from raincheck.core.codec import to_json
 from raincheck.core.model import Claim
 from raincheck.engine.engine import Engine
 from raincheck.engine.remote.finishing import Entry, settle
-from raincheck.engine.remote.leases import InForce, find_leases
+from raincheck.engine.remote.leases import ActiveLease, find_leases
 from raincheck.engine.remote.protocol import (
     Extended,
     ExtendRequest,
@@ -55,7 +55,7 @@ async def extend(engine: Engine, caller: Caller, request: ExtendRequest, *, may_
     reasons: dict[int, StopReason] = {}
     overdue: list[Entry] = []
     for i, lease in enumerate(found):
-        if not isinstance(lease, InForce):
+        if not isinstance(lease, ActiveLease):
             reasons[i] = "lost"
         elif (stop := _stop(lease, caller, now)) is not None:
             reasons[i], since = stop
@@ -66,12 +66,12 @@ async def extend(engine: Engine, caller: Caller, request: ExtendRequest, *, may_
     revs = await renew(engine, replace(worker, state=request.state), worker.lease, [named[i] for i in held])
     reasons |= {i: "lost" for i, rev in zip(held, revs, strict=True) if rev is None}
     await _report(engine, [(named[i], request.attempts[i]) for i in held])
-    _log([(lease, request.attempts[i]) for i in held if isinstance(lease := found[i], InForce)])
+    _log([(lease, request.attempts[i]) for i in held if isinstance(lease := found[i], ActiveLease)])
     stop_list = [StoppedAttempt(request.attempts[i].id, reasons[i]) for i in sorted(reasons)]
     return Extended(lease=worker.lease, stop=stop_list, claim=may_claim and request.state == "active")
 
 
-def _stop(lease: InForce, caller: Caller, now: float) -> tuple[StopReason, float] | None:
+def _stop(lease: ActiveLease, caller: Caller, now: float) -> tuple[StopReason, float] | None:
     """Why an attempt has to stop, and since when; None: it may go on."""
     if (cancelled_at := lease.job.cancel_requested_at) is not None:
         return "cancelled", cancelled_at
@@ -92,7 +92,7 @@ async def _report(engine: Engine, running: Sequence[tuple[Held, RunningAttempt]]
     await asyncio.gather(*reports)
 
 
-def _log(running: Sequence[tuple[InForce, RunningAttempt]]) -> None:
+def _log(running: Sequence[tuple[ActiveLease, RunningAttempt]]) -> None:
     """Write the log lines of attempts, each line of a message on its own; so many lines at most."""
     room, left_out = LOG_LINES, 0
     for lease, attempt in running:
@@ -117,6 +117,6 @@ async def release(engine: Engine, caller: Caller, request: ReleaseRequest) -> No
     """
     named = [parse_attempt_id(each.id, f"/attempts/{i}/id") for i, each in enumerate(request.attempts)]
     found = await find_leases(engine.store, caller.worker.id, named)
-    held = [each for each, lease in zip(named, found, strict=True) if isinstance(lease, InForce)]
+    held = [each for each, lease in zip(named, found, strict=True) if isinstance(lease, ActiveLease)]
     if held:
         await engine.store.release(held)

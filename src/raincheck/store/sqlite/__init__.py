@@ -7,7 +7,7 @@ are durable: WAL with ``synchronous=FULL``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +19,7 @@ from raincheck.core.codec import decode_job
 from raincheck.core.errors import StoreError, StoreUnavailable
 from raincheck.core.model import Change, Claim, Entry, Schedule, Stored, WorkerInfo
 from raincheck.store.base import (
+    NO_LIMITS,
     Candidates,
     Counts,
     Due,
@@ -103,9 +104,15 @@ class SQLiteStore:
         return await self._writer.batcher.call(Commit(changes)) if changes else []
 
     async def claim(
-        self, worker: str, functions: Sequence[str], limit: int, lease: float, wait: float = 0.0
+        self,
+        worker: str,
+        functions: Sequence[str],
+        limit: int,
+        lease: float,
+        wait: float = 0.0,
+        limits: Mapping[str, int] = NO_LIMITS,
     ) -> list[Claim]:
-        request = leases.ClaimRequest(worker, tuple(functions), limit, lease)
+        request = leases.ClaimRequest(worker, tuple(functions), limit, lease, limits)
         batcher = self._writer.batcher
         claimed = await batcher.call(threads.Claim(batcher, request, clock.monotonic() + wait))
         jobs = {n: decode_job(record) for n, record in claimed.records.items()}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import apsw
 import msgspec
 
 from raincheck.core.model import Lease, WorkerInfo
-from raincheck.store.base import Held
+from raincheck.store.base import NO_LIMITS, Held
 from raincheck.store.sqlite.connection import query, write_rows
 from raincheck.store.sqlite.writes import ENQUEUE, Effects, count_queued
 
@@ -57,12 +57,13 @@ _encode_worker = msgspec.msgpack.Encoder().encode
 
 
 class ClaimRequest(NamedTuple):
-    """The parameters of a claim; ``lease`` in seconds."""
+    """The parameters of a claim; ``lease`` in seconds, ``limits`` by function."""
 
     worker: str
     functions: tuple[str, ...]
     limit: int
     lease: float
+    limits: Mapping[str, int] = NO_LIMITS
 
 
 class Claimed(NamedTuple):
@@ -76,11 +77,13 @@ def claim(connection: apsw.Connection, request: ClaimRequest, now: float) -> Cla
     """Lease up to ``limit`` ready steps: the highest priority first, an equal share for each function."""
     queues = _queues(connection, request.functions)
     rows: list[Any] = []
+    room = dict(request.limits)
     while queues and len(rows) < request.limit:
         priority = min(each.priority for each in queues)
         functions = [each.function for each in queues if each.priority == priority]
-        rows += _dequeue_shares(connection, functions, priority, request.limit - len(rows), now)
+        rows += _dequeue_shares(connection, functions, priority, request.limit - len(rows), room, now)
         if len(rows) < request.limit:
+            queues = [each for each in queues if room.get(each.function, 1) > 0]
             queues = list(_go_on(connection, queues, priority))
     if not rows:
         return Claimed({}, [])
@@ -123,18 +126,28 @@ def _go_on(connection: apsw.Connection, queues: list[_Queue], priority: int) -> 
 
 
 def _dequeue_shares(
-    connection: apsw.Connection, functions: list[str], priority: int, limit: int, now: float
+    connection: apsw.Connection,
+    functions: list[str],
+    priority: int,
+    limit: int,
+    room: dict[str, int],
+    now: float,
 ) -> list[Any]:
-    """Dequeue an equal share per function; what one does not use is shared by those that have more."""
+    """Dequeue an equal share per function; what one does not use is shared by those that have more.
+
+    ``room`` is what is left of the limits of functions; what is dequeued is subtracted.
+    """
     rows: list[Any] = []
     while functions and len(rows) < limit:
         share = -(-(limit - len(rows)) // len(functions))
         unfinished = []
         for function in functions:
-            room = min(share, limit - len(rows))
-            taken = _dequeue(connection, function, priority, room, now)
+            most = min(share, limit - len(rows), room.get(function, limit))
+            taken = _dequeue(connection, function, priority, most, now)
             rows += taken
-            if len(taken) == room:
+            if function in room:
+                room[function] -= len(taken)
+            if len(taken) == most and room.get(function, 1) > 0:
                 unfinished.append(function)
         functions = unfinished
     return rows

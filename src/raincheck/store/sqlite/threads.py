@@ -223,7 +223,7 @@ class Writer:
                 continue
             claimed = leases.claim(connection, claim.request, effects.now)
             if len(claimed.leases) < claim.request.limit:
-                drained.update(claim.request.functions)
+                drained.update(set(claim.request.functions) - claim.request.limits.keys())
             if claimed.leases or claim.until <= time:
                 answers.add(claim, claimed)
                 continue

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +21,18 @@ from msgspec.structs import replace
 from raincheck.core import clock
 from raincheck.core.errors import StoreError, StoreUnavailable, StoreUnusable
 from raincheck.core.model import Change, Claim, Entry, Key, Schedule, Stored, WorkerInfo
-from raincheck.store.base import Candidates, Counts, Due, Ended, Filter, Held, Listener, Missing, Outcome
+from raincheck.store.base import (
+    NO_LIMITS,
+    Candidates,
+    Counts,
+    Due,
+    Ended,
+    Filter,
+    Held,
+    Listener,
+    Missing,
+    Outcome,
+)
 from raincheck.store.listeners import Listeners
 from raincheck.store.valkey import claims, listing, packing
 from raincheck.store.valkey.address import check_settings, parse
@@ -145,10 +156,16 @@ class ValkeyStore:
         return outcome
 
     async def claim(
-        self, worker: str, functions: Sequence[str], limit: int, lease: float, wait: float = 0.0
+        self,
+        worker: str,
+        functions: Sequence[str],
+        limit: int,
+        lease: float,
+        wait: float = 0.0,
+        limits: Mapping[str, int] = NO_LIMITS,
     ) -> list[Claim]:
         deadline = clock.monotonic() + wait
-        request = claims.ClaimRequest(worker, tuple(dict.fromkeys(functions)), limit, lease)
+        request = claims.ClaimRequest(worker, tuple(dict.fromkeys(functions)), limit, lease, limits)
         with ClaimWaiter(self._claim_waiters, functions) as waiter:
             while True:
                 found, next_due = await self._claim(request)

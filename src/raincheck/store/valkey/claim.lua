@@ -2,7 +2,7 @@
 -- for each function, first the one served longest ago.
 -- KEYS after the fixed ones: recorded reply, then ready and later of each function.
 -- ARGV: token, worker, limit, lease seconds, shards, shard, expiry time of this call, then for each function its name and
--- the number of entries to take (-1: its share).
+-- the most entries to take of it.
 -- Returns {next due or ''}, or {'', {value, value, ...}, {number of the value, step, token, ...}, since, until}, or {} if
 -- the call has expired.
 local time = now()
@@ -56,6 +56,7 @@ local function pop(w, room)
     count(w.name, -n)
     call('HSET', SERVED, w.name, time)
   end
+  w.left = w.left - n
   return n
 end
 
@@ -76,10 +77,10 @@ local function pop_shares(queues)
     local share = math.ceil((limit - #got) / #queues)
     local still = {}
     for _, w in ipairs(queues) do
-      local room = math.min(share, limit - #got)
+      local room = math.min(share, limit - #got, w.left)
       if room > w.sure then w.sure = call('ZLEXCOUNT', KEYS[w.key], '-', w.last) end
       local most = math.min(room, w.sure)
-      if most > 0 and pop(w, most) == room then still[#still + 1] = w end
+      if most > 0 and pop(w, most) == room and w.left > 0 then still[#still + 1] = w end
       w.sure = w.sure - most
     end
     queues = still
@@ -101,23 +102,18 @@ local function pop_by_priority(queues)
     pop_shares(first)
     if #got >= limit then return end
     for _, w in ipairs(looked) do
-      if w.priority ~= highest or look(w) then others[#others + 1] = w end
+      if w.priority ~= highest or (w.left > 0 and look(w)) then others[#others + 1] = w end
     end
     looked = others
   end
 end
 
 for f = NAME, #ARGV, 2 do
-  local ready, name, room = FIRST + f - NAME, ARGV[f], tonumber(ARGV[f + 1])
+  local ready, name, most = FIRST + f - NAME, ARGV[f], tonumber(ARGV[f + 1])
   if call('HEXISTS', QUEUED, name) == 1 then
     promote(KEYS[ready], KEYS[ready + 1], time, limit)
-    local w = {key = ready, name = name}
-    if room >= 0 then
-      pop(w, room)
-    else
-      w.served = tonumber(call('HGET', SERVED, name) or '0')
-      waiting[#waiting + 1] = w
-    end
+    local served = tonumber(call('HGET', SERVED, name) or '0')
+    waiting[#waiting + 1] = {key = ready, name = name, left = most, served = served}
   end
 end
 table.sort(waiting, function(a, b)
@@ -125,7 +121,7 @@ table.sort(waiting, function(a, b)
   return a.name < b.name
 end)
 if #waiting == 1 then
-  pop(waiting[1], limit)
+  pop(waiting[1], math.min(limit, waiting[1].left))
 else
   pop_by_priority(waiting)
 end

@@ -10,13 +10,11 @@ from typing import Any, NamedTuple
 
 from raincheck.core.errors import StoreError
 from raincheck.core.model import Claim
+from raincheck.store.base import NO_LIMITS
 from raincheck.store.valkey.connection import RETRY_FOR, Command
 from raincheck.store.valkey.keys import ShardKeys
 from raincheck.store.valkey.packing import read_claims, read_held
 from raincheck.store.valkey.pipeline import Pipeline
-
-FAIR_SHARE = -1
-"""The number of entries to take of a function: the script computes its share."""
 
 EXPIRES_AFTER = RETRY_FOR + 0.5
 """Seconds after which a claim takes nothing, because no caller waits for it."""
@@ -26,12 +24,13 @@ GIVE_BACK_TIMEOUT = 0.5
 
 
 class ClaimRequest(NamedTuple):
-    """The arguments of a claim."""
+    """The arguments of a claim; ``limits`` by function."""
 
     worker: str
     functions: tuple[str, ...]
     limit: int
     lease: float
+    limits: Mapping[str, int] = NO_LIMITS
 
 
 class Claimed(NamedTuple):
@@ -43,27 +42,27 @@ class Claimed(NamedTuple):
 
 async def claim(pipeline: Pipeline, request: ClaimRequest) -> Claimed:
     """Claim from the only shard, without waiting."""
-    shares = dict.fromkeys(request.functions, FAIR_SHARE)
-    return await claim_from(pipeline, pipeline.keys.shards[0], request, shares)
+    most = {f: request.limits.get(f, request.limit) for f in request.functions}
+    return await claim_from(pipeline, pipeline.keys.shards[0], request, most)
 
 
 async def claim_from(
     pipeline: Pipeline,
     shard: ShardKeys,
     request: ClaimRequest,
-    shares: Mapping[str, int],
+    most: Mapping[str, int],
     retry_for: float = RETRY_FOR,
 ) -> Claimed:
-    """Claim from one shard; ``shares`` are the entries to take of each function.
+    """Claim from one shard; ``most`` is the most to take of each function.
 
     A cancelled call gives back what it got.
     """
     shards = len(pipeline.keys.shards)
-    queues = [key for function in shares for key in shard.queue(function)]
+    queues = [key for function in most for key in shard.queue(function)]
     # several nodes have several clocks: no time limit there
     expires_at = math.inf if shards > 1 else pipeline.clock.now() + EXPIRES_AFTER
     head = (request.worker, request.limit, request.lease, shards, shard.number, expires_at)
-    words = [*head, *(word for pair in shares.items() for word in pair)]
+    words = [*head, *(word for pair in most.items() for word in pair)]
     command = pipeline.command("claim", shard, words, queues, retry_for)
     pipeline.send(command)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from heapq import merge
 from itertools import islice
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from raincheck.core.errors import StoreError
 from raincheck.core.model import Claim
+from raincheck.store.base import NO_LIMITS
 from raincheck.store.valkey.claims import Claimed, ClaimRequest, claim_from, release
 from raincheck.store.valkey.connection import RETRY_FOR
 from raincheck.store.valkey.keys import packed
@@ -33,7 +34,7 @@ async def claim(pipeline: Pipeline, request: ClaimRequest) -> Claimed:
         asyncio.create_task(
             claim_from(pipeline, pipeline.keys.shards[number], request, shares, CLAIM_RETRY_FOR)
         )
-        for number, shares in allot(heads, request.limit).items()
+        for number, shares in allot(heads, request.limit, request.limits).items()
     ]
     return Claimed(await _gather(pipeline, calls), next_due)
 
@@ -95,12 +96,15 @@ class Head(NamedTuple):
     members: list[bytes]
 
 
-def allot(heads: Sequence[Head], limit: int) -> dict[int, dict[str, int]]:
+def allot(
+    heads: Sequence[Head], limit: int, limits: Mapping[str, int] = NO_LIMITS
+) -> dict[int, dict[str, int]]:
     """The number of entries to take, by shard and function, as ``claim.lua`` takes them of one shard."""
     functions = {head.function for head in heads if head.members}
     served = {f: max(head.served for head in heads if head.function == f) for f in functions}
     order = sorted(functions, key=lambda f: (served[f], f))
-    queues = {f: _merge([head for head in heads if head.function == f], limit) for f in order}
+    most = {f: min(limit, limits.get(f, limit)) for f in order}
+    queues = {f: _merge([head for head in heads if head.function == f], most[f]) for f in order}
     shares: dict[int, Counter[str]] = {}
     left = limit
     while left > 0 and (firsts := [queue[0].priority for queue in queues.values() if queue]):
