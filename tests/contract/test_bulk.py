@@ -69,3 +69,14 @@ async def test_a_dry_run_changes_nothing(store: Store) -> None:
     )
     assert (result.matched, result.changed, result.dry_run) == (3, 3, True)
     assert len(await listed(store, Filter())) == len(jobs)
+
+
+async def test_few_jobs_with_many_steps_change_together(store: Store) -> None:
+    """Such a job takes long to decide, and the other tasks of the event loop wait that long."""
+    changed: list[int] = []
+    await submit_many(store, 5, ("f",) * 1000)
+    unlisten = store.listen(lambda jobs: changed.append(len(jobs)))
+    result = await change(store, Operation.CANCEL, Filter())
+    unlisten()
+    assert (result.matched, result.changed) == (5, 5)
+    assert max(changed) <= 2

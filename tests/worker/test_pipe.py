@@ -273,7 +273,7 @@ async def test_a_run_that_is_cancelled_while_its_child_starts(app: App) -> None:
     die = app.function(process=True)(functions.leave)
     square = app.function(process=True)(functions.square)
 
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         job = await app.submit("die", [die.step()])
         async for shown in app.watch(job.id):
             if shown.state == "doing":

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from raincheck.app import App
 from raincheck.auth import Auth
+from raincheck.cli.exit_codes import Exit
 from raincheck.cli.runner import (
     Children,
     Main,
@@ -81,8 +82,8 @@ class WorkerOptions:
 
     concurrency: AtLeastOne = 100
     """Attempts that a worker runs at the same time."""
-    processes: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
-    """Child processes for process=True functions (default: CPU count)."""
+    process_slots: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
+    """Attempts of process=True functions that a worker runs at the same time (default: CPU count)."""
     lease: Annotated[float, Parameter(validator=Number(gte=1), metavar="SECONDS")] = 15.0
     """Seconds before a dead worker's jobs are taken over."""
     grace: Annotated[float, Parameter(validator=Number(gte=0), metavar="SECONDS")] = 30.0
@@ -157,7 +158,7 @@ def serve(
             group.create_task(work(stop))
             await _listen(app, server_options, stop, registered)
 
-    return _run(main, app_options, worker_options.grace, children.kill)
+    return _run(main, app_options, worker_options.grace, processes)
 
 
 def server(
@@ -191,6 +192,7 @@ def worker(
     target: str,
     /,
     *,
+    processes: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     worker_options: WorkerOptions = WorkerOptions(),
     app_options: AppOptions = AppOptions(),
 ) -> int:
@@ -200,16 +202,20 @@ def worker(
     ----------
     target
         The app, as module:app or path/to/file.py:app.
+    processes
+        Worker processes to run, each replaced when it ends (default: one worker, in this process).
     """
     if app_options.reload:
-        options = asdict(replace(worker_options, grace=0))
+        options = {"processes": processes} | asdict(replace(worker_options, grace=0))
         return _run_with_reload("worker", target, options, app_options)
     app = _load_app(target, app_options, runs_functions=True)
     _check_shared(app, "no server can reach it. Run `raincheck serve`, which has a worker in its process")
     if not app_options.child:
         print_summary(app)
-        out.print(f"Working, up to {worker_options.concurrency} attempts at once.")
-
+        where = "" if processes is None else f" in {processes} process{'es' * (processes > 1)}, each with"
+        out.print(f"Working{where or ','} up to {worker_options.concurrency} attempts at once.")
+    if processes is not None:
+        return _supervise(app, target, processes, worker_options, app_options)
     work = _worker(app, worker_options)
 
     async def main(stop: asyncio.Event) -> None:
@@ -250,7 +256,7 @@ def _check_shared(app: App, why: str) -> None:
         raise StoreUnusable(needs_a_file(app.url, why))
 
 
-def _run(main: Main, options: AppOptions, grace: float, kill: Callable[[], None] = lambda: None) -> int:
+def _run(main: Main, options: AppOptions, grace: float, processes: WorkerProcesses | None = None) -> int:
     """Run ``main`` until a signal; in a child, also until the parent stops it."""
 
     async def child(stop: asyncio.Event) -> None:
@@ -258,7 +264,9 @@ def _run(main: Main, options: AppOptions, grace: float, kill: Callable[[], None]
         call_when_parent_stops(lambda: loop.call_soon_threadsafe(stop.set))
         await main(stop)
 
-    return run_until_signal(child if options.child else main, grace=grace, kill=kill)
+    kill = (lambda: None) if processes is None else processes.kill
+    code = run_until_signal(child if options.child else main, grace=grace, kill=kill)
+    return Exit.FAILED if processes is not None and processes.is_failing else code
 
 
 async def _no_workers() -> None:
@@ -342,6 +350,22 @@ def _worker(app: App, options: WorkerOptions) -> Main:
         await Worker(app, **asdict(options)).run(stop)
 
     return work
+
+
+def _supervise(
+    app: App, target: str, count: int, worker_options: WorkerOptions, app_options: AppOptions
+) -> int:
+    """Keep worker processes running until a signal."""
+    command = _child_command("worker", target, asdict(worker_options), app_options)
+    children = Children(command, app.url, worker_options.grace)
+    processes = WorkerProcesses(children, count)
+
+    async def main(stop: asyncio.Event) -> None:
+        async with app:  # an error of the store is one of this command, not of each process
+            pass
+        await processes.run(stop)
+
+    return _run(main, app_options, worker_options.grace, processes)
 
 
 def _run_with_reload(command: str, target: str, options: dict[str, object], app_options: AppOptions) -> int:

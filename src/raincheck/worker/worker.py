@@ -55,7 +55,7 @@ REPORT_EVERY = 0.1
 
 class Worker:
     """Runs the functions of ``app``: up to ``concurrency`` attempts at once on the loop and in threads,
-    and up to ``processes`` (default: the CPU count) in child processes.
+    and up to ``process_slots`` (default: the CPU count) in child processes.
 
     If this process dies, other workers take over its steps after ``lease`` seconds. When it is stopped,
     running attempts have ``grace`` seconds to end. Use it with ``async with``, or ``await run(stop)``.
@@ -66,14 +66,14 @@ class Worker:
         app: App,
         *,
         concurrency: int = 100,
-        processes: int | None = None,
+        process_slots: int | None = None,
         lease: float = 15.0,
         grace: float = 30.0,
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self._app = app
         self._concurrency = concurrency
-        self._processes = processes or os.cpu_count() or 1
+        self._process_slots = process_slots or os.cpu_count() or 1
         self._lease = lease
         self._grace = grace
         self._stop = asyncio.Event()
@@ -109,7 +109,7 @@ class Worker:
             if self._app.lifespan is not None:
                 state = await stack.enter_async_context(self._app.lifespan(self._app))
             dispatcher = StoreDispatcher(engine.store, engine.functions, self.id, self._lease)
-            executor = Executor(self._concurrency, self._processes)
+            executor = Executor(self._concurrency, self._process_slots)
             pipe = Pipe(dispatcher, engine.functions, executor, engine.limits, state or {})
             heartbeat = Heartbeat(dispatcher, self._info())
             stack.push_async_callback(self._leave, pipe, heartbeat)
