@@ -74,11 +74,11 @@ class Registration {
   #sent = Promise.resolve(); // the last finish
   #paused = false; // whether the server asks for no claims
 
-  constructor(call, table, capacity, { id, token, heartbeat }) {
+  constructor(call, table, capacity, { id, token, heartbeat, limits }) {
     const headers = { "Worker-Token": token };
     this.call = (name, body, options) => call("POST", `/v1/worker/${id}/${name}`, body, { headers, ...options });
     this.leave = () => call("DELETE", `/v1/worker/${id}`, undefined, { headers });
-    Object.assign(this, { table, capacity, heartbeat: heartbeat * 1000 });
+    Object.assign(this, { table, capacity, heartbeat: heartbeat * 1000, most: limits.attempts });
   }
 
   /** Work until `stop` is aborted and all attempts have ended. Throws Refused: with 404, it has expired. */
@@ -115,7 +115,7 @@ class Registration {
 
   async #claim(signal) {
     while (!signal.aborted) {
-      const limit = this.capacity - this.#held.size;
+      const limit = Math.min(this.capacity - this.#held.size, this.most);
       try {
         if (limit === 0) await Promise.race(this.#ends());
         else if (this.#paused) await sleep(this.heartbeat, null, { signal });
@@ -146,11 +146,15 @@ class Registration {
   }
 
   async #send(attempts) {
-    const { attempts: outcomes } = await this.call("finish", { attempts });
-    const refused = outcomes.filter((each) => each.outcome === "refused");
-    if (refused.length === 0) return;
-    const error = ({ detail, title }) => ({ type: "Refused", message: detail ?? title, retryable: false });
-    await this.call("finish", { attempts: refused.map(({ id, problem }) => ({ id, error: error(problem) })) });
+    try {
+      const { attempts: outcomes } = await this.call("finish", { attempts });
+      const refused = outcomes.filter((each) => each.outcome === "refused");
+      if (refused.length) await this.#send(refused.map(({ id, problem }) => refusal(id, problem.detail)));
+    } catch (error) {
+      if (error.status !== 413) throw error; // more than the server takes at once
+      if (attempts.length === 1) await this.#send([refusal(attempts[0].id, error.message)]);
+      else for (const each of attempts) await this.#send([each]);
+    }
   }
 
   async #extend(stop, signal) {
@@ -224,6 +228,11 @@ class Attempt {
       clearTimeout(timer);
     }
   }
+}
+
+/** An entry of a finish, for a result that the server has refused. */
+function refusal(id, message) {
+  return { id, error: { type: "Refused", message, retryable: false } };
 }
 
 function describe(thrown) {

@@ -26,8 +26,6 @@ from raincheck.cli.worker_check.trial import Failed, Skipped, Trial
 from raincheck.client import AsyncClient
 from raincheck.core.clock import monotonic
 
-PROTOCOL = "docs/reference/worker-protocol.md"
-
 _NAME_WIDTH = max(len(check.name) for check in CHECKS)
 
 
@@ -158,7 +156,7 @@ def _explain(failed: Failed, check: Check, program: Program) -> None:
     for label, text in (
         ("expected", failed.expected),
         ("happened", failed.happened),
-        ("read", f"{PROTOCOL}#{check.read}"),
+        ("read", check.read),
         *(("output", line) for line in program.output),
     ):
         out.print(Text.assemble(" " * 8, (f"{label}: ", "dim"), plain(text)), soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from raincheck.cli.worker_check.trial import FUNCTIONS, LONG, Failed, Skipped, Trial, echo, function_of, sleep
@@ -34,6 +35,15 @@ OUTAGE = 3.0
 
 MOST_TRIES = 60
 """Calls in these seconds; a worker that waits longer after each failure needs about five."""
+
+_PROTOCOL = "docs/reference/worker-protocol.md"
+REGISTER, CLAIM, EXTEND, FINISH, RULES, DUTIES = (
+    f"{_PROTOCOL}#{section}"
+    for section in (
+        *("post-v1worker", "post-v1workeridclaim", "post-v1workeridextend", "post-v1workeridfinish"),
+        *("rules-for-all-calls", "what-a-worker-has-to-get-right"),
+    )
+)
 
 step = AsyncClient.step
 
@@ -205,12 +215,15 @@ async def restart(trial: Trial) -> None:
     job = await trial.submit(sleep(OUTAGE))
     await trial.claimed(job)
     trial.proxy.go_down()
-    await trial.expect("the worker does not end while the server is down", asyncio.sleep(OUTAGE))
-    await trial.until("the worker tries again to reach a server that is down", lambda: trial.proxy.cut_count)
-    if trial.proxy.cut_count > MOST_TRIES:
-        raise Failed(
-            "the worker waits longer after each failure", f"it called {trial.proxy.cut_count} times in vain"
-        )
+
+    def is_busy() -> bool:
+        return trial.proxy.cut_count > MOST_TRIES
+
+    expected = "the worker does not end while the server is down"
+    await trial.expect(expected, _during(OUTAGE, trial, is_busy))
+    await trial.until("the worker calls again while the server is down", lambda: trial.proxy.cut_count)
+    if is_busy():
+        raise Failed(f"at most {MOST_TRIES} calls in {OUTAGE:g} s while the server is down", "it sent more")
     trial.proxy.come_back()
     expected = "the worker comes back, and the attempt that it ran meanwhile counts"
     function = await trial.ended(job, expected)
@@ -280,38 +293,50 @@ async def idle(trial: Trial) -> None:
     """A worker without work lets its claims wait on the server."""
     await trial.registered()
     before = len(trial.proxy.calls)
-    await trial.expect("an idle worker does not end", asyncio.sleep(IDLE))
-    if (count := len(trial.proxy.calls) - before) > MOST_IDLE_CALLS:
-        raise Failed("an idle worker waits in claims: {'wait': 20}", f"it sent {count} calls in {IDLE:g} s")
+
+    def count() -> int:
+        return len(trial.proxy.calls) - before
+
+    await trial.expect("an idle worker does not end", _during(IDLE, trial, lambda: count() > MOST_IDLE_CALLS))
+    if count() > MOST_IDLE_CALLS:
+        expected = f"an idle worker sends at most {MOST_IDLE_CALLS} calls in {IDLE:g} s: its claims wait"
+        raise Failed(expected, "it sent more")
+
+
+async def _during(seconds: float, trial: Trial, condition: Callable[[], bool]) -> None:
+    """Return after this time, or as soon as the condition is true."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await trial.proxy.until(condition)
 
 
 _NAMES = ", ".join(each.removeprefix("check/") for each in FUNCTIONS)
 
 CHECKS = (
-    Check("registration", f"registers, with the functions check/ {_NAMES}", "register", registration),
-    Check("call", "runs a function with its arguments, and sends its result", "finish", call),
-    Check("chain", "passes the previous result and the job's data, and sends changes of it", "claim", chain),
-    Check("parallel", "runs two attempts at once", "claim", parallel),
-    Check("retry", "reports an error, and passes the number of the attempt", "finish", retry),
-    Check("fatal", "reports an error that is not retried", "finish", fatal),
-    Check("error", "reports the message of an error, and goes on", "finish", error),
-    Check("arguments", "reports a wrong argument as an error, and goes on", "finish", arguments),
-    Check("progress", "reports progress (optional)", "extend", progress),
-    Check("extend", "keeps the lease of an attempt that takes longer", "extend", extend, SHORT_LEASE),
-    Check("cancel", "stops and finishes a cancelled attempt", "extend", cancel, 2 * SHORT_LEASE),
-    Check("timeout", "stops and finishes an attempt that has timed out", "extend", timeout, 2 * SHORT_LEASE),
-    Check("lost-lease", "drops an attempt that it has lost, and goes on", "extend", lost_lease, SHORT_LEASE),
-    Check("restart", "comes back after the server was down", "errors", restart, 4 * LEASE),
-    Check("lost-reply", "repeats a finish whose response was lost", "errors", lost_reply),
-    Check("register-again", "registers again after 404", "register", register_again),
+    Check("registration", f"registers, with the functions check/ {_NAMES}", REGISTER, registration),
+    Check("call", "runs a function with its arguments, and sends its result", FINISH, call),
+    Check("chain", "passes the previous result and the job's data, and sends changes of it", CLAIM, chain),
+    Check("parallel", "runs two attempts at once", CLAIM, parallel),
+    Check("retry", "reports an error, and passes the number of the attempt", FINISH, retry),
+    Check("fatal", "reports an error that is not retried", FINISH, fatal),
+    Check("error", "reports the message of an error, and goes on", FINISH, error),
+    Check("arguments", "reports a wrong argument as an error, and goes on", FINISH, arguments),
+    Check("progress", "reports progress (optional)", EXTEND, progress),
+    Check("extend", "keeps the lease of an attempt that takes longer", EXTEND, extend, SHORT_LEASE),
+    Check("cancel", "stops and finishes a cancelled attempt", EXTEND, cancel, 2 * SHORT_LEASE),
+    Check("timeout", "stops and finishes an attempt that has timed out", EXTEND, timeout, 2 * SHORT_LEASE),
+    Check("lost-lease", "drops an attempt that it has lost, and goes on", EXTEND, lost_lease, SHORT_LEASE),
+    Check("restart", "comes back after the server was down", RULES, restart, 4 * LEASE),
+    Check("lost-reply", "repeats a finish whose response was lost", RULES, lost_reply),
+    Check("register-again", "registers again after 404", REGISTER, register_again),
     Check(
         "drain",
         "finishes what runs at SIGTERM, then leaves with exit code 0",
-        "leave",
+        DUTIES,
         drain,
         2 * SHORT_LEASE,
     ),
-    Check("drain-idle", "leaves at SIGTERM while its claim waits", "leave", drain_idle),
-    Check("idle", "lets its claims wait, without a busy loop", "claim", idle),
+    Check("drain-idle", "leaves at SIGTERM while its claim waits", DUTIES, drain_idle),
+    Check("idle", "lets its claims wait, without a busy loop", CLAIM, idle),
 )
 """In the order in which they run."""
