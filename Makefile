@@ -97,8 +97,13 @@ CHROMIUM := .venv/chromium/chromium-headless-shell
 $(CHROMIUM): .venv/locked tools/debian.sh
 	tools/debian.sh .venv/chromium usr/lib/chromium/chromium-headless-shell chromium-headless-shell chromium-common
 
+HAPROXY := .venv/haproxy/haproxy
+
+$(HAPROXY): .venv/locked tools/debian.sh
+	tools/debian.sh .venv/haproxy usr/sbin/haproxy haproxy
+
 .PHONY: test-long
-test-long: setup $(GENERATORS) $(CHROMIUM) .venv-docs/installed ## Run the long tests: many crashes and failovers, every store, more generated inputs
+test-long: setup $(GENERATORS) $(CHROMIUM) $(HAPROXY) .venv-docs/installed ## Run the long tests: many crashes and failovers, every store, more generated inputs
 	$(PYTEST) -m "long or generated" --hypothesis-profile=long
 
 .PHONY: test-all

@@ -8,8 +8,8 @@
   A command that ends with ` &` is a server or a worker. It runs until the end of the document.
 - `json` must be valid JSON. Blocks in other languages are not checked; `py` is code for other libraries.
 
-Ports 8000 and 8080 in a document are replaced by free ports, so that several documents can be tested at the
-same time. Port 6379 is replaced by the port of a Valkey server for the document.
+Ports 8000, 8080 and 5100 in a document are replaced by free ports, so that several documents can be tested at
+the same time. Port 6379 is replaced by the port of a Valkey server for the document.
 """
 
 from __future__ import annotations
@@ -70,16 +70,15 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, other = str(_free_port()), str(_free_port())
-        self._ports = {"8000": self.port, "8080": other}
+        self._ports = {port: str(_free_port()) for port in ("8000", "8080", "5100")}
         self._stack = ExitStack()
         self.servers: list[subprocess.Popen[str]] = []
         self.environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "RAINCHECK_URL": f"http://127.0.0.1:{self.port}",
-            "RAINCHECK_PORT": self.port,
-            "DOOZER_URL": f"http://localhost:{other}",
+            "RAINCHECK_URL": f"http://127.0.0.1:{self._ports['8000']}",
+            "RAINCHECK_PORT": self._ports["8000"],
+            "DOOZER_URL": f"http://localhost:{self._ports['8080']}",
             "XDG_CONFIG_HOME": str(folder / ".config"),
             "COLUMNS": "100",
             "NO_COLOR": "1",
@@ -88,7 +87,7 @@ class Reader:
 
     def read(self, block: Block) -> None:
         """Run one block."""
-        text = re.sub("8000|8080|6379", lambda match: self._port(match[0]), block.text)
+        text = re.sub("8000|8080|5100|6379", lambda match: self._port(match[0]), block.text)
         if block.file is not None:
             (self.folder / block.file).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / block.file).write_text(text, encoding="utf-8")

@@ -34,6 +34,7 @@ _EXIT_CODES = """
 """
 
 _NUMBER = re.compile(r"-?[\d.]+")
+_NEGATIVE = re.compile(r"-\.?\d")
 
 _RUN, _CONTROL, _INSPECT, _SIGN_IN, _OTHER = (
     Group.create_ordered(name) for name in ("Run", "Control", "Inspect", "Sign in", "Other")
@@ -116,10 +117,11 @@ for _name, (_help, _members) in _FAMILIES.items():
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # scripts read lines at once; no character ends a command
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
-    words = list(_fill_in_waits(sys.argv[1:] if arguments is None else arguments))
+    words = [_Value(word) if _NEGATIVE.match(word) else word for word in _fill_in_waits(arguments)]
     try:
         return int(cli(words, error_formatter=_format_usage_error) or 0)
     except KeyboardInterrupt:
@@ -154,6 +156,15 @@ def _fill_in_waits(words: Sequence[str]) -> Iterator[str]:
     for word, following in zip_longest(words, words[1:], fillvalue=""):
         options = options and word != "--"
         yield "--wait=inf" if options and word == "--wait" and not _NUMBER.fullmatch(following) else word
+
+
+class _Value(str):
+    """A word such as -1,2, which the parser would take for an option; none of ours begins with a digit."""
+
+    __slots__ = ()
+
+    def startswith(self, *_: object) -> bool:  # the parser asks whether it begins with a dash
+        return False
 
 
 def _format_usage_error(error: CycloptsError) -> Text:

@@ -66,6 +66,8 @@ class ServerOptions:
 
     access_log: Annotated[bool, Parameter(env_var="RAINCHECK_ACCESS_LOG", show_default=False)] = False
     """Log each request, without its query."""
+    routes: Flag = False
+    """Print all routes of the API at the start, not only the first ones to know."""
 
     @property
     def auth(self) -> Auth | None:
@@ -133,7 +135,7 @@ def serve(
     app = _load_app(target, app_options, runs_functions=True)
     if workers > 1:
         _check_shared(app, "several workers cannot share it")
-    print_summary(app)
+    print_summary(app, server_options)
     command = _child_command("worker", target, asdict(worker_options), app_options)
     children = Children(command, app.url, worker_options.grace)
     processes = WorkerProcesses(children, workers)
@@ -179,7 +181,7 @@ def server(
         return _run_with_reload("server", target, asdict(server_options), app_options)
     app = _load_app(target, app_options)
     _check_shared(app, "no worker can reach it. Run `raincheck serve`, which has a worker in its process")
-    print_summary(app)
+    print_summary(app, server_options)
 
     async def main(stop: asyncio.Event) -> None:
         async with app:
@@ -225,12 +227,28 @@ def worker(
     return _run(main, app_options, worker_options.grace)
 
 
-def print_summary(app: App) -> None:
-    """Print the functions and the store of an app."""
+FIRST_ROUTES = ("POST /v1/job", "GET /v1/job/{id}", "POST /v1/function/{name:path}", "GET /docs")
+"""What a new user needs: create a job, get it, call a function, read about all other routes."""
+
+
+def print_summary(app: App, server_options: ServerOptions | None = None) -> None:
+    """Print the routes if there is a server, and the functions and the store of an app."""
+    if server_options is not None:
+        _print_routes(server_options.routes)
     out.print(f"Having {len(app.functions)} function(s):")
     for name in app.functions.names:
         out.print(f"    - {plain(name)}", soft_wrap=True)
     out.print(f"Store: {plain(mask(app.url))}", soft_wrap=True)
+
+
+def _print_routes(every: bool) -> None:
+    """Print the first routes to know, or all of them."""
+    from raincheck.server import ROUTES
+
+    for path, methods in ROUTES.items():
+        for method in methods:
+            if every or f"{method} {path}" in FIRST_ROUTES:
+                out.print(f"{method:6} {path.replace(':path}', '}')}", soft_wrap=True)
 
 
 def _load_app(target: str, options: AppOptions, *, runs_functions: bool = False) -> App:
