@@ -20,12 +20,13 @@ from raincheck.cli.own_server import own_server
 from raincheck.cli.terminal import new_table, out, plain, show
 from raincheck.cli.worker_check.checks import CHECKS, Check
 from raincheck.cli.worker_check.program import Program, running
-from raincheck.cli.worker_check.proxy import proxy_of
+from raincheck.cli.worker_check.proxy import Proxy, proxy_of
 from raincheck.cli.worker_check.rules import broken_rules
 from raincheck.cli.worker_check.trial import Failed, Skipped, Trial
 from raincheck.client import AsyncClient
 from raincheck.core.clock import monotonic
 
+_LABELS = ("expected", "happened")
 _NAME_WIDTH = max(len(check.name) for check in CHECKS)
 
 
@@ -121,14 +122,14 @@ async def _run_one(check: Check, command: Sequence[str], server: Server, timeout
         trial = Trial(proxy, program, client, timeout)
         try:
             await check.run(trial)
-            for expected, happened in broken_rules(proxy.calls, server.token):
-                raise Failed(expected, happened)
+            for failed in _broken(proxy, server):
+                raise failed
         except Skipped as skipped:
             _print("skipped", "yellow", check, str(skipped))
             return "skipped"
         except Failed as failed:
             _print("failed", "red", check, f"{monotonic() - started_at:.1f} s")
-            _explain(failed, check, program)
+            _explain([failed, *_broken(proxy, server)], check, program)
             return "failed"
         finally:
             await program.kill()
@@ -137,9 +138,16 @@ async def _run_one(check: Check, command: Sequence[str], server: Server, timeout
     return "ok"
 
 
+def _broken(proxy: Proxy, server: Server) -> list[Failed]:
+    """The rules that the calls have broken, each once."""
+    found = dict(broken_rules(proxy.calls, server.token))
+    return [Failed(expected, happened) for expected, happened in found.items()]
+
+
 def _environment(url: str, token: str | None) -> dict[str, str]:
-    own = {name: "" for name in os.environ if name.startswith("RAINCHECK_")}
-    return own | {"RAINCHECK_SERVER": url} | ({} if token is None else {VARIABLE: token})
+    """The environment of the worker: this one, with the server and the token as its only settings."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAINCHECK_")}
+    return inherited | {"RAINCHECK_SERVER": url} | ({} if token is None else {VARIABLE: token})
 
 
 def _print(result: str, style: str, check: Check, note: str) -> None:
@@ -152,10 +160,10 @@ def _print(result: str, style: str, check: Check, note: str) -> None:
     out.print(Text.assemble(*line), soft_wrap=True)
 
 
-def _explain(failed: Failed, check: Check, program: Program) -> None:
+def _explain(failures: Sequence[Failed], check: Check, program: Program) -> None:
+    said = {failed.expected: failed.happened for failed in failures}
     for label, text in (
-        ("expected", failed.expected),
-        ("happened", failed.happened),
+        *((label, text) for each in said.items() for label, text in zip(_LABELS, each, strict=True)),
         ("read", check.read),
         *(("output", line) for line in program.output),
     ):

@@ -53,7 +53,7 @@ class Program:
 
 @asynccontextmanager
 async def running(command: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Program]:
-    """Run the command with these additional variables, until the context ends. Raises `UsageError`."""
+    """Run the command until the context ends. Raises `UsageError`."""
     with TemporaryFile() as output:  # no pipe: a child that outlives the process would keep it open
         try:
             process = await asyncio.create_subprocess_exec(
@@ -61,7 +61,7 @@ async def running(command: Sequence[str], environment: Mapping[str, str]) -> Asy
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=asyncio.subprocess.STDOUT,
-                env=os.environ | environment,
+                env=environment,
                 **ignore_ctrl_c(),
             )
         except OSError as error:

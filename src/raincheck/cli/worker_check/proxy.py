@@ -217,8 +217,8 @@ _HOP_HEADERS = ("host", "content-length", "connection", "transfer-encoding", "ac
 async def proxy_of(server_url: str, lease: float) -> AsyncIterator[Proxy]:
     """A proxy that listens on a free port of this machine; ``lease`` is in seconds."""
     is_local = urlsplit(server_url).hostname in ("127.0.0.1", "localhost", "::1")
-    listener = socket.create_server(("127.0.0.1", 0))
     async with httpx2.AsyncClient(timeout=_TIMEOUT, trust_env=not is_local) as http:
+        listener = socket.create_server(("127.0.0.1", 0))
         proxy = Proxy(server_url, lease, http)
         proxy.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         serving = asyncio.create_task(proxy.serve(listener))
@@ -227,6 +227,7 @@ async def proxy_of(server_url: str, lease: float) -> AsyncIterator[Proxy]:
         finally:
             proxy.stop()
             await serving
+            listener.close()
 
 
 async def _read_body(receive: Receive) -> bytes:
