@@ -20,8 +20,8 @@ LONG = {
     *("docs/how-to/use-with-django.md", "docs/how-to/use-with-flask.md", "docs/how-to/use-the-client.md"),
     *("docs/how-to/test-your-functions.md", "docs/how-to/retry-and-give-up.md", "docs/how-to/groups.md"),
     *("docs/how-to/schedules.md", "docs/how-to/many-jobs.md", "docs/how-to/choose-how-a-function-runs.md"),
-    *("examples/doozer/README.md", "examples/groups/README.md", "docs/how-to/write-a-worker.md"),
-    *("examples/workers/node/README.md", "examples/workers/shell/README.md"),
+    *("examples/doozer/README.md", "examples/groups/README.md", "docs/explanation/ancestors.md"),
+    *("docs/how-to/write-a-worker.md", "examples/workers/node/README.md", "examples/workers/shell/README.md"),
 }
 """Slow documents, which `make test-long` reads. Faster tests cover the same features."""
 
@@ -30,9 +30,7 @@ SHELL = ("docs/how-to/write-a-worker.md", "examples/workers/shell/README.md")
 
 NAMED = [
     pytest.param(
-        document,
-        id=name,
-        marks=[*([pytest.mark.long] if name in LONG else []), *([needs_shell_tools] if name in SHELL else [])],
+        document, id=name, marks=[pytest.mark.long] * (name in LONG) + [needs_shell_tools] * (name in SHELL)
     )
     for document in DOCUMENTS
     for name in [str(document.relative_to(ROOT))]
