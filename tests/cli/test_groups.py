@@ -144,4 +144,5 @@ def test_an_unreadable_file_is_an_error(run: Run, tmp_path: Path) -> None:
     )
     (tmp_path / "f").write_text("grops: {}")
     ran = run("check", str(tmp_path / "f"))
-    assert ran.out == f"{tmp_path}/f:1: /grops: unknown section: use groups or schedules\n"
+    known = "allowed_networks, functions, groups, schedules"
+    assert ran.out == f"{tmp_path}/f:1: /grops: unknown section: use one of {known}\n"

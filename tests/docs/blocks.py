@@ -9,8 +9,8 @@
 - `<!-- folder: PATH -->` stops the servers. The blocks after it run in a copy of this folder.
 - `json` must be valid JSON. Blocks in other languages are not checked; `py` is code for other libraries.
 
-Ports 8000, 8080 and 5100 in a document are replaced by free ports, so that several documents can be tested at
-the same time. Port 6379 is replaced by the port of a Valkey server for the document.
+Ports 8000, 8080, 8179 and 5100 in a document are replaced by free ports, so that several documents can be
+tested at the same time. Port 6379 is replaced by the port of a Valkey server for the document.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._ports = {port: str(_free_port()) for port in ("8000", "8080", "5100")}
+        self._ports = {port: str(_free_port()) for port in ("8000", "8080", "8179", "5100")}
         self._stack = ExitStack()
         self.servers: list[subprocess.Popen[str]] = []
         self.environment = {
@@ -108,7 +108,7 @@ class Reader:
             self._stop_servers()
             self.folder = self.folder / Path(block.folder).name
             shutil.copytree(ROOT / block.folder, self.folder)
-        text = re.sub("8000|8080|5100|6379", lambda match: self._port(match[0]), block.text)
+        text = re.sub("8000|8080|8179|5100|6379", lambda match: self._port(match[0]), block.text)
         if block.file is not None:
             (self.folder / block.file).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / block.file).write_text(text, encoding="utf-8")

@@ -208,3 +208,21 @@ def test_faults_do_not_repeat_long_input() -> None:
     faults = offering(rest).faults("rest", to_json([1, *[long] * 1000]), to_json({long: 1}), AT)
     assert len(faults) == 50
     assert sum(len(detail) + len(pointer) for detail, pointer in faults) < 20_000
+
+
+@pytest.mark.parametrize(
+    ("info", "args", "kwargs", "expected"),
+    [
+        (FunctionInfo(name="f", positional={"maxItems": 1}), b"[1, 2]", b"{}", ["/args"]),
+        (FunctionInfo(name="f", positional={"contains": {"type": "null"}}), b"[1]", b"{}", ["/args"]),
+        (FunctionInfo(name="f", parameters={"properties": {"a": {}}, "minProperties": 2}), b"[1]", b"{}", []),
+    ],
+    ids=["too many", "none of a kind", "a part of all"],
+)
+def test_a_schema_of_all_arguments_together(
+    info: FunctionInfo, args: bytes, kwargs: bytes, expected: list[str]
+) -> None:
+    """A fault of all arguments by position points at all of them; those by name can be passed by position."""
+    offered = OfferedFunctions()
+    offered.update([info])
+    assert [fault.pointer for fault in offered.faults("f", args, kwargs, AT)] == expected

@@ -28,6 +28,7 @@ from raincheck.core.model import Schedule
 from raincheck.engine.config_file import read_config
 from raincheck.engine.groups.definitions import Group, groups_in
 from raincheck.engine.groups.documents import GroupSummary, RunDocument
+from raincheck.engine.push.definitions import PushFunctions
 from raincheck.engine.schedules.definitions import schedules_in
 from raincheck.engine.validation import Validator
 from raincheck.functions.registry import Functions
@@ -114,8 +115,11 @@ def check(file: Path, target: str | None = None, /) -> int:
     groups: list[Group] = []
     schedules: list[Schedule] = []
     faults: list[FileFault] = []
+    pushed = 0
     try:
         document = read_config(file)
+        push = app.engine.push if app else PushFunctions(validator.functions, validator.limits)
+        pushed = push.read(document)
         groups = list(groups_in(document, validator))
         faults = [document.locate(fault) for each in groups for fault in each.faults]
         schedules = schedules_in(document, validator, now())
@@ -126,9 +130,9 @@ def check(file: Path, target: str | None = None, /) -> int:
     if faults:
         return Exit.USAGE
     jobs = sum(len(each.members) for each in groups)
-    summary = f"{len(groups)} group(s), {jobs} job(s)" + (
-        f", {len(schedules)} schedule(s)" if schedules else ""
-    )
+    summary = f"{len(groups)} group(s), {jobs} job(s)"
+    for count, kind in ((len(schedules), "schedule"), (pushed, "function")):
+        summary += f", {count} {kind}(s)" if count else ""
     out.print(f"{plain(str(file))}: {summary}, no errors", soft_wrap=True)
     return Exit.OK
 

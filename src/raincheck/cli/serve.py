@@ -273,12 +273,14 @@ def _load_app(target: str, options: AppOptions, *, runs_functions: bool = False)
     """
     set_up_logging(options.log_level, options.log_format)
     app = load(target)
+    app.config = options.config or app.config
+    app.engine.read_config()  # its functions are shown, and are enough
     if runs_functions and not len(app.functions):
         raise TargetError(
             f"{target} has no functions, so a worker has nothing to run. Decorate functions with "
-            "@app.function, import the modules that do so, or run the API alone with `raincheck server`."
+            "@app.function, import the modules that do so, declare functions in raincheck.yaml, or run the "
+            "API alone with `raincheck server`."
         )
-    app.config = options.config or app.config
     app.url = (read_first_line() if options.child else options.store) or app.url
     return app
 

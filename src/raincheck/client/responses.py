@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -14,7 +12,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from raincheck.core import errors
-from raincheck.core.clock import from_datetime, now
+from raincheck.core.clock import now
 from raincheck.core.errors import (
     Fault,
     JobCancelled,
@@ -25,6 +23,7 @@ from raincheck.core.errors import (
     Unreachable,
 )
 from raincheck.core.model import Problem, State
+from raincheck.core.retry import parse_retry_after
 from raincheck.functions.results import ResultReader
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class Reply(NamedTuple):
     @property
     def retry_after(self) -> float | None:
         """The ``Retry-After`` header in seconds from now; None if there is none."""
-        return _parse_retry_after(self.headers.get("retry-after", ""))
+        return parse_retry_after(self.headers.get("retry-after", ""), now())
 
     def read(self, kind: type[T]) -> T:
         """Decode the JSON body as ``kind``. Raises `Unreachable` if it has another form."""
@@ -73,17 +72,6 @@ class CallResponse(Struct, frozen=True):
 
 class _ResultField(Struct, frozen=True):
     result: Raw
-
-
-def _parse_retry_after(value: str) -> float | None:
-    """Parse ``Retry-After`` (RFC 9110 §10.2.3): a number of seconds, or a date."""
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(from_datetime(moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - now(), 0.0)
 
 
 def unreadable_response(error: Exception) -> Unreachable:

@@ -23,6 +23,9 @@ RaincheckError
 ├── Unreachable              no raincheck server responded: check the URL, or retry
 ├── Refused                  the server refused for another reason: see its problem
 ├── NotJSON                  a value cannot be encoded as JSON: use plain data
+├── PushFailed               a function behind a URL has no result: the message and the attempt say why
+├── RequestFailed            a URL sent no complete response: retry
+│   └── AddressNotAllowed    the address is not public: allow it with allowed_networks
 ├── RetryLater               raised by a function: the attempt failed, retry after a pause
 ├── DoNotRetry               raised by a function: the attempt failed, do not retry
 ├── IllegalTransition        the lifecycle has no such transition: a bug, please report it
@@ -206,6 +209,39 @@ class Refused(RaincheckError):
 
 class NotJSON(RaincheckError):
     """A value cannot be encoded as JSON."""
+
+
+class PushFailed(RaincheckError):
+    """A function behind a URL has no result.
+
+    ``traceback`` has what callers must not see: where the request went, the beginning of the response.
+    ``fatal``: do not retry. ``retry_after`` is the pause in seconds that the response asks for.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        traceback: str = "",
+        fatal: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.traceback = traceback
+        self.fatal = fatal
+        self.retry_after = retry_after
+
+
+class RequestFailed(RaincheckError):
+    """A URL that is configured sent no complete response. ``peer`` is its host and port."""
+
+    def __init__(self, message: str, *, peer: str) -> None:
+        super().__init__(message)
+        self.peer = peer
+
+
+class AddressNotAllowed(RequestFailed):
+    """The address of a URL is not public, and not in an allowed network."""
 
 
 class RetryLater(RaincheckError):

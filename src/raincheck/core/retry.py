@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 
 import msgspec
 
@@ -47,6 +49,17 @@ def pause(options: RetryOptions, attempts: int, chance: float, retry_after: floa
     except OverflowError:
         full = options.max_delay if options.delay else 0.0
     return min(full, options.max_delay) * (1.0 - options.jitter * chance)
+
+
+def parse_retry_after(value: str, now: float) -> float | None:
+    """Seconds from ``now`` in a ``Retry-After`` header (RFC 9110 §10.2.3); None: no number and no date."""
+    if value.isascii() and value.isdigit():
+        return float(value[:9])
+    try:
+        moment = parsedate_to_datetime(value)
+        return max((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now, 0.0)
+    except (ValueError, OverflowError):
+        return None
 
 
 def check(options: RetryOptions) -> None:

@@ -20,7 +20,7 @@ from raincheck.core.errors import Fault, FileFault, InvalidFile
 from raincheck.functions.signature import escape
 
 DEFAULT_PATH = Path("raincheck.yaml")
-SECTIONS = ("groups", "schedules")
+SECTIONS = ("allowed_networks", "functions", "groups", "schedules")
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_VALUES = 1_000_000
@@ -77,7 +77,7 @@ def read_config(path: Path) -> ConfigFile:
     if not isinstance(data, dict):
         raise InvalidFile(file.locate(Fault(f"expected a mapping with {', '.join(SECTIONS)}")))
     unknown = [
-        Fault(f"unknown section: use {' or '.join(SECTIONS)}", f"/{escape(name)}")
+        Fault(f"unknown section: use one of {', '.join(SECTIONS)}", f"/{escape(name)}")
         for name in data.keys() - {*SECTIONS}
     ]
     if unknown:

@@ -20,6 +20,7 @@ from raincheck.engine.groups.definitions import Groups
 from raincheck.engine.groups.documents import RunDocument
 from raincheck.engine.groups.runs import Runs
 from raincheck.engine.jobs import Jobs
+from raincheck.engine.push.definitions import PushFunctions
 from raincheck.engine.results import load_one
 from raincheck.engine.schedules.definitions import DeclaredSchedules
 from raincheck.engine.schedules.scheduler import Scheduler
@@ -67,6 +68,7 @@ class Engine:
         self.functions = Functions(values, middleware)
         self.offered = OfferedFunctions()
         self.validator = Validator(self.functions, limits, self.offered)
+        self.push = PushFunctions(self.functions, limits)
         self.groups = Groups()
         self.schedules = DeclaredSchedules(self.groups, self.validator)
         self.held: list[Mapping[int, Any]] = []
@@ -121,7 +123,7 @@ class Engine:
         self.held = []
 
     async def _open_parts(self) -> None:
-        file = await asyncio.to_thread(self._read_config)
+        file = await asyncio.to_thread(self.read_config)
         self.functions.close()
         self.groups.check(file, self.validator)
         await asyncio.to_thread(self.schedules.read, file, self.now())
@@ -134,9 +136,15 @@ class Engine:
         self.runs = Runs(self.jobs, self.groups, self.validator)
         self.scheduler = Scheduler(store, self.runs)
 
-    def _read_config(self) -> ConfigFile | None:
+    def read_config(self) -> ConfigFile | None:
+        """Read the configuration file and register its functions; `open` does it, too.
+
+        Raises `InvalidFile` or `ConfigError`.
+        """
         path = find_config(self.config)
-        return None if path is None else read_config(path)
+        file = None if path is None else read_config(path)
+        self.push.read(file)
+        return file
 
     async def close(self) -> None:
         """Close the store. The engine can be opened again."""

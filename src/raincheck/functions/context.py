@@ -49,6 +49,7 @@ class Context:
         cancelled: Callable[[], bool] = lambda: False,
         state: Mapping[str, Any] | None = None,
         to_json: Writer = to_json,
+        token: int = 0,
     ) -> None:
         self._job = job
         self._index = index
@@ -59,6 +60,8 @@ class Context:
         self._data: dict[str, Any] | None = None
         self.state: Mapping[str, Any] = state or {}
         """The value that the lifespan of the app yielded."""
+        self.token = token
+        """The fencing token of the attempt: each attempt at a step has a higher one than those before."""
 
     @property
     def job(self) -> Job:
@@ -69,6 +72,11 @@ class Context:
     def step(self) -> Step:
         """The running step."""
         return self._job.steps[self._index]
+
+    @property
+    def index(self) -> int:
+        """The position of the running step in ``job.steps``, from 0."""
+        return self._index
 
     @property
     def attempt(self) -> int:

@@ -26,23 +26,23 @@ class OfferedFunctions:
     """
 
     def __init__(self) -> None:
-        self._versions: dict[str, list[_Version]] = {}
+        self._versions: dict[str, list[ArgumentSchemas]] = {}
 
     def update(self, infos: Iterable[FunctionInfo]) -> None:
         """Replace the functions. Schemas that have not changed stay compiled."""
-        versions: dict[str, list[_Version]] = {}
+        versions: dict[str, list[ArgumentSchemas]] = {}
         for info in infos:
             known = versions.setdefault(info.name, [])
             if not any(version.has_schemas_of(info) for version in known):
                 before = (v for v in self._versions.get(info.name, ()) if v.has_schemas_of(info))
-                known.append(next(before, None) or _Version(info))
+                known.append(next(before, None) or ArgumentSchemas(info))
         self._versions = versions
 
     def add(self, info: FunctionInfo) -> None:
         """Add one version of a function."""
         known = self._versions.setdefault(info.name, [])
         if not any(version.has_schemas_of(info) for version in known):
-            known.append(_Version(info))
+            known.append(ArgumentSchemas(info))
 
     def faults(self, name: str, args: bytes, kwargs: bytes, at: Pointers) -> list[Fault]:
         """The faults of arguments of a function; ``at`` says where they are in the request.
@@ -60,8 +60,8 @@ class OfferedFunctions:
         return faults
 
 
-class _Version:
-    """The schemas of one version of a function.
+class ArgumentSchemas:
+    """Checks arguments by the schemas of one version of a function.
 
     A call can pass some arguments by position and some by name, so the number of arguments is checked apart
     from the schemas. If some can be passed only by name, there is no schema for those by position: they are
@@ -101,10 +101,9 @@ class _Version:
         if not self._positional:
             named = dict(zip(self._names, args, strict=False))
             for error in self._by_name.iter_errors(named) if named else ():
-                if not error.instance_path:  # about all arguments, which are not all here
-                    continue
-                name, *rest = error.instance_path
-                yield from _faults(error, [self._names.index(name), *rest], name, at)
+                if error.instance_path:  # else it is about all arguments, of which these are a part
+                    name, *rest = error.instance_path
+                    yield from _faults(error, [self._names.index(name), *rest], name, at)
             return
         most = len(self._positional.get("prefixItems", ()))
         if len(args) > most and self._positional.get("items") is False:

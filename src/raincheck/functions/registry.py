@@ -6,7 +6,7 @@ import copy
 import inspect
 import re
 import warnings
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar, overload
@@ -272,6 +272,7 @@ class Functions:
         self.dependencies = Dependencies()
         """What functions get by type, besides their arguments."""
         self._functions: dict[str, Function] = {}
+        self._in_file: dict[str, Function] = {}
         self._closed = False
 
     def add(self, function: Function) -> None:
@@ -288,6 +289,17 @@ class Functions:
         if function.name in self._functions:
             raise RegistrationError(f"a function named {function.name!r} is already registered")
         self._functions[function.name] = function
+
+    def set_in_file(self, functions: Iterable[Function]) -> None:
+        """Replace the functions of the configuration file, whose names are valid and not those of others."""
+        for name in self._in_file:
+            del self._functions[name]
+        self._in_file = {function.name: function for function in functions}
+        self._functions |= self._in_file
+
+    def is_in_code(self, name: str) -> bool:
+        """Whether a function of this name is registered in code."""
+        return name in self._functions and name not in self._in_file
 
     def _check_open(self, name: str) -> None:
         if self._closed:

@@ -76,6 +76,7 @@ async def _worker(app: App, clock: Clock, store: str, processes: bool) -> AsyncI
         await stack.enter_async_context(app)
         functions = app.functions if processes else in_this_process(app.functions)
         injector = await stack.enter_async_context(injecting(app, functions))
+        await stack.enter_async_context(engine.push.running(functions))
         worker = ManualWorker(app, clock, functions, injector)
         stack.push_async_callback(worker.stop)
         await worker.start()

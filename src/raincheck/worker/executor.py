@@ -1,7 +1,8 @@
 """Runs attempts, and returns those that have finished.
 
-Async functions are run by a few coroutines (runners) that take attempts off a deque, so that a quick function
-costs no task of its own; sync functions by threads; ``process=True`` functions by child processes.
+Async functions, and those behind a URL, are run by a few coroutines (runners) that take attempts off a deque,
+so that a quick function costs no task of its own; sync functions by threads; ``process=True`` functions by
+child processes.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Executor:
             mode = attempt.function.mode
             slots = self._process_slots if mode == "process" else self._slots
             slots.take(attempt.function)
-            if mode == "async":
+            if mode in ("async", "push"):
                 self._waiting.append(attempt)
             elif mode == "thread":
                 self._set_deadline(attempt)

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from raincheck.core import outcomes
 from raincheck.core.clock import chance
-from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON, UnexpectedResult
+from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON, PushFailed, UnexpectedResult
 from raincheck.core.lifecycle import on_claim
 from raincheck.core.limits import Limits
 from raincheck.core.outcomes import Raised
@@ -85,6 +85,7 @@ def prepare(attempt: RunningAttempt, injector: Injector) -> Trigger | None:
             cancelled=attempt.is_stopping,
             state=injector.state,
             to_json=signature.values.to_json,
+            token=attempt.token,
         )
     try:
         step = claim.step
@@ -147,8 +148,8 @@ def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback of an exception as text, also of one that a child process sent."""
-    return error.traceback if isinstance(error, ChildError) else format_traceback(error)
+    """The traceback of an exception as text, also of one that a child process or a URL sent."""
+    return error.traceback if isinstance(error, ChildError | PushFailed) else format_traceback(error)
 
 
 def _no_attempt_left(attempt: RunningAttempt, names: Sequence[str]) -> str:

@@ -114,6 +114,7 @@ class Worker:
         self._functions = engine.functions.select(self._patterns)
         async with AsyncExitStack() as stack:
             injector = await stack.enter_async_context(injecting(self._app, self._functions))
+            await stack.enter_async_context(engine.push.running(self._functions))
             dispatcher = StoreDispatcher(engine.store, engine.functions, self.id, self._lease)
             executor = Executor(self._concurrency, self._process_slots, injector.of_children)
             pipe = Pipe(dispatcher, engine.functions, executor, engine.limits, injector)
