@@ -17,7 +17,7 @@ from tests.acceptance import crashing
 from tests.acceptance.support import Command, running
 from tests.contract.leaks import all_jobs, assert_no_leaks
 from tests.folders import on_disk
-from tests.servers import Server, server
+from tests.servers import Server, free_port, server
 
 pytestmark = pytest.mark.acceptance
 
@@ -93,10 +93,12 @@ class Worker(Command):
 
 
 class DurableStore(NamedTuple):
-    """The URL of the store, and its process if it has one."""
+    """The URL of the store, and its process if it has one; the port of the server, if the workers connect to
+    it instead of to the store."""
 
     url: str
     victims: list[Victim]
+    port: int | None
 
 
 @pytest.fixture
@@ -106,14 +108,17 @@ def folder() -> Iterator[Path]:
         yield path
 
 
-@pytest.fixture(params=["sqlite", "valkey"])
+@pytest.fixture(
+    params=["sqlite", "valkey", "sqlite over HTTP", pytest.param("valkey over HTTP", marks=pytest.mark.long)]
+)
 def durable(request: pytest.FixtureRequest, folder: Path) -> Iterator[DurableStore]:
-    """Each durable store."""
-    if request.param == "sqlite":
-        yield DurableStore(f"sqlite:///{folder / 'db'}", [])
+    """Each durable store, with workers that use it and with workers that connect to the server."""
+    port = free_port() if request.param.endswith("over HTTP") else None
+    if request.param.startswith("sqlite"):
+        yield DurableStore(f"sqlite:///{folder / 'db'}", [], port)
     else:
         with server(folder, appendonly="yes", appendfsync="always") as valkey:
-            yield DurableStore(valkey.url, [StoreVictim(valkey)])
+            yield DurableStore(valkey.url, [StoreVictim(valkey)], port)
 
 
 class Order(NamedTuple):
@@ -196,16 +201,18 @@ async def kill_at_random(
 async def test_every_job_is_done_although_processes_are_killed(
     folder: Path, durable: DurableStore, scale: Scale
 ) -> None:
-    """Each step is done once, although servers and workers are killed."""
+    """Each step is done once, although servers and workers are killed, also if the workers have no store."""
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - shown if it fails
     chance = random.Random(seed)
     target, ledger = f"{crashing.__file__}:app", folder / "ledger"
     options = ("--lease", str(LEASE), "--concurrency", str(CONCURRENCY), "--log-level", "warning")
-    api = Command("server", target, "--port", "0", "--store", durable.url, "--log-level", "warning")
+    url, port = durable.url, durable.port
+    api = Command("server", target, "--port", str(port or 0), "--store", url, "--log-level", "warning")
+    source = ("--store", url) if port is None else ("--server", f"http://127.0.0.1:{port}")
     todo, acknowledgements = orders(chance, scale.jobs), asyncio.Queue[tuple[str, Order]]()
-    workers = [Worker(todo, ledger, target, "--store", durable.url, *options) for _ in range(2)]
-    async with running(api, *workers), App(durable.url) as app:
+    workers = [Worker(todo, ledger, target, *source, *options) for _ in range(2)]
+    async with running(api, *workers), App(url) as app:
         async with asyncio.TaskGroup() as group:
             victims = [api, *workers, *durable.victims]
             killing = group.create_task(kill_at_random(chance, scale, victims, acknowledgements))

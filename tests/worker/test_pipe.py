@@ -37,6 +37,7 @@ async def pipe_with(
         yield pipe, pipe.in_flight.all()
         await pipe.abort()
         await pipe.close()
+        await dispatcher.close()
 
 
 @asynccontextmanager

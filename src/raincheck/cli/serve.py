@@ -20,7 +20,7 @@ from rich.text import Text
 
 from raincheck.app import App
 from raincheck.auth import Auth
-from raincheck.cli.exit_codes import Exit
+from raincheck.cli.exit_codes import Exit, UsageError
 from raincheck.cli.runner import (
     Children,
     Main,
@@ -34,7 +34,7 @@ from raincheck.cli.runner import (
 from raincheck.cli.target import load
 from raincheck.cli.terminal import out, plain, set_up_logging, warn
 from raincheck.core.clock import now
-from raincheck.core.errors import StoreError, StoreUnusable, TargetError
+from raincheck.core.errors import NotSignedIn, StoreError, StoreUnusable, TargetError
 from raincheck.logs import Format, Level
 from raincheck.store import is_in_memory, mask, needs_a_file
 
@@ -100,6 +100,30 @@ class WorkerOptions:
     """Seconds before a dead worker's jobs are taken over."""
     grace: Annotated[float, Parameter(validator=Number(gte=0), metavar="SECONDS")] = 30.0
     """Seconds that running attempts have to finish when the worker stops."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class RemoteOptions:
+    """The server of a worker that has no store."""
+
+    server: Annotated[str | None, Parameter(metavar="URL")] = None
+    """Get the jobs from this server, over HTTP, instead of from a store (default: RAINCHECK_SERVER)."""
+    token_file: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    """File with the token for the server; read again when it is refused (default: RAINCHECK_TOKEN)."""
+
+    def with_environment(self, app_options: AppOptions) -> RemoteOptions:
+        """These options, with the server that the environment names unless a store is named.
+
+        Raises `UsageError`.
+        """
+        if self.server is not None and app_options.store is not None:
+            raise UsageError("pass --server or --store, not both: a worker of a server needs no store")
+        has_store = app_options.store is not None or app_options.child
+        server = self.server or (None if has_store else os.environ.get("RAINCHECK_SERVER")) or None
+        if server is None and self.token_file is not None:
+            raise UsageError("--token-file needs --server: a store takes no token")
+        return replace(self, server=server)
 
 
 @Parameter(name="*")
@@ -206,6 +230,7 @@ def worker(
     *,
     processes: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     worker_options: WorkerOptions = WorkerOptions(),
+    remote_options: RemoteOptions = RemoteOptions(),
     app_options: AppOptions = AppOptions(),
 ) -> int:
     """Run a worker of an app, without the HTTP server.
@@ -217,17 +242,22 @@ def worker(
     processes
         Worker processes to run, each replaced when it ends (default: one worker, in this process).
     """
+    remote = remote_options.with_environment(app_options)
     if app_options.reload:
-        options = {"processes": processes} | asdict(replace(worker_options, grace=0))
+        options = {"processes": processes} | asdict(replace(worker_options, grace=0)) | asdict(remote)
         return _run_with_reload("worker", target, options, app_options)
     app = _load_app(target, app_options, runs_functions=True)
-    _check_shared(app, "no server can reach it. Run `raincheck serve`, which has a worker in its process")
+    if remote.server is None:
+        _check_shared(app, "no server can reach it. Run `raincheck serve`, which has a worker in its process")
     if not app_options.child:
-        print_summary(app, patterns=worker_options.functions)
+        print_summary(app, patterns=worker_options.functions, remote=remote)
         where = "" if processes is None else f" in {processes} process{'es' * (processes > 1)}, each with"
         out.print(f"Working{where or ','} up to {worker_options.concurrency} attempts at once.")
     if processes is not None:
-        return _supervise(app, target, processes, worker_options, app_options)
+        return _supervise(app, target, processes, worker_options, remote, app_options)
+    if remote.server is not None:
+        work = _remote_worker(app, worker_options, remote.server, remote.token_file)
+        return _run(work, app_options, worker_options.grace)
     work = _worker(app, worker_options)
 
     async def main(stop: asyncio.Event) -> None:
@@ -242,10 +272,13 @@ FIRST_ROUTES = ("POST /v1/job", "GET /v1/job/{id}", "POST /v1/function/{name:pat
 
 
 def print_summary(
-    app: App, server_options: ServerOptions | None = None, patterns: Sequence[str] = ()
+    app: App,
+    server_options: ServerOptions | None = None,
+    patterns: Sequence[str] = (),
+    remote: RemoteOptions = RemoteOptions(),
 ) -> None:
-    """Print the routes if there is a server, the store of an app, and its functions, or those that workers
-    offer. Raises `ConfigError`."""
+    """Print the routes if there is a server, where the jobs of an app are, and its functions, or those that
+    workers offer. Raises `ConfigError`."""
     functions = app.functions.select(patterns)
     if server_options is not None:
         _print_routes(server_options.routes)
@@ -253,7 +286,8 @@ def print_summary(
     out.print(f"{offering} {len(app.functions)} function(s):")
     for function in functions:
         out.print(f"    - {plain(function.name)}", soft_wrap=True)
-    out.print(f"Store: {plain(mask(app.url))}", soft_wrap=True)
+    where = f"Store: {mask(app.url)}" if remote.server is None else f"Server: {remote.server}"
+    out.print(plain(where), soft_wrap=True)
 
 
 def _print_routes(every: bool) -> None:
@@ -387,17 +421,42 @@ def _worker(app: App, options: WorkerOptions) -> Main:
     return work
 
 
+def _remote_worker(app: App, options: WorkerOptions, server: str, token_file: Path | None) -> Main:
+    from raincheck.cli.connection import token_for
+    from raincheck.worker import Worker
+
+    def token() -> str:
+        return token_for(server, token_file) or ""
+
+    async def work(stop: asyncio.Event) -> None:
+        has_token = await asyncio.to_thread(token)
+        worker = Worker(app, **asdict(options), server=server, token=token if has_token else None)
+        try:
+            await worker.run(stop)
+        except NotSignedIn as error:
+            error.add_note("Pass a token with the scope worker: --token-file FILE, or RAINCHECK_TOKEN.")
+            raise
+
+    return work
+
+
 def _supervise(
-    app: App, target: str, count: int, worker_options: WorkerOptions, app_options: AppOptions
+    app: App,
+    target: str,
+    count: int,
+    worker_options: WorkerOptions,
+    remote: RemoteOptions,
+    app_options: AppOptions,
 ) -> int:
     """Keep worker processes running until a signal."""
-    command = _child_command("worker", target, asdict(worker_options), app_options)
+    command = _child_command("worker", target, asdict(worker_options) | asdict(remote), app_options)
     children = Children(command, app.url, worker_options.grace)
     processes = WorkerProcesses(children, count)
 
     async def main(stop: asyncio.Event) -> None:
-        async with app:  # an error of the store is one of this command, not of each process
-            pass
+        if remote.server is None:
+            async with app:  # an error of the store is one of this command, not of each process
+                pass
         await processes.run(stop)
 
     return _run(main, app_options, worker_options.grace, processes)

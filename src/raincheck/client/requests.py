@@ -38,7 +38,8 @@ class Request(Struct, frozen=True, kw_only=True):
     """One request.
 
     ``wait`` is how many seconds the server waits for the end of a job; with None the server decides.
-    ``repeatable`` says that sending it twice has the same effect as sending it once.
+    ``worker_token`` is the token of a registered worker. ``repeatable`` says that sending it twice has the
+    same effect as sending it once.
     """
 
     method: str = "GET"
@@ -47,6 +48,7 @@ class Request(Struct, frozen=True, kw_only=True):
     body: bytes | None = None
     wait: float | None = 0.0
     key: str | None = None
+    worker_token: str | None = None
     repeatable: bool = True
 
     def __repr__(self) -> str:
@@ -71,6 +73,8 @@ class Request(Struct, frozen=True, kw_only=True):
             headers["Prefer"] = f"wait={self.seconds}" if self.seconds else "respond-async"
         if self.key is not None:
             headers["Idempotency-Key"] = quote_key(self.key)
+        if self.worker_token is not None:
+            headers["Worker-Token"] = self.worker_token
         return headers
 
 

@@ -84,16 +84,23 @@ def unreadable_response(error: Exception) -> Unreachable:
 def error_from(reply: Reply, url: str) -> RaincheckError:
     """The exception for an error response."""
     problem = _parse_problem(reply)
-    if problem is None:
-        status = f"{reply.status} {_reason_phrase(reply.status)}".rstrip()
-        return Unreachable(f"{url} responded with {status}, and not as a raincheck server. Check the URL.")
+    error = _foreign_response(reply, url) if problem is None else _error_of(problem, reply)
+    error.problem, error.pause = problem, reply.retry_after or 0.0
+    return error
+
+
+def _foreign_response(reply: Reply, url: str) -> Unreachable:
+    status = f"{reply.status} {_reason_phrase(reply.status)}".rstrip()
+    message = f"{url} responded with {status}, and not as a raincheck server. Check the URL."
+    return Unreachable(message, status=reply.status)
+
+
+def _error_of(problem: Problem, reply: Reply) -> RaincheckError:
     make_error = _ERRORS.get(problem.name)
     job = _JOB_PATH.search(problem.instance or "")
     if make_error is None and job is not None:
-        error: RaincheckError = _job_error(job[1], problem)
-    else:
-        error = (make_error or _refused)(problem, reply)
-    error.problem = problem
+        return _job_error(job[1], problem)
+    error: RaincheckError = (make_error or _refused)(problem, reply)
     return error
 
 

@@ -52,10 +52,12 @@ class Fault(NamedTuple):
 class RaincheckError(Exception):
     """The base class of all errors that raincheck raises.
 
-    ``problem`` is the problem document, if a server responded with one.
+    ``problem`` is the problem document, if a server responded with one. ``pause`` is how many seconds it
+    asked to wait before the next request.
     """
 
     problem: Any = None
+    pause: float = 0.0
 
 
 MAX_FAULTS = 50
@@ -195,12 +197,14 @@ class UnexpectedResult(RaincheckError):
 class Unreachable(RaincheckError):
     """No raincheck server responded.
 
-    The request may have been carried out. ``job_id`` is the job that the call waited for, if any.
+    The request may have been carried out. ``job_id`` is the job that the call waited for, if any. ``status``
+    is that of a response that did not come from raincheck, such as one of a proxy.
     """
 
-    def __init__(self, message: str, *, job_id: str | None = None) -> None:
+    def __init__(self, message: str, *, job_id: str | None = None, status: int | None = None) -> None:
         super().__init__(message)
         self.job_id = job_id
+        self.status = status
 
 
 class Refused(RaincheckError):

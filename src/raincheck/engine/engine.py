@@ -71,6 +71,8 @@ class Engine:
         self.push = PushFunctions(self.functions, limits)
         self.groups = Groups()
         self.schedules = DeclaredSchedules(self.groups, self.validator)
+        self.no_store: str | None = None
+        """Why there is no store, if this process has none: `open` raises `StoreUnusable` with it."""
         self.held: list[Mapping[int, Any]] = []
         """For each worker of this process, its attempts in flight by the token of their lease."""
         self._lock = Lock()
@@ -96,6 +98,8 @@ class Engine:
         """
         if self._pid != os.getpid():
             self._leave_parent()
+        if self.no_store is not None and not self._open:
+            raise StoreUnusable(self.no_store)
         if self._inherited and is_in_memory(self.url):
             raise StoreUnusable(needs_a_file(self.url, "a forked child has no access to it"))
         while not self._open:

@@ -171,6 +171,7 @@ class ManualWorker:
             self._pipe = None
             await cancel_all(tasks)
             await pipe.close()
+            await dispatcher.close()
             held = self._engine.held
             held[:] = [table for table in held if table is not pipe.in_flight]
 

@@ -129,6 +129,8 @@ class RunningAttempt(Struct, eq=False):
     is_abandoned: bool = False
     has_ended: bool = False
     progress: bytes | None = None
+    sent: bytes | None = None
+    """The latest progress that has arrived at a server."""
     is_reported: bool = True
 
     @classmethod
@@ -238,6 +240,10 @@ class RunningAttempt(Struct, eq=False):
         """The progress to send, once; None: it has returned, and its outcome carries the progress."""
         self.is_reported = True  # before it is read: what comes from now on is sent, too
         return None if self.has_returned or self.has_ended else self.progress
+
+    def mark_sent(self, progress: bytes) -> None:
+        """This progress has arrived at a server."""
+        self.sent = progress
 
     def __str__(self) -> str:
         return f"job {self.claim.job.id}, {self.function.name}"

@@ -51,7 +51,7 @@ class Claimer:
         except RaincheckError as error:
             if not self._backoff.is_on:
                 logger.warning("nothing can be claimed: %s", error)
-            await asyncio.sleep(self._backoff.next(chance()))
+            await asyncio.sleep(max(self._backoff.next(chance()), error.pause))
             return NOTHING
         if self._backoff.is_on:
             logger.info("claims succeed again")

@@ -1,7 +1,7 @@
 """What a worker asks from outside, in one contract: attempts to run, and where their outcomes go.
 
-`raincheck.worker.store_dispatcher` does it with a store. Nothing else of the worker knows where an attempt
-comes from.
+`raincheck.worker.store_dispatcher` does it with a store, `raincheck.worker.server_dispatcher` with a server,
+over HTTP. Nothing else of the worker knows where an attempt comes from.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ class Dispatcher(Protocol):
 
     def now(self) -> float:
         """The time by which leases run out, in seconds since the epoch."""
+
+    async def open(self, info: WorkerInfo) -> None:
+        """Register the worker that ``info`` describes. Raises `RaincheckError`."""
 
     async def claim(
         self, functions: Sequence[str], limit: int, wait: float, limits: Mapping[str, int] = NO_LIMITS

@@ -41,6 +41,10 @@ class StoreDispatcher:
         """The time of the store."""
         return self._store.now()
 
+    async def open(self, info: WorkerInfo) -> None:
+        """Register the worker. Raises `StoreError`."""
+        await asyncio.to_thread(self.extend, info, [])
+
     async def claim(
         self, functions: Sequence[str], limit: int, wait: float, limits: Mapping[str, int] = NO_LIMITS
     ) -> Claimed:

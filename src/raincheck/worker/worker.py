@@ -14,8 +14,8 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any, Self
 
 from msgspec.structs import replace
@@ -25,6 +25,7 @@ from raincheck.core.clock import monotonic, new_id, now
 from raincheck.core.errors import RaincheckError
 from raincheck.core.limits import Limits
 from raincheck.core.model import WorkerInfo
+from raincheck.engine.engine import Engine
 from raincheck.engine.maintenance import Maintenance
 from raincheck.functions.registry import Function, Functions
 from raincheck.version import VERSION
@@ -63,6 +64,9 @@ class Worker:
 
     If this process dies, other workers take over its steps after ``lease`` seconds. When it is stopped,
     running attempts have ``grace`` seconds to end. Use it with ``async with``, or ``await run(stop)``.
+
+    With ``server``, the URL of a server, it gets its attempts from there and needs no store. ``token`` is the
+    token to send, or a function that reads it, also again when the server refuses it.
     """
 
     def __init__(
@@ -74,6 +78,8 @@ class Worker:
         functions: Sequence[str] = (),
         lease: float = 15.0,
         grace: float = 30.0,
+        server: str | None = None,
+        token: str | Callable[[], str] | None = None,
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self._app = app
@@ -82,6 +88,8 @@ class Worker:
         self._patterns = functions
         self._lease = lease
         self._grace = grace
+        self._server = server
+        self._token = token
         self._functions: list[Function] = []
         self._stop = asyncio.Event()
         self._ready = asyncio.Event()
@@ -109,21 +117,25 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until ``stop`` is set; then claim no more, let running attempts end within the grace period,
         give back the rest, and return. If the call is cancelled, it returns without the grace period."""
-        await self._app.open()
         engine = self._app.engine
         self._functions = engine.functions.select(self._patterns)
         async with AsyncExitStack() as stack:
+            if self._server is None:
+                await self._app.open()
+            else:
+                stack.enter_context(_without_store(engine, self._server))
             injector = await stack.enter_async_context(injecting(self._app, self._functions))
             await stack.enter_async_context(engine.push.running(self._functions))
-            dispatcher = StoreDispatcher(engine.store, engine.functions, self.id, self._lease)
+            dispatcher = self._dispatcher()
             executor = Executor(self._concurrency, self._process_slots, injector.of_children)
             pipe = Pipe(dispatcher, engine.functions, executor, engine.limits, injector)
             heartbeat = Heartbeat(dispatcher, self._info())
             stack.push_async_callback(self._leave, pipe, heartbeat)
-            await asyncio.to_thread(dispatcher.extend, self._info(), [])
+            await dispatcher.open(self._info())
             heartbeat.start()
-            engine.held.append(pipe.in_flight)
-            await stack.enter_async_context(Maintenance(engine))
+            if self._server is None:
+                engine.held.append(pipe.in_flight)
+                await stack.enter_async_context(Maintenance(engine))
             self._ready.set()
             ways = [asyncio.create_task(way) for way in (pipe.finish(), pipe.stop(), pipe.send_progress())]
             try:
@@ -133,6 +145,14 @@ class Worker:
             finally:
                 await pipe.abort()
                 await cancel_all(ways)
+
+    def _dispatcher(self) -> Dispatcher:
+        if self._server is None:
+            engine = self._app.engine
+            return StoreDispatcher(engine.store, engine.functions, self.id, self._lease)
+        from raincheck.worker.server_dispatcher import ServerDispatcher  # here: others need no HTTP client
+
+        return ServerDispatcher(self._server, self._token, self._lease)
 
     async def _claim(self, stop: asyncio.Event, pipe: Pipe, ways: list[asyncio.Task[None]]) -> None:
         """Claim and run until ``stop`` is set; a cancelled claim gives back what it brings.
@@ -162,6 +182,7 @@ class Worker:
             held[:] = [table for table in held if table is not pipe.in_flight]
         with suppress(RaincheckError):
             await asyncio.to_thread(pipe.dispatcher.extend, replace(self._info(), state="stopped"), [])
+        await pipe.dispatcher.close()
 
     def _info(self) -> WorkerInfo:
         return WorkerInfo(
@@ -294,10 +315,9 @@ class Pipe:
                 await self.in_flight.emptied()
 
     async def close(self) -> None:
-        """Write no more, and leave behind what does not stop."""
+        """Leave behind what does not stop."""
         await self.executor.close()
         await cancel_all(self._releases)
-        await self.dispatcher.close()
 
     def _give_back(self, attempts: list[RunningAttempt]) -> None:
         for attempt in attempts:
@@ -306,6 +326,19 @@ class Pipe:
             release = asyncio.create_task(self.dispatcher.release(attempts))
             self._releases.add(release)
             release.add_done_callback(self._releases.discard)
+
+
+@contextmanager
+def _without_store(engine: Engine, server: str) -> Iterator[None]:
+    """Let nothing more be declared, and let calls of the app say that its worker has no store."""
+    engine.functions.close()
+    engine.no_store = (
+        f"this worker has no store: it gets its attempts from {server}. Call the server with raincheck.Client"
+    )
+    try:
+        yield
+    finally:
+        engine.no_store = None
 
 
 async def cancel_all(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -150,6 +150,7 @@ def _claimed(claim: Claim, timeout: float | None, previous: bytes) -> ClaimedAtt
         data=raw(job.data),
         previous=raw(previous),
         attempt=step.retry_count + step.lost_count + 1,
+        lost_count=step.lost_count,
         created_at=to_datetime(job.created_at),
         started_at=to_datetime(lease.since),
         lease_until=to_datetime(lease.until),

@@ -108,8 +108,8 @@ class ClaimedAttempt(Struct, frozen=True, kw_only=True):
     """An attempt to run. ``id`` names it in later requests; ``token`` is its fencing token.
 
     ``data`` is the shared data of the job, ``previous`` the result of the stage before. ``attempt`` is its
-    number at this step, from 1. ``timeout`` is in seconds; at ``deadline``, the attempt or its job runs out
-    of time.
+    number at this step, from 1; ``lost_count`` of those before it were lost. ``timeout`` is in seconds; at
+    ``deadline``, the attempt or its job runs out of time.
     """
 
     id: str
@@ -123,6 +123,7 @@ class ClaimedAttempt(Struct, frozen=True, kw_only=True):
     data: Annotated[Raw, Meta(extra_json_schema={"type": "object"})]
     previous: Raw
     attempt: int
+    lost_count: int = 0
     created_at: datetime
     started_at: datetime
     lease_until: datetime
