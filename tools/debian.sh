@@ -48,5 +48,5 @@ export LD_LIBRARY_PATH=$libraries
 exec "$folder/files/$program" "\$@"
 END
 chmod +x "$name"
-"./$name" --version || give_up "$name does not start"
+{ "./$name" --version || "./$name" -v; } 2>&1 | tail -n 1 || give_up "$name does not start"
 rm -rf lists cache ./*.deb apt.conf

@@ -63,9 +63,17 @@ def numbers(text: str) -> list[int]:
     return [int(each) for each in text.split(",")]
 
 
+def join_numbers(words: list[str]) -> list[str]:
+    """``--i -1,2`` as ``--i=-1,2``: argparse would take ``-1,2`` for an option."""
+    if "--i" not in words:
+        return words
+    at = words.index("--i")
+    return [*words[:at], "=".join(words[at : at + 2]), *words[at + 2 :]]
+
+
 def main() -> None:
     """Run the command."""
-    options = parser().parse_args()
+    options = parser().parse_args(join_numbers(sys.argv[1:]))
     if options.command == "version":
         print(VERSION)
     elif options.command in (None, "help"):

@@ -28,11 +28,15 @@ class Command:
         self._url: asyncio.Future[str] | None = None
         self.printed: list[str] = []
 
+    def words(self) -> tuple[str, ...]:
+        """The command line."""
+        return (sys.executable, "-m", self.module, *self._arguments)
+
     async def start(self) -> None:
         """Start or restart it."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAINCHECK_")}
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", self.module, *self._arguments),
+            *self.words(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

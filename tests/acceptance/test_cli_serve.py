@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from raincheck.server import ROUTES
 from tests.cli.processes import APP, LISTENING, raincheck, running, serving, store_in
 
 pytestmark = pytest.mark.acceptance
@@ -194,6 +195,15 @@ def test_a_child_process_finds_its_function(tmp_path: Path, workers: str) -> Non
     """Also in a file that other processes cannot import by name."""
     with serving(tmp_path, "--workers", workers) as (server, url):
         assert called(url, "elsewhere") not in [*pids(url), server.process.pid]
+
+
+def test_all_routes_are_printed_on_request(tmp_path: Path) -> None:
+    """Each with its method."""
+    with running("server", APP, "--port", "0", "--routes", "--store", store_in(tmp_path)) as server:
+        server.line("Having ")
+    printed = [line.split() for line in server.lines[:-1]]
+    routes = [[method, path] for path, methods in ROUTES.items() for method in methods]
+    assert printed == [[method, path.replace(":path}", "}")] for method, path in routes]
 
 
 def test_the_password_of_the_store_is_hidden(tmp_path: Path) -> None:

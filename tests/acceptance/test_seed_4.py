@@ -115,6 +115,8 @@ async def test_adding_with_workers_up_down_and_back(doozer: Doozer) -> None:
     await doozer.worker.start()
     assert await doozer.client("add --i 1,2,3,4,5,6") == "Result: 21\n"
     assert await doozer.client("mul --i 1,2,3,4,5,6") == "Result: 720\n"
+    assert await doozer.client("add --i -1,2") == "Result: 1\n"
+    assert await doozer.client("mul --i -3") == "Result: -3\n"
 
     assert await doozer.worker.stop() == 0
     began = asyncio.get_running_loop().time()
@@ -149,6 +151,14 @@ async def test_help_and_version(doozer: Doozer) -> None:
     assert await nowhere.client("") == HELP
     assert await nowhere.client("--help") == HELP
     assert await nowhere.client("version") == "1.0.0\n"
+
+
+async def test_numbers_are_required(doozer: Doozer) -> None:
+    """Without them, or with text, the client sends no request."""
+    nowhere = doozer._replace(url="http://127.0.0.1:9")
+    for line in ("add", "add --i", "add --i -one"):
+        code, printed = await nowhere.run(line)
+        assert (code, printed.splitlines()[0]) == (2, "usage: client add [-h] --i 1,2,3")
 
 
 async def test_restricted_routes_require_a_token(doozer: Doozer) -> None:

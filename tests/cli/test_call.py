@@ -20,6 +20,8 @@ def test_it_prints_the_result(run: Run) -> None:
     [
         ("1", "1"),
         ("-1", "-1"),
+        ("-1,2", '"-1,2"'),
+        ("-.5m", '"-.5m"'),
         ("text", '"text"'),
         ('"text"', '"text"'),
         ("[1, null]", "[1,null]"),
@@ -42,6 +44,20 @@ def test_arguments_can_begin_with_a_dash(run: Run) -> None:
     """After --, no argument is an option."""
     ran = run("call", "echo", "--", "--json", "-x", "--wait")
     assert msgspec.json.decode(ran.out) == [["--json", "-x", "--wait"], {}]
+
+
+def test_a_negative_number_can_come_before_an_option(run: Run) -> None:
+    """The option after it is still one."""
+    ran = run("call", "echo", "-1,2", "-3", "--json")
+    assert msgspec.json.decode(ran.out)["result"] == [["-1,2", -3], {}]
+
+
+@pytest.mark.parametrize("word", ["-x", "--jsn", "-[1]"])
+def test_an_unknown_option_is_no_argument(run: Run, word: str) -> None:
+    """It may be a slip. The exit code is 2."""
+    ran = run("call", "echo", word)
+    assert (ran.code, ran.out) == (2, "")
+    assert word in ran.err
 
 
 def test_arguments_by_name(run: Run) -> None:

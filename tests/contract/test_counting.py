@@ -59,6 +59,13 @@ class TestWorkers:
         assert worker.seen_until == worker.seen_at + 60.0
         assert replace(worker, seen_at=0.0, seen_until=0.0) == told()
 
+    async def test_the_schema_of_a_function_has_any_number(self, store: Store) -> None:
+        """Also an integer of more than 64 bits."""
+        function = FunctionInfo(name="f", parameters={"properties": {"n": {"maximum": 2**70}}})
+        await beat(store, lease=60.0, worker=told(functions=(function,)))
+        (worker,) = await store.workers()
+        assert worker.functions == (function,)
+
     async def test_a_worker_that_registers_again_is_there_once(self, store: Store) -> None:
         """As it said last."""
         await beat(store, worker=told())
@@ -76,6 +83,14 @@ class TestWorkers:
         await store.release([held(claim) for claim in claims[:3]])
         await finish(store, claims[3])
         assert [w.running for w in await store.workers()] == [3, 0]
+
+    async def test_a_registration_never_gets_shorter(self, store: Store) -> None:
+        """A worker that waits for a claim until then also extends the leases of what it runs."""
+        await beat(store, lease=2 * HOUR, worker=told())
+        await beat(store, lease=60.0, worker=told(concurrency=7))
+        (worker,) = await store.workers()
+        assert worker.seen_until > store.now() + HOUR
+        assert worker.concurrency == 7
 
     async def test_a_heartbeat_registers_and_extends(self, store: Store) -> None:
         """In one call; the leases of a worker that is new to the register are extended, too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,10 +10,12 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import jsonschema_rs
 import pytest
 
 from tests.acceptance.support import Command, running
@@ -25,14 +28,19 @@ WITH_SIGNIN = ROOT / "deploy" / "compose.signin.yaml"
 (SIGNIN,) = documents(WITH_SIGNIN)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"] == "raincheck"}
+FILES = [ROOT / "compose.yaml", WITH_SIGNIN, ROOT / "examples" / "groups" / "compose.yaml"]
 HEALTH = SERVICES["server"]["healthcheck"]["test"]
+
+SCHEMA = jsonschema_rs.validator_for(
+    json.loads((files("check_jsonschema") / "builtin_schemas/vendor/compose-spec.json").read_text("utf-8"))
+)
 
 each_of_ours = pytest.mark.parametrize("name", list(OURS))
 
 
-def test_there_is_a_server_a_worker_and_a_store() -> None:
-    """The services that ``--scale`` names, and no others."""
-    assert list(SERVICES) == ["valkey", "server", "worker"]
+def test_there_is_a_server_a_worker_a_store_and_a_proxy() -> None:
+    """The services that ``--scale`` names, and what they need."""
+    assert list(SERVICES) == ["valkey", "server", "worker", "proxy"]
     assert list(OURS) == ["server", "worker"]
 
 
@@ -56,12 +64,6 @@ def test_a_worker_has_longer_to_stop_than_it_gives_what_runs() -> None:
     worker = SERVICES["worker"]
     grace = accepted(worker["command"]).options["worker_options"].grace
     assert seconds(worker["stop_grace_period"]) >= grace + 5
-
-
-def test_the_server_is_published_on_this_machine_alone() -> None:
-    """As there is no sign-in."""
-    assert accepted(SERVICES["server"]["command"]).options["server_options"].insecure
-    assert SERVICES["server"]["ports"] == ["127.0.0.1:8000:8000"]
 
 
 def test_the_health_of_the_server_is_asked_where_it_tells() -> None:
@@ -97,14 +99,20 @@ def test_the_commands_that_make_keys_and_users_are_ones() -> None:
     assert [accepted(line.split()).options.get("file") for line in given] == [Path("/keys/secret"), None]
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_file_fits_the_schema_of_compose(file: Path) -> None:
+    """The Compose Specification."""
+    assert list(SCHEMA.iter_errors(*documents(file))) == []
+
+
 def test_docker_compose_takes_them() -> None:
     """If docker compose is installed; else the test report says that this was not checked."""
     docker = shutil.which("docker")
     if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True).returncode:
         pytest.skip("NOT CHECKED: there is no `docker compose` here to read compose.yaml")
     both = ["-f", "compose.yaml", "-f", "deploy/compose.signin.yaml"]
-    for files in (both[:2], both):
-        command = [docker, "compose", *files, "config", "--quiet"]
+    for named in (both[:2], both, ["-f", "examples/groups/compose.yaml"]):
+        command = [docker, "compose", *named, "config", "--quiet"]
         checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert (checked.returncode, checked.stderr) == (0, "")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from fnmatch import fnmatch
 
 from tests.deploy.reading import ROOT, TARGET, instructions, words
 
@@ -27,20 +26,26 @@ def sources() -> list[str]:
 
 
 def test_what_is_copied_is_there() -> None:
-    """Each source exists."""
-    assert [source for source in sources() if not (ROOT / source).exists()] == []
+    """Each source exists, for each example that a compose file uses."""
+    for example in ("chain", "groups"):
+        copied = [source.replace("$EXAMPLE", example) for source in sources()]
+        assert [source for source in copied if not (ROOT / source).exists()] == []
 
 
 def test_nothing_but_what_is_copied_is_sent_to_the_builder() -> None:
     """`.dockerignore` excludes everything except the sources: no secret, no store, no history."""
     rules = [line for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line[0] != "#"]
     assert rules[0] == "*"
-    assert {rule[1:] for rule in rules if rule[0] == "!"} == set(sources())
+    sent = {rule[1:] for rule in rules if rule[0] == "!"}
+    of_examples = {"examples/*/app.py", "examples/*/resources"}  # and no store that someone left there
+    assert sent - of_examples == set(sources()) - {"examples/$EXAMPLE"}
+    assert of_examples <= sent
 
 
 def test_the_app_in_it_is_the_chain_example() -> None:
-    """The other files call it ``app.py``."""
-    assert [source for source in sources() if fnmatch(source, "*/app.py")] == [str(TARGET.relative_to(ROOT))]
+    """Unless another one is named. The other files call it ``app.py``."""
+    assert ("ARG", f"EXAMPLE={TARGET.parent.name}") in FINAL
+    assert ("COPY", "examples/$EXAMPLE ./") in FINAL
 
 
 def test_it_is_not_root() -> None:

@@ -6,10 +6,11 @@
   text, and the number of spaces between columns does not matter, as the width of a column can depend on a
   duration.
   A command that ends with ` &` is a server or a worker. It runs until the end of the document.
+- `<!-- folder: PATH -->` stops the servers. The blocks after it run in a copy of this folder.
 - `json` must be valid JSON. Blocks in other languages are not checked; `py` is code for other libraries.
 
-Ports 8000 and 8080 in a document are replaced by free ports, so that several documents can be tested at the
-same time. Port 6379 is replaced by the port of a Valkey server for the document.
+Ports 8000, 8080 and 5100 in a document are replaced by free ports, so that several documents can be tested at
+the same time. Port 6379 is replaced by the port of a Valkey server for the document.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,14 +31,19 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from tests.servers import server
+from tests.workers.programs import PATH
 
 TIMEOUT = 60.0
 
 HEAVY_PLUGINS = ("schemathesis", "hypothesispytest", "xdist", "randomly", "asyncio")
 """Plugins of pytest that are installed here, not used by a document, and take seconds to load."""
 
+ROOT = Path(__file__).parents[2]
+
 _BLOCK = re.compile(
-    r"^(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^<!-- folder: (?P<folder>\S+) -->$"
+    r"|^(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 
 _COLUMNS = re.compile(r"(?<=\S) {2,}(?=\S)")
@@ -44,9 +51,10 @@ _COLUMNS = re.compile(r"(?<=\S) {2,}(?=\S)")
 
 
 class Block(NamedTuple):
-    """A code block. ``file`` is the file that it is written to, if any."""
+    """A code block, and the file that it is written to, if any; or the folder where the next blocks run."""
 
     line: int
+    folder: str | None
     language: str
     text: str
     file: str | None
@@ -56,7 +64,7 @@ def blocks_of(document: str) -> Iterator[Block]:
     """The code blocks of a document."""
     for match in _BLOCK.finditer(document):
         line = document.count("\n", 0, match.start()) + 1
-        yield Block(line, match["language"], match["text"], match["file"])
+        yield Block(line, match["folder"], match["language"] or "", match["text"] or "", match["file"])
 
 
 def matches(expected: str, actual: str) -> bool:
@@ -70,25 +78,37 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, other = str(_free_port()), str(_free_port())
-        self._ports = {"8000": self.port, "8080": other}
+        self._ports = {port: str(_free_port()) for port in ("8000", "8080", "5100")}
         self._stack = ExitStack()
         self.servers: list[subprocess.Popen[str]] = []
         self.environment = {
             **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "RAINCHECK_URL": f"http://127.0.0.1:{self.port}",
-            "RAINCHECK_PORT": self.port,
-            "DOOZER_URL": f"http://localhost:{other}",
+            "PATH": PATH,
+            "RAINCHECK_URL": f"http://127.0.0.1:{self._ports['8000']}",
+            "RAINCHECK_PORT": self._ports["8000"],
+            "DOOZER_URL": f"http://localhost:{self._ports['8080']}",
             "XDG_CONFIG_HOME": str(folder / ".config"),
             "COLUMNS": "100",
             "NO_COLOR": "1",
             "PYTEST_ADDOPTS": " ".join(f"-p no:{plugin}" for plugin in HEAVY_PLUGINS),
         }
+        write_httpie_options(folder / ".config" / "httpie")
+        self._terminal = self._open_terminal()
+
+    def _open_terminal(self) -> int:
+        """The stdin of HTTPie, which otherwise reads a body from it."""
+        terminal, stdin = os.openpty()
+        self._stack.callback(os.close, terminal)
+        self._stack.callback(os.close, stdin)
+        return stdin
 
     def read(self, block: Block) -> None:
         """Run one block."""
-        text = re.sub("8000|8080|6379", lambda match: self._port(match[0]), block.text)
+        if block.folder is not None:
+            self._stop_servers()
+            self.folder = self.folder / Path(block.folder).name
+            shutil.copytree(ROOT / block.folder, self.folder)
+        text = re.sub("8000|8080|5100|6379", lambda match: self._port(match[0]), block.text)
         if block.file is not None:
             (self.folder / block.file).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / block.file).write_text(text, encoding="utf-8")
@@ -120,6 +140,7 @@ class Reader:
             command,
             cwd=self.folder,
             env=self.environment,
+            stdin=self._terminal if command[-1].startswith("http ") else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -148,12 +169,23 @@ class Reader:
                 return printed
         raise AssertionError(f"$ {command}\nended with\n{printed}")
 
+    def _stop_servers(self) -> None:
+        while self.servers:
+            process = self.servers.pop()
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=TIMEOUT)
+
     def close(self) -> None:
-        """Stop the servers."""
+        """Stop all that runs."""
         with self._stack:
-            for process in reversed(self.servers):
-                process.send_signal(signal.SIGINT)
-                process.communicate(timeout=TIMEOUT)
+            self._stop_servers()
+
+
+def write_httpie_options(folder: Path) -> None:
+    """Let HTTPie print what it prints on a terminal, without colours, and ask no one for a newer version."""
+    options = {"default_options": ["--print=hb", "--pretty=format"], "disable_update_warnings": True}
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(options), "utf-8")
 
 
 @contextmanager

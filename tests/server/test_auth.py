@@ -29,7 +29,7 @@ from tests.server.test_listener import served
 
 JOB = "01977f3c-0000-7000-8000-000000000000"
 PASSWORD = "correct horse"
-PUBLIC, READ, WRITE = None, "job:read", "job:write"
+PUBLIC, READ, WRITE, WORKER = None, "job:read", "job:write", "worker"
 
 NEEDS = {
     ("GET", "/v1/job"): READ,
@@ -52,6 +52,12 @@ NEEDS = {
     ("GET", "/v1/group/{name}/{id}"): READ,
     ("POST", "/v1/group/{name}/{id}/cancel"): WRITE,
     ("GET", "/v1/worker"): READ,
+    ("POST", "/v1/worker"): WORKER,
+    ("DELETE", "/v1/worker/{id}"): WORKER,
+    ("POST", "/v1/worker/{id}/claim"): WORKER,
+    ("POST", "/v1/worker/{id}/extend"): WORKER,
+    ("POST", "/v1/worker/{id}/finish"): WORKER,
+    ("POST", "/v1/worker/{id}/release"): WORKER,
     ("GET", "/v1/count"): READ,
     ("GET", "/v1/schedule"): READ,
     ("GET", "/v1/schedule/{name}"): READ,

@@ -65,7 +65,7 @@ async def test_a_worker_claims_no_step_that_it_cannot_run(app: App) -> None:
 async def test_a_limited_function_in_a_thread_or_a_process(app: App, mode: str) -> None:
     """One after the other, as on the loop."""
     limited = app.function(concurrency=1, process=mode == "process")(functions.square)
-    async with app, Worker(app, concurrency=4, processes=4):
+    async with app, Worker(app, concurrency=4, process_slots=4):
         jobs = [await app.submit("limited", [limited.step(n)]) for n in range(5)]
         assert [(await app.wait(job.id)).result for job in jobs] == [0, 1, 4, 9, 16]
 

@@ -62,7 +62,7 @@ async def test_apps_share_a_memory_by_its_name() -> None:
 
 async def test_a_child_process_cannot_use_a_store_in_memory() -> None:
     """Its jobs would be lost: the call fails, and the message says what to use."""
-    async with elsewhere, Worker(elsewhere, processes=1), asyncio.timeout(50):
+    async with elsewhere, Worker(elsewhere, process_slots=1), asyncio.timeout(50):
         with pytest.raises(JobFailed, match=r"is in the memory of one process.*Use a file, such as sqlite:"):
             await elsewhere.call(submits.step())
 

@@ -293,7 +293,7 @@ class TestChildProcesses:
     async def test_they_are_lines_like_others(self, app: App, logged: Log) -> None:
         """With their fields, their exception and their job, at the level of the parent, in order."""
         talk = app.function(process=True)(functions.talk)
-        async with app, Worker(app, processes=1) as worker:
+        async with app, Worker(app, process_slots=1) as worker:
             job = await app.submit("t", [talk.step(2)])
             pid = (await app.wait(job.id)).result
         assert pid != os.getpid()
@@ -311,7 +311,7 @@ class TestChildProcesses:
         talk = app.function(process=True)(functions.talk)
         logging.getLogger("tests.child").setLevel(logging.ERROR)
         try:
-            async with app, Worker(app, processes=1):
+            async with app, Worker(app, process_slots=1):
                 await app.wait((await app.submit("t", [talk.step(3)])).id)
         finally:
             logging.getLogger("tests.child").setLevel(logging.NOTSET)
@@ -320,7 +320,7 @@ class TestChildProcesses:
     async def test_a_module_configures_only_the_parent(self, app: App, logged: Log) -> None:
         """The handlers that it adds get the lines of child processes in the parent, and not twice."""
         count = app.function(process=True)(functions.count_handlers)
-        async with app, Worker(app, processes=1):
+        async with app, Worker(app, process_slots=1):
             job = await app.submit("c", [count.step()])
             assert (await app.wait(job.id)).result == 0
         assert functions.count_handlers() == 1
@@ -328,7 +328,7 @@ class TestChildProcesses:
     async def test_ten_thousand_lines_are_all_there(self, app: App, logged: Log) -> None:
         """The child waits for the parent; nothing is dropped."""
         talk = app.function(process=True)(functions.talk)
-        async with app, Worker(app, processes=1):
+        async with app, Worker(app, process_slots=1):
             await app.wait((await app.submit("t", [talk.step(10_000)])).id, timeout=60)
         numbers = [line["number"] for line in logged.lines("tests.child") if "number" in line]
         assert numbers == list(range(10_000))
@@ -336,7 +336,7 @@ class TestChildProcesses:
     async def test_the_last_line_before_a_crash_is_there(self, app: App, logged: Log) -> None:
         """It was sent as soon as it was logged."""
         die = app.function(process=True)(functions.log_and_die)
-        async with app, Worker(app, processes=1):
+        async with app, Worker(app, process_slots=1):
             assert (await app.wait((await app.submit("d", [die.step()])).id)).state == "failed"
         assert [line["message"] for line in logged.lines("tests.child")] == ["last words"]
 
@@ -351,7 +351,7 @@ class TestChildProcesses:
         talk = app.function(process=True)(functions.talk)
         logging.getLogger("tests.child").addFilter(broken)
         try:
-            async with app, Worker(app, processes=1):
+            async with app, Worker(app, process_slots=1):
                 assert (await app.wait((await app.submit("t", [talk.step(1)])).id)).state == "done"
         finally:
             logging.getLogger("tests.child").removeFilter(broken)
@@ -361,7 +361,7 @@ class TestChildProcesses:
         """A handler that it adds gets its lines, beside those of the worker."""
         keep = app.function(process=True)(functions.keep_own_log)
         file = tmp_path / "own.log"
-        async with app, Worker(app, processes=1):
+        async with app, Worker(app, process_slots=1):
             await app.wait((await app.submit("k", [keep.step(str(file))])).id)
         assert file.read_text("utf-8") == "for both\n"
         assert [line["message"] for line in logged.lines("tests.child")] == ["for both"]

@@ -44,7 +44,7 @@ async def test_a_child_that_dies_is_a_failure(
     deadly = app.function(process=True)(function)
     square = app.function(process=True)(functions.square)
 
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         job = await app.submit("deadly", [deadly.step(*arguments)])
         ended = await app.wait(job.id)
         assert await square.call(3) == 9
@@ -60,7 +60,7 @@ async def test_a_child_that_died_idle_harms_nobody(app: App) -> None:
     """A child that was killed while it had nothing to do is replaced, and no job fails for it."""
     pid = app.function(process=True)(functions.pid)
 
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         first = await pid.call()
         os.kill(first, signal.SIGKILL)
         assert await gone(first)
@@ -72,11 +72,11 @@ async def test_no_more_children_than_asked_for(app: App) -> None:
     pid = app.function(process=True)(functions.pid)
     hang = app.function(process=True)(functions.hang)
 
-    async with app, Worker(app, processes=1, grace=0.0):
+    async with app, Worker(app, process_slots=1, grace=0.0):
         blocker = await app.submit("hang", [hang.step()])
         await begun(app, blocker.id)
         jobs = [await app.submit("pid", [pid.step()]) for _ in range(3)]
-        async with Worker(app, processes=1):
+        async with Worker(app, process_slots=1):
             assert len({(await app.wait(job.id)).result for job in jobs}) == 1
         assert (await app.status(blocker.id)).state == "doing"
 
@@ -89,7 +89,7 @@ async def test_a_full_house_of_children_stops_nobody_else(app: App) -> None:
     async def quick() -> int:
         return 1
 
-    async with app, Worker(app, concurrency=1, processes=1, grace=0.0):
+    async with app, Worker(app, concurrency=1, process_slots=1, grace=0.0):
         jobs = [await app.submit("hang", [hang.step()]) for _ in range(3)]
         await begun(app, jobs[0].id)
         assert await quick.call() == 1
@@ -103,7 +103,7 @@ async def test_children_end_with_their_worker(app: App) -> None:
     hang = app.function(process=True)(functions.hang)
 
     async with app:
-        async with Worker(app, processes=2, grace=0.0):
+        async with Worker(app, process_slots=2, grace=0.0):
             job = await app.submit("hang", [hang.step()])
             busy = await begun(app, job.id)
             idle = await pid.call()
@@ -137,7 +137,7 @@ async def test_late_progress_is_not_told_of_the_next_run(app: App) -> None:
     haunt = app.function(process=True)(functions.haunt)
     square = app.function(process=True)(functions.square)
 
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         await haunt.call()
         job = await app.submit("square", [square.step(2)])
         assert entry(await app.wait(job.id)).progress is None
@@ -150,5 +150,5 @@ async def test_a_child_keeps_nothing_of_one_run_for_the_next(
     """A context variable set by a function in a child is not seen by the next one there."""
     mark = app.function(process=True)(function)
 
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         assert [await mark.call(word) for word in ("a", "b")] == ["nothing", "nothing"]

@@ -25,7 +25,7 @@ async def test_a_large_result_is_passed_on(app: App, mode: str) -> None:
         enlarge if mode == "async" else functions.enlarge
     )
     assert function.mode == mode
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         job = await app.submit("chain", [function.step(size) for size in (200_000, 5_000, 300_000, 10)])
         ended = await app.wait(job.id, timeout=20)
         assert [str(entry(ended, i).result).split()[0] for i in range(4)] == ["0", "200000", "5000", "300000"]

@@ -206,7 +206,7 @@ async def test_waiting_for_a_child_does_not_count(app: App) -> None:
     square = app.function(process=True, timeout=1.5)(functions.square)
     hang = app.function(process=True)(functions.hang)
 
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         blocker = await app.submit("hang", [hang.step().options(timeout=2.0)])
         job = await app.submit("square", [square.step(3)])
         assert timed_out(await app.wait(blocker.id))

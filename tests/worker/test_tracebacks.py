@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from raincheck import App, Context, RetryLater, RetryOptions, Worker, step
-from raincheck.worker.tracebacks import LIMIT
+from raincheck.core.text import TRACEBACK_LIMIT as LIMIT
 from tests.worker import functions
 
 MODES = [
@@ -27,7 +27,7 @@ async def warning(
 ) -> str:
     """What a worker logs at WARNING about a job that fails."""
     failing = app.function(**options)(function)
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         job = await app.submit("failing", [failing.step(*args)])
         assert (await app.wait(job.id)).state == "failed"
     (record,) = [
@@ -172,7 +172,7 @@ async def test_every_attempt_is_kept_with_its_job(
 ) -> None:
     """With its error and its traceback, wherever the function ran."""
     failing = app.function(process=process, retry=RetryOptions(retry_limit=3, delay=0.0))(function)
-    async with app, Worker(app, processes=1) as worker:
+    async with app, Worker(app, process_slots=1) as worker:
         job = await app.submit("failing", [failing.step("it")])
         assert (await app.wait(job.id)).state == "failed"
         attempts = await app.attempts(job.id)

@@ -40,7 +40,7 @@ async def test_a_result_that_breaks_its_promise_is_a_failure(
 ) -> None:
     """It says what was promised and what came; another attempt would do the same, so there is none."""
     lie = app.function(process=process, retry=RetryOptions(retry_limit=3))(function)
-    async with app, Worker(app, processes=1):
+    async with app, Worker(app, process_slots=1):
         job = await app.submit("lie", [lie.step()])
         ended = await app.wait(job.id)
     assert ended.state == "failed"
@@ -54,7 +54,7 @@ async def test_types_of_ones_own_go_everywhere(own: App, process: bool) -> None:
     """Into functions and their data, and back; in a child process, too."""
     double = own.function(process=process)(own_types.double)
     note = own.function(process=process)(own_types.note)
-    async with own, Worker(own, processes=1):
+    async with own, Worker(own, process_slots=1):
         assert (await double.call(Money(3))).cents == 6
         job = await own.submit("n", [note.step([Money(1)])], data={"limit": Money(5)})
         ended = await own.wait(job.id)

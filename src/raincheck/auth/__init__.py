@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from raincheck.auth.identity import DEFAULT_SCOPES, Identity, Scope, Token, allows, parse_scopes
+from raincheck.auth.identity import (
+    DEFAULT_SCOPES,
+    Identity,
+    Scope,
+    Token,
+    allows,
+    parse_scopes,
+    worker_scope,
+)
 from raincheck.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,6 +35,7 @@ __all__ = [
     "allows",
     "parse_scopes",
     "require_auth_extra",
+    "worker_scope",
 ]
 
 DEFAULT_USERS = "raincheck-users.json"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from enum import StrEnum
 
 from msgspec import Struct
 
 from raincheck.core.errors import Fault, InvalidInput
+from raincheck.core.text import matches
 
 
 class Scope(StrEnum):
@@ -20,7 +22,7 @@ class Scope(StrEnum):
     DEBUG = "job:debug"
     """Read the tracebacks of failed attempts: they show code, and values in messages."""
     WORKER = "worker"
-    """Reserved for workers that connect over HTTP."""
+    """Connect as a worker over HTTP. ``worker:PATTERN``: only for functions whose names match the pattern."""
     ADMIN = "admin"
     """Everything."""
 
@@ -36,7 +38,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     """
 
     subject: str
-    scopes: frozenset[Scope]
+    scopes: frozenset[str]
     expires_at: float
     stamp: str = ""
 
@@ -53,16 +55,50 @@ class Token(Struct, frozen=True, kw_only=True):
         return f"Token(expires_in={self.expires_in}, scope={self.scope!r})"
 
 
-def allows(granted: Collection[str], needed: Scope) -> bool:
-    """Whether the granted scopes include the needed one or ``admin``."""
-    return needed in granted or Scope.ADMIN in granted
+_LIMITED = f"{Scope.WORKER}:"
+_PATTERN = re.compile(r"[A-Za-z0-9_.:@/*-]{1,200}")
+"""What the pattern of a scope may contain: what names of functions contain, and ``*``."""
 
 
-def parse_scopes(names: Iterable[str], pointer: str = "/scope") -> frozenset[Scope]:
+def is_scope(name: str) -> bool:
+    """Whether this is a scope: one of `Scope`, or ``worker:PATTERN``."""
+    return name in list(Scope) or (
+        name.startswith(_LIMITED) and bool(_PATTERN.fullmatch(name[len(_LIMITED) :]))
+    )
+
+
+def allows(granted: Collection[str], needed: str) -> bool:
+    """Whether the granted scopes include the needed one: they have it, or ``admin``.
+
+    ``worker`` includes ``worker:PATTERN``, and a pattern includes all that match it: ``worker:a*`` includes
+    ``worker:ab*`` and ``worker:abc``.
+    """
+    if needed in granted or Scope.ADMIN in granted:
+        return True
+    if not needed.startswith(_LIMITED):
+        return False
+    wanted = needed[len(_LIMITED) :]
+    return Scope.WORKER in granted or any(
+        matches(each[len(_LIMITED) :], wanted) for each in granted if each.startswith(_LIMITED)
+    )
+
+
+def admits(granted: Collection[str], needed: Scope) -> bool:
+    """Whether a caller may use a route. A worker with any pattern may use those of workers."""
+    is_limited = needed is Scope.WORKER and any(each.startswith(_LIMITED) for each in granted)
+    return is_limited or allows(granted, needed)
+
+
+def worker_scope(function: str) -> str:
+    """The scope that a worker needs for a function."""
+    return _LIMITED + function
+
+
+def parse_scopes(names: Iterable[str], pointer: str = "/scope") -> frozenset[str]:
     """Parse the names of scopes. Raises `InvalidInput` for an unknown one."""
-    scopes = set()
-    for name in names:
-        if name not in list(Scope):
-            raise InvalidInput(Fault(f"unknown scope {name[:50]!r}. Use one of {', '.join(Scope)}", pointer))
-        scopes.add(Scope(name))
-    return frozenset(scopes)
+    scopes = frozenset(names)
+    for name in sorted(scopes):
+        if not is_scope(name):
+            known = ", ".join([*Scope, f"{_LIMITED}PATTERN"])
+            raise InvalidInput(Fault(f"unknown scope {name[:50]!r}. Use one of {known}", pointer))
+    return scopes

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from raincheck.auth.files import WatchedFile
-from raincheck.auth.identity import Identity, Scope, Token, allows, parse_scopes
+from raincheck.auth.identity import Identity, Scope, Token, admits, allows, parse_scopes
 from raincheck.auth.issuer import Issuer
 from raincheck.auth.keys import ISSUER_ALGORITHMS, keys_from_file, keys_from_secrets
 from raincheck.auth.passwords import Passwords, Throttle
@@ -96,7 +96,7 @@ class Service:
         self._throttle.succeeded(username, address)
         return self._token(user.name, _requested_scopes(user, scope), self._settings.lifetime, user.stamp)
 
-    async def issue(self, subject: str, scopes: frozenset[Scope], lifetime: float | None) -> Token:
+    async def issue(self, subject: str, scopes: frozenset[str], lifetime: float | None) -> Token:
         """See `Auth.issue`."""
         await self._refresh()
         return self._token(subject, scopes, lifetime or self._settings.lifetime, "")
@@ -120,7 +120,7 @@ class Service:
                 raise NotSignedIn("the Authorization header is not valid. Send Authorization: Bearer TOKEN.")
             identity = await self.verify(match[1])
             self._verified.add(authorization, identity)
-        if not allows(identity.scopes, scope):
+        if not admits(identity.scopes, scope):
             raise NotAllowed(
                 f"the token does not have the scope {scope}. Sign in with that scope.", scope=scope
             )
@@ -150,7 +150,7 @@ class Service:
             stamp=identity.stamp,
         )
 
-    def _token(self, subject: str, scopes: frozenset[Scope], lifetime: float, stamp: str) -> Token:
+    def _token(self, subject: str, scopes: frozenset[str], lifetime: float, stamp: str) -> Token:
         key = self._keys.signing
         if key is None:
             raise ConfigError("there is no key that can sign a token. Add one with raincheck key add.")
@@ -177,7 +177,7 @@ class Service:
             self._verified.clear()
 
 
-def _requested_scopes(user: User, scope: str | None) -> frozenset[Scope]:
+def _requested_scopes(user: User, scope: str | None) -> frozenset[str]:
     """The scopes in ``scope``, or all scopes of the user. Raises `InvalidInput` for other scopes."""
     granted = frozenset(user.scopes)
     if not scope:

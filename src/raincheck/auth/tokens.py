@@ -11,7 +11,7 @@ import msgspec
 from jwt.api_jws import PyJWS
 from msgspec import Struct
 
-from raincheck.auth.identity import Identity, Scope
+from raincheck.auth.identity import Identity, is_scope
 from raincheck.auth.keys import Key, Keys
 from raincheck.core.clock import new_id
 from raincheck.core.errors import NotSignedIn
@@ -29,7 +29,6 @@ MAX_CACHED = 4096
 """Maximum number of tokens in the cache."""
 
 _TYPE = "at+jwt"
-_SCOPES = frozenset(Scope)
 
 
 class _Header(Struct, frozen=True):
@@ -150,10 +149,10 @@ def _check_claims(claims: _Claims, rules: Rules, now: float) -> None:
         raise NotSignedIn("the lifetime of the token is more than 366 days")
 
 
-def _scopes(claims: _Claims) -> frozenset[Scope]:
+def _scopes(claims: _Claims) -> frozenset[str]:
     scope = claims.scope or claims.scp
     names = scope.split() if isinstance(scope, str) else scope
-    return frozenset(Scope(name) for name in names if name in _SCOPES)
+    return frozenset(filter(is_scope, names))
 
 
 class TokenCache:

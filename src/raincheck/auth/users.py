@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from raincheck.auth.files import locked, read_private, write_private
-from raincheck.auth.identity import Scope
+from raincheck.auth.identity import parse_scopes
 from raincheck.core.clock import now, to_datetime
 from raincheck.core.errors import ConfigError, Fault, InvalidInput, NotFound
 
@@ -26,7 +26,7 @@ class User(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: str
     password: str
-    scopes: tuple[Scope, ...]
+    scopes: tuple[str, ...]
     created_at: str = ""
 
     def __repr__(self) -> str:
@@ -62,8 +62,11 @@ class Users:
 def parse_users(content: bytes) -> Users:
     """Parse the content of a file of users. Raises `ConfigError`."""
     try:
-        return Users(msgspec.json.decode(content, type=_File).users)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        users = msgspec.json.decode(content, type=_File).users
+        for user in users:
+            parse_scopes(user.scopes, "/scopes")
+        return Users(users)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, InvalidInput) as error:
         raise ConfigError(
             f"this is not a file of users: {error}. Make one with raincheck user add."
         ) from None
@@ -85,7 +88,7 @@ def check_name(name: str) -> None:
         )
 
 
-def add_user(path: Path, name: str, hashed: str, scopes: Collection[Scope], *, replace: bool = False) -> None:
+def add_user(path: Path, name: str, hashed: str, scopes: Collection[str], *, replace: bool = False) -> None:
     """Add a user to the file, which is created if it does not exist.
 
     Raises `InvalidInput` if the name is not valid, or exists and ``replace`` is false.

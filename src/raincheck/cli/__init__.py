@@ -25,7 +25,7 @@ __all__ = ["main"]
 _EXIT_CODES = """
 [dim]Exit codes[/]
    0  success
-   1  the job failed or was cancelled
+   1  the job failed or was cancelled; a check of a worker failed
    2  invalid usage or input: a 4xx response
    3  job, function or group not found
    4  no response, or the server is unavailable: a 5xx response, or 429
@@ -34,6 +34,7 @@ _EXIT_CODES = """
 """
 
 _NUMBER = re.compile(r"-?[\d.]+")
+_NEGATIVE = re.compile(r"-\.?\d")
 
 _RUN, _CONTROL, _INSPECT, _SIGN_IN, _OTHER = (
     Group.create_ordered(name) for name in ("Run", "Control", "Inspect", "Sign in", "Other")
@@ -65,6 +66,7 @@ _COMMANDS = {
     "schedules": ("schedules", _INSPECT, "List schedules."),
     "schedule": ("schedules", _INSPECT, "Show, pause, resume, run or delete a schedule."),
     "check": ("groups", _OTHER, "Check a configuration file and print its errors."),
+    "worker-check": ("worker_check", _OTHER, "Check that a worker program speaks the worker protocol."),
     "version": ("installation", _OTHER, "Print the versions of raincheck, Python and SQLite."),
     "install-completion": ("installation", _OTHER, "Install shell completion for commands and options."),
 }
@@ -115,10 +117,11 @@ for _name, (_help, _members) in _FAMILIES.items():
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # scripts read lines at once; no character ends a command
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
-    words = list(_fill_in_waits(sys.argv[1:] if arguments is None else arguments))
+    words = [_Value(word) if _NEGATIVE.match(word) else word for word in _fill_in_waits(arguments)]
     try:
         return int(cli(words, error_formatter=_format_usage_error) or 0)
     except KeyboardInterrupt:
@@ -153,6 +156,15 @@ def _fill_in_waits(words: Sequence[str]) -> Iterator[str]:
     for word, following in zip_longest(words, words[1:], fillvalue=""):
         options = options and word != "--"
         yield "--wait=inf" if options and word == "--wait" and not _NUMBER.fullmatch(following) else word
+
+
+class _Value(str):
+    """A word such as -1,2, which the parser would take for an option; none of ours begins with a digit."""
+
+    __slots__ = ()
+
+    def startswith(self, *_: object) -> bool:  # the parser asks whether it begins with a dash
+        return False
 
 
 def _format_usage_error(error: CycloptsError) -> Text:

@@ -92,7 +92,7 @@ def call(
     name
         Name of the function.
     arguments
-        Positional arguments, as JSON or else as text. After --, they can begin with a dash.
+        Positional arguments, as JSON or else as text. After --, one that is no number can begin with a dash.
     kw
         Argument by name; repeat the option for further ones.
     wait

@@ -194,13 +194,15 @@ class Children:
 class WorkerProcesses:
     """``count`` children that are replaced when they die.
 
-    ``any_failed`` says whether a process has ended although it was not stopped.
+    ``any_failed`` says whether a process has ended although it was not stopped, and ``is_failing`` whether
+    processes kept dying early until the end.
     """
 
     def __init__(self, children: Children, count: int) -> None:
         self._children = children
         self._count = count
         self.any_failed = False
+        self.is_failing = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the processes running until ``stop`` is set, then stop them."""
@@ -208,19 +210,24 @@ class WorkerProcesses:
             for _ in range(self._count):
                 group.create_task(self._keep_one(stop))
 
+    def kill(self) -> None:
+        """Kill all processes now."""
+        self._children.kill()
+
     async def _keep_one(self, stop: asyncio.Event) -> None:
         pause = _FIRST_PAUSE
         while not stop.is_set():
             started_at = monotonic()
             code = await self._children.run_one(stop)
-            if stop.is_set():
-                return
-            self.any_failed = True
             pause = _FIRST_PAUSE if monotonic() - started_at > _EARLY else pause
+            if stop.is_set():
+                break
+            self.any_failed = True
             logger.warning("a worker process ended with exit code %d; a new one starts in %g s", code, pause)
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+        self.is_failing |= pause > 2 * _FIRST_PAUSE  # one death is not enough
 
 
 def ignore_ctrl_c() -> dict[str, Any]:

@@ -6,20 +6,21 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 from rich.text import Text
 
 from raincheck.app import App
 from raincheck.auth import Auth
+from raincheck.cli.exit_codes import Exit
 from raincheck.cli.runner import (
     Children,
     Main,
@@ -65,6 +66,8 @@ class ServerOptions:
 
     access_log: Annotated[bool, Parameter(env_var="RAINCHECK_ACCESS_LOG", show_default=False)] = False
     """Log each request, without its query."""
+    routes: Flag = False
+    """Print all routes of the API at the start, not only the first ones to know."""
 
     @property
     def auth(self) -> Auth | None:
@@ -74,6 +77,11 @@ class ServerOptions:
         return Auth.from_environment(os.environ | variables)
 
 
+def _patterns(kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """The patterns in the values of an option: repeated, or separated by commas."""
+    return tuple(word.strip() for token in tokens for word in token.value.split(","))
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
@@ -81,8 +89,13 @@ class WorkerOptions:
 
     concurrency: AtLeastOne = 100
     """Attempts that a worker runs at the same time."""
-    processes: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
-    """Child processes for process=True functions (default: CPU count)."""
+    process_slots: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
+    """Attempts of process=True functions that a worker runs at the same time (default: CPU count)."""
+    functions: Annotated[
+        tuple[str, ...],
+        Parameter(converter=_patterns, consume_multiple=False, show_default=False, metavar="PATTERN"),
+    ] = ()
+    """Offer only functions that match; `*` is any text, !PATTERN leaves out. Repeat it, or use commas."""
     lease: Annotated[float, Parameter(validator=Number(gte=1), metavar="SECONDS")] = 15.0
     """Seconds before a dead worker's jobs are taken over."""
     grace: Annotated[float, Parameter(validator=Number(gte=0), metavar="SECONDS")] = 30.0
@@ -132,7 +145,7 @@ def serve(
     app = _load_app(target, app_options, runs_functions=True)
     if workers > 1:
         _check_shared(app, "several workers cannot share it")
-    print_summary(app)
+    print_summary(app, server_options, worker_options.functions)
     command = _child_command("worker", target, asdict(worker_options), app_options)
     children = Children(command, app.url, worker_options.grace)
     processes = WorkerProcesses(children, workers)
@@ -157,7 +170,7 @@ def serve(
             group.create_task(work(stop))
             await _listen(app, server_options, stop, registered)
 
-    return _run(main, app_options, worker_options.grace, children.kill)
+    return _run(main, app_options, worker_options.grace, processes)
 
 
 def server(
@@ -178,7 +191,7 @@ def server(
         return _run_with_reload("server", target, asdict(server_options), app_options)
     app = _load_app(target, app_options)
     _check_shared(app, "no worker can reach it. Run `raincheck serve`, which has a worker in its process")
-    print_summary(app)
+    print_summary(app, server_options)
 
     async def main(stop: asyncio.Event) -> None:
         async with app:
@@ -191,6 +204,7 @@ def worker(
     target: str,
     /,
     *,
+    processes: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     worker_options: WorkerOptions = WorkerOptions(),
     app_options: AppOptions = AppOptions(),
 ) -> int:
@@ -200,16 +214,20 @@ def worker(
     ----------
     target
         The app, as module:app or path/to/file.py:app.
+    processes
+        Worker processes to run, each replaced when it ends (default: one worker, in this process).
     """
     if app_options.reload:
-        options = asdict(replace(worker_options, grace=0))
+        options = {"processes": processes} | asdict(replace(worker_options, grace=0))
         return _run_with_reload("worker", target, options, app_options)
     app = _load_app(target, app_options, runs_functions=True)
     _check_shared(app, "no server can reach it. Run `raincheck serve`, which has a worker in its process")
     if not app_options.child:
-        print_summary(app)
-        out.print(f"Working, up to {worker_options.concurrency} attempts at once.")
-
+        print_summary(app, patterns=worker_options.functions)
+        where = "" if processes is None else f" in {processes} process{'es' * (processes > 1)}, each with"
+        out.print(f"Working{where or ','} up to {worker_options.concurrency} attempts at once.")
+    if processes is not None:
+        return _supervise(app, target, processes, worker_options, app_options)
     work = _worker(app, worker_options)
 
     async def main(stop: asyncio.Event) -> None:
@@ -219,12 +237,33 @@ def worker(
     return _run(main, app_options, worker_options.grace)
 
 
-def print_summary(app: App) -> None:
-    """Print the functions and the store of an app."""
-    out.print(f"Having {len(app.functions)} function(s):")
-    for name in app.functions.names:
-        out.print(f"    - {plain(name)}", soft_wrap=True)
+FIRST_ROUTES = ("POST /v1/job", "GET /v1/job/{id}", "POST /v1/function/{name:path}", "GET /docs")
+"""What a new user needs: create a job, get it, call a function, read about all other routes."""
+
+
+def print_summary(
+    app: App, server_options: ServerOptions | None = None, patterns: Sequence[str] = ()
+) -> None:
+    """Print the routes if there is a server, the store of an app, and its functions, or those that workers
+    offer. Raises `ConfigError`."""
+    functions = app.functions.select(patterns)
+    if server_options is not None:
+        _print_routes(server_options.routes)
+    offering = f"Offering {len(functions)} of" if patterns else "Having"
+    out.print(f"{offering} {len(app.functions)} function(s):")
+    for function in functions:
+        out.print(f"    - {plain(function.name)}", soft_wrap=True)
     out.print(f"Store: {plain(mask(app.url))}", soft_wrap=True)
+
+
+def _print_routes(every: bool) -> None:
+    """Print the first routes to know, or all of them."""
+    from raincheck.server import ROUTES
+
+    for path, methods in ROUTES.items():
+        for method in methods:
+            if every or f"{method} {path}" in FIRST_ROUTES:
+                out.print(f"{method:6} {path.replace(':path}', '}')}", soft_wrap=True)
 
 
 def _load_app(target: str, options: AppOptions, *, runs_functions: bool = False) -> App:
@@ -250,7 +289,7 @@ def _check_shared(app: App, why: str) -> None:
         raise StoreUnusable(needs_a_file(app.url, why))
 
 
-def _run(main: Main, options: AppOptions, grace: float, kill: Callable[[], None] = lambda: None) -> int:
+def _run(main: Main, options: AppOptions, grace: float, processes: WorkerProcesses | None = None) -> int:
     """Run ``main`` until a signal; in a child, also until the parent stops it."""
 
     async def child(stop: asyncio.Event) -> None:
@@ -258,7 +297,9 @@ def _run(main: Main, options: AppOptions, grace: float, kill: Callable[[], None]
         call_when_parent_stops(lambda: loop.call_soon_threadsafe(stop.set))
         await main(stop)
 
-    return run_until_signal(child if options.child else main, grace=grace, kill=kill)
+    kill = (lambda: None) if processes is None else processes.kill
+    code = run_until_signal(child if options.child else main, grace=grace, kill=kill)
+    return Exit.FAILED if processes is not None and processes.is_failing else code
 
 
 async def _no_workers() -> None:
@@ -344,6 +385,22 @@ def _worker(app: App, options: WorkerOptions) -> Main:
     return work
 
 
+def _supervise(
+    app: App, target: str, count: int, worker_options: WorkerOptions, app_options: AppOptions
+) -> int:
+    """Keep worker processes running until a signal."""
+    command = _child_command("worker", target, asdict(worker_options), app_options)
+    children = Children(command, app.url, worker_options.grace)
+    processes = WorkerProcesses(children, count)
+
+    async def main(stop: asyncio.Event) -> None:
+        async with app:  # an error of the store is one of this command, not of each process
+            pass
+        await processes.run(stop)
+
+    return _run(main, app_options, worker_options.grace, processes)
+
+
 def _run_with_reload(command: str, target: str, options: dict[str, object], app_options: AppOptions) -> int:
     from raincheck.cli.reload import run_with_reload
 
@@ -364,8 +421,9 @@ def _child_command(
     }
     words = [sys.executable, "-m", "raincheck", command, target, "--child"]
     for name, value in {**options, **shared}.items():
-        if value is True:
-            words.append(f"--{name.replace('_', '-')}")
-        elif value is not None and value is not False:
-            words.append(f"--{name.replace('_', '-')}={value}")
+        for each in value if isinstance(value, tuple) else (value,):
+            if each is True:
+                words.append(f"--{name.replace('_', '-')}")
+            elif each is not None and each is not False:
+                words.append(f"--{name.replace('_', '-')}={each}")
     return words

@@ -106,8 +106,8 @@ def add_user(
     name
         Name of the user; a prompt or stdin supplies the password.
     scope
-        Scope of the user, which can be repeated: job:read, job:write, job:debug, worker, admin
-        (default: the first two).
+        Scope of the user, which can be repeated: job:read, job:write, job:debug, worker, worker:PATTERN,
+        admin (default: the first two).
     generate
         Generate the password and print it.
     replace

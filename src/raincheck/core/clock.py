@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import random
@@ -17,6 +18,7 @@ __all__ = [
     "from_datetime",
     "monotonic",
     "new_id",
+    "new_secret",
     "now",
     "thread_time",
     "to_datetime",
@@ -76,6 +78,11 @@ def _uuid7(ms: int, sequence: int, noise: int) -> str:
 
 
 new_id = _Ids().new
+
+
+def new_secret(size: int = 32) -> str:
+    """``size`` random bytes as base64url text: nobody can guess it."""
+    return base64.urlsafe_b64encode(os.urandom(size)).rstrip(b"=").decode()
 
 
 def derived_id(seconds: float, source: bytes) -> str:

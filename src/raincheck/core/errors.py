@@ -104,10 +104,14 @@ class NotSignedIn(RaincheckError):
 
 
 class NotAllowed(RaincheckError):
-    """The token is valid and does not allow the operation. ``scope`` is the missing scope."""
+    """The caller is known and may not do this. ``scope`` is the missing scope, if one is missing.
 
-    def __init__(self, message: str, *, scope: str) -> None:
+    ``faults`` name the fields of the request that are not allowed.
+    """
+
+    def __init__(self, message: str, *faults: Fault, scope: str | None = None) -> None:
         super().__init__(message)
+        self.faults = faults[:MAX_FAULTS]
         self.scope = scope
 
 

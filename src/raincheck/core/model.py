@@ -502,6 +502,9 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
 
     ``running`` is the number of its leases, ``abandoned`` the number of its threads that still run an
     abandoned attempt. It reports ``state`` itself: ``active``, ``stopping`` or, when it ends, ``stopped``.
+
+    A worker that connects over HTTP also has a ``name``, the digest of its token, and the length of its
+    leases in seconds. **New fields are added with a default**, so that old records stay readable.
     """
 
     id: str
@@ -516,6 +519,9 @@ class WorkerInfo(Struct, frozen=True, kw_only=True):
     running: int = 0
     state: str = "active"
     abandoned: int = 0
+    name: str = ""
+    token_digest: bytes = b""
+    lease: float = 0.0
 
     def at(self, now: float) -> WorkerInfo:
         """The worker as shown at a time: ``unhealthy`` once its registration has expired."""

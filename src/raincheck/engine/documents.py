@@ -225,9 +225,13 @@ class FunctionSummary(Struct, frozen=True, kw_only=True):
 
 
 class WorkerDocument(Document, frozen=True, kw_only=True):
-    """A worker: ``active``, ``stopping``, or ``unhealthy`` if it sends no heartbeats."""
+    """A worker: ``active``, ``stopping``, or ``unhealthy`` if it sends no heartbeats.
+
+    One that connects over HTTP has a ``name``.
+    """
 
     id: str
+    name: str | None
     state: str
     host: str
     pid: int
@@ -385,6 +389,7 @@ def worker_document(worker: WorkerInfo) -> WorkerDocument:
     """The document of a worker."""
     return WorkerDocument(
         id=worker.id,
+        name=worker.name or None,
         state=worker.state,
         host=worker.host,
         pid=worker.pid,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, TypeVar
@@ -18,6 +19,9 @@ from raincheck.functions.signature import fault_of
 
 T = TypeVar("T")
 
+JOB_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+"""What the id of a job looks like."""
+
 Timeout = Annotated[float, Meta(gt=0, le=10 * 366 * 86400)]
 Arguments = Annotated[Raw, Meta(extra_json_schema={"type": "array", "items": {}})]
 EitherArguments = Annotated[Raw, Meta(extra_json_schema={"type": ["array", "object"]})]
@@ -30,7 +34,7 @@ FunctionName = Annotated[
 class FunctionRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of a new job's ``functions``.
 
-    ``retry_count`` is accepted so that clients can send back a function that they have read.
+    ``retry_count`` can be sent, but only as 0: the server counts the attempts.
     """
 
     name: FunctionName

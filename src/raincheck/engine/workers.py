@@ -35,22 +35,35 @@ class Workers:
         self._hints: dict[str, str] = {}
         self._worker_ids: dict[str, list[str]] = {}
         self._infos: dict[str, FunctionInfo] = {}
+        self._by_id: dict[str, WorkerInfo] = {}
         self._read_at = -STALE
         self._refreshing: asyncio.Task[list[WorkerInfo]] | None = None
 
     async def refresh(self) -> None:
         """Read the registry if it is older than a second; wait for that only if it is much older."""
         age = monotonic() - self._read_at
-        if age >= STALE:
-            await self.read()
-        elif age >= FRESH and (self._refreshing is None or self._refreshing.done()):
-            self._refreshing = asyncio.create_task(self.read())
-            self._refreshing.add_done_callback(_log_failure)
+        if age >= FRESH:
+            reading = self._shared_read()
+            if age >= STALE:
+                await asyncio.shield(reading)
+
+    async def read_since(self, moment: float) -> None:
+        """Read the registry unless that was begun after a monotonic time; callers share one reading."""
+        while self._read_at < moment:
+            await asyncio.shield(self._shared_read())
+
+    def _shared_read(self) -> asyncio.Task[list[WorkerInfo]]:
+        reading = self._refreshing
+        if reading is None or reading.done() or reading.get_loop() is not asyncio.get_running_loop():
+            reading = self._refreshing = asyncio.create_task(self.read())
+            reading.add_done_callback(_log_failure)
+        return reading
 
     async def read(self) -> list[WorkerInfo]:
         """Read the registry now. Returns all workers."""
-        now = self._store.now()
+        now, began = self._store.now(), monotonic()
         workers = [worker.at(now) for worker in await self._store.workers()]
+        self._by_id = {worker.id: worker for worker in workers}
         worker_ids: dict[str, list[str]] = {}
         infos: dict[str, FunctionInfo] = {}
         for worker in workers:
@@ -65,8 +78,32 @@ class Workers:
             for info in worker.functions
             if worker.state != "unhealthy" or info.name not in worker_ids
         )
-        self._read_at = monotonic()
+        self._read_at = began
         return workers
+
+    def worker(self, worker_id: str) -> WorkerInfo | None:
+        """A worker as it was when the registry was last read, or as this process last wrote it."""
+        return self._by_id.get(worker_id)
+
+    def update(self, worker: WorkerInfo) -> None:
+        """Note a registration that this process has written."""
+        if self._by_id.get(worker.id) is None:
+            for info in worker.functions:
+                self._infos[info.name] = info
+                self._worker_ids.setdefault(info.name, []).append(worker.id)
+                self._offered.add(info)
+            self._hints = {}
+        self._by_id[worker.id] = worker
+
+    def remove(self, worker_id: str) -> None:
+        """Note that this process has removed a registration."""
+        if (worker := self._by_id.pop(worker_id, None)) is not None:
+            for info in worker.functions:
+                ids = self._worker_ids.get(info.name, [])
+                if worker_id in ids:
+                    ids.remove(worker_id)
+                if not ids:
+                    self._worker_ids.pop(info.name, None)
 
     def workers_of(self, name: str) -> list[str]:
         """The ids of the live workers that offer the function."""

@@ -38,6 +38,12 @@ class OfferedFunctions:
                 known.append(next(before, None) or _Version(info))
         self._versions = versions
 
+    def add(self, info: FunctionInfo) -> None:
+        """Add one version of a function."""
+        known = self._versions.setdefault(info.name, [])
+        if not any(version.has_schemas_of(info) for version in known):
+            known.append(_Version(info))
+
     def faults(self, name: str, args: bytes, kwargs: bytes, at: Pointers) -> list[Fault]:
         """The faults of arguments of a function; ``at`` says where they are in the request.
 
@@ -95,6 +101,8 @@ class _Version:
         if not self._positional:
             named = dict(zip(self._names, args, strict=False))
             for error in self._by_name.iter_errors(named) if named else ():
+                if not error.instance_path:  # about all arguments, which are not all here
+                    continue
                 name, *rest = error.instance_path
                 yield from _faults(error, [self._names.index(name), *rest], name, at)
             return
@@ -103,6 +111,9 @@ class _Version:
             yield Fault(f"takes at most {most} argument{'s' * (most != 1)} by position, got {len(args)}", at)
             args = args[:most]
         for error in self._by_position.iter_errors(args) if args else ():
+            if not error.instance_path:
+                yield Fault(error.message[: 3 * _ECHO], at)
+                continue
             position = error.instance_path[0]
             name = self._names[position] if position < len(self._names) else str(position)
             yield from _faults(error, [*error.instance_path], name, at)
@@ -114,6 +125,17 @@ class _Version:
     @cached_property
     def _by_name(self) -> Any:
         return _validator(self._named, "required", self._info.name)
+
+
+def schema_fault(schema: dict[str, Any]) -> str | None:
+    """What is wrong with a JSON Schema (2020-12); None: it can be used."""
+    from jsonschema_rs import Draft202012Validator
+
+    try:
+        Draft202012Validator(schema, mask="the value", offline=True)
+    except Exception as error:  # noqa: BLE001 - what is given can be anything
+        return str(error).partition("\n")[0][: 3 * _ECHO]
+    return None
 
 
 def _usable(schema: dict[str, Any]) -> dict[str, Any]:

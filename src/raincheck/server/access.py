@@ -20,7 +20,7 @@ from raincheck.server.problems import CROSS_SITE, OTHER_HOST, RequestError
 PUBLIC: Final = "public"
 """Needs no token; the response is the same for every caller."""
 
-READ, WRITE = Scope.READ, Scope.WRITE
+READ, WRITE, WORKER = Scope.READ, Scope.WRITE, Scope.WORKER
 
 Need = Scope | Literal["public"]
 Route = tuple[Need, Endpoint]
@@ -45,7 +45,7 @@ class TokenRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
     username: Annotated[str, Meta(min_length=1, max_length=100)]
     password: Annotated[str, Meta(min_length=1, max_length=1024)]
-    scope: Annotated[str, Meta(max_length=100)] | None = None
+    scope: Annotated[str, Meta(max_length=1000)] | None = None
 
     def __repr__(self) -> str:
         return f"TokenRequest({self.username!r})"

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from msgspec import to_builtins
 
 from raincheck.auth import Auth, allows
-from raincheck.auth import Scope as AuthScope
 from raincheck.core.errors import RaincheckError, TooLarge
 from raincheck.core.model import FunctionInfo, Problem
 from raincheck.engine.documents import encode
 from raincheck.engine.engine import Engine
 from raincheck.engine.jobs import Stop
+from raincheck.engine.remote.finishing import Finisher
 from raincheck.server.problems import MALFORMED, PROBLEM_JSON, TOO_SLOW, Header, RequestError
 
 Scope = MutableMapping[str, Any]
@@ -57,6 +57,11 @@ class LongPolls:
         """The number of requests that wait now."""
         return len(self._tasks)
 
+    @property
+    def ended(self) -> bool:
+        """Whether the server stops."""
+        return self._ended
+
     def end(self) -> None:
         """Answer waiting and new requests at once with the current state."""
         self._ended = True
@@ -84,12 +89,13 @@ class LongPolls:
 
 class Services(NamedTuple):
     """What the endpoints of one server use. ``describe`` returns the OpenAPI document for a root path and
-    functions."""
+    functions. ``finisher`` writes how attempts of workers over HTTP ended."""
 
     engine: Engine
     auth: Auth | None
     long_polls: LongPolls
     describe: Callable[[str, dict[str, FunctionInfo]], bytes]
+    finisher: Finisher
 
 
 class Response(NamedTuple):
@@ -154,7 +160,7 @@ class Request:
         self._read = False
         self._headers: dict[bytes, bytes] | None = None
 
-    def allows(self, scope: AuthScope) -> bool:
+    def allows(self, scope: str) -> bool:
         """Whether the caller has a scope; everyone has, without sign-in."""
         return self.scopes is None or allows(self.scopes, scope)
 
@@ -177,9 +183,12 @@ class Request:
         """A link to a path of this API: with the prefix, and without a host, which could be forged."""
         return quote(self.scope.get("root_path", "") + path, safe="/:@").encode()
 
-    async def body(self) -> bytes:
-        """The whole body. Raises `TooLarge` as soon as it is over the limit, and `RequestError`."""
-        limit = self.engine.limits.body
+    async def body(self, limit: int | None = None) -> bytes:
+        """The whole body, of at most ``limit`` bytes (default: the limit of the server).
+
+        Raises `TooLarge` as soon as it is over the limit, and `RequestError`.
+        """
+        limit = limit or self.engine.limits.body
         declared = self.headers.get(b"content-length", b"0")
         if not declared.isdigit():
             raise RequestError(MALFORMED, "Content-Length must be the length of the body in bytes")
@@ -228,8 +237,15 @@ class Request:
         if not seconds:
             yield None
             return
-        async with self.services.long_polls.until_gone(self._gone()) as stop:
+        async with self.until_gone() as stop:
             yield stop
+
+    def until_gone(self) -> AbstractAsyncContextManager[Stop]:
+        """A future that ends a wait in this context early, once the body was read.
+
+        Raises `ClientGone` at the end if the client has gone.
+        """
+        return self.services.long_polls.until_gone(self._gone())
 
     async def _gone(self) -> None:
         """Return when the client has gone."""

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 from msgspec import Meta, Struct
 
-from raincheck.core.codec import check_json
+from raincheck.core.codec import MAX_DEPTH, check_json
 from raincheck.core.errors import Fault, InvalidInput, NotJSON
 from raincheck.engine.documents import JobDocument
 from raincheck.engine.filters import JobFilter, Order
@@ -38,8 +38,11 @@ _PREFERENCE = re.compile(
 )
 
 
-async def json_body(request: Request) -> bytes:
-    """The body, which is valid JSON; empty if there is none. Raises `RequestError` or `TooLarge`."""
+async def json_body(request: Request, limit: int | None = None, depth: int = MAX_DEPTH) -> bytes:
+    """The body, which is valid JSON; empty if there is none. Raises `RequestError` or `TooLarge`.
+
+    It has at most ``limit`` bytes (default: the limit of the server) and ``depth`` levels.
+    """
     headers = request.headers
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise RequestError(MEDIA_TYPE, "compressed bodies are not supported: send the body uncompressed")
@@ -47,21 +50,27 @@ async def json_body(request: Request) -> bytes:
     if media_type is not None and not _JSON_TYPE.fullmatch(media_type):
         given = media_type[:100].decode("latin-1")
         raise RequestError(MEDIA_TYPE, f"the body was sent as {given!r}: {_SEND_JSON}")
-    body = await request.body()
+    body = await request.body(limit)
     if not body:
         return body
     if media_type is None:
         raise RequestError(MEDIA_TYPE, f"the header Content-Type is missing: {_SEND_JSON}")
     try:
-        check_json(body)
+        check_json(body, depth)
     except NotJSON as error:
         raise RequestError(MALFORMED, f"{error}: send one JSON document in UTF-8") from None
     return body
 
 
-async def decoded_body(request: Request, decode: Callable[[bytes], T], example: str) -> T:
+async def decoded_body(
+    request: Request,
+    decode: Callable[[bytes], T],
+    example: str,
+    limit: int | None = None,
+    depth: int = MAX_DEPTH,
+) -> T:
     """The body as a typed request. Raises `InvalidInput`; with ``example``, `RequestError` if it is empty."""
-    body = await json_body(request)
+    body = await json_body(request, limit, depth)
     if not body:
         raise RequestError(MALFORMED, f"the body is empty: send at least {example}")
     return decoded(decode, body)

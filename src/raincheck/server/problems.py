@@ -98,7 +98,7 @@ def kind_of(error: Exception) -> Kind:
 def problem_of(error: Exception) -> Problem:
     """The problem document of an exception. It contains no details of the server."""
     kind = kind_of(error)
-    faults = error.faults if isinstance(error, InvalidInput) else ()
+    faults = error.faults if isinstance(error, InvalidInput | errors.NotAllowed) else ()
     return new_problem(kind, DETAILS.get(kind.name, str(error)), *(ErrorDetail(*fault) for fault in faults))
 
 
@@ -113,7 +113,7 @@ def problem_headers(error: Exception, has_token: bool) -> tuple[Header, ...]:
         return error.headers
     if isinstance(error, errors.TooManyAttempts):
         return ((b"retry-after", b"%d" % ceil(error.retry_after)),)
-    if isinstance(error, errors.NotAllowed):
+    if isinstance(error, errors.NotAllowed) and error.scope is not None:
         reason = f', error="insufficient_scope", scope="{error.scope}"'
     elif isinstance(error, errors.NotSignedIn):
         reason = ', error="invalid_token"' if has_token else ""

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 from raincheck.server import docs
-from raincheck.server.access import PUBLIC, READ, WRITE, Route, sign_in
-from raincheck.server.endpoints import functions, groups, jobs, schedules, status
+from raincheck.server.access import PUBLIC, READ, WORKER, WRITE, Route, sign_in
+from raincheck.server.endpoints import functions, groups, jobs, schedules, status, workers
 from raincheck.server.openapi import document
 
 E = TypeVar("E")
@@ -28,7 +28,12 @@ ROUTES: dict[str, dict[str, Route]] = {
     "/v1/group/{name}": {"GET": (READ, groups.find), "POST": (WRITE, groups.trigger)},
     "/v1/group/{name}/{id}": {"GET": (READ, groups.find_run)},
     "/v1/group/{name}/{id}/cancel": {"POST": (WRITE, groups.cancel_run)},
-    "/v1/worker": {"GET": (READ, status.list_workers)},
+    "/v1/worker": {"GET": (READ, status.list_workers), "POST": (WORKER, workers.register)},
+    "/v1/worker/{id}": {"DELETE": (WORKER, workers.leave)},
+    "/v1/worker/{id}/claim": {"POST": (WORKER, workers.claim)},
+    "/v1/worker/{id}/extend": {"POST": (WORKER, workers.extend)},
+    "/v1/worker/{id}/finish": {"POST": (WORKER, workers.finish)},
+    "/v1/worker/{id}/release": {"POST": (WORKER, workers.release)},
     "/v1/count": {"GET": (READ, status.count_jobs)},
     "/v1/schedule": {"GET": (READ, schedules.list_schedules)},
     "/v1/schedule/{name}": {

@@ -188,6 +188,8 @@ class Store(Protocol):
     def heartbeat(self, worker: WorkerInfo, held: Sequence[Held], lease: float) -> list[int | None]:
         """Register a worker for ``lease`` seconds from now, and extend its leases to the same time.
 
+        A registration that lasts longer already stays as long: a worker that waits for steps over HTTP is
+        registered until its request ends. Leases get exactly this time.
         A worker whose ``state`` is "stopped" is removed from the register. Returns the ``rev`` of the job of
         each lease; None: the lease was lost. The registration and each lease are written independently.
         Blocks for at most a few seconds: call it from a thread, never on an event loop.

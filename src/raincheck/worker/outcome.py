@@ -6,24 +6,23 @@ Nothing here calls a function or the store.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from raincheck.core import outcomes
 from raincheck.core.clock import chance
 from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON, UnexpectedResult
 from raincheck.core.lifecycle import on_claim
 from raincheck.core.limits import Limits
-from raincheck.core.model import FailureType, Problem
+from raincheck.core.outcomes import Raised
 from raincheck.core.retry import RETRY_LATER, names_of
-from raincheck.core.triggers import Failed, Stopped, Succeeded, Trigger
+from raincheck.core.triggers import Failed, Stopped, Trigger
 from raincheck.functions.context import Context
 from raincheck.worker.attempt import Reason, RunningAttempt
+from raincheck.worker.injector import Injector
 from raincheck.worker.tracebacks import format_traceback
-
-DETAIL_LIMIT = 2000
-"""Characters of an exception's message that are stored."""
 
 
 class Finished(Struct, frozen=True, gc=False):
@@ -70,25 +69,30 @@ class ChildError(Exception):
         self.retry_after = retry_after
 
 
-def prepare(attempt: RunningAttempt, state: Mapping[str, Any]) -> Trigger | None:
+def prepare(attempt: RunningAttempt, injector: Injector) -> Trigger | None:
     """Create an attempt's context and decode its arguments. None: run it; else the trigger that ends it."""
-    claim, signature = attempt.claim, attempt.function.signature
+    claim, function = attempt.claim, attempt.function
+    signature = function.signature
     trigger = on_claim(claim.job, claim.lease)
     if trigger is not None:
         return trigger
-    if signature.context is not None:
+    if function.wants_context:
         attempt.context = Context(
             claim.job,
             claim.lease.step,
             attempt.previous,
             report=attempt.report,
             cancelled=attempt.is_stopping,
-            state=state,
+            state=injector.state,
             to_json=signature.values.to_json,
         )
     try:
         step = claim.step
-        attempt.arguments = signature.bind(step.args, step.kwargs, context=attempt.context)
+        given = None
+        if (extras := injector.extras(function)) is not None:
+            given = extras.given(attempt.context)
+            attempt.around = extras.around
+        attempt.arguments = signature.bind(step.args, step.kwargs, given=given)
     except Exception as error:  # noqa: BLE001 - the arguments do not fit, or their class raises
         return failed(attempt, error, fatal=True)
     return None
@@ -126,33 +130,20 @@ def _succeeded(attempt: RunningAttempt, result: Any, limits: Limits) -> Trigger:
         return failed(attempt, UnexpectedResult(f"{attempt.function.name} {error}"), fatal=True)
     except Exception as error:  # noqa: BLE001 - raised by the class of what was returned
         return failed(attempt, error, fatal=True)
-    if len(value) > limits.result:
-        return _too_large(attempt, "result", len(value), limits.result)
-    if data is not None and len(data) > limits.result:
-        return _too_large(attempt, "data", len(data), limits.result)
-    return Succeeded(attempt.attempt, value, data, limits.results)
+    return outcomes.succeeded(attempt.attempt, attempt.function.name, value, data, limits)
 
 
 def failed(attempt: RunningAttempt, error: BaseException, *, fatal: bool = False) -> Failed:
     """The attempt raised ``error``; ``fatal``: another attempt would fail in the same way."""
     names = error.names if isinstance(error, ChildError) else names_of(type(error))
-    detail = message_of(error) + _no_attempt_left(attempt, names)
-    problem = Problem(
-        type=FailureType.FUNCTION_FAILED,
-        title=f"{attempt.function.name} raised {names[0]}",
-        detail=detail,
-        exception=names[0],
-    )
-    return Failed(
-        attempt.attempt,
-        problem,
+    raised = Raised(
         names,
-        attempt.function.retry,
+        message_of(error) + _no_attempt_left(attempt, names),
+        traceback_of(error),
         fatal or isinstance(error, DoNotRetry | InvalidArguments) or getattr(error, "fatal", False) is True,
         retry_after_of(error),
-        chance(),
-        traceback_of(error),
     )
+    return outcomes.failed(attempt.attempt, attempt.function.name, raised, attempt.function.retry, chance())
 
 
 def traceback_of(error: BaseException) -> str:
@@ -174,7 +165,7 @@ def message_of(error: BaseException) -> str:
         message = str(error)
     except Exception as wrong:  # noqa: BLE001 - it is the function's own code
         message = f"its message cannot be read: {type(wrong).__name__}"
-    return message[:DETAIL_LIMIT].encode("utf-8", "replace").decode("utf-8")
+    return outcomes.cut_message(message)
 
 
 def retry_after_of(error: BaseException) -> float | None:
@@ -189,26 +180,5 @@ def retry_after_of(error: BaseException) -> float | None:
 def _timed_out(attempt: RunningAttempt, error: BaseException | None) -> Failed:
     """The traceback of ``error``, or the stack of its thread, shows where the function was at its timeout."""
     traceback = attempt.stack or ("" if error is None else traceback_of(error))
-    problem = Problem(
-        type=FailureType.TIMEOUT,
-        title=f"{attempt.function.name} took too long",
-        detail=f"an attempt may take {attempt.timeout:g} s",
-        exception="TimeoutError",
-    )
-    return Failed(
-        attempt.attempt,
-        problem,
-        names_of(TimeoutError),
-        attempt.function.retry,
-        chance=chance(),
-        traceback=traceback,
-    )
-
-
-def _too_large(attempt: RunningAttempt, what: str, size: int, limit: int) -> Failed:
-    problem = Problem(
-        type=FailureType.RESULT_TOO_LARGE,
-        title=f"The {what} of {attempt.function.name} is too large",
-        detail=f"it has {size} bytes, at most {limit} are kept: store it elsewhere and return where",
-    )
-    return Failed(attempt.attempt, problem, fatal=True)
+    function, seconds = attempt.function, attempt.timeout or 0.0
+    return outcomes.timed_out(attempt.attempt, function.name, seconds, function.retry, traceback, chance())

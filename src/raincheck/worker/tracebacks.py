@@ -15,12 +15,7 @@ from pathlib import Path
 from traceback import FrameSummary, StackSummary, TracebackException, walk_stack
 
 from raincheck.core.errors import RaincheckError
-
-LIMIT = 16 * 1024
-"""Bytes of a traceback that are kept: its head and its tail."""
-
-LINE_LIMIT = 2000
-"""Characters of a line that are kept. The message of an exception can be of any length."""
+from raincheck.core.text import cut_text
 
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 _DEMO = f"{_PACKAGE}cli{os.sep}demo{os.sep}"
@@ -30,8 +25,9 @@ _ASYNCIO = f"{Path(asyncio.__file__).parent}{os.sep}"
 def format_traceback(error: BaseException) -> str:
     """The traceback of an exception as Python prints it, without the frames of raincheck.
 
-    Contains causes, contexts, notes and the exceptions of a group. At most `LIMIT` bytes of valid UTF-8.
-    Empty for an error of raincheck's own that no other code led to: its message says all. Never raises.
+    Contains causes, contexts, notes and the exceptions of a group. At most `TRACEBACK_LIMIT` bytes of valid
+    UTF-8. Empty for an error of raincheck's own that no other code led to: its message says all. Never
+    raises.
     """
     try:
         formatted = TracebackException(
@@ -81,18 +77,3 @@ def _is_own(frame: FrameSummary) -> bool:
 def _is_caller(frame: FrameSummary) -> bool:
     """Whether a frame at the beginning of a stack only leads to the function."""
     return _is_own(frame) or frame.filename.startswith(_ASYNCIO) or frame.filename == threading.__file__
-
-
-def cut_text(text: str, limit: int = LIMIT) -> str:
-    """The head and the tail of a text, with its long lines cut: at most ``limit`` bytes of valid UTF-8."""
-    lines = [f"{line[:LINE_LIMIT]} ..." if len(line) > LINE_LIMIT else line for line in text.splitlines()]
-    encoded = "\n".join(lines).encode("utf-8", "backslashreplace")
-    if len(encoded) <= limit:
-        return encoded.decode()
-    half = limit // 2 - 50
-    head, tail = encoded[:half], encoded[-half:]
-    head = head[: head.rfind(b"\n") + 1] or head
-    tail = tail[tail.find(b"\n") + 1 :] or tail
-    left_out = len(encoded) - len(head) - len(tail)
-    note = f"... {left_out} bytes left out ...\n".encode()
-    return (head + note + tail).decode("utf-8", "ignore")

@@ -14,9 +14,8 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
-from types import MappingProxyType
 from typing import Any, Self
 
 from msgspec.structs import replace
@@ -27,7 +26,7 @@ from raincheck.core.errors import RaincheckError
 from raincheck.core.limits import Limits
 from raincheck.core.model import WorkerInfo
 from raincheck.engine.maintenance import Maintenance
-from raincheck.functions.registry import Functions
+from raincheck.functions.registry import Function, Functions
 from raincheck.version import VERSION
 from raincheck.worker.attempt import Inbox, Reason, RunningAttempt
 from raincheck.worker.attempt_log import log_started
@@ -35,6 +34,7 @@ from raincheck.worker.claimer import Claimer
 from raincheck.worker.dispatcher import Claimed, Dispatcher
 from raincheck.worker.executor import ABANDON, Executor
 from raincheck.worker.heartbeat import Heartbeat
+from raincheck.worker.injector import Injector, injecting
 from raincheck.worker.outcome import Finished, Outcome, judge, prepare
 from raincheck.worker.store_dispatcher import StoreDispatcher
 
@@ -55,7 +55,11 @@ REPORT_EVERY = 0.1
 
 class Worker:
     """Runs the functions of ``app``: up to ``concurrency`` attempts at once on the loop and in threads,
-    and up to ``processes`` (default: the CPU count) in child processes.
+    and up to ``process_slots`` (default: the CPU count) in child processes.
+
+    It offers the functions whose names match one of the patterns ``functions`` (``*`` matches any characters;
+    default: all), without those that match a pattern after ``!``. `run` raises `ConfigError` for a pattern
+    that matches no function.
 
     If this process dies, other workers take over its steps after ``lease`` seconds. When it is stopped,
     running attempts have ``grace`` seconds to end. Use it with ``async with``, or ``await run(stop)``.
@@ -66,16 +70,19 @@ class Worker:
         app: App,
         *,
         concurrency: int = 100,
-        processes: int | None = None,
+        process_slots: int | None = None,
+        functions: Sequence[str] = (),
         lease: float = 15.0,
         grace: float = 30.0,
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{new_id()[-6:]}"
         self._app = app
         self._concurrency = concurrency
-        self._processes = processes or os.cpu_count() or 1
+        self._process_slots = process_slots or os.cpu_count() or 1
+        self._patterns = functions
         self._lease = lease
         self._grace = grace
+        self._functions: list[Function] = []
         self._stop = asyncio.Event()
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -104,13 +111,12 @@ class Worker:
         give back the rest, and return. If the call is cancelled, it returns without the grace period."""
         await self._app.open()
         engine = self._app.engine
+        self._functions = engine.functions.select(self._patterns)
         async with AsyncExitStack() as stack:
-            state: Mapping[str, Any] | None = None
-            if self._app.lifespan is not None:
-                state = await stack.enter_async_context(self._app.lifespan(self._app))
+            injector = await stack.enter_async_context(injecting(self._app, self._functions))
             dispatcher = StoreDispatcher(engine.store, engine.functions, self.id, self._lease)
-            executor = Executor(self._concurrency, self._processes)
-            pipe = Pipe(dispatcher, engine.functions, executor, engine.limits, state or {})
+            executor = Executor(self._concurrency, self._process_slots, injector.of_children)
+            pipe = Pipe(dispatcher, engine.functions, executor, engine.limits, injector)
             heartbeat = Heartbeat(dispatcher, self._info())
             stack.push_async_callback(self._leave, pipe, heartbeat)
             await asyncio.to_thread(dispatcher.extend, self._info(), [])
@@ -134,7 +140,7 @@ class Worker:
         """
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
         for processes in (False, True):
-            functions = [f for f in self._app.functions if (f.mode == "process") is processes]
+            functions = [f for f in self._functions if (f.mode == "process") is processes]
             if functions:
                 slots = pipe.executor.slots(processes=processes)
                 claimer = Claimer(pipe.dispatcher, functions, slots)
@@ -163,13 +169,13 @@ class Worker:
             pid=os.getpid(),
             version=VERSION,
             concurrency=self._concurrency,
-            functions=tuple(function.info for function in self._app.functions),
+            functions=tuple(function.info for function in self._functions),
             started_at=now(),
         )
 
 
 class Pipe:
-    """Claims, prepares, executes, judges and completes steps. ``state`` becomes ``ctx.state``."""
+    """Claims, prepares, executes, judges and completes steps."""
 
     def __init__(
         self,
@@ -177,7 +183,7 @@ class Pipe:
         functions: Functions,
         executor: Executor,
         limits: Limits,
-        state: Mapping[str, Any],
+        injector: Injector,
     ) -> None:
         self.dispatcher = dispatcher
         self.executor = executor
@@ -185,7 +191,7 @@ class Pipe:
         self.reports: Inbox[RunningAttempt] = Inbox()
         self._functions = functions
         self._limits = limits
-        self._state = MappingProxyType(dict(state))
+        self._injector = injector
         self._releases: set[asyncio.Task[None]] = set()
 
     async def claim(self, claimer: Claimer) -> None:
@@ -206,7 +212,7 @@ class Pipe:
             self.in_flight.add(attempt)
             if attempt.claim.lease.until <= now:
                 late.append(attempt)
-            elif (trigger := prepare(attempt, self._state)) is not None:
+            elif (trigger := prepare(attempt, self._injector)) is not None:
                 self.in_flight.end(attempt)
                 outcomes.append(Outcome(attempt, trigger))
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from math import ceil
 
 from raincheck.auth import Scope
@@ -14,7 +13,7 @@ from raincheck.engine.documents import event_documents, raw
 from raincheck.engine.filters import Operation
 from raincheck.engine.idempotency import key_of_job
 from raincheck.engine.listings import read_page, store_filter
-from raincheck.engine.requests import decode_bulk, decode_job
+from raincheck.engine.requests import JOB_ID, decode_bulk, decode_job
 from raincheck.server.http import Request, Response, json_response
 from raincheck.server.parameters import (
     NO_WAIT,
@@ -34,8 +33,6 @@ SHORTEST_POLL, LONGEST_POLL = 1, 30
 
 AGE_PER_POLL = 5
 """An unfinished job is asked for again after its age divided by this."""
-
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 async def create(request: Request) -> Response:
@@ -180,6 +177,6 @@ def job_url(request: Request, job_id: str) -> bytes:
 def job_id_of(text: str) -> str:
     """The job id in a path. Raises `NotFound` for text that is not an id."""
     job_id = text.lower()
-    if not _UUID.fullmatch(job_id):
+    if not JOB_ID.fullmatch(job_id):
         raise NotFound(f"{job_id[:50]!r} is not a job id: use the id in the response that accepted the job")
     return job_id

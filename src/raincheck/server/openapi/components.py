@@ -23,6 +23,18 @@ from raincheck.engine.documents import (
 )
 from raincheck.engine.filters import BulkRequest, BulkResult
 from raincheck.engine.groups.documents import GroupDocument, GroupSummary, RunDocument
+from raincheck.engine.remote.protocol import (
+    Claimed,
+    ClaimRequest,
+    Extended,
+    ExtendRequest,
+    Finished,
+    FinishedAttempt,
+    FinishRequest,
+    Registered,
+    Registration,
+    ReleaseRequest,
+)
 from raincheck.engine.requests import JobRequest, TriggerRequest
 from raincheck.engine.schedules.definitions import ScheduleRequest
 from raincheck.engine.schedules.documents import PlannedFunction, ScheduleDocument
@@ -34,7 +46,7 @@ from raincheck.server.problems import TYPES
 PROBLEMS = {
     400: "The request is malformed.",
     401: "The token is missing or not valid.",
-    403: "The token does not have the required scope.",
+    403: "The token does not have the required scope, or `Worker-Token` is wrong.",
     404: "Not found.",
     409: "The state of the job does not allow the operation.",
     410: "The job was removed.",
@@ -59,6 +71,13 @@ PARAMETERS: dict[str, Schema] = {
         "description": "Makes the request safe to repeat: the same key and request return the same job.",
         "schema": {"type": "string", "maxLength": KEY_LENGTH, "pattern": f"^(?:{QUOTED}|{BARE})$"},
     },
+    "Worker-Token": {
+        "name": "Worker-Token",
+        "in": "header",
+        "required": True,
+        "description": "The `token` of the registration.",
+        "schema": {"type": "string"},
+    },
 }
 
 
@@ -68,8 +87,15 @@ RECORDS = (
     BulkRequest,
     BulkResult,
     CallDocument,
+    ClaimRequest,
+    Claimed,
     CountDocument,
     EventDocument,
+    ExtendRequest,
+    Extended,
+    FinishRequest,
+    Finished,
+    FinishedAttempt,
     FunctionDocument,
     FunctionSummary,
     GroupDocument,
@@ -80,6 +106,9 @@ RECORDS = (
     JobSummary,
     PlannedFunction,
     Problem,
+    Registered,
+    Registration,
+    ReleaseRequest,
     RunDocument,
     ScheduleDocument,
     ScheduleRequest,
@@ -92,13 +121,23 @@ RECORDS = (
 NAMES = {
     "AttemptDocument": "Attempt",
     "CallDocument": "Call",
+    "Claimed": "WorkerClaimed",
+    "ClaimRequest": "WorkerClaim",
     "CountDocument": "Counts",
+    "Ending": "AttemptEnding",
     "EventDocument": "Event",
+    "Extended": "WorkerExtended",
+    "ExtendRequest": "WorkerExtend",
+    "Finished": "WorkerFinished",
+    "FinishRequest": "WorkerFinish",
     "FunctionDocument": "Function",
     "GroupDocument": "Group",
     "GroupJobDocument": "GroupJob",
     "JobDocument": "Job",
     "MemberDocument": "Member",
+    "Registered": "WorkerRegistered",
+    "Registration": "WorkerRegistration",
+    "ReleaseRequest": "WorkerRelease",
     "RunDocument": "Run",
     "ScheduleDocument": "Schedule",
     "WorkerDocument": "Worker",

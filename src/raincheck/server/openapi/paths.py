@@ -90,7 +90,10 @@ TAGS = [
         "description": "Triggers groups: jobs that run together, and functions that follow them.",
     },
     {"name": "schedules", "description": "Submits jobs by cron expression or interval."},
-    {"name": "workers", "description": "Lists the workers, which run the functions."},
+    {
+        "name": "workers",
+        "description": "Lists the workers, which run the functions. The other calls are for workers.",
+    },
     {"name": "sign-in", "description": "Creates a token for a user."},
     {"name": "health", "description": "Checks whether the server is alive and ready."},
 ]
@@ -101,6 +104,10 @@ GROUP = in_path("name", {"type": "string", "maxLength": NAME_LIMIT, "pattern": f
 SCHEDULE = in_path("name", {"type": "string", "maxLength": NAME_LENGTH, "pattern": f"^{NAME.pattern}$"})
 SCHEDULED = response("The schedule as it is now.", ref("schemas", "Schedule"))
 RUN_OF_GROUP = (*GROUP, *ID)
+WORKER = (
+    *in_path("id", {"type": "string", "maxLength": 100}),
+    ref("parameters", "Worker-Token"),
+)
 PREFER, KEY = ref("parameters", "Prefer"), ref("parameters", "Idempotency-Key")
 CALLING = (PREFER, KEY)
 
@@ -115,6 +122,21 @@ def _bulk(verb: str) -> Schema:
             {200: response("What was done, and the cursor of the rest.", ref("schemas", "BulkResult"))},
             *(400, 413, 415, 422),
             requestBody=json_content(ref("schemas", "BulkRequest")),
+        )
+    }
+
+
+def _worker_call(name: str, summary: str, request: str, responses: dict[int, Schema]) -> Schema:
+    """An operation that a worker calls for its attempts."""
+    return {
+        "post": operation(
+            name,
+            "workers",
+            summary,
+            responses,
+            *(400, 403, 404, 413, 415, 422),
+            parameters=WORKER,
+            requestBody=json_content(ref("schemas", request)),
         )
     }
 
@@ -344,7 +366,53 @@ PATHS: dict[str, Schema] = {
             "List workers",
             {200: response("All known workers.", listed("Worker"))},
         ),
+        "post": operation(
+            "register_worker",
+            "workers",
+            "Register a worker",
+            {
+                201: response(
+                    "The id and the token of the worker.", ref("schemas", "WorkerRegistered"), "Location"
+                )
+            },
+            *(400, 403, 413, 415, 422),
+            requestBody=json_content(ref("schemas", "WorkerRegistration")),
+        ),
     },
+    "/v1/worker/{id}": {
+        "delete": operation(
+            "remove_worker",
+            "workers",
+            "Leave: remove the registration of a worker",
+            {204: {"description": "Removed. Leases that the worker holds run out."}},
+            *(403, 404),
+            parameters=WORKER,
+        ),
+    },
+    "/v1/worker/{id}/claim": _worker_call(
+        "claim_attempts",
+        "Claim attempts, or wait for one",
+        "WorkerClaim",
+        {200: response("The attempts to run.", ref("schemas", "WorkerClaimed"))},
+    ),
+    "/v1/worker/{id}/extend": _worker_call(
+        "extend_attempts",
+        "Extend leases; report progress and log lines; learn what has to stop",
+        "WorkerExtend",
+        {200: response("What has to stop.", ref("schemas", "WorkerExtended"))},
+    ),
+    "/v1/worker/{id}/finish": _worker_call(
+        "finish_attempts",
+        "Finish attempts with results or errors",
+        "WorkerFinish",
+        {200: response("What became of each attempt.", ref("schemas", "WorkerFinished"))},
+    ),
+    "/v1/worker/{id}/release": _worker_call(
+        "release_attempts",
+        "Give back attempts that have not begun",
+        "WorkerRelease",
+        {204: {"description": "Given back."}},
+    ),
     "/v1/count": {
         "get": operation(
             "count",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import apsw
 import msgspec
 
+from raincheck.core.codec import encode_worker
 from raincheck.core.model import Lease, WorkerInfo
 from raincheck.store.base import NO_LIMITS, Held
 from raincheck.store.sqlite.connection import query, write_rows
@@ -45,11 +46,14 @@ REPORT = """
     RETURNING 1
 """
 
-REGISTER = "INSERT OR REPLACE INTO worker (id, info, seen, until) VALUES (?, ?, ?, ?)"
+REGISTER = """
+    INSERT INTO worker (id, info, seen, until) VALUES (?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE
+    SET info = excluded.info, seen = excluded.seen, until = max(until, excluded.until)
+"""
 UNREGISTER = "DELETE FROM worker WHERE id = ?"
 
 _encode = msgspec.json.Encoder().encode
-_encode_worker = msgspec.msgpack.Encoder().encode
 
 
 class ClaimRequest(NamedTuple):
@@ -69,6 +73,9 @@ class Claimed(NamedTuple):
     leases: list[tuple[int, Lease]]
 
 
+NOTHING = Claimed({}, [])
+
+
 def claim(connection: apsw.Connection, request: ClaimRequest, now: float) -> Claimed:
     """Lease up to ``limit`` ready steps: the highest priority first, an equal share for each function."""
     queues = _queues(connection, request.functions)
@@ -82,7 +89,7 @@ def claim(connection: apsw.Connection, request: ClaimRequest, now: float) -> Cla
             queues = [each for each in queues if room.get(each.function, 1) > 0]
             queues = list(_go_on(connection, queues, priority))
     if not rows:
-        return Claimed({}, [])
+        return NOTHING
     last: int = connection.execute(NEW_TOKENS, (len(rows),)).get
     until = now + request.lease
     counts = Counter(row[0] for row in rows)
@@ -174,7 +181,7 @@ def heartbeat(
     if worker.state == "stopped":
         connection.execute(UNREGISTER, (worker.id,))
     else:
-        connection.execute(REGISTER, (worker.id, _encode_worker(worker), now, now + lease))
+        connection.execute(REGISTER, (worker.id, encode_worker(worker), now, now + lease))
     return [connection.execute(EXTEND, (now + lease, *each)).get for each in held]
 
 
