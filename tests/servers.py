@@ -67,7 +67,7 @@ class Server:
 
     def client(self) -> redis.Redis:
         """A client that sees everything: it tries nothing again by itself."""
-        return redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0))
+        return redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0), driver_info=None)
 
     def flush(self) -> None:
         """Empty it."""

@@ -17,7 +17,9 @@ from tests.cli.processes import APP, LISTENING, raincheck, running, serving, sto
 
 pytestmark = pytest.mark.acceptance
 
-WORKERS = pytest.mark.parametrize("workers", ["1", "2"])
+WORKERS = pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.long), "2"])
+"""In the process of the server, or in processes of their own."""
+
 STOPPING = "Stopping. Running attempts have 30 s to finish. Press Ctrl-C again to stop now."
 
 
@@ -47,8 +49,15 @@ def pids(url: str) -> list[int]:
     return [worker["pid"] for worker in httpx2.get(f"{url}/v1/worker").json()]
 
 
-@WORKERS
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("number", "workers"),
+    [
+        (signal.SIGINT, "1"),
+        (signal.SIGTERM, "2"),
+        pytest.param(signal.SIGTERM, "1", marks=pytest.mark.long),
+        pytest.param(signal.SIGINT, "2", marks=pytest.mark.long),
+    ],
+)
 def test_a_signal_lets_running_attempts_finish(tmp_path: Path, workers: str, number: int) -> None:
     """The exit code is 0, and a restarted server has the result."""
     with serving(tmp_path, "--workers", workers) as (server, url):
@@ -123,12 +132,12 @@ def test_workers_stop_if_the_server_is_killed(tmp_path: Path) -> None:
         server.rest()  # until the last worker has closed its output
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_the_workers_are_registered_when_serve_says_that_it_listens(tmp_path: Path, workers: int) -> None:
+@WORKERS
+def test_the_workers_are_registered_when_serve_says_that_it_listens(tmp_path: Path, workers: str) -> None:
     """So the first call needs no warning that no worker offers its function."""
-    with serving(tmp_path, "--workers", str(workers)) as (_, url):
+    with serving(tmp_path, "--workers", workers) as (_, url):
         assert job_of(url, call_without_waiting(url, "nap", 0.1))["waiting_for"] == []
-        assert len(pids(url)) == workers
+        assert len(pids(url)) == int(workers)
 
 
 def test_serve_listens_although_its_worker_processes_fail(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_many_jobs_are_changed_after_a_question(tmp_path: Path) -> None:
             assert terminal.process.wait() == code
 
 
-@pytest.mark.parametrize(("columns", "code"), [("100", 0), ("40", 130)])
+@pytest.mark.parametrize(("columns", "code"), [("100", 0), pytest.param("40", 130, marks=pytest.mark.long)])
 def test_top_is_refreshed_until_a_key(tmp_path: Path, columns: str, code: int) -> None:
     """Either q or Ctrl-C; a narrow terminal cuts its lines, and wraps none."""
     with serving(tmp_path) as (_, url):

@@ -17,7 +17,7 @@ from tests.cli.processes import APP, LISTENING, store_in
 pytestmark = pytest.mark.acceptance
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.long), "2"])
 def test_stderr_is_json(tmp_path: Path, workers: str) -> None:
     """Every line of every process: requests without their query, functions, failures, the stop."""
     command = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 
@@ -51,16 +52,14 @@ def rows_in(url: str) -> set[str]:
 def keys_in(url: str) -> set[str]:
     """The keys of a namespace that stay for good and should not."""
     namespace = url.partition("namespace=")[2].partition("&")[0]
-    with client_of(url) as client:
-        kept = [
-            key.decode() for key in client.scan_iter(f"{namespace}:*", count=1000) if client.ttl(key) == -1
-        ]
-        return {key for key in kept if key.rpartition(":")[2] not in FOR_GOOD and not ends(client, key)}
+    client = client_of(url.partition("?")[0].partition(",")[0])
+    kept = [key.decode() for key in client.scan_iter(f"{namespace}:*", count=1000) if client.ttl(key) == -1]
+    return {key for key in kept if key.rpartition(":")[2] not in FOR_GOOD and not ends(client, key)}
 
 
-def client_of(url: str) -> Any:
+@cache  # a client of a cluster asks first what commands there are
+def client_of(where: str) -> Any:
     """A client that sees all servers of a store."""
-    where = url.partition("?")[0].partition(",")[0]
     if "+cluster" in where:
         return redis.RedisCluster.from_url(where.replace("+cluster", ""))
     return redis.Redis.from_url(where)
