@@ -147,6 +147,89 @@ async def test_a_dependency_that_does_not_open_in_a_child_is_a_failed_attempt(ap
             assert (ended.error.exception, ended.error.detail) == ("ConnectionError", "no database there")
 
 
+async def test_a_dependency_that_fails_to_close_in_a_child_is_printed(
+    app: App, lines: Lines, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The others are closed, and the worker stops as usual."""
+    app.dependency(pools.open_diary)
+    app.dependency(pools.open_pool)
+    app.dependency(pools.open_unclosable)
+    use = app.function(process=True)(pools.use_both)
+
+    async with app, Worker(app, process_slots=1):
+        assert await use.call() == "unclosable"
+    assert lines() == ["open pool", "fail to close", "close pool"]
+    assert "ConnectionError: lost it" in capfd.readouterr().err
+
+
+async def test_a_child_that_is_killed_is_replaced(shared: App, lines: Lines) -> None:
+    """An attempt that is stopped takes its child with it, which closes nothing; the next child opens anew."""
+    hang = shared.function(process=True)(pools.hang)
+    use = shared.function(process=True)(pools.use_blocking)
+
+    async with shared, Worker(shared, process_slots=1):
+        job = await shared.submit("hang", [hang.step().options(timeout=0.2)])
+        assert (await shared.wait(job.id)).state == "failed"
+        assert await use.call(1) == (1, 1)
+        assert lines() == ["open pool", "open pool"]
+    assert lines() == ["open pool", "open pool", "close pool"]
+
+
+async def test_an_attempt_whose_dependency_does_not_open_has_failed(app: App) -> None:
+    """The function is not called. The traceback names the dependency."""
+    app.dependency(scope="attempt")(pools.refuse)
+
+    @app.dependency(scope="attempt")
+    def lock() -> Blocked:
+        raise ConnectionError("locked")
+
+    @app.function
+    async def use(pool: Pool = injected) -> None:
+        raise AssertionError
+
+    @app.function
+    def use_blocking(blocked: Blocked = injected) -> None:
+        raise AssertionError
+
+    async with app, Worker(app):
+        for step, name in ((use.step(), "refuse"), (use_blocking.step(), "lock")):
+            job = await app.submit("use", [step])
+            ended = await app.wait(job.id)
+            assert ended.error is not None
+            assert ended.error.exception == "ConnectionError"
+            (attempt,) = await app.attempts(job.id)
+            assert f"raised while the dependency {name}" in (attempt.traceback or "").replace(
+                "test_an_attempt_whose_dependency_does_not_open_has_failed.<locals>.", ""
+            )
+
+
+async def test_what_is_opened_while_an_attempt_is_cancelled_is_closed(app: App) -> None:
+    """A dependency that a thread opens cannot be interrupted: it is closed once it is open."""
+    opening, go_on, closed = asyncio.Event(), threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    @app.dependency(scope="attempt")
+    def lock() -> Iterator[Blocked]:
+        loop.call_soon_threadsafe(opening.set)
+        go_on.wait()
+        try:
+            yield Blocked("")
+        finally:
+            loop.call_soon_threadsafe(closed.set)
+
+    @app.function
+    async def use(blocked: Blocked = injected) -> None:
+        raise AssertionError
+
+    async with app, Worker(app):
+        job = await app.submit("use", [use.step()])
+        await opening.wait()
+        await app.cancel(job.id)
+        loop.call_later(0.05, go_on.set)
+        assert (await app.wait(job.id)).state == "cancelled"
+        await closed.wait()
+
+
 async def test_a_dependency_that_fails_to_close_is_said(app: App) -> None:
     """Its exception comes out of the worker, when all is written and the others are closed."""
     diary: list[str] = []

@@ -215,7 +215,7 @@ async def test_a_cancel_passes_through(tmp_path: Path, kind: str) -> None:
     assert diary == (["returned"] if kind == "thread" else []) + ["CancelledError"]
 
 
-@pytest.mark.parametrize("kind", ["loop", "thread"])
+@pytest.mark.parametrize("kind", ["loop", "thread", "process"])
 async def test_its_time_counts(tmp_path: Path, kind: str) -> None:
     """An attempt whose middleware takes too long has timed out."""
 
@@ -225,12 +225,15 @@ async def test_its_time_counts(tmp_path: Path, kind: str) -> None:
 
     app = app_with(tmp_path, slow)
 
-    async def on_loop() -> None: ...
+    async def on_loop() -> int:
+        return 1
 
-    def in_thread() -> None: ...
+    def in_thread() -> int:
+        return 1
 
-    function = app.function(timeout=0.05)(on_loop if kind == "loop" else in_thread)
-    async with app, Worker(app):
+    made = {"loop": on_loop, "thread": in_thread, "process": functions.pid}
+    function = app.function(timeout=0.05, process=kind == "process")(made[kind])
+    async with app, Worker(app, process_slots=1):
         job = await app.submit("slow", [function.step()])
         ended = await app.wait(job.id)
     assert ended.error is not None
