@@ -13,8 +13,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import Lifespan
 
-from raincheck import App, Context, InvalidInput, NotFound, RetryOptions, State, StoreError
+from raincheck import App, Context, InvalidInput, NotFound, RetryOptions, State, StoreError, Worker
 
 Number = int | float
 
@@ -124,18 +125,32 @@ def error_handler(code: int) -> Callable[[Any, Exception], JSONResponse]:
 
 
 @asynccontextmanager
-async def lifespan(_: Starlette) -> AsyncIterator[None]:
-    async with jobs:  # Start
+async def alone(_: Starlette) -> AsyncIterator[None]:
+    """For the API of which the workers are other processes."""
+    async with jobs:
         yield
 
 
-api = Starlette(
-    routes=[Route("/maths", create, methods=["POST"]), Route("/maths/{id}", status)],
-    exception_handlers={
-        msgspec.DecodeError: error_handler(400),
-        InvalidInput: error_handler(400),
-        NotFound: error_handler(404),
-        StoreError: error_handler(503),
-    },
-    lifespan=lifespan,
-)
+@asynccontextmanager
+async def with_worker(_: Starlette) -> AsyncIterator[None]:
+    """For the API whose process has a worker, too."""
+    async with jobs, Worker(jobs):  # Start
+        yield
+
+
+def maths_api(lifespan: Lifespan[Starlette]) -> Starlette:
+    """The two routes."""
+    return Starlette(
+        routes=[Route("/maths", create, methods=["POST"]), Route("/maths/{id}", status)],
+        exception_handlers={
+            msgspec.DecodeError: error_handler(400),
+            InvalidInput: error_handler(400),
+            NotFound: error_handler(404),
+            StoreError: error_handler(503),
+        },
+        lifespan=lifespan,
+    )
+
+
+main = maths_api(with_worker)
+api = maths_api(alone)

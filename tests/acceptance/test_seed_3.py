@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any, NamedTuple
 
 import httpx2
@@ -97,6 +98,15 @@ async def test_the_document(maths: Maths) -> None:
     await maths.until(job_id, "COMPLETED")
     response = await maths.client.request("GET", f"/maths/{job_id}", content=BODY, headers=HEADERS)
     assert response.json() == {"state_code": 6, "status": "COMPLETED", "res": 6}
+
+
+async def test_one_command_starts_the_api_and_its_workers(store: str, tmp_path: Path) -> None:
+    """As the program of the document does."""
+    api = Site("app:main", FOLDER, tmp_path, RAINCHECK_STORE=store)
+    async with running(api), httpx2.AsyncClient(base_url=await api.url(), timeout=90) as client:
+        maths = Maths(client, api, store)
+        assert (await maths.until(await maths.create("math:multiply"), "COMPLETED"))["res"] == 6
+        assert await api.stop() == -SIGTERM
 
 
 async def test_every_operation(maths: Maths) -> None:

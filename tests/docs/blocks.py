@@ -6,6 +6,7 @@
   text, and the number of spaces between columns does not matter, as the width of a column can depend on a
   duration.
   A command that ends with ` &` is a server or a worker. It runs until the end of the document.
+- `<!-- folder: PATH -->` stops the servers. The blocks after it run in a copy of this folder.
 - `json` must be valid JSON. Blocks in other languages are not checked; `py` is code for other libraries.
 
 Ports 8000, 8080 and 5100 in a document are replaced by free ports, so that several documents can be tested at
@@ -18,6 +19,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -35,8 +37,12 @@ TIMEOUT = 60.0
 HEAVY_PLUGINS = ("schemathesis", "hypothesispytest", "xdist", "randomly", "asyncio")
 """Plugins of pytest that are installed here, not used by a document, and take seconds to load."""
 
+ROOT = Path(__file__).parents[2]
+
 _BLOCK = re.compile(
-    r"^(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^<!-- folder: (?P<folder>\S+) -->$"
+    r"|^(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<language>\w+)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 
 _COLUMNS = re.compile(r"(?<=\S) {2,}(?=\S)")
@@ -44,9 +50,10 @@ _COLUMNS = re.compile(r"(?<=\S) {2,}(?=\S)")
 
 
 class Block(NamedTuple):
-    """A code block. ``file`` is the file that it is written to, if any."""
+    """A code block, and the file that it is written to, if any; or the folder where the next blocks run."""
 
     line: int
+    folder: str | None
     language: str
     text: str
     file: str | None
@@ -56,7 +63,7 @@ def blocks_of(document: str) -> Iterator[Block]:
     """The code blocks of a document."""
     for match in _BLOCK.finditer(document):
         line = document.count("\n", 0, match.start()) + 1
-        yield Block(line, match["language"], match["text"], match["file"])
+        yield Block(line, match["folder"], match["language"] or "", match["text"] or "", match["file"])
 
 
 def matches(expected: str, actual: str) -> bool:
@@ -84,9 +91,22 @@ class Reader:
             "NO_COLOR": "1",
             "PYTEST_ADDOPTS": " ".join(f"-p no:{plugin}" for plugin in HEAVY_PLUGINS),
         }
+        write_httpie_options(folder / ".config" / "httpie")
+        self._terminal = self._open_terminal()
+
+    def _open_terminal(self) -> int:
+        """The stdin of HTTPie, which otherwise reads a body from it."""
+        terminal, stdin = os.openpty()
+        self._stack.callback(os.close, terminal)
+        self._stack.callback(os.close, stdin)
+        return stdin
 
     def read(self, block: Block) -> None:
         """Run one block."""
+        if block.folder is not None:
+            self._stop_servers()
+            self.folder = self.folder / Path(block.folder).name
+            shutil.copytree(ROOT / block.folder, self.folder)
         text = re.sub("8000|8080|5100|6379", lambda match: self._port(match[0]), block.text)
         if block.file is not None:
             (self.folder / block.file).parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +139,7 @@ class Reader:
             command,
             cwd=self.folder,
             env=self.environment,
+            stdin=self._terminal if command[-1].startswith("http ") else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -147,12 +168,23 @@ class Reader:
                 return printed
         raise AssertionError(f"$ {command}\nended with\n{printed}")
 
+    def _stop_servers(self) -> None:
+        while self.servers:
+            process = self.servers.pop()
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=TIMEOUT)
+
     def close(self) -> None:
-        """Stop the servers."""
+        """Stop all that runs."""
         with self._stack:
-            for process in reversed(self.servers):
-                process.send_signal(signal.SIGINT)
-                process.communicate(timeout=TIMEOUT)
+            self._stop_servers()
+
+
+def write_httpie_options(folder: Path) -> None:
+    """Let HTTPie print what it prints on a terminal, without colours, and ask no one for a newer version."""
+    options = {"default_options": ["--print=hb", "--pretty=format"], "disable_update_warnings": True}
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(options), "utf-8")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ LONG = {
     *("docs/how-to/use-with-django.md", "docs/how-to/use-with-flask.md", "docs/how-to/use-the-client.md"),
     *("docs/how-to/test-your-functions.md", "docs/how-to/retry-and-give-up.md", "docs/how-to/groups.md"),
     *("docs/how-to/schedules.md", "docs/how-to/many-jobs.md", "docs/how-to/choose-how-a-function-runs.md"),
-    *("examples/doozer/README.md", "examples/groups/README.md"),
+    *("examples/doozer/README.md", "examples/groups/README.md", "docs/explanation/ancestors.md"),
 }
 """Slow documents, which `make test-long` reads. Faster tests cover the same features."""
 

@@ -34,7 +34,7 @@ FunctionName = Annotated[
 class FunctionRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """One entry of a new job's ``functions``.
 
-    ``retry_count`` is accepted so that clients can send back a function that they have read.
+    ``retry_count`` can be sent, but only as 0: the server counts the attempts.
     """
 
     name: FunctionName
