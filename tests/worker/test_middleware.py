@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from raincheck import App, Context, JobFailed, Step, Worker, injected
 from raincheck.core.errors import RegistrationError
 from raincheck.functions.registry import Middleware
 from raincheck.worker.attempt import InFlight
-from tests.worker import functions
+from tests.worker import functions, own_types
 from tests.worker.pools import Pool
 
 CallNext = Callable[[], Awaitable[Any]]
@@ -176,6 +177,29 @@ async def test_it_has_the_context_of_the_attempt(tmp_path: Path) -> None:
     assert ended.data == {"on_loop": [None, None], "in_thread": [1, 4], "square": [2, 4]}
 
 
+async def test_it_sees_what_a_child_process_returned(tmp_path: Path) -> None:
+    """The result has the annotated type, or is plain data if the app can only write it."""
+    seen: list[Any] = []
+
+    async def look(ctx: Context, call_next: CallNext) -> Any:
+        result = await call_next()
+        seen.append((type(result).__name__, ctx.data))
+        return result
+
+    url = f"sqlite:///{tmp_path / 'jobs.db'}"
+    for decode in (own_types.decode, None):
+        app = App(url, middleware=[look], encode=own_types.encode, decode=decode)
+        price = app.function(process=True)(own_types.price)
+        note = app.function("note", process=True)(functions.note)
+        async with app, Worker(app, process_slots=1):
+            job = await app.submit("look", [price.step(), note.step(3)])
+            ended = await app.wait(job.id)
+            assert (ended.state, ended.data) == ("done", {"value": 3})
+            assert ended.functions[0].result == {"cents": 250}  # type: ignore[union-attr]
+    assert [name for name, _ in seen] == ["Money", "list", "dict", "list"]
+    assert [data for _, data in seen] == [{}, {"value": 3}] * 2
+
+
 @pytest.mark.parametrize("kind", ["loop", "thread", "process"])
 async def test_a_cancel_passes_through(tmp_path: Path, kind: str) -> None:
     """It is raised where the middleware waits; a thread is waited for first."""
@@ -240,38 +264,35 @@ async def test_its_time_counts(tmp_path: Path, kind: str) -> None:
     assert ended.error.type.endswith("timeout")
 
 
-@pytest.mark.parametrize("stuck_in", ["thread", "middleware"])
-async def test_what_does_not_stop_is_abandoned(tmp_path: Path, stuck_in: str) -> None:
+async def test_what_does_not_stop_is_abandoned(tmp_path: Path) -> None:
     """The slot is free for the next attempt; only a thread that goes on counts as abandoned."""
     release = threading.Event()
 
     async def stubborn(ctx: Context, call_next: CallNext) -> Any:
         result = await call_next()
-        while stuck_in == "middleware" and not release.is_set() and ctx.job.name == "stuck":
-            try:
+        while ctx.job.name == "stuck in middleware" and not release.is_set():
+            with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
-            except asyncio.CancelledError:
-                continue
         return result
 
     app = app_with(tmp_path, stubborn)
 
     @app.function
     def in_thread(ctx: Context) -> int:
-        if stuck_in == "thread" and ctx.job.name == "stuck":
+        if ctx.job.name == "stuck in thread":
             release.wait()
         return 1
 
-    worker = Worker(app, concurrency=1)
-    async with app, worker:
+    async with app, Worker(app, concurrency=2):
         try:
-            job = await app.submit("stuck", [in_thread.step().options(timeout=0.05)])
-            assert (await app.wait(job.id)).state == "failed"
-            for _ in range(3):
-                assert await in_thread.call() == 1
+            step = in_thread.step().options(timeout=0.05)
+            names = ("stuck in middleware", "stuck in thread")
+            for job in [await app.submit(name, [step]) for name in names]:
+                assert (await app.wait(job.id)).state == "failed"
+            assert [await in_thread.call() for _ in range(3)] == [1, 1, 1]
             (held,) = app.engine.held
             assert isinstance(held, InFlight)
-            assert held.abandoned == (1 if stuck_in == "thread" else 0)
+            assert held.abandoned == 1
         finally:
             release.set()
         while held.abandoned:
