@@ -151,6 +151,30 @@ class TestRegistration:
                 assert (await server.post("/v1/function/add", json={"a": 1})).status_code == 202
         await other.close()
 
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            {"discriminator": 5},
+            {"discriminator": {"mapping": {"a": 5}}},
+            {"$ref": "#"},
+            {"const": 5},
+            {"minProperties": 3, "properties": {"a": True, "b": False}},
+            {"prefixItems": [True, False], "items": False},
+        ],
+        ids=str,
+    )
+    async def test_an_unusual_schema_breaks_nothing(
+        self, http: httpx2.AsyncClient, schema: dict[str, Any]
+    ) -> None:
+        """It is valid: the API description and calls go on."""
+        function = {"name": "add", "parameters": schema, "positional": schema, "returns": schema, "wait": 0}
+        await register(http, function, {"name": "mul", "parameters": schema, "wait": 0})
+        assert (await http.get("/openapi.json")).status_code == 200
+        for name in ("add", "mul"):
+            for body in ([], [1], [[1], 2], {"a": 1}, {"b": 2}):
+                answer = await http.post(f"/v1/function/{name}", json=body)
+                assert answer.status_code in (202, 422)
+
 
 class TestCallers:
     """Who may call for a worker."""

@@ -56,7 +56,7 @@ async def listen(
         )
         if access_log:
             _set_up_access_log()
-        await _run(_Uvicorn(config, lambda: started(_url(listener))), listener, stop, server.long_polls.end)
+        await _run(Uvicorn(config, lambda: started(_url(listener))), listener, stop, server.long_polls.end)
     finally:
         listener.close()
         if not opened:
@@ -64,7 +64,7 @@ async def listen(
 
 
 async def _run(
-    server: _Uvicorn, listener: socket.socket, stop: asyncio.Event, end_waits: Callable[[], None]
+    server: Uvicorn, listener: socket.socket, stop: asyncio.Event, end_waits: Callable[[], None]
 ) -> None:
     serving = asyncio.create_task(server.serve([listener]))
     stopping = asyncio.create_task(stop.wait())
@@ -77,7 +77,7 @@ async def _run(
         await serving
 
 
-class _Uvicorn(uvicorn.Server):
+class Uvicorn(uvicorn.Server):
     """The server of uvicorn. It calls ``announce`` when it has started, and handles no signals."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
