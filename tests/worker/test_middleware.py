@@ -239,6 +239,66 @@ async def test_a_cancel_passes_through(tmp_path: Path, kind: str) -> None:
     assert diary == (["returned"] if kind == "thread" else []) + ["CancelledError"]
 
 
+@pytest.mark.parametrize("by_task", [False, True])
+async def test_a_timeout_of_its_own_waits_for_a_thread(tmp_path: Path, by_task: bool) -> None:
+    """What is around a thread is not left while the thread runs, and the next attempt gets a thread."""
+    timed_out, diary = threading.Event(), list[str]()
+
+    async def limit(ctx: Context, call_next: CallNext) -> Any:
+        asyncio.get_running_loop().call_later(0.1, timed_out.set)
+        try:
+            if by_task:
+                return await asyncio.wait_for(call_next(), 0.02)
+            async with asyncio.timeout(0.02):
+                return await call_next()
+        finally:
+            diary.append("left")
+
+    app = app_with(tmp_path, limit)
+
+    @app.function
+    def slow() -> None:
+        timed_out.wait()
+        diary.append("returned")
+
+    @app.function
+    def quick() -> int:
+        return 1
+
+    async with app, Worker(app, concurrency=1):
+        with pytest.raises(JobFailed, match="slow raised TimeoutError"):
+            await slow.call()
+        assert diary == ["returned", "left"]
+        assert await quick.call() == 1
+
+
+async def test_a_cancel_reaches_it_after_its_thread(tmp_path: Path) -> None:
+    """Also if it called the function in a task of its own."""
+    returned, diary = asyncio.Event(), list[str]()
+
+    async def wait(ctx: Context, call_next: CallNext) -> Any:
+        await asyncio.wait_for(call_next(), 60)
+        returned.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            diary.append("cancelled")
+            raise
+
+    app = app_with(tmp_path, wait)
+
+    @app.function
+    def quick() -> int:
+        return 1
+
+    async with app, Worker(app):
+        job = await app.submit("quick", [quick.step()])
+        await returned.wait()
+        await app.cancel(job.id)
+        assert (await app.wait(job.id)).state == "cancelled"
+        assert diary == ["cancelled"]
+
+
 @pytest.mark.parametrize("kind", ["loop", "thread", "process"])
 async def test_its_time_counts(tmp_path: Path, kind: str) -> None:
     """An attempt whose middleware takes too long has timed out."""
