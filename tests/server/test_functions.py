@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from raincheck import App
+from raincheck import App, injected
 from raincheck.core.model import FunctionInfo
 from tests.problems import urn
 from tests.server.hands import Hands
@@ -49,6 +49,27 @@ class TestCall:
         assert job["name"] == name
         (function,) = job["functions"]
         assert (function["name"], function["args"], function["kwargs"]) == (name, args, kwargs)
+
+    async def test_dependencies_are_no_arguments(self, app: App, client: httpx2.AsyncClient) -> None:
+        """Nobody can pass one over HTTP, and the OpenAPI document does not know it."""
+
+        class Pool: ...
+
+        def make() -> Pool:
+            return Pool()
+
+        def use(city: str, pool: Any = injected) -> str:
+            return city
+
+        use.__annotations__["pool"] = Pool  # both are local
+        make.__annotations__["return"] = Pool
+        app.dependency(make)
+        app.function(wait=0)(use)
+        assert (await client.post("/v1/function/use", json={"city": "Paris"})).status_code == 202
+        answer = await client.post("/v1/function/use", json={"city": "Paris", "pool": 1})
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["pointer"] == "/pool"
+        assert "ool" not in (await client.get("/openapi.json")).text.replace("boolean", "")
 
     async def test_no_body_is_no_arguments(self, client: httpx2.AsyncClient) -> None:
         """A body of nothing needs no type either."""

@@ -7,8 +7,7 @@ and callers use HTTP (`raincheck server`). The functions are the same.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from raincheck import (
     State,
     Worker,
     WrongState,
+    injected,
     step,
 )
 
@@ -351,24 +351,48 @@ async def test_19_functions_of_others(app: App) -> None:
             assert (await caller.wait(job.id)).result == "hello you"
 
 
+class Rates(dict[str, float]):
+    """What one unit of a currency is worth."""
+
+
 async def test_20_what_functions_need(app: App) -> None:
-    """A lifespan sets up what functions need, once a worker; they find it in ``ctx.state``."""
+    """A dependency opens what functions need, once a worker. They get it by type; callers do not pass it."""
 
-    @asynccontextmanager
-    async def lifespan(app: App) -> AsyncIterator[dict[str, Any]]:
-        yield {"rates": {"EUR": 1.0, "NOK": 11.5}}  # a connection pool, a model, a client...
-
-    app.lifespan = lifespan
+    @app.dependency
+    async def rates() -> AsyncIterator[Rates]:
+        yield Rates(EUR=1.0, NOK=11.5)  # a connection pool, a model, a client; after the yield, close it
 
     @app.function
-    async def convert(ctx: Context, amount: float, currency: str) -> float:
-        return amount * float(ctx.state["rates"][currency])
+    async def convert(amount: float, currency: str, rates: Rates = injected) -> float:
+        return amount * rates[currency]
 
     async with app, Worker(app):
         assert await convert.call(2, "NOK") == 23.0
 
+    assert await convert(2, "NOK", Rates(NOK=10)) == 20.0  # called directly, you pass it
 
-def test_21_without_async(app: App) -> None:
+
+async def test_21_around_every_attempt(tmp_path: Path) -> None:
+    """Middleware runs around each attempt, wherever the function runs: to measure, to trace, to report."""
+    seen: list[str] = []
+
+    async def watch(ctx: Context, call_next: Callable[[], Awaitable[Any]]) -> Any:
+        result = await call_next()
+        seen.append(f"{ctx.step.function}: {result}")
+        return result
+
+    app = App(f"sqlite:///{tmp_path / 'tour.db'}", middleware=[watch])
+
+    @app.function
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    async with app, Worker(app):
+        assert await add.call(1, 2) == 3
+    assert seen == ["add: 3"]
+
+
+def test_22_without_async(app: App) -> None:
     """Programs that are not async use ``app.blocking``: the same calls, from any thread."""
     job = app.blocking.submit("later", [step("nobody-runs-this")])
     assert app.blocking.status(job.id).state == State.PENDING

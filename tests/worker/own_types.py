@@ -41,3 +41,7 @@ def lie() -> int:
 
 async def lie_later() -> list[int]:
     return [1, "two"]  # type: ignore[list-item]
+
+
+def price() -> Money:
+    return Money(250)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NewType
@@ -80,6 +81,16 @@ async def refuse() -> AsyncIterator[Pool]:
     yield Pool()
 
 
+def open_unclosable(diary: Diary) -> Iterator[Session]:
+    yield Session("unclosable")
+    write(diary, "fail to close")
+    raise ConnectionError("lost it")
+
+
+def use_both(pool: Pool = injected, session: Session = injected) -> str:
+    return session.name
+
+
 async def use(pool: Pool = injected) -> tuple[int, int]:
     assert pool.loop is asyncio.get_running_loop()
     return pool.use()
@@ -87,6 +98,10 @@ async def use(pool: Pool = injected) -> tuple[int, int]:
 
 def use_blocking(number: int, pool: Pool = injected, *, factor: int = 1) -> tuple[int, int]:
     return number * factor, pool.use()[1]
+
+
+def hang(pool: Pool = injected) -> None:
+    threading.Event().wait()
 
 
 async def transact(session: Session = injected, ok: bool = True) -> str:

@@ -14,7 +14,7 @@ from raincheck import App, Context, InvalidInput, JobFailed, Worker, injected
 from raincheck.core.errors import RegistrationError
 from raincheck.testing import running
 from tests.worker import pools
-from tests.worker.pools import Blocked, Diary, Pool, Session
+from tests.worker.pools import Blocked, Pool, Session
 
 Lines = Callable[[], list[str]]
 
@@ -69,30 +69,19 @@ async def test_each_child_process_opens_its_own(shared: App, lines: Lines) -> No
 
 @pytest.mark.parametrize("process", [False, True])
 async def test_an_attempt_has_its_own(shared: App, lines: Lines, process: bool) -> None:
-    """What has the scope of an attempt is opened before the function and closed after it."""
-    transact = shared.function(process=process)(pools.transact)
-    blocking = shared.function(process=process)(pools.transact_blocking)
+    """It is opened before the function and closed after it; the exception of the function is raised in it."""
+    transact = shared.function("async", process=process)(pools.transact)
+    blocking = shared.function("sync", process=process)(pools.transact_blocking)
 
     async with shared, Worker(shared, process_slots=1):
-        assert await transact.call() == "transact"
-        assert lines() == ["open pool", "begin transact", "commit"]
-        assert await blocking.call() == "transact_blockingblocked"
-        assert lines()[3:] == ["begin transact_blocking", "lock", "unlock", "commit"]
-
-
-@pytest.mark.parametrize("process", [False, True])
-async def test_an_attempt_that_fails_is_rolled_back(shared: App, lines: Lines, process: bool) -> None:
-    """The exception of a function is raised where the dependency yields."""
-    transact = shared.function(process=process)(pools.transact)
-    blocking = shared.function(process=process)(pools.transact_blocking)
-
-    async with shared, Worker(shared, process_slots=1):
+        assert await transact.call() == "async"
+        assert await blocking.call() == "syncblocked"
         for function in (transact, blocking):
             with pytest.raises(JobFailed, match="not this one"):
                 await function.call(ok=False)
     assert lines() == [
-        *("open pool", "begin transact", "rollback ValueError"),
-        *("begin transact_blocking", "lock", "rollback ValueError", "close pool"),
+        *("open pool", "begin async", "commit", "begin sync", "lock", "unlock", "commit"),
+        *("begin async", "rollback ValueError", "begin sync", "lock", "rollback ValueError", "close pool"),
     ]
 
 
@@ -104,6 +93,19 @@ async def test_what_no_function_needs_is_not_opened(shared: App, lines: Lines) -
         return 1
 
     async with shared, Worker(shared):
+        assert await plain.call() == 1
+    assert lines() == []
+
+
+async def test_what_only_functions_of_other_workers_need_is_not_opened(shared: App, lines: Lines) -> None:
+    """A worker that offers some of the functions opens what these need."""
+    shared.function(pools.use)
+
+    @shared.function
+    async def plain() -> int:
+        return 1
+
+    async with shared, Worker(shared, functions=["pl*"]):
         assert await plain.call() == 1
     assert lines() == []
 
@@ -145,6 +147,89 @@ async def test_a_dependency_that_does_not_open_in_a_child_is_a_failed_attempt(ap
             ended = await app.wait(job.id)
             assert ended.error is not None
             assert (ended.error.exception, ended.error.detail) == ("ConnectionError", "no database there")
+
+
+async def test_a_dependency_that_fails_to_close_in_a_child_is_printed(
+    app: App, lines: Lines, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The others are closed, and the worker stops as usual."""
+    app.dependency(pools.open_diary)
+    app.dependency(pools.open_pool)
+    app.dependency(pools.open_unclosable)
+    use = app.function(process=True)(pools.use_both)
+
+    async with app, Worker(app, process_slots=1):
+        assert await use.call() == "unclosable"
+    assert lines() == ["open pool", "fail to close", "close pool"]
+    assert "ConnectionError: lost it" in capfd.readouterr().err
+
+
+async def test_a_child_that_is_killed_is_replaced(shared: App, lines: Lines) -> None:
+    """An attempt that is stopped takes its child with it, which closes nothing; the next child opens anew."""
+    hang = shared.function(process=True)(pools.hang)
+    use = shared.function(process=True)(pools.use_blocking)
+
+    async with shared, Worker(shared, process_slots=1):
+        job = await shared.submit("hang", [hang.step().options(timeout=0.2)])
+        assert (await shared.wait(job.id)).state == "failed"
+        assert await use.call(1) == (1, 1)
+        assert lines() == ["open pool", "open pool"]
+    assert lines() == ["open pool", "open pool", "close pool"]
+
+
+async def test_an_attempt_whose_dependency_does_not_open_has_failed(app: App) -> None:
+    """The function is not called. The traceback names the dependency."""
+    app.dependency(scope="attempt")(pools.refuse)
+
+    @app.dependency(scope="attempt")
+    def lock() -> Blocked:
+        raise ConnectionError("locked")
+
+    @app.function
+    async def use(pool: Pool = injected) -> None:
+        raise AssertionError
+
+    @app.function
+    def use_blocking(blocked: Blocked = injected) -> None:
+        raise AssertionError
+
+    async with app, Worker(app):
+        for step, name in ((use.step(), "refuse"), (use_blocking.step(), "lock")):
+            job = await app.submit("use", [step])
+            ended = await app.wait(job.id)
+            assert ended.error is not None
+            assert ended.error.exception == "ConnectionError"
+            (attempt,) = await app.attempts(job.id)
+            assert f"raised while the dependency {name}" in (attempt.traceback or "").replace(
+                "test_an_attempt_whose_dependency_does_not_open_has_failed.<locals>.", ""
+            )
+
+
+async def test_what_is_opened_while_an_attempt_is_cancelled_is_closed(app: App) -> None:
+    """A dependency that a thread opens cannot be interrupted: it is closed once it is open."""
+    opening, go_on, closed = asyncio.Event(), threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    @app.dependency(scope="attempt")
+    def lock() -> Iterator[Blocked]:
+        loop.call_soon_threadsafe(opening.set)
+        go_on.wait()
+        try:
+            yield Blocked("")
+        finally:
+            loop.call_soon_threadsafe(closed.set)
+
+    @app.function
+    async def use(blocked: Blocked = injected) -> None:
+        raise AssertionError
+
+    async with app, Worker(app):
+        job = await app.submit("use", [use.step()])
+        await opening.wait()
+        await app.cancel(job.id)
+        loop.call_later(0.05, go_on.set)
+        assert (await app.wait(job.id)).state == "cancelled"
+        await closed.wait()
 
 
 async def test_a_dependency_that_fails_to_close_is_said(app: App) -> None:
@@ -395,159 +480,3 @@ class TestOverride:
             shared.override(int, 3),
         ):
             raise AssertionError
-
-
-def no_annotation():  # type: ignore[no-untyped-def]
-    return Pool()
-
-
-def plain() -> str:
-    return ""
-
-
-def optional() -> Pool | None:
-    return None
-
-
-def yields_without_saying_so() -> Pool:  # type: ignore[misc]
-    yield Pool()
-
-
-@asynccontextmanager
-async def managed() -> AsyncIterator[Pool]:
-    yield Pool()
-
-
-def needs_itself(pool: Pool) -> Pool:
-    return pool
-
-
-def needs_an_argument(dsn: str) -> Pool:
-    return Pool(dsn)
-
-
-def needs_a_position(diary: Diary, /) -> Pool:
-    return Pool(diary)
-
-
-def needs_a_job(ctx: Context) -> Pool:
-    return Pool(ctx)
-
-
-def needs_an_attempt(session: Session) -> Pool:
-    return Pool(session)
-
-
-def unknown(pool: Pool = injected) -> Session:
-    return Session("")
-
-
-def needs_state(state: Mapping[str, Any]) -> Pool:
-    return Pool(state)
-
-
-class TestRegistration:
-    """Mistakes are errors where they are made."""
-
-    @pytest.mark.parametrize(
-        ("function", "message"),
-        [
-            (no_annotation, "no_annotation has no return annotation"),
-            (plain, "plain: str cannot be the type of a dependency"),
-            (optional, r"optional: Pool \| None cannot be the type of a dependency"),
-            (
-                yields_without_saying_so,
-                r"uses yield: annotate it with what it yields, as in -> Iterator\[Pool\]",
-            ),
-            (managed, "managed returns an iterator, and has no yield of its own: remove @contextmanager"),
-            (needs_itself, "needs_itself needs Pool, which is what it returns"),
-            (
-                needs_an_argument,
-                "nothing gives its parameter 'dsn'. Declare a dependency that returns str above",
-            ),
-            (needs_a_position, "its parameter 'diary' must have no / after it"),
-            (
-                needs_a_job,
-                r"opened once per worker, where there is no job, so it has no context: use .*attempt",
-            ),
-            (needs_an_attempt, "opened once per worker, and its parameter 'session' for each attempt"),
-            (unknown, "unknown: no dependency returns Pool of its parameter 'pool'"),
-            (Pool, "Pool is no function: write one that returns it"),
-            (3, "3 is no function"),
-        ],
-    )
-    def test_what_cannot_be_a_dependency(self, app: App, function: Any, message: str) -> None:
-        """It is refused with what to write instead."""
-        app.dependency(pools.open_diary)
-        app.dependency(scope="attempt")(_session)
-        with pytest.raises(RegistrationError, match=message):
-            app.dependency(function)
-
-    def test_two_of_one_type(self, shared: App) -> None:
-        """No parameter could say which one it wants."""
-
-        def another() -> Pool:
-            return Pool()
-
-        with pytest.raises(RegistrationError, match="another and open_pool both return Pool"):
-            shared.dependency(another)
-
-    def test_one_that_comes_after_a_function(self, app: App) -> None:
-        """Functions above it take its type as an argument already."""
-
-        @app.function
-        def use(name: Diary) -> None: ...
-
-        with pytest.raises(
-            RegistrationError, match=r"open_diary comes too late: callers of use pass .*'name'"
-        ):
-            app.dependency(pools.open_diary)
-
-    def test_a_type_that_nothing_returns(self, app: App) -> None:
-        """A parameter that is neither an argument nor a dependency."""
-        with pytest.raises(RegistrationError, match=r"'pool' cannot be decoded .* with @app.dependency"):
-
-            @app.function
-            def use(pool: Pool) -> None: ...
-
-        with pytest.raises(
-            RegistrationError, match="use: no dependency returns Pool of its parameter 'pool'"
-        ):
-            app.function(pools.use)
-
-    def test_an_unknown_scope(self, app: App) -> None:
-        """There are two."""
-        with pytest.raises(
-            RegistrationError, match="scope must be 'worker' or 'attempt' \\(got 'request'\\)"
-        ):
-            app.dependency(scope="request")(pools.open_diary)  # type: ignore[call-overload]
-
-    async def test_one_that_comes_after_the_start(self, app: App) -> None:
-        """As with functions."""
-        async with app:
-            with pytest.raises(
-                RegistrationError, match="'open_diary' cannot be registered: the app has started"
-            ):
-                app.dependency(pools.open_diary)
-
-    def test_what_a_child_process_cannot_find(self, app: App) -> None:
-        """It is imported there by its name."""
-
-        @app.dependency
-        def make() -> Pool:
-            return Pool()
-
-        with pytest.raises(
-            RegistrationError, match=r"use: its dependency .*make must be defined .* module level"
-        ):
-            app.function(process=True)(pools.use)
-
-    def test_state_in_a_child_process(self, app: App) -> None:
-        """The lifespan runs in the worker only."""
-        app.dependency(needs_state)
-        with pytest.raises(RegistrationError, match="needs the state of the lifespan, which does not run in"):
-            app.function(process=True)(pools.use)
-
-
-async def _session() -> Session:
-    return Session("")

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from raincheck import App, Context, JobFailed, Step, Worker, injected
 from raincheck.core.errors import RegistrationError
 from raincheck.functions.registry import Middleware
 from raincheck.worker.attempt import InFlight
-from tests.worker import functions
+from tests.worker import functions, own_types
 from tests.worker.pools import Pool
 
 CallNext = Callable[[], Awaitable[Any]]
@@ -176,6 +177,29 @@ async def test_it_has_the_context_of_the_attempt(tmp_path: Path) -> None:
     assert ended.data == {"on_loop": [None, None], "in_thread": [1, 4], "square": [2, 4]}
 
 
+async def test_it_sees_what_a_child_process_returned(tmp_path: Path) -> None:
+    """The result has the annotated type, or is plain data if the app can only write it."""
+    seen: list[Any] = []
+
+    async def look(ctx: Context, call_next: CallNext) -> Any:
+        result = await call_next()
+        seen.append((type(result).__name__, ctx.data))
+        return result
+
+    url = f"sqlite:///{tmp_path / 'jobs.db'}"
+    for decode in (own_types.decode, None):
+        app = App(url, middleware=[look], encode=own_types.encode, decode=decode)
+        price = app.function(process=True)(own_types.price)
+        note = app.function("note", process=True)(functions.note)
+        async with app, Worker(app, process_slots=1):
+            job = await app.submit("look", [price.step(), note.step(3)])
+            ended = await app.wait(job.id)
+            assert (ended.state, ended.data) == ("done", {"value": 3})
+            assert ended.functions[0].result == {"cents": 250}  # type: ignore[union-attr]
+    assert [name for name, _ in seen] == ["Money", "list", "dict", "list"]
+    assert [data for _, data in seen] == [{}, {"value": 3}] * 2
+
+
 @pytest.mark.parametrize("kind", ["loop", "thread", "process"])
 async def test_a_cancel_passes_through(tmp_path: Path, kind: str) -> None:
     """It is raised where the middleware waits; a thread is waited for first."""
@@ -215,7 +239,67 @@ async def test_a_cancel_passes_through(tmp_path: Path, kind: str) -> None:
     assert diary == (["returned"] if kind == "thread" else []) + ["CancelledError"]
 
 
-@pytest.mark.parametrize("kind", ["loop", "thread"])
+@pytest.mark.parametrize("by_task", [False, True])
+async def test_a_timeout_of_its_own_waits_for_a_thread(tmp_path: Path, by_task: bool) -> None:
+    """What is around a thread is not left while the thread runs, and the next attempt gets a thread."""
+    timed_out, diary = threading.Event(), list[str]()
+
+    async def limit(ctx: Context, call_next: CallNext) -> Any:
+        asyncio.get_running_loop().call_later(0.1, timed_out.set)
+        try:
+            if by_task:
+                return await asyncio.wait_for(call_next(), 0.02)
+            async with asyncio.timeout(0.02):
+                return await call_next()
+        finally:
+            diary.append("left")
+
+    app = app_with(tmp_path, limit)
+
+    @app.function
+    def slow() -> None:
+        timed_out.wait()
+        diary.append("returned")
+
+    @app.function
+    def quick() -> int:
+        return 1
+
+    async with app, Worker(app, concurrency=1):
+        with pytest.raises(JobFailed, match="slow raised TimeoutError"):
+            await slow.call()
+        assert diary == ["returned", "left"]
+        assert await quick.call() == 1
+
+
+async def test_a_cancel_reaches_it_after_its_thread(tmp_path: Path) -> None:
+    """Also if it called the function in a task of its own."""
+    returned, diary = asyncio.Event(), list[str]()
+
+    async def wait(ctx: Context, call_next: CallNext) -> Any:
+        await asyncio.wait_for(call_next(), 60)
+        returned.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            diary.append("cancelled")
+            raise
+
+    app = app_with(tmp_path, wait)
+
+    @app.function
+    def quick() -> int:
+        return 1
+
+    async with app, Worker(app):
+        job = await app.submit("quick", [quick.step()])
+        await returned.wait()
+        await app.cancel(job.id)
+        assert (await app.wait(job.id)).state == "cancelled"
+        assert diary == ["cancelled"]
+
+
+@pytest.mark.parametrize("kind", ["loop", "thread", "process"])
 async def test_its_time_counts(tmp_path: Path, kind: str) -> None:
     """An attempt whose middleware takes too long has timed out."""
 
@@ -225,50 +309,50 @@ async def test_its_time_counts(tmp_path: Path, kind: str) -> None:
 
     app = app_with(tmp_path, slow)
 
-    async def on_loop() -> None: ...
+    async def on_loop() -> int:
+        return 1
 
-    def in_thread() -> None: ...
+    def in_thread() -> int:
+        return 1
 
-    function = app.function(timeout=0.05)(on_loop if kind == "loop" else in_thread)
-    async with app, Worker(app):
+    made = {"loop": on_loop, "thread": in_thread, "process": functions.pid}
+    function = app.function(timeout=0.05, process=kind == "process")(made[kind])
+    async with app, Worker(app, process_slots=1):
         job = await app.submit("slow", [function.step()])
         ended = await app.wait(job.id)
     assert ended.error is not None
     assert ended.error.type.endswith("timeout")
 
 
-@pytest.mark.parametrize("stuck_in", ["thread", "middleware"])
-async def test_what_does_not_stop_is_abandoned(tmp_path: Path, stuck_in: str) -> None:
+async def test_what_does_not_stop_is_abandoned(tmp_path: Path) -> None:
     """The slot is free for the next attempt; only a thread that goes on counts as abandoned."""
     release = threading.Event()
 
     async def stubborn(ctx: Context, call_next: CallNext) -> Any:
         result = await call_next()
-        while stuck_in == "middleware" and not release.is_set() and ctx.job.name == "stuck":
-            try:
+        while ctx.job.name == "stuck in middleware" and not release.is_set():
+            with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
-            except asyncio.CancelledError:
-                continue
         return result
 
     app = app_with(tmp_path, stubborn)
 
     @app.function
     def in_thread(ctx: Context) -> int:
-        if stuck_in == "thread" and ctx.job.name == "stuck":
+        if ctx.job.name == "stuck in thread":
             release.wait()
         return 1
 
-    worker = Worker(app, concurrency=1)
-    async with app, worker:
+    async with app, Worker(app, concurrency=2):
         try:
-            job = await app.submit("stuck", [in_thread.step().options(timeout=0.05)])
-            assert (await app.wait(job.id)).state == "failed"
-            for _ in range(3):
-                assert await in_thread.call() == 1
+            step = in_thread.step().options(timeout=0.05)
+            names = ("stuck in middleware", "stuck in thread")
+            for job in [await app.submit(name, [step]) for name in names]:
+                assert (await app.wait(job.id)).state == "failed"
+            assert [await in_thread.call() for _ in range(3)] == [1, 1, 1]
             (held,) = app.engine.held
             assert isinstance(held, InFlight)
-            assert held.abandoned == (1 if stuck_in == "thread" else 0)
+            assert held.abandoned == 1
         finally:
             release.set()
         while held.abandoned:

@@ -133,6 +133,10 @@ class Dependency:
                 f"{name_of(hints[name]) if name in hints else 'its type'} above it, with @app.dependency"
             )
 
+    def fits(self, annotation: Any) -> bool:
+        """Whether a parameter with this annotation gets its value."""
+        return bool(_without_none(annotation) == self.type)
+
     def __repr__(self) -> str:
         return f"<Dependency {self.label}>"
 

@@ -314,7 +314,7 @@ class Functions:
         dependency = Dependency(function, scope, self.dependencies)
         for each in self:
             for argument in each.signature.arguments:
-                if argument.annotation == dependency.type:
+                if dependency.fits(argument.annotation):
                     raise RegistrationError(
                         f"{dependency.label} comes too late: callers of {each.name} pass its argument "
                         f"{argument.name!r}, which has this type. Declare a dependency above the functions "

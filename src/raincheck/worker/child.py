@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 from contextvars import Context as Variables
 from contextvars import copy_context
-from functools import cache
 from multiprocessing import connection, parent_process
 from multiprocessing.connection import Connection
 from threading import Lock, Thread
@@ -29,21 +28,13 @@ from raincheck.core.codec import decode_job
 from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON, UnexpectedResult
 from raincheck.core.retry import names_of
 from raincheck.functions.context import Context
-from raincheck.functions.dependencies import (
-    Dependencies,
-    Dependency,
-    Open,
-    Scope,
-    in_order,
-    opening,
-    opening_here,
-    split,
-)
-from raincheck.functions.registry import Function, is_async
-from raincheck.functions.signature import Bound, Signature
+from raincheck.functions.dependencies import Dependencies, Dependency, Open, Scope, opening
+from raincheck.functions.registry import Function
+from raincheck.functions.signature import Signature
 from raincheck.functions.values import Values
 from raincheck.logs import CurrentAttempt, running
 from raincheck.worker.child_logging import ChildLogging, Levels
+from raincheck.worker.injector import Extras, Injector
 from raincheck.worker.outcome import message_of, retry_after_of
 from raincheck.worker.tracebacks import format_traceback
 
@@ -157,15 +148,21 @@ class Held(AbstractContextManager[Any]):
     Some libraries demand that both are done in the same task.
     """
 
-    def __init__(self, runner: asyncio.Runner, manager: AbstractAsyncContextManager[Any]) -> None:
+    def __init__(
+        self,
+        runner: asyncio.Runner,
+        manager: AbstractAsyncContextManager[Any],
+        variables: Variables | None = None,
+    ) -> None:
         self._runner = runner
         self._manager = manager
+        self._variables = variables
 
     def __enter__(self) -> Any:
         loop = self._runner.get_loop()
         self._entered: asyncio.Future[Any] = loop.create_future()
-        self._left: asyncio.Future[None] = loop.create_future()
-        self._task = loop.create_task(self._hold())
+        self._left: asyncio.Future[BaseException | None] = loop.create_future()
+        self._task = loop.create_task(self._hold(), context=self._variables)
         return self._runner.run(self._enter())
 
     async def _enter(self) -> Any:
@@ -175,13 +172,11 @@ class Held(AbstractContextManager[Any]):
     async def _hold(self) -> None:
         async with self._manager as entered:
             self._entered.set_result(entered)
-            await self._left
+            if (error := await self._left) is not None:
+                raise error
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is None:
-            self._left.set_result(None)
-        else:
-            self._left.set_exception(error)
+        self._left.set_result(error)
         self._runner.run(self._leave())
 
     async def _leave(self) -> None:
@@ -204,16 +199,15 @@ class Child:
         self._opened = opened
         self._send = send
         self._log = log
+        self._loaded: dict[tuple[Place | None, ...], tuple[Function, Extras | None]] = {}
 
     def run(self, order: Order) -> Reply:
         """Run a function. Returns its result or its exception."""
         try:
-            is_new = order.function.module not in sys.modules
-            places = order.function, order.encode, order.decode
-            function, signature = _function(*places, self._dependencies)
-            if is_new:  # the module may have configured logging as it does in the parent
-                self._log.set_up()
+            function, extras = self._load(order)
+            signature = function.signature
             job = decode_job(order.job)
+            step = job.steps[order.step]
             context = Context(
                 job,
                 order.step,
@@ -221,43 +215,42 @@ class Child:
                 report=lambda value: self._send(Reply("progress", order.token, value)),
                 to_json=signature.values.to_json,
             )
-            step = job.steps[order.step]
-            bound = signature.bind(step.args, step.kwargs)
+            given = None if extras is None else extras.given(context)
+            bound = signature.bind(step.args, step.kwargs, given=given)
             variables = copy_context()
             variables.run(running.set, order.current)
-            result = self._call(function, signature, bound, context, variables)
+            if extras is None or extras.around is None:
+                args, kwargs = bound
+                result = variables.run(function.function, *args, **kwargs)
+                if asyncio.iscoroutine(result):
+                    result = self._runner.run(result, context=variables)
+            elif function.mode == "async":
+                result = self._runner.run(extras.around.on_loop(bound, context), context=variables)
+            else:
+                with Held(self._runner, extras.around.opening_early(context), variables) as values:
+                    result = variables.run(extras.around.call_here, bound, context, values)
         except BaseException as error:  # noqa: BLE001 - any exception is an outcome
             return _failure(error)
         return _done(order, signature, result, context)
 
-    def _call(
-        self, function: Any, signature: Signature, bound: Bound, context: Context, variables: Variables
-    ) -> Any:
-        """Call a function, and open and close its dependencies of an attempt."""
-
-        def complete(values: Open) -> Bound:
-            given = {name: values[dependency] for name, dependency in signature.dependencies.items()}
-            if signature.context is not None:
-                given[signature.context] = context
-            return signature.insert(*bound, given)
-
-        async def call() -> Any:
-            async with opening(per_attempt, self._opened, {}, context) as values:
-                args, kwargs = complete(values)
-                return await function(*args, **kwargs)
-
-        per_attempt = in_order(signature.dependencies.values(), self._opened)
-        if is_async(function):
-            return self._runner.run(call(), context=variables)
-        early, late = split(per_attempt)
-        with ExitStack() as stack:
-            values = self._opened
-            if early:
-                values = stack.enter_context(Held(self._runner, opening(early, values, {}, context)))
-            values = stack.enter_context(opening_here(late, values, {}, context))
-            args, kwargs = complete(values)
-            result = variables.run(function, *args, **kwargs)
-            return self._runner.run(result, context=variables) if asyncio.iscoroutine(result) else result
+    def _load(self, order: Order) -> tuple[Function, Extras | None]:
+        """A function as the app of the worker has it, and what it gets besides its arguments."""
+        places = order.function, order.encode, order.decode
+        if places not in self._loaded:
+            is_new = order.function.module not in sys.modules
+            found = _find(order.function)
+            hooks = [None if hook is None else _find(hook) for hook in places[1:]]
+            function: Function = Function(
+                found.function if isinstance(found, Function) else found,
+                order.function.qualname,
+                values=Values(*hooks),
+                dependencies=self._dependencies,
+            )
+            extras = Injector([function], opened=self._opened).extras(function)
+            self._loaded[places] = function, extras
+            if is_new:  # the module may have configured logging as it does in the parent
+                self._log.set_up()
+        return self._loaded[places]
 
 
 def _done(order: Order, signature: Signature, result: Any, context: Context) -> Reply:
@@ -282,17 +275,6 @@ def _failure(error: BaseException, *, fatal: bool = False) -> Reply:
         fatal=fatal or isinstance(error, DoNotRetry | InvalidArguments),
         retry_after=retry_after_of(error),
     )
-
-
-@cache
-def _function(
-    place: Place, encode: Place | None, decode: Place | None, dependencies: Dependencies
-) -> tuple[Any, Signature]:
-    """A function, and its signature in the app that runs it."""
-    found = _find(place)
-    function = found.function if isinstance(found, Function) else found
-    hooks = [None if hook is None else _find(hook) for hook in (encode, decode)]
-    return function, Signature(function, Values(*hooks), dependencies)
 
 
 def _find(place: Place) -> Any:

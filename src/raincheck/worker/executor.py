@@ -211,18 +211,25 @@ class Executor:
         )
 
     async def _call_in_thread(self, attempt: RunningAttempt, call: Callable[[], Any]) -> Any:
-        """Call this in a thread. If the attempt is stopped, it still waits for the thread, and then raises
-        `CancelledError`: what is around the call must not be closed while the thread uses it."""
-        task = asyncio.current_task()
+        """Call this in a thread, and wait for it. If the attempt is stopped or the call is cancelled, that is
+        raised when the thread has returned: what is around the call must not be closed before."""
+        task, is_cancelled = attempt.task, False
         returned: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
         attempt.wait_for_thread(ThreadCall(call, copy_context(), returned))
         self._threads.start([attempt], self._in_threads)
-        result, error = await returned
+        while not returned.done():
+            try:
+                await asyncio.shield(returned)
+            except CancelledError:
+                if self._closed:
+                    raise
+                is_cancelled = True
         attempt.leave_thread(task)
+        result, error = returned.result()
+        if is_cancelled or attempt.is_stopping():
+            raise CancelledError from error
         if error is not None:
             raise error
-        if attempt.is_stopping():
-            raise CancelledError
         return result
 
     async def _run_in_process(self, attempt: RunningAttempt) -> None:

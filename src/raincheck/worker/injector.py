@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from raincheck.core.errors import RegistrationError, UnexpectedResult
 from raincheck.functions.context import Context
 from raincheck.functions.dependencies import Dependency, Open, in_order, opening, opening_here, split
 from raincheck.functions.registry import Function, Middleware
-from raincheck.functions.signature import Bound
+from raincheck.functions.signature import Bound, Signature
 
 Call = Callable[[], Awaitable[Any]]
 
@@ -27,19 +27,27 @@ Call = Callable[[], Awaitable[Any]]
 class Around:
     """What runs around each attempt of a function: the middleware, and inside it dependencies of the attempt.
 
-    ``opened`` are the dependencies that are open for longer, ``state`` is ``ctx.state``.
+    ``opened`` are the dependencies that are open for longer, ``state`` is ``ctx.state``. With ``in_child``,
+    dependencies are left to a child process.
     """
 
     def __init__(
-        self, function: Function, middleware: tuple[Middleware, ...], opened: Open, state: Mapping[str, Any]
+        self,
+        function: Callable[..., Any],
+        signature: Signature,
+        opened: Open,
+        state: Mapping[str, Any],
+        middleware: Sequence[Middleware] = (),
+        *,
+        in_child: bool = False,
     ) -> None:
         self._function = function
-        self._middleware = middleware
+        self._signature = signature
         self._opened = opened
         self._state = state
-        self._dependencies: list[Dependency] = []
-        if function.mode != "process":  # else they are opened in the child
-            self._dependencies = in_order(function.signature.dependencies.values(), opened)
+        self._middleware = middleware
+        self._dependencies = [] if in_child else in_order(signature.dependencies.values(), opened)
+        self._early, self._late = split(self._dependencies)
 
     def is_empty(self) -> bool:
         """Whether there is nothing to run around an attempt."""
@@ -51,10 +59,10 @@ class Around:
         async def call_with_dependencies() -> Any:
             async with opening(self._dependencies, self._opened, self._state, context) as values:
                 args, kwargs = self._complete(bound, values, context)
-                return await self._function.function(*args, **kwargs)
+                return await self._function(*args, **kwargs)
 
         args, kwargs = bound
-        call = partial(self._function.function, *args, **kwargs)
+        call = partial(self._function, *args, **kwargs)
         return await self._run(call_with_dependencies if self._dependencies else call, context)
 
     async def in_thread(
@@ -66,31 +74,38 @@ class Around:
     ) -> Any:
         """Run an attempt of a function in a thread: ``run`` calls there, and waits for it.
 
-        Dependencies that are not async are opened in the thread, unless an async one needs them. If the
-        attempt ``is_stopping`` when the function returns, `CancelledError` is raised, as in async functions.
+        If the attempt ``is_stopping`` when the function returns, `CancelledError` is raised, as in async
+        functions.
         """
-        if not self._dependencies:
-            args, kwargs = bound
-            return await self._run(partial(run, partial(self._function.function, *args, **kwargs)), context)
-        early, late = split(self._dependencies)
-
-        def call_here(values: Open) -> Any:
-            with opening_here(late, values, self._state, context) as values:
-                args, kwargs = self._complete(bound, values, context)
-                result = self._function.function(*args, **kwargs)
-                if is_stopping():
-                    raise CancelledError
-                return result
 
         async def call() -> Any:
-            async with opening(early, self._opened, self._state, context) as values:
-                return await run(partial(call_here, values))
+            async with self.opening_early(context) as values:
+                return await run(partial(self.call_here, bound, context, values, is_stopping))
 
         return await self._run(call, context)
 
+    def opening_early(self, context: Context | None) -> AbstractAsyncContextManager[Open]:
+        """Open the dependencies of an attempt that need a loop; yields the values of all that are open."""
+        return opening(self._early, self._opened, self._state, context)
+
+    def call_here(
+        self,
+        bound: Bound,
+        context: Context | None,
+        values: Open,
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> Any:
+        """Call the function in this thread, with ``values``, and open and close the other dependencies."""
+        with opening_here(self._late, values, self._state, context) as values:
+            args, kwargs = self._complete(bound, values, context)
+            result = self._function(*args, **kwargs)
+            if is_stopping():
+                raise CancelledError
+            return result
+
     async def in_process(self, context: Context, run: Call) -> Any:
         """Run an attempt in a child process: ``run`` returns its result and changed data, as JSON."""
-        returns = self._function.signature.returns
+        returns = self._signature.returns
 
         async def call() -> Any:
             result, data = await run()
@@ -104,8 +119,10 @@ class Around:
         return await self._run(call, context)
 
     def _complete(self, bound: Bound, values: Open, context: Context | None) -> Bound:
-        """The arguments with what callers do not pass."""
-        signature = self._function.signature
+        """The arguments with what callers do not pass, if it was not known before."""
+        if not self._dependencies:
+            return bound
+        signature = self._signature
         given = {name: values[dependency] for name, dependency in signature.dependencies.items()}
         if signature.context is not None:
             given[signature.context] = context
@@ -155,9 +172,10 @@ class Injector:
         """What the child processes open for themselves."""
         self._extras: dict[str, Extras] = {}
         for function in functions:
-            around = Around(function, middleware, opened, self.state)
-            needs, context = function.signature.dependencies, function.signature.context
-            is_known = function.mode != "process" and all(needed in opened for needed in needs.values())
+            signature, in_child = function.signature, function.mode == "process"
+            around = Around(function.function, signature, opened, self.state, middleware, in_child=in_child)
+            needs, context = signature.dependencies, signature.context
+            is_known = not in_child and all(needed in opened for needed in needs.values())
             values = {name: opened[needed] for name, needed in needs.items()} if is_known else None
             if not around.is_empty() or (is_known and (needs or context is not None)):
                 self._extras[function.name] = Extras(values, context, None if around.is_empty() else around)
