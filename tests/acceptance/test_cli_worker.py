@@ -9,10 +9,12 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from raincheck import App, step
-from tests.cli.processes import APP, raincheck, running, store_in
+from raincheck.core.model import WorkerInfo
+from tests.cli.processes import APP, raincheck, running, serving, store_in
 
 pytestmark = pytest.mark.acceptance
 
@@ -35,10 +37,10 @@ def call(app: App, name: str, *arguments: object) -> object:
     return app.blocking.call(step(name, *arguments))
 
 
-async def pids(store: str) -> list[int]:
-    """The process ids of the workers."""
+async def workers(store: str) -> list[WorkerInfo]:
+    """The registered workers."""
     async with App(store) as app:
-        return [worker.pid for worker in await app.engine.workers.read()]
+        return await app.engine.workers.read()
 
 
 class TestProcesses:
@@ -60,8 +62,8 @@ class TestProcesses:
         """A job that is submitted meanwhile is run by their successors."""
         with running("worker", APP, "--store", store, "--processes", "2") as worker:
             assert call(app, "add", 1, 2) == 3
-            for pid in asyncio.run(pids(store)):
-                os.kill(pid, signal.SIGKILL)
+            for each in asyncio.run(workers(store)):
+                os.kill(each.pid, signal.SIGKILL)
                 worker.line("a worker process ended with exit code -9; a new one starts in 0.5 s")
             assert call(app, "add", 2, 2) == 4
 
@@ -105,3 +107,32 @@ class TestProcesses:
         ran = raincheck("worker", APP, "--store", store_in(tmp_path / "no-folder"), "--processes", "2")
         assert ran.returncode == 4
         assert ran.stderr.count("Error: ") == 1
+
+
+class TestFunctions:
+    """`--functions PATTERN`."""
+
+    def test_a_worker_offers_only_those_that_match(self, store: str, app: App) -> None:
+        """It says so at its start and in the register of workers, and claims no others."""
+        other = app.blocking.submit("echo", [step("echo", 1)])
+        options = ("--functions", "a*, n*", "--functions", "!nap*", "--processes", "1")
+        with running("worker", APP, "--store", store, *options) as worker:
+            worker.line("Working in 1 process")
+            assert call(app, "add", 1, 2) == 3
+            (info,) = asyncio.run(workers(store))
+            assert [function.name for function in info.functions] == ["add"]
+            assert "".join(worker.lines[:2]) == "Offering 1 of 13 function(s):\n    - add\n"
+        assert app.blocking.status(other.id).state == "pending"
+
+    @pytest.mark.parametrize("command", ["worker", "serve"])
+    def test_a_pattern_that_matches_nothing_is_an_error(self, store: str, command: str) -> None:
+        """With the names that are like it."""
+        ran = raincheck(command, APP, "--store", store, "--functions", "adds")
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert ran.stderr == "Error: no function matches 'adds'. Did you mean 'add'?\n"
+
+    def test_the_workers_of_a_server_too(self, tmp_path: Path) -> None:
+        """In its process."""
+        with serving(tmp_path, "--functions", "add") as (_, url):
+            (worker,) = httpx2.get(f"{url}/v1/worker").json()
+            assert worker["functions"] == ["add"]

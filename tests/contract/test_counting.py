@@ -59,6 +59,13 @@ class TestWorkers:
         assert worker.seen_until == worker.seen_at + 60.0
         assert replace(worker, seen_at=0.0, seen_until=0.0) == told()
 
+    async def test_the_schema_of_a_function_has_any_number(self, store: Store) -> None:
+        """Also an integer of more than 64 bits."""
+        function = FunctionInfo(name="f", parameters={"properties": {"n": {"maximum": 2**70}}})
+        await beat(store, lease=60.0, worker=told(functions=(function,)))
+        (worker,) = await store.workers()
+        assert worker.functions == (function,)
+
     async def test_a_worker_that_registers_again_is_there_once(self, store: Store) -> None:
         """As it said last."""
         await beat(store, worker=told())

@@ -30,11 +30,12 @@ OPAQUE = ("cursor", "Prefer", "Idempotency-Key", "until")
 
 BEYOND_SCHEMAS = (
     "POST /v1/job",
+    "POST /v1/worker",
     "PUT /v1/schedule/{name}",
     *(f"POST /v1/job/{operation}" for operation in ("retry", "cancel", "delete")),
 )
 """A date must lie ahead, an integer be written as one, a cron expression be one, a filter of many jobs not be
-empty: no schema can say so."""
+empty, the schema of a function be valid: no schema can say so."""
 
 PARTS = 3
 """All operations in one test would take too long on a slow machine."""

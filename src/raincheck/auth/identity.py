@@ -9,6 +9,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from raincheck.core.errors import Fault, InvalidInput
+from raincheck.core.text import matches
 
 
 class Scope(StrEnum):
@@ -78,7 +79,7 @@ def allows(granted: Collection[str], needed: str) -> bool:
         return False
     wanted = needed[len(_LIMITED) :]
     return Scope.WORKER in granted or any(
-        _matches(each[len(_LIMITED) :], wanted) for each in granted if each.startswith(_LIMITED)
+        matches(each[len(_LIMITED) :], wanted) for each in granted if each.startswith(_LIMITED)
     )
 
 
@@ -91,26 +92,6 @@ def admits(granted: Collection[str], needed: Scope) -> bool:
 def worker_scope(function: str) -> str:
     """The scope that a worker needs for a function."""
     return _LIMITED + function
-
-
-def _matches(pattern: str, text: str) -> bool:
-    """Whether a text matches a pattern, where ``*`` matches any characters.
-
-    Not by a regular expression: one with many ``*`` can take hours.
-    """
-    head, *rest = pattern.split("*")
-    if not rest:
-        return text == pattern
-    *middle, tail = rest
-    if not text.startswith(head):
-        return False
-    at = len(head)
-    for part in middle:
-        found = text.find(part, at)
-        if found < 0:
-            return False
-        at = found + len(part)
-    return text.endswith(tail) and len(text) - at >= len(tail)
 
 
 def parse_scopes(names: Iterable[str], pointer: str = "/scope") -> frozenset[str]:

@@ -6,15 +6,15 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 from cyclopts.validators import Number
 from rich.text import Text
 
@@ -77,6 +77,11 @@ class ServerOptions:
         return Auth.from_environment(os.environ | variables)
 
 
+def _patterns(kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+    """The patterns in the values of an option: repeated, or separated by commas."""
+    return tuple(word.strip() for token in tokens for word in token.value.split(","))
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class WorkerOptions:
@@ -86,6 +91,11 @@ class WorkerOptions:
     """Attempts that a worker runs at the same time."""
     process_slots: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
     """Attempts of process=True functions that a worker runs at the same time (default: CPU count)."""
+    functions: Annotated[
+        tuple[str, ...],
+        Parameter(converter=_patterns, consume_multiple=False, show_default=False, metavar="PATTERN"),
+    ] = ()
+    """Offer only functions that match; `*` is any text, !PATTERN leaves out. Repeat it, or use commas."""
     lease: Annotated[float, Parameter(validator=Number(gte=1), metavar="SECONDS")] = 15.0
     """Seconds before a dead worker's jobs are taken over."""
     grace: Annotated[float, Parameter(validator=Number(gte=0), metavar="SECONDS")] = 30.0
@@ -135,7 +145,7 @@ def serve(
     app = _load_app(target, app_options, runs_functions=True)
     if workers > 1:
         _check_shared(app, "several workers cannot share it")
-    print_summary(app, server_options)
+    print_summary(app, server_options, worker_options.functions)
     command = _child_command("worker", target, asdict(worker_options), app_options)
     children = Children(command, app.url, worker_options.grace)
     processes = WorkerProcesses(children, workers)
@@ -213,7 +223,7 @@ def worker(
     app = _load_app(target, app_options, runs_functions=True)
     _check_shared(app, "no server can reach it. Run `raincheck serve`, which has a worker in its process")
     if not app_options.child:
-        print_summary(app)
+        print_summary(app, patterns=worker_options.functions)
         where = "" if processes is None else f" in {processes} process{'es' * (processes > 1)}, each with"
         out.print(f"Working{where or ','} up to {worker_options.concurrency} attempts at once.")
     if processes is not None:
@@ -231,13 +241,18 @@ FIRST_ROUTES = ("POST /v1/job", "GET /v1/job/{id}", "POST /v1/function/{name:pat
 """What a new user needs: create a job, get it, call a function, read about all other routes."""
 
 
-def print_summary(app: App, server_options: ServerOptions | None = None) -> None:
-    """Print the routes if there is a server, and the functions and the store of an app."""
+def print_summary(
+    app: App, server_options: ServerOptions | None = None, patterns: Sequence[str] = ()
+) -> None:
+    """Print the routes if there is a server, the store of an app, and its functions, or those that workers
+    offer. Raises `ConfigError`."""
+    functions = app.functions.select(patterns)
     if server_options is not None:
         _print_routes(server_options.routes)
-    out.print(f"Having {len(app.functions)} function(s):")
-    for name in app.functions.names:
-        out.print(f"    - {plain(name)}", soft_wrap=True)
+    offering = f"Offering {len(functions)} of" if patterns else "Having"
+    out.print(f"{offering} {len(app.functions)} function(s):")
+    for function in functions:
+        out.print(f"    - {plain(function.name)}", soft_wrap=True)
     out.print(f"Store: {plain(mask(app.url))}", soft_wrap=True)
 
 
@@ -406,8 +421,9 @@ def _child_command(
     }
     words = [sys.executable, "-m", "raincheck", command, target, "--child"]
     for name, value in {**options, **shared}.items():
-        if value is True:
-            words.append(f"--{name.replace('_', '-')}")
-        elif value is not None and value is not False:
-            words.append(f"--{name.replace('_', '-')}={value}")
+        for each in value if isinstance(value, tuple) else (value,):
+            if each is True:
+                words.append(f"--{name.replace('_', '-')}")
+            elif each is not None and each is not False:
+                words.append(f"--{name.replace('_', '-')}={each}")
     return words

@@ -19,7 +19,7 @@ import msgspec
 
 from raincheck.core.errors import NotJSON
 from raincheck.core.libraries import Encode, Writer, plain
-from raincheck.core.model import EndedAttempt, Job, Schedule
+from raincheck.core.model import EndedAttempt, Job, Schedule, WorkerInfo
 
 __all__ = [
     "MAX_DEPTH",
@@ -29,9 +29,11 @@ __all__ = [
     "decode_attempt",
     "decode_job",
     "decode_schedule",
+    "decode_worker",
     "encode_attempt",
     "encode_job",
     "encode_schedule",
+    "encode_worker",
     "from_json",
     "merge",
     "to_json",
@@ -65,6 +67,12 @@ encode_attempt = _record_encoder.encode
 
 decode_attempt = msgspec.msgpack.Decoder(EndedAttempt).decode
 """The `EndedAttempt` in the value of an entry (bytes)."""
+
+encode_worker = msgspec.json.Encoder().encode
+"""The record (bytes) of a `WorkerInfo`: JSON, because the schemas of its functions may have any numbers."""
+
+decode_worker = msgspec.json.Decoder(WorkerInfo).decode
+"""The `WorkerInfo` in a record (bytes)."""
 
 encode_schedule = _record_encoder.encode
 """The record (bytes) of a `Schedule`."""

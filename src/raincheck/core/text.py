@@ -1,4 +1,4 @@
-"""Values of users as text: for a terminal or a log, and for the messages of errors."""
+"""Values of users as text: for a terminal or a log, and for the messages of errors; patterns of names."""
 
 from __future__ import annotations
 
@@ -22,6 +22,24 @@ def plain(text: str) -> str:
 def plain_json(document: str) -> str:
     """A JSON document with the same characters escaped as JSON escapes them."""
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", document)
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether a text matches a pattern, where ``*`` matches any characters.
+
+    Not by a regular expression: one with many ``*`` can take hours.
+    """
+    head, *parts = pattern.split("*")
+    if not parts:
+        return text == pattern
+    *middle, tail = parts
+    at = len(head)
+    for part in middle:
+        found = text.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return text.startswith(head) and text.endswith(tail) and len(text) - len(tail) >= at
 
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d|sec|min|hour|day)[a-z]*")

@@ -7,15 +7,16 @@ import inspect
 import re
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from difflib import get_close_matches
 from functools import cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar, overload
 
 import msgspec
 
-from raincheck.core.errors import InvalidInput, RegisteredTooLate, RegistrationError, RetryLater
+from raincheck.core.errors import ConfigError, InvalidInput, RegisteredTooLate, RegistrationError, RetryLater
 from raincheck.core.model import MAX_SECONDS, FunctionInfo, R_co, RetryOptions, Step
 from raincheck.core.retry import check
-from raincheck.core.text import seconds_detail, short
+from raincheck.core.text import matches, seconds_detail, short
 from raincheck.functions.context import Context
 from raincheck.functions.signature import Signature
 from raincheck.functions.values import PLAIN, Values
@@ -252,6 +253,34 @@ class Functions:
     def get(self, name: str) -> Function | None:
         """The function of this name, or None."""
         return self._functions.get(name)
+
+    def select(self, patterns: Sequence[str]) -> list[Function]:
+        """The functions whose names match one of ``patterns``, without those that match one after ``!``.
+
+        ``*`` matches any characters. Without a pattern that selects, all are selected. Raises `ConfigError`
+        for a pattern that matches no function, and if no function is left.
+        """
+        for pattern in patterns:
+            if not any(matches(pattern.removeprefix("!"), name) for name in self.names):
+                raise ConfigError(f"no function matches {pattern!r}. {self._names_like(pattern)}")
+        excluded = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
+        included = [pattern for pattern in patterns if not pattern.startswith("!")] or ["*"]
+        selected = [
+            function
+            for function in self
+            if any(matches(pattern, function.name) for pattern in included)
+            and not any(matches(pattern, function.name) for pattern in excluded)
+        ]
+        if patterns and not selected:
+            raise ConfigError(f"{', '.join(patterns)} leaves no function to offer")
+        return selected
+
+    def _names_like(self, pattern: str) -> str:
+        close = get_close_matches(pattern.strip("!*"), self.names, 3, 0.5)
+        if close:
+            return f"Did you mean {' or '.join(map(repr, close))}?"
+        shown = ", ".join(self.names[:10]) + (", ..." if len(self.names) > 10 else "")
+        return f"The functions are: {shown}"
 
     def __iter__(self) -> Iterator[Function]:
         return iter(self._functions.values())

@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from types import MappingProxyType
 from typing import Any, Self
@@ -27,7 +27,7 @@ from raincheck.core.errors import RaincheckError
 from raincheck.core.limits import Limits
 from raincheck.core.model import WorkerInfo
 from raincheck.engine.maintenance import Maintenance
-from raincheck.functions.registry import Functions
+from raincheck.functions.registry import Function, Functions
 from raincheck.version import VERSION
 from raincheck.worker.attempt import Inbox, Reason, RunningAttempt
 from raincheck.worker.attempt_log import log_started
@@ -57,6 +57,10 @@ class Worker:
     """Runs the functions of ``app``: up to ``concurrency`` attempts at once on the loop and in threads,
     and up to ``process_slots`` (default: the CPU count) in child processes.
 
+    It offers the functions whose names match one of the patterns ``functions`` (``*`` matches any characters;
+    default: all), without those that match a pattern after ``!``. `run` raises `ConfigError` for a pattern
+    that matches no function.
+
     If this process dies, other workers take over its steps after ``lease`` seconds. When it is stopped,
     running attempts have ``grace`` seconds to end. Use it with ``async with``, or ``await run(stop)``.
     """
@@ -67,6 +71,7 @@ class Worker:
         *,
         concurrency: int = 100,
         process_slots: int | None = None,
+        functions: Sequence[str] = (),
         lease: float = 15.0,
         grace: float = 30.0,
     ) -> None:
@@ -74,8 +79,10 @@ class Worker:
         self._app = app
         self._concurrency = concurrency
         self._process_slots = process_slots or os.cpu_count() or 1
+        self._patterns = functions
         self._lease = lease
         self._grace = grace
+        self._functions: list[Function] = []
         self._stop = asyncio.Event()
         self._ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -104,6 +111,7 @@ class Worker:
         give back the rest, and return. If the call is cancelled, it returns without the grace period."""
         await self._app.open()
         engine = self._app.engine
+        self._functions = engine.functions.select(self._patterns)
         async with AsyncExitStack() as stack:
             state: Mapping[str, Any] | None = None
             if self._app.lifespan is not None:
@@ -134,7 +142,7 @@ class Worker:
         """
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
         for processes in (False, True):
-            functions = [f for f in self._app.functions if (f.mode == "process") is processes]
+            functions = [f for f in self._functions if (f.mode == "process") is processes]
             if functions:
                 slots = pipe.executor.slots(processes=processes)
                 claimer = Claimer(pipe.dispatcher, functions, slots)
@@ -163,7 +171,7 @@ class Worker:
             pid=os.getpid(),
             version=VERSION,
             concurrency=self._concurrency,
-            functions=tuple(function.info for function in self._app.functions),
+            functions=tuple(function.info for function in self._functions),
             started_at=now(),
         )
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import apsw
 import msgspec
 
+from raincheck.core.codec import encode_worker
 from raincheck.core.model import Lease, WorkerInfo
 from raincheck.store.base import NO_LIMITS, Held
 from raincheck.store.sqlite.connection import query, write_rows
@@ -53,7 +54,6 @@ REGISTER = """
 UNREGISTER = "DELETE FROM worker WHERE id = ?"
 
 _encode = msgspec.json.Encoder().encode
-_encode_worker = msgspec.msgpack.Encoder().encode
 
 
 class ClaimRequest(NamedTuple):
@@ -178,7 +178,7 @@ def heartbeat(
     if worker.state == "stopped":
         connection.execute(UNREGISTER, (worker.id,))
     else:
-        connection.execute(REGISTER, (worker.id, _encode_worker(worker), now, now + lease))
+        connection.execute(REGISTER, (worker.id, encode_worker(worker), now, now + lease))
     return [connection.execute(EXTEND, (now + lease, *each)).get for each in held]
 
 

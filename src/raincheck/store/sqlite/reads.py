@@ -12,7 +12,7 @@ import apsw
 import msgspec
 from msgspec.structs import replace
 
-from raincheck.core.codec import decode_job, decode_schedule
+from raincheck.core.codec import decode_job, decode_schedule, decode_worker
 from raincheck.core.model import Claim, Entry, Job, Lease, Schedule, State, Stored, WorkerInfo
 from raincheck.store.base import Candidates, Counts, Due, Ended, Filter, Missing
 from raincheck.store.sqlite.connection import query
@@ -70,7 +70,6 @@ SCHEDULE = "SELECT record FROM schedule WHERE name = ?"
 DUE_SCHEDULES = "SELECT record FROM schedule WHERE due <= ? ORDER BY due LIMIT ?"
 
 _encode = msgspec.json.Encoder().encode
-_decode_worker = msgspec.msgpack.Decoder(WorkerInfo).decode
 
 
 def find(connection: apsw.Connection, job_ids: Sequence[str], now: float) -> list[Stored | Missing]:
@@ -230,7 +229,7 @@ def workers(connection: apsw.Connection) -> list[WorkerInfo]:
     """The registered workers, each with the number of its leases. This reads all leases."""
     running = Counter(worker for (worker,) in query(connection, LEASE_WORKERS))
     return [
-        replace(_decode_worker(info), seen_at=seen, seen_until=until, running=running[worker_id])
+        replace(decode_worker(info), seen_at=seen, seen_until=until, running=running[worker_id])
         for worker_id, info, seen, until in query(connection, WORKERS)
     ]
 

@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from raincheck.core import clock
+from raincheck.core.codec import decode_worker, encode_worker
 from raincheck.core.errors import StoreError, StoreUnavailable, StoreUnusable
 from raincheck.core.model import Change, Claim, Entry, Key, Schedule, Stored, WorkerInfo
 from raincheck.store.base import (
@@ -63,9 +63,6 @@ MAX_NUMBER = 2**32 - 2
 HEARTBEAT_TIMEOUT = 5.0
 HEARTBEAT_RETRY_FOR = 0.5
 """With several shards: a shard that cannot be reached must not delay the other leases."""
-
-_encode_worker = msgspec.msgpack.Encoder().encode
-_decode_worker = msgspec.msgpack.Decoder(WorkerInfo).decode
 
 
 class ValkeyStore:
@@ -188,7 +185,7 @@ class ValkeyStore:
     async def _heartbeat(self, worker: WorkerInfo, held: Sequence[Held], lease: float) -> list[int | None]:
         pipeline = self._pipelines.here()
         retry_for = HEARTBEAT_RETRY_FOR if len(self._keys.shards) > 1 else RETRY_FOR
-        words = (worker.id, b"" if worker.state == "stopped" else _encode_worker(worker), lease)
+        words = (worker.id, b"" if worker.state == "stopped" else encode_worker(worker), lease)
         first, keys = self._keys.shards[0], self._keys.workers
         calls: list[Awaitable[Any]] = [
             pipeline.call("register", first, *words, keys=keys, retry_for=retry_for)
@@ -306,7 +303,7 @@ class ValkeyStore:
             running.update(dict(zip(reply[::2], reply[1::2], strict=True)))
         found = []
         for encoded, seen, until in zip(known[::3], known[1::3], known[2::3], strict=True):
-            info = _decode_worker(encoded)
+            info = decode_worker(encoded)
             leases = running[info.id.encode()]
             found.append(replace(info, seen_at=float(seen), seen_until=float(until), running=leases))
         return sorted(found, key=lambda worker: worker.id)
