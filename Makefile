@@ -17,7 +17,7 @@ help: ## Print this help
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: setup
-setup: .venv/installed .venv/redis/redis-server ## Create .venv with the locked tools and the project
+setup: .venv/installed .venv/redis/redis-server .venv/shell-tools ## Create .venv with the locked tools and the project
 
 .venv/locked: requirements/dev.txt
 	$(NEEDS_PYTHON)
@@ -31,6 +31,12 @@ setup: .venv/installed .venv/redis/redis-server ## Create .venv with the locked 
 
 .venv/redis/redis-server: .venv/locked tools/debian.sh
 	tools/debian.sh .venv/redis usr/bin/redis-server redis-server redis-tools
+
+# What the worker in the shell needs, unless the system has it.
+.venv/shell-tools: .venv/locked tools/debian.sh
+	@command -v curl >/dev/null || tools/debian.sh .venv/curl usr/bin/curl curl
+	@command -v jq >/dev/null || tools/debian.sh .venv/jq usr/bin/jq jq
+	@touch $@
 
 # What the demo needs, without the tools of developers. The files of packages are compiled when they are used.
 .venv-run/installed: requirements/demo.txt pyproject.toml

@@ -29,7 +29,7 @@ include_patterns = [
     "*.md",
     "docs/*.md",
     "docs/**/*.md",
-    "examples/*/README.md",
+    "examples/**/README.md",
     "benchmarks/README.md",
     "benchmarks/results/*.md",
     "deploy/README.md",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from raincheck.engine.groups.definitions import GroupJob
     from raincheck.engine.groups.documents import RunDocument
     from raincheck.functions.context import Context
+    from raincheck.functions.dependencies import injected
     from raincheck.functions.registry import Function, step
     from raincheck.worker import Worker
 
@@ -77,6 +78,7 @@ __all__ = [
     "Unreachable",
     "Worker",
     "WrongState",
+    "injected",
     "step",
 ]
 
@@ -99,6 +101,7 @@ _HOMES = {
     "State": "core.model",
     "Step": "core.model",
     "Worker": "worker",
+    "injected": "functions.dependencies",
     "step": "functions.registry",
 }
 """The module of each name. Names that are not here are errors of `raincheck.core.errors`."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
 
 from raincheck.blocking import BlockingApp
 from raincheck.calls import Calls, Schedules
@@ -21,12 +21,15 @@ from raincheck.engine.engine import Engine
 from raincheck.engine.groups.definitions import GroupJob, Groups, from_code
 from raincheck.engine.schedules.definitions import ScheduleKeywords
 from raincheck.engine.validation import Stages
-from raincheck.functions.registry import FunctionDecorator, Functions
+from raincheck.functions.dependencies import Scope
+from raincheck.functions.registry import FunctionDecorator, Functions, Middleware, check_middleware
 from raincheck.functions.values import Decode, Encode, Values
 
 if TYPE_CHECKING:
     from raincheck.auth import Auth
     from raincheck.server.http import ASGIApp
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_STORE = "sqlite:///raincheck.db"
 
@@ -39,8 +42,10 @@ class App(Calls):
     ``store`` is a URL (default: ``RAINCHECK_STORE``, else ``sqlite:///raincheck.db``). ``config`` is the path
     of the configuration file, which declares groups and schedules (default: ``RAINCHECK_CONFIG``, else
     ``raincheck.yaml`` if it exists). ``lifespan`` is an async context manager that a worker process enters
-    when it starts and leaves when it stops; it yields a mapping, ``ctx.state``. ``auth`` is the sign-in of
-    the HTTP API (default: as the environment says). ``allowed_origins`` are the origins whose pages may call
+    when it starts and leaves when it stops; it yields a mapping, ``ctx.state``. Each of ``middleware`` is an
+    ``async def`` that gets the `Context` of an attempt and ``call_next``, which runs the next one or the
+    function; the first is the outermost. ``auth`` is the sign-in of the HTTP API (default: as the environment
+    says). ``allowed_origins`` are the origins whose pages may call
     it from a browser (default: ``RAINCHECK_ALLOWED_ORIGINS``, else none). ``encode(value)`` makes a value of
     a type that raincheck does not know plain, and ``decode(type, value)`` makes one of plain data; both raise
     `NotImplementedError` for types that they do not know. The first call opens the store, or ``async with
@@ -55,13 +60,16 @@ class App(Calls):
         title: str = "raincheck",
         limits: Limits = Limits(),
         lifespan: Lifespan | None = None,
+        middleware: Sequence[Middleware] = (),
         auth: Auth | None = None,
         allowed_origins: Sequence[str] | None = None,
         encode: Encode | None = None,
         decode: Decode | None = None,
     ) -> None:
         url = store or os.environ.get("RAINCHECK_STORE") or DEFAULT_STORE
-        super().__init__(Engine(url, config, limits, Values(encode, decode)))
+        for each in middleware:
+            check_middleware(each)
+        super().__init__(Engine(url, config, limits, Values(encode, decode), middleware))
         self.title = title
         self.lifespan = lifespan
         self.auth = auth
@@ -114,6 +122,35 @@ class App(Calls):
         started.
         """
         return FunctionDecorator(self.functions, self.call)
+
+    @overload
+    def dependency(self, function: F, /, *, scope: Scope = "worker") -> F: ...
+    @overload
+    def dependency(self, function: None = None, /, *, scope: Scope = "worker") -> Callable[[F], F]: ...
+    def dependency(self, function: Any = None, /, *, scope: Scope = "worker") -> Any:
+        """Register a dependency: ``@app.dependency``, or ``@app.dependency(scope="attempt")``.
+
+        The function returns or yields a value. Functions (and dependencies) declared below it get the
+        value for each parameter annotated with its return type; callers do not pass these. A worker opens it
+        when it starts, if one of its functions needs it, and runs what follows the ``yield`` when it stops,
+        in reverse order; so does each child process of ``process=True`` functions. With ``scope="attempt"``
+        it is opened and closed for each attempt, and may have a parameter for the `Context`; the exception of
+        an attempt is raised at its ``yield``. A parameter named ``state`` gets what the lifespan yielded. An
+        ``async def`` runs on the event loop, a ``def`` in a thread. Returns the function unchanged. Raises
+        `RegistrationError`, or `RegisteredTooLate` if the app has started.
+        """
+        if function is None:
+            return partial(self.dependency, scope=scope)
+        self.functions.add_dependency(function, scope)
+        return function
+
+    def override(self, kind: object, value: object) -> AbstractContextManager[None]:
+        """Replace the dependency of a type by a value, for tests: ``with app.override(Pool, FakePool()):``.
+
+        Workers that start within the block use the value, and do not open the dependency. Raises
+        `RegistrationError` if there is no dependency of this type.
+        """
+        return self.functions.dependencies.override(kind, value)
 
     def group(
         self,

@@ -131,6 +131,17 @@ class TestSigningIn:
         await asyncio.to_thread(add_user, users, "new", hashed, [Scope.READ])
         assert (await auth.sign_in("new", PASSWORD)).scope == "job:read"
 
+    async def test_a_worker_can_request_fewer_functions(self, auth: Auth, users: Path, hashed: str) -> None:
+        """Those that its own pattern includes."""
+        await asyncio.to_thread(add_user, users, "mailer", hashed, ["worker:mail:*"])
+        assert (await auth.sign_in("mailer", PASSWORD)).scope == "worker:mail:*"
+        token = await auth.sign_in("mailer", PASSWORD, "worker:mail:send")
+        assert (await auth.verify(token.access_token)).scopes == {"worker:mail:send"}
+        assert (await auth.check(f"Bearer {token.access_token}", "worker")).subject == "mailer"
+        for other in ("worker", "worker:*", "worker:pay", "worker:mail*"):
+            with pytest.raises(InvalidInput, match="scope"):
+                await auth.sign_in("mailer", PASSWORD, other)
+
     async def test_an_admin_can_request_any_scope(self, auth: Auth, users: Path, hashed: str) -> None:
         """As admin includes every scope."""
         await asyncio.to_thread(add_user, users, "root", hashed, [Scope.ADMIN])

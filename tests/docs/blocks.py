@@ -31,6 +31,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from tests.servers import server
+from tests.workers.programs import PATH
 
 TIMEOUT = 60.0
 
@@ -82,7 +83,7 @@ class Reader:
         self.servers: list[subprocess.Popen[str]] = []
         self.environment = {
             **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": PATH,
             "RAINCHECK_URL": f"http://127.0.0.1:{self._ports['8000']}",
             "RAINCHECK_PORT": self._ports["8000"],
             "DOOZER_URL": f"http://localhost:{self._ports['8080']}",

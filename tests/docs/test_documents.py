@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.blocks import blocks_of, reader
+from tests.workers.programs import needs_shell_tools
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -20,11 +21,17 @@ LONG = {
     *("docs/how-to/test-your-functions.md", "docs/how-to/retry-and-give-up.md", "docs/how-to/groups.md"),
     *("docs/how-to/schedules.md", "docs/how-to/many-jobs.md", "docs/how-to/choose-how-a-function-runs.md"),
     *("examples/doozer/README.md", "examples/groups/README.md", "docs/explanation/ancestors.md"),
+    *("docs/how-to/write-a-worker.md", "examples/workers/node/README.md", "examples/workers/shell/README.md"),
 }
 """Slow documents, which `make test-long` reads. Faster tests cover the same features."""
 
+SHELL = ("docs/how-to/write-a-worker.md", "examples/workers/shell/README.md")
+"""Documents whose commands need curl and jq."""
+
 NAMED = [
-    pytest.param(document, id=name, marks=[pytest.mark.long] if name in LONG else [])
+    pytest.param(
+        document, id=name, marks=[pytest.mark.long] * (name in LONG) + [needs_shell_tools] * (name in SHELL)
+    )
     for document in DOCUMENTS
     for name in [str(document.relative_to(ROOT))]
 ]

@@ -5,12 +5,23 @@ A line that must be an error has a ``type: ignore``; both checkers report one th
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, assert_type
 
-from raincheck import App, Context, Function, RetryOptions, Step, step
+from raincheck import App, Context, Function, RetryOptions, Step, injected, step
 
-app = App("sqlite://")
+
+async def timing(ctx: Context, call_next: Callable[[], Awaitable[Any]]) -> Any:
+    return await call_next()
+
+
+async def without_next(ctx: Context) -> Any:
+    return 1
+
+
+app = App("sqlite://", middleware=[timing])
+App("sqlite://", middleware=[without_next])  # type: ignore[list-item]
 
 
 @dataclass
@@ -61,6 +72,48 @@ async def merge(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]
 @app.function
 def loose(value: Any, times: int) -> int:
     return times
+
+
+class Pool:
+    size = 1
+
+
+class Session:
+    pool: Pool
+
+
+@app.dependency
+async def open_pool() -> AsyncIterator[Pool]:
+    yield Pool()
+
+
+@app.dependency(scope="attempt")
+def begin(pool: Pool, ctx: Context) -> Iterator[Session]:
+    yield Session()
+
+
+@app.function
+async def count(table: str, pool: Pool = injected, *, session: Session = injected) -> int:
+    return pool.size
+
+
+@app.function
+def annotated(pool: Pool, table: str) -> int:
+    return pool.size
+
+
+async def dependencies() -> None:
+    """Callers pass no dependency whose default is `injected`; the functions stay what they are."""
+    assert_type(await count.call("users"), int)
+    assert_type(count.step("users"), Step[int])
+    await count.call()  # type: ignore[call-arg]
+    await count.call(3)  # type: ignore[arg-type]
+    await annotated.call("users")  # type: ignore[call-arg, arg-type]
+    assert_type(open_pool(), AsyncIterator[Pool])
+    assert_type(begin(Pool(), Context(*[])), Iterator[Session])
+    with app.override(Pool, object()):
+        pass
+    app.dependency(scope="request")  # type: ignore[call-overload]
 
 
 async def calls() -> None:

@@ -223,7 +223,8 @@ class TestContext:
         self, function: Callable[..., Any], args: str, kwargs: str, expected: tuple[list[Any], dict[str, Any]]
     ) -> None:
         """So that calling the function just works."""
-        bound = Signature(function).bind(args.encode(), kwargs.encode(), context=CONTEXT)
+        given = {"ctx": CONTEXT, "context": CONTEXT}
+        bound = Signature(function).bind(args.encode(), kwargs.encode(), given=given)
         assert bound == expected
         function(*bound[0], **bound[1])
 

@@ -15,6 +15,7 @@ from raincheck.worker.cancellation import Beat, Cancellation
 from raincheck.worker.completer import Completer
 from raincheck.worker.dispatcher import Claimed
 from raincheck.worker.executor import Executor
+from raincheck.worker.injector import Injector
 from raincheck.worker.outcome import Outcome
 from raincheck.worker.store_dispatcher import StoreDispatcher
 from raincheck.worker.worker import Pipe
@@ -31,7 +32,7 @@ async def pipe_with(
         for _ in range(jobs):
             await app.submit("job", [function.step()])
         dispatcher = StoreDispatcher(app.engine.store, app.functions, "w", 60.0)
-        pipe = Pipe(dispatcher, app.functions, Executor(10, 1), app.engine.limits, {})
+        pipe = Pipe(dispatcher, app.functions, Executor(10, 1), app.engine.limits, Injector([*app.functions]))
         pipe.begin(Claimed(await app.engine.store.claim("w", (function.name,), jobs, 60.0), {}))
         yield pipe, pipe.in_flight.all()
         await pipe.abort()

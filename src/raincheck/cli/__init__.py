@@ -25,7 +25,7 @@ __all__ = ["main"]
 _EXIT_CODES = """
 [dim]Exit codes[/]
    0  success
-   1  the job failed or was cancelled
+   1  the job failed or was cancelled; a check of a worker failed
    2  invalid usage or input: a 4xx response
    3  job, function or group not found
    4  no response, or the server is unavailable: a 5xx response, or 429
@@ -66,6 +66,7 @@ _COMMANDS = {
     "schedules": ("schedules", _INSPECT, "List schedules."),
     "schedule": ("schedules", _INSPECT, "Show, pause, resume, run or delete a schedule."),
     "check": ("groups", _OTHER, "Check a configuration file and print its errors."),
+    "worker-check": ("worker_check", _OTHER, "Check that a worker program speaks the worker protocol."),
     "version": ("installation", _OTHER, "Print the versions of raincheck, Python and SQLite."),
     "install-completion": ("installation", _OTHER, "Install shell completion for commands and options."),
 }

@@ -24,7 +24,7 @@ class Exit(IntEnum):
     OK = 0
     """The command succeeded."""
     FAILED = 1
-    """The job failed or was cancelled."""
+    """The job failed or was cancelled, or a check of a worker failed."""
     USAGE = 2
     """Invalid usage or input: a 4xx response."""
     NOT_FOUND = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from threading import Lock
 from typing import Any
@@ -26,7 +26,7 @@ from raincheck.engine.schedules.scheduler import Scheduler
 from raincheck.engine.validation import Validator
 from raincheck.engine.workers import Workers
 from raincheck.functions.offered import OfferedFunctions
-from raincheck.functions.registry import Functions
+from raincheck.functions.registry import Functions, Middleware
 from raincheck.functions.values import PLAIN, Values
 from raincheck.store import is_in_memory, make_store, needs_a_file
 from raincheck.store.base import Store
@@ -53,13 +53,18 @@ class Engine:
     """The schedules in the store."""
 
     def __init__(
-        self, url: str, config: str | os.PathLike[str] | None, limits: Limits, values: Values = PLAIN
+        self,
+        url: str,
+        config: str | os.PathLike[str] | None,
+        limits: Limits,
+        values: Values = PLAIN,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         self.url = url
         self.config = config
         self.now: Callable[[], float] = clock.now
         self.limits = limits
-        self.functions = Functions(values)
+        self.functions = Functions(values, middleware)
         self.offered = OfferedFunctions()
         self.validator = Validator(self.functions, limits, self.offered)
         self.groups = Groups()

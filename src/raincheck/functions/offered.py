@@ -101,6 +101,8 @@ class _Version:
         if not self._positional:
             named = dict(zip(self._names, args, strict=False))
             for error in self._by_name.iter_errors(named) if named else ():
+                if not error.instance_path:  # about all arguments, which are not all here
+                    continue
                 name, *rest = error.instance_path
                 yield from _faults(error, [self._names.index(name), *rest], name, at)
             return
@@ -109,6 +111,9 @@ class _Version:
             yield Fault(f"takes at most {most} argument{'s' * (most != 1)} by position, got {len(args)}", at)
             args = args[:most]
         for error in self._by_position.iter_errors(args) if args else ():
+            if not error.instance_path:
+                yield Fault(error.message[: 3 * _ECHO], at)
+                continue
             position = error.instance_path[0]
             name = self._names[position] if position < len(self._names) else str(position)
             yield from _faults(error, [*error.instance_path], name, at)

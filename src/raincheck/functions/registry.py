@@ -18,6 +18,7 @@ from raincheck.core.model import MAX_SECONDS, FunctionInfo, R_co, RetryOptions, 
 from raincheck.core.retry import check
 from raincheck.core.text import matches, seconds_detail, short
 from raincheck.functions.context import Context
+from raincheck.functions.dependencies import NO_DEPENDENCIES, Dependencies, Dependency, Scope, in_order
 from raincheck.functions.signature import Signature
 from raincheck.functions.values import PLAIN, Values
 
@@ -31,6 +32,9 @@ else:
     P = ParamSpec("P")
 
 R = TypeVar("R")
+
+Middleware = Callable[[Context, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""Runs around an attempt: gets its context, and what runs the function or the next middleware."""
 
 NAME_LIMIT = 200
 NAME = re.compile(r"/?[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*(/[A-Za-z0-9_:@-][A-Za-z0-9_.:@-]*)*")
@@ -71,6 +75,8 @@ class Function(Generic[P, R_co]):
         concurrency: int | None = None,
         submit: Callable[[Step], Awaitable[Any]] | None = None,
         values: Values = PLAIN,
+        dependencies: Dependencies = NO_DEPENDENCIES,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         options = _checked_options(name, retry, timeout, wait)
         if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
@@ -85,7 +91,15 @@ class Function(Generic[P, R_co]):
         self.wait = wait
         self.concurrency = concurrency
         """How many attempts of it a worker process runs at once; None: as many as it has slots."""
-        self.signature = Signature(function, values)
+        self.signature = Signature(function, values, dependencies)
+        self.needs = in_order(self.signature.dependencies.values())
+        """Its dependencies and theirs, each after those that it needs."""
+        self.wants_context = (
+            self.signature.context is not None
+            or len(middleware) > 0
+            or any(dependency.context is not None for dependency in self.needs)
+        )
+        """Whether it, or what runs around it, gets the context."""
         if process and "<" in getattr(function, "__qualname__", "<"):
             raise RegistrationError(
                 f"{name}: a function that runs in a process must be defined at module level, where "
@@ -93,7 +107,8 @@ class Function(Generic[P, R_co]):
             )
         if process:
             _check_hooks(name, values)
-        self.mode = "process" if process else "async" if _is_async(function) else "thread"
+            _check_dependencies(name, self.needs)
+        self.mode = "process" if process else "async" if is_async(function) else "thread"
         self._submit = submit
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -168,7 +183,8 @@ def _checked_options(
     return options
 
 
-def _is_async(function: Callable[..., Any]) -> bool:
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether calling it returns a coroutine."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
@@ -181,6 +197,33 @@ def _check_hooks(name: str, values: Values) -> None:
                 f"{name}: encode and decode of the app must be functions defined with def at module level, "
                 f"where the child process of process=True can find them (got {hook!r})"
             )
+
+
+def _check_dependencies(name: str, needs: Sequence[Dependency]) -> None:
+    """Raise `RegistrationError` unless a child process can open these."""
+    for dependency in needs:
+        if "<" in dependency.label or inspect.ismethod(dependency.function):
+            raise RegistrationError(
+                f"{name}: its dependency {dependency.label} must be defined with def at module level, where "
+                "the child process of process=True can find it"
+            )
+        if dependency.state is not None:
+            raise RegistrationError(
+                f"{name}: its dependency {dependency.label} needs the state of the lifespan, which does not "
+                "run in the child process of process=True"
+            )
+
+
+def check_middleware(middleware: Any) -> None:
+    """Raise `RegistrationError` unless this is an async function with two parameters."""
+    label = getattr(middleware, "__qualname__", short(middleware))
+    wanted = "middleware is async def NAME(ctx, call_next)"
+    if not callable(middleware) or not is_async(middleware):
+        raise RegistrationError(f"{label} is no async function: {wanted}")
+    try:
+        inspect.signature(middleware).bind(None, None)
+    except (TypeError, ValueError) as error:
+        raise RegistrationError(f"{label} cannot be called with two arguments ({error}): {wanted}") from None
 
 
 def step(name: str, /, *args: Any, **kwargs: Any) -> Step:
@@ -221,9 +264,13 @@ def stages_detail(value: object) -> str | None:
 class Functions:
     """A registry of functions; it is closed when the app starts."""
 
-    def __init__(self, values: Values = PLAIN) -> None:
+    def __init__(self, values: Values = PLAIN, middleware: Sequence[Middleware] = ()) -> None:
         self.values = values
         """How the values of these functions become JSON and back."""
+        self.middleware = tuple(middleware)
+        """What runs around each attempt, the outermost first."""
+        self.dependencies = Dependencies()
+        """What functions get by type, besides their arguments."""
         self._functions: dict[str, Function] = {}
         self._closed = False
 
@@ -232,11 +279,7 @@ class Functions:
 
         Raises `RegistrationError` if the name is invalid or in use, `RegisteredTooLate` after `close`.
         """
-        if self._closed:
-            raise RegisteredTooLate(
-                f"{function.name!r} cannot be registered: the app has started. "
-                "Register functions before that, at import"
-            )
+        self._check_open(function.name)
         if not is_function_name(function.name):
             raise RegistrationError(
                 f"{function.name[:100]!r} is not a valid function name. Use letters, digits and _ - . : @ in "
@@ -245,6 +288,27 @@ class Functions:
         if function.name in self._functions:
             raise RegistrationError(f"a function named {function.name!r} is already registered")
         self._functions[function.name] = function
+
+    def _check_open(self, name: str) -> None:
+        if self._closed:
+            raise RegisteredTooLate(
+                f"{name!r} cannot be registered: the app has started. "
+                "Register functions before that, at import"
+            )
+
+    def add_dependency(self, function: Callable[..., Any], scope: Scope) -> None:
+        """Register a dependency. Raises `RegistrationError`, or `RegisteredTooLate` after `close`."""
+        self._check_open(getattr(function, "__qualname__", short(function)))
+        dependency = Dependency(function, scope, self.dependencies)
+        for each in self:
+            for argument in each.signature.arguments:
+                if argument.annotation == dependency.type:
+                    raise RegistrationError(
+                        f"{dependency.label} comes too late: callers of {each.name} pass its argument "
+                        f"{argument.name!r}, which has this type. Declare a dependency above the functions "
+                        "that need it"
+                    )
+        self.dependencies.add(dependency)
 
     def close(self) -> None:
         """Accept no more functions."""
@@ -354,9 +418,16 @@ class FunctionDecorator:
         if name is None or isinstance(name, str):
             return FunctionDecorator(self._functions, self._submit, name or self._name, **options)
         plain = _plain_function(name)
-        values = self._functions.values
-        function: Function = Function(plain, self._name or _name_of(plain), values=values, **options)
-        self._functions.add(function)
+        functions = self._functions
+        function: Function = Function(
+            plain,
+            self._name or _name_of(plain),
+            values=functions.values,
+            dependencies=functions.dependencies,
+            middleware=functions.middleware,
+            **options,
+        )
+        functions.add(function)
         if function.retry.retry_limit == 1 and _names_retry_later(plain):
             warnings.warn(
                 f"{function.name} uses RetryLater, but has one attempt: allow more with "

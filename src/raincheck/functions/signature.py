@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from inspect import Parameter
 from typing import Any, NamedTuple
 
@@ -14,7 +12,7 @@ from msgspec import Raw
 
 from raincheck.core.codec import from_json
 from raincheck.core.errors import Fault, InvalidArguments, NotJSON, RegistrationError
-from raincheck.functions.context import Context
+from raincheck.functions.dependencies import NO_DEPENDENCIES, Dependencies, context_name, read_signature
 from raincheck.functions.forms import Misfit
 from raincheck.functions.results import ResultType
 from raincheck.functions.schemas import Definitions
@@ -62,6 +60,7 @@ class Argument(NamedTuple):
     kind: Any
     default: Any
     reader: Reader
+    annotation: Any
 
     @property
     def required(self) -> bool:
@@ -72,22 +71,35 @@ class Argument(NamedTuple):
 class Signature:
     """The parameters and the result of a function.
 
-    Raises `RegistrationError` for types that have no form in JSON. ``values`` are those of the app.
+    Raises `RegistrationError` for types that have no form in JSON. ``values`` and ``dependencies`` are those
+    of the app.
 
-    ``context`` is the name of the parameter that receives the `Context`; callers do not pass it.
+    ``context`` is the name of the parameter that receives the `Context`, and ``dependencies`` are those of
+    other parameters, by name; callers pass none of these.
     """
 
-    def __init__(self, function: Callable[..., Any], values: Values = PLAIN) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        values: Values = PLAIN,
+        dependencies: Dependencies = NO_DEPENDENCIES,
+    ) -> None:
         label = getattr(function, "__qualname__", repr(function))
-        parameters, hints = _read(function, label)
-        self.context = _context_name(parameters, hints)
+        parameters, hints = read_signature(function, label)
+        self.context = context_name(parameters, hints)
+        self.dependencies = dependencies.of_parameters(parameters, hints, label)
+        injected = {*self.dependencies} if self.context is None else {*self.dependencies, self.context}
         positions = [p.name for p in parameters if p.kind in _BY_POSITION]
-        self._context_at = positions.index(self.context) if self.context in positions else None
+        self._injected = {
+            p.name: positions.index(p.name) if p.name in positions else None
+            for p in parameters
+            if p.name in injected
+        }
         self._forms = Forms(values, "argument")
         self.arguments = tuple(
             _argument(p, hints.get(p.name, Any), label, self._forms)
             for p in parameters
-            if p.name != self.context
+            if p.name not in injected
         )
         self.values = values
         self.returns = _returns(hints.get("return", Any), values, label)
@@ -110,18 +122,15 @@ class Signature:
             self.bind(args, kwargs, at)
 
     def bind(
-        self, args: bytes, kwargs: bytes, at: Pointers = Pointers(), context: Context | None = None
+        self, args: bytes, kwargs: bytes, at: Pointers = Pointers(), given: Mapping[str, Any] | None = None
     ) -> Bound:
-        """Decode JSON arguments, and add ``context`` if the function has a parameter for it.
-
-        Raises `InvalidArguments` with all faults.
-        """
+        """Decode JSON arguments and `insert` what is ``given``. Raises `InvalidArguments` with all faults."""
         if kwargs == b"{}" and self._in_order is not None:
             try:
-                given = list(self._in_order.decode(args))
+                positional = list(self._in_order.decode(args))
                 for i, build in self._builds:
-                    given[i] = build(given[i])
-                return self._given(given, {}, context)
+                    positional[i] = build(positional[i])
+                return self.insert(positional, {}, given)
             except (ValueError, RecursionError):
                 pass  # some are missing or invalid: check each one
         faults = _Faults()
@@ -136,14 +145,16 @@ class Signature:
         ]
         if faults:
             raise InvalidArguments(*faults) from faults.cause
-        return self._given(values, names, context)
+        return self.insert(values, names, given)
 
-    def _given(self, values: list[Any], names: dict[str, Any], context: Context | None) -> Bound:
-        if context is not None and self.context is not None:
-            if self._context_at is not None and self._context_at <= len(values):
-                values.insert(self._context_at, context)
-            else:
-                names[self.context] = context
+    def insert(self, values: list[Any], names: dict[str, Any], given: Mapping[str, Any] | None) -> Bound:
+        """Add what callers do not pass, by the names of its parameters, to the arguments of a call."""
+        if given:
+            for name, at in self._injected.items():
+                if at is not None and at <= len(values):
+                    values.insert(at, given[name])
+                else:
+                    names[name] = given[name]
         return values, names
 
     def _bind_positions(self, raws: list[Raw], at: str, faults: _Faults) -> Iterator[Any]:
@@ -164,7 +175,7 @@ class Signature:
         for name, raw in raws.items():
             argument = self._by_name.get(name, self._others)
             place = f"{at}/{escape(name[:_ECHO])}"
-            if argument is None or name == self.context:
+            if argument is None or name in self._injected:
                 known = ", ".join(self._by_name) or "none"
                 faults.append(
                     Fault(f"has no argument named {name[:_ECHO]!r}; by name it takes: {known}", place)
@@ -212,30 +223,6 @@ class Signature:
             return schema
 
 
-def _read(function: Callable[..., Any], label: str) -> tuple[list[Parameter], dict[str, Any]]:
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-        return parameters, typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise RegistrationError(
-            f"{label}: unknown name in an annotation ({error}); define or import it at module level"
-        ) from error
-    except (AttributeError, SyntaxError, TypeError, ValueError) as error:
-        raise RegistrationError(
-            f"{label}: the signature cannot be read ({error}); register a function defined with def"
-        ) from error
-
-
-def _context_name(parameters: list[Parameter], hints: dict[str, Any]) -> str | None:
-    for parameter in parameters:
-        named = parameter.name == "ctx" and parameter.name not in hints
-        kind = hints.get(parameter.name)
-        annotated = kind is Context or kind == Context | None  # it may be left out in direct calls
-        if parameter.kind not in _REST and (named or annotated):
-            return parameter.name
-    return None
-
-
 def _argument(parameter: Parameter, kind: Any, label: str, forms: Forms) -> Argument:
     try:
         form = forms.form(kind)
@@ -243,9 +230,10 @@ def _argument(parameter: Parameter, kind: Any, label: str, forms: Forms) -> Argu
         forms.schemas([form.wire])
     except (TypeError, RecursionError) as error:
         raise RegistrationError(
-            f"{label}: the type of argument {parameter.name!r} cannot be decoded from JSON: {error}"
+            f"{label}: the type of argument {parameter.name!r} cannot be decoded from JSON: {error}. If "
+            "callers do not pass it, declare what returns it above this function, with @app.dependency"
         ) from error
-    return Argument(parameter.name, parameter.kind, parameter.default, reader)
+    return Argument(parameter.name, parameter.kind, parameter.default, reader, kind)
 
 
 def _returns(kind: Any, values: Values, label: str) -> ResultType:

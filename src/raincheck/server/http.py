@@ -16,6 +16,7 @@ from raincheck.core.model import FunctionInfo, Problem
 from raincheck.engine.documents import encode
 from raincheck.engine.engine import Engine
 from raincheck.engine.jobs import Stop
+from raincheck.engine.remote.finishing import Finisher
 from raincheck.server.problems import MALFORMED, PROBLEM_JSON, TOO_SLOW, Header, RequestError
 
 Scope = MutableMapping[str, Any]
@@ -90,12 +91,13 @@ class LongPolls:
 
 class Services(NamedTuple):
     """What the endpoints of one server use. ``describe`` returns the OpenAPI document for a root path and
-    functions."""
+    functions. ``finisher`` writes how attempts of workers over HTTP ended."""
 
     engine: Engine
     auth: Auth | None
     long_polls: LongPolls
     describe: Callable[[str, dict[str, FunctionInfo]], bytes]
+    finisher: Finisher
 
 
 class Response(NamedTuple):

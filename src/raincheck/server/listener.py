@@ -58,7 +58,7 @@ async def listen(
         )
         if access_log:
             _set_up_access_log()
-        uvicorn_server = _Uvicorn(config, lambda: started(_url(listener)))
+        uvicorn_server = Uvicorn(config, lambda: started(_url(listener)))
         await _run(uvicorn_server, listener, stop, server.long_polls, drain)
     finally:
         listener.close()
@@ -67,7 +67,7 @@ async def listen(
 
 
 async def _run(
-    server: _Uvicorn, listener: socket.socket, stop: asyncio.Event, long_polls: LongPolls, drain: float
+    server: Uvicorn, listener: socket.socket, stop: asyncio.Event, long_polls: LongPolls, drain: float
 ) -> None:
     """Run the server until ``stop`` is set, and ``drain`` seconds more: see `raincheck.server.serve`."""
     serving = asyncio.create_task(server.serve([listener]))
@@ -84,7 +84,7 @@ async def _run(
         await serving
 
 
-class _Uvicorn(uvicorn.Server):
+class Uvicorn(uvicorn.Server):
     """The server of uvicorn. It calls ``announce`` when it has started, and handles no signals."""
 
     def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:

@@ -14,6 +14,7 @@ from raincheck.auth import Auth
 from raincheck.core.errors import ConfigError, Gone, StoreError, WrongState
 from raincheck.engine.engine import Engine
 from raincheck.engine.maintenance import Maintenance
+from raincheck.engine.remote.finishing import Finisher
 from raincheck.server.access import PUBLIC, Route, check_origin, check_routes
 from raincheck.server.cors import AllowedOrigins, from_environment
 from raincheck.server.http import (
@@ -65,7 +66,7 @@ class Server:
         self.local_only = False
         """Whether to refuse requests for other hosts, because there is no sign-in."""
         self.openapi = OpenAPI(title, engine.limits, ROUTES if self.auth else None)
-        self.services = Services(engine, self.auth, self.long_polls, self.openapi.document)
+        self.services = Services(engine, self.auth, self.long_polls, self.openapi.document, Finisher(engine))
         self._router = Router(ROUTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
@@ -14,7 +14,8 @@ from raincheck.blocking import LoopThread, is_on_a_loop
 from raincheck.engine.documents import JobDocument
 from raincheck.store import IN_MEMORY
 from raincheck.testing.clock import Clock
-from raincheck.testing.worker import ManualWorker
+from raincheck.testing.worker import ManualWorker, in_this_process
+from raincheck.worker.injector import injecting
 
 T = TypeVar("T")
 
@@ -73,10 +74,9 @@ async def _worker(app: App, clock: Clock, store: str, processes: bool) -> AsyncI
     async with AsyncExitStack() as stack:
         stack.callback(_restore, app, *before)
         await stack.enter_async_context(app)
-        state: Mapping[str, Any] | None = None
-        if app.lifespan is not None:
-            state = await stack.enter_async_context(app.lifespan(app))
-        worker = ManualWorker(app, clock, state or {}, processes=processes)
+        functions = app.functions if processes else in_this_process(app.functions)
+        injector = await stack.enter_async_context(injecting(app, functions))
+        worker = ManualWorker(app, clock, functions, injector)
         stack.push_async_callback(worker.stop)
         await worker.start()
         yield worker

@@ -31,6 +31,7 @@ from raincheck.testing.clock import Clock
 from raincheck.version import VERSION
 from raincheck.worker.dispatcher import Claimed
 from raincheck.worker.executor import Executor
+from raincheck.worker.injector import Injector
 from raincheck.worker.outcome import ChildError
 from raincheck.worker.store_dispatcher import StoreDispatcher
 from raincheck.worker.worker import Pipe, cancel_all
@@ -67,13 +68,13 @@ class ManualWorker:
     its outcome is written, before the next one begins.
     """
 
-    def __init__(self, app: App, clock: Clock, state: Mapping[str, Any], *, processes: bool) -> None:
+    def __init__(self, app: App, clock: Clock, functions: Functions, injector: Injector) -> None:
         self.app = app
         self.clock = clock
         self._engine = app.engine
         self._store = app.engine.store
-        self._state = state
-        self._functions = app.functions if processes else _in_this_process(app.functions)
+        self._functions = functions
+        self._injector = injector
         self._maintenance = Maintenance(app.engine)
         self._gatherer = Gatherer(app.engine.jobs)
         self._times = _Times()
@@ -158,9 +159,9 @@ class ManualWorker:
         """A pipe for the running loop; the parts beside it stop attempts of cancelled jobs."""
         if self._pipe is not None:
             raise RuntimeError("this worker is running already: wait for its call to return")
-        executor = Executor(ATTEMPTS, 1)
+        executor = Executor(ATTEMPTS, 1, self._injector.of_children)
         dispatcher = StoreDispatcher(self._store, self._functions, WORKER, MAX_SECONDS)
-        pipe = Pipe(dispatcher, self._functions, executor, self._engine.limits, self._state)
+        pipe = Pipe(dispatcher, self._functions, executor, self._engine.limits, self._injector)
         self._engine.held.append(pipe.in_flight)
         tasks = [asyncio.create_task(part) for part in (pipe.stop(), pipe.send_progress())]
         self._pipe = pipe
@@ -316,7 +317,7 @@ class ManualWorker:
         await asyncio.to_thread(self._store.heartbeat, info, [], MAX_SECONDS)
 
 
-def _in_this_process(functions: Functions) -> Functions:
+def in_this_process(functions: Functions) -> Functions:
     """The functions with those of child processes as ones of this process."""
     local = Functions(functions.values)
     for function in functions:

@@ -6,11 +6,12 @@ Nothing here calls a function or the store.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from threading import get_ident
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 from msgspec import Struct
 
@@ -21,6 +22,7 @@ from raincheck.functions.registry import Function
 from raincheck.logs import CurrentAttempt
 from raincheck.store.base import Held
 from raincheck.store.listeners import call_into
+from raincheck.worker.injector import Around
 from raincheck.worker.tracebacks import format_stack
 
 T = TypeVar("T")
@@ -70,6 +72,14 @@ class Reason(StrEnum):
     """The worker stops; another one runs the step."""
 
 
+class ThreadCall(NamedTuple):
+    """What a thread has to call, in a context, and where it puts the result or the exception."""
+
+    call: Callable[[], Any]
+    context: contextvars.Context
+    returned: asyncio.Future[tuple[Any, BaseException | None]]
+
+
 class RunningAttempt(Struct, eq=False):
     """A step that this worker has claimed, until the outcome of the attempt is written.
 
@@ -99,6 +109,10 @@ class RunningAttempt(Struct, eq=False):
     """`Context.previous`, as JSON."""
     arguments: tuple[Any, Any] = ((), {})
     context: Context | None = None
+    around: Around | None = None
+    """What runs around it; None: nothing."""
+    thread_call: ThreadCall | None = None
+    """What a thread has to call, if it is not only the function."""
     task: asyncio.Task[Any] | None = None
     """The task to cancel, while the function is awaited."""
     thread: int | None = None
@@ -153,6 +167,17 @@ class RunningAttempt(Struct, eq=False):
     def enter_thread(self) -> None:
         """Its function is called, in this thread."""
         self.thread = get_ident()
+
+    def wait_for_thread(self, call: ThreadCall) -> None:
+        """A thread has to call this, which cannot be cancelled."""
+        self.task = None
+        self.thread_call = call
+
+    def leave_thread(self, task: asyncio.Task[Any] | None) -> None:
+        """The thread has returned, and ``task`` goes on."""
+        self.task = task
+        self.thread = None
+        self.thread_call = None
 
     def set_deadline(self, seconds: float, timer: asyncio.TimerHandle) -> None:
         """It has to return within ``seconds``; ``timer`` stops it then."""

@@ -12,7 +12,9 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
+from contextvars import Context as Variables
 from contextvars import copy_context
 from functools import cache
 from multiprocessing import connection, parent_process
@@ -27,8 +29,18 @@ from raincheck.core.codec import decode_job
 from raincheck.core.errors import DoNotRetry, InvalidArguments, NotJSON, UnexpectedResult
 from raincheck.core.retry import names_of
 from raincheck.functions.context import Context
-from raincheck.functions.registry import Function
-from raincheck.functions.signature import Signature
+from raincheck.functions.dependencies import (
+    Dependencies,
+    Dependency,
+    Open,
+    Scope,
+    in_order,
+    opening,
+    opening_here,
+    split,
+)
+from raincheck.functions.registry import Function, is_async
+from raincheck.functions.signature import Bound, Signature
 from raincheck.functions.values import Values
 from raincheck.logs import CurrentAttempt, running
 from raincheck.worker.child_logging import ChildLogging, Levels
@@ -42,6 +54,13 @@ class Place(msgspec.Struct, array_like=True, frozen=True):
     module: str
     file: str | None
     qualname: str
+
+
+class Opening(msgspec.Struct, array_like=True, frozen=True):
+    """A dependency: where its function is defined, and its scope."""
+
+    place: Place
+    scope: Scope
 
 
 class Order(msgspec.Struct, array_like=True):
@@ -58,8 +77,8 @@ class Order(msgspec.Struct, array_like=True):
 
 
 class Reply(msgspec.Struct, array_like=True):
-    """``ready``, ``progress``, ``log``, ``done`` or ``failed``. ``value`` (of ``log``: a record) and ``data``
-    are JSON, ``names`` the names of the exception's class and its bases.
+    """``ready``, ``progress``, ``log``, ``done`` or ``failed``, in place of ``ready``, too. ``value`` (of
+    ``log``: a record) and ``data`` are JSON, ``names`` the names of the exception's class and its bases.
 
     ``token`` is that of the order: a thread that a function left running may report progress while the next
     function runs.
@@ -78,10 +97,15 @@ class Reply(msgspec.Struct, array_like=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Order).decode
+_decode_openings = msgspec.msgpack.Decoder(list[Opening]).decode
 
 
-def main(pipe: Connection, levels: Levels) -> None:
-    """Serve orders until the parent closes the pipe; ``levels`` are those of the parent's loggers."""
+def main(pipe: Connection, levels: Levels, openings: bytes) -> None:
+    """Serve orders until the parent closes the pipe.
+
+    ``levels`` are those of the parent's loggers, ``openings`` the dependencies of the functions: they are
+    open meanwhile.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the parent handles them
         signal.signal(number, lambda *_: None)  # not SIG_IGN: processes that functions start would inherit it
     Thread(target=_die_with_parent, daemon=True).start()
@@ -94,14 +118,23 @@ def main(pipe: Connection, levels: Levels) -> None:
 
     log = ChildLogging(levels, lambda record: send(Reply("log", value=record)))
     log.set_up()
-    send(Reply("ready"))
-    with asyncio.Runner() as runner:
+    with asyncio.Runner() as runner, ExitStack() as stack:
+        try:
+            dependencies = _dependencies(_decode_openings(openings))
+            once = [each for each in dependencies if each.scope == "worker"]
+            opened = stack.enter_context(Held(runner, opening(once, {}, {}))) if once else {}
+            log.set_up()  # the modules may have configured logging
+        except BaseException as error:  # noqa: BLE001 - it becomes that of the attempt
+            send(_failure(error))
+            return
+        send(Reply("ready"))
+        child = Child(runner, dependencies, opened, send, log)
         while True:
             try:
                 order = _decode(pipe.recv_bytes())
             except (EOFError, OSError):
                 return
-            send(_run(order, runner, send, log))
+            send(child.run(order))
 
 
 def _die_with_parent() -> None:
@@ -111,30 +144,120 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _run(order: Order, runner: asyncio.Runner, send: Callable[[Reply], None], log: ChildLogging) -> Reply:
-    try:
-        is_new = order.function.module not in sys.modules
-        function, signature = _function(order.function, order.encode, order.decode)
-        if is_new:  # the module may have configured logging as it does in the parent
-            log.set_up()
-        job = decode_job(order.job)
-        step = job.steps[order.step]
-        context = Context(
-            job,
-            order.step,
-            order.previous,
-            report=lambda value: send(Reply("progress", order.token, value)),
-            to_json=signature.values.to_json,
-        )
-        args, kwargs = signature.bind(step.args, step.kwargs, context=context)
-        variables = copy_context()
-        variables.run(running.set, order.current)
-        result = variables.run(function, *args, **kwargs)
-        if asyncio.iscoroutine(result):
-            result = runner.run(result, context=variables)
-    except BaseException as error:  # noqa: BLE001 - any exception is an outcome
-        return _failure(error)
-    return _done(order, signature, result, context)
+def _dependencies(openings: Sequence[Opening]) -> Dependencies:
+    dependencies = Dependencies()
+    for each in openings:
+        dependencies.add(Dependency(_find(each.place), each.scope, dependencies))
+    return dependencies
+
+
+class Held(AbstractContextManager[Any]):
+    """Enters and leaves an async context manager in one task of a loop that runs only at times.
+
+    Some libraries demand that both are done in the same task.
+    """
+
+    def __init__(self, runner: asyncio.Runner, manager: AbstractAsyncContextManager[Any]) -> None:
+        self._runner = runner
+        self._manager = manager
+
+    def __enter__(self) -> Any:
+        loop = self._runner.get_loop()
+        self._entered: asyncio.Future[Any] = loop.create_future()
+        self._left: asyncio.Future[None] = loop.create_future()
+        self._task = loop.create_task(self._hold())
+        return self._runner.run(self._enter())
+
+    async def _enter(self) -> Any:
+        await asyncio.wait([self._task, self._entered], return_when=asyncio.FIRST_COMPLETED)
+        return self._task.result() if self._task.done() else self._entered.result()
+
+    async def _hold(self) -> None:
+        async with self._manager as entered:
+            self._entered.set_result(entered)
+            await self._left
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is None:
+            self._left.set_result(None)
+        else:
+            self._left.set_exception(error)
+        self._runner.run(self._leave())
+
+    async def _leave(self) -> None:
+        await self._task
+
+
+class Child:
+    """Runs orders, with the dependencies that this process has ``opened``."""
+
+    def __init__(
+        self,
+        runner: asyncio.Runner,
+        dependencies: Dependencies,
+        opened: Open,
+        send: Callable[[Reply], None],
+        log: ChildLogging,
+    ) -> None:
+        self._runner = runner
+        self._dependencies = dependencies
+        self._opened = opened
+        self._send = send
+        self._log = log
+
+    def run(self, order: Order) -> Reply:
+        """Run a function. Returns its result or its exception."""
+        try:
+            is_new = order.function.module not in sys.modules
+            places = order.function, order.encode, order.decode
+            function, signature = _function(*places, self._dependencies)
+            if is_new:  # the module may have configured logging as it does in the parent
+                self._log.set_up()
+            job = decode_job(order.job)
+            context = Context(
+                job,
+                order.step,
+                order.previous,
+                report=lambda value: self._send(Reply("progress", order.token, value)),
+                to_json=signature.values.to_json,
+            )
+            step = job.steps[order.step]
+            bound = signature.bind(step.args, step.kwargs)
+            variables = copy_context()
+            variables.run(running.set, order.current)
+            result = self._call(function, signature, bound, context, variables)
+        except BaseException as error:  # noqa: BLE001 - any exception is an outcome
+            return _failure(error)
+        return _done(order, signature, result, context)
+
+    def _call(
+        self, function: Any, signature: Signature, bound: Bound, context: Context, variables: Variables
+    ) -> Any:
+        """Call a function, and open and close its dependencies of an attempt."""
+
+        def complete(values: Open) -> Bound:
+            given = {name: values[dependency] for name, dependency in signature.dependencies.items()}
+            if signature.context is not None:
+                given[signature.context] = context
+            return signature.insert(*bound, given)
+
+        async def call() -> Any:
+            async with opening(per_attempt, self._opened, {}, context) as values:
+                args, kwargs = complete(values)
+                return await function(*args, **kwargs)
+
+        per_attempt = in_order(signature.dependencies.values(), self._opened)
+        if is_async(function):
+            return self._runner.run(call(), context=variables)
+        early, late = split(per_attempt)
+        with ExitStack() as stack:
+            values = self._opened
+            if early:
+                values = stack.enter_context(Held(self._runner, opening(early, values, {}, context)))
+            values = stack.enter_context(opening_here(late, values, {}, context))
+            args, kwargs = complete(values)
+            result = variables.run(function, *args, **kwargs)
+            return self._runner.run(result, context=variables) if asyncio.iscoroutine(result) else result
 
 
 def _done(order: Order, signature: Signature, result: Any, context: Context) -> Reply:
@@ -162,13 +285,14 @@ def _failure(error: BaseException, *, fatal: bool = False) -> Reply:
 
 
 @cache
-def _function(place: Place, encode: Place | None, decode: Place | None) -> tuple[Any, Signature]:
-    """A function and its signature. One that was not decorated where it is defined needs the hooks."""
+def _function(
+    place: Place, encode: Place | None, decode: Place | None, dependencies: Dependencies
+) -> tuple[Any, Signature]:
+    """A function, and its signature in the app that runs it."""
     found = _find(place)
-    if isinstance(found, Function):
-        return found.function, found.signature
+    function = found.function if isinstance(found, Function) else found
     hooks = [None if hook is None else _find(hook) for hook in (encode, decode)]
-    return found, Signature(found, Values(*hooks))
+    return function, Signature(function, Values(*hooks), dependencies)
 
 
 def _find(place: Place) -> Any:

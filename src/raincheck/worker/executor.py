@@ -9,18 +9,21 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context, copy_context
+from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread
 from typing import Any
 
 from raincheck.core.clock import monotonic
+from raincheck.functions.dependencies import Dependency
 from raincheck.functions.registry import Function
 from raincheck.logs import running
-from raincheck.worker.attempt import Inbox, Reason, RunningAttempt
-from raincheck.worker.outcome import Finished
+from raincheck.store.listeners import call_into
+from raincheck.worker.attempt import Inbox, Reason, RunningAttempt, ThreadCall
+from raincheck.worker.outcome import Encoded, Finished
 from raincheck.worker.processes import Processes
 
 STRETCH = 0.001
@@ -35,9 +38,9 @@ BURST = 16
 
 class Executor:
     """Runs up to ``concurrency`` attempts at once on the loop and in threads, and up to ``processes`` more
-    in child processes."""
+    in child processes, each of which opens the dependencies ``of_children``."""
 
-    def __init__(self, concurrency: int, processes: int) -> None:
+    def __init__(self, concurrency: int, processes: int, of_children: Sequence[Dependency] = ()) -> None:
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._finished: Inbox[Finished] = Inbox()
@@ -48,16 +51,21 @@ class Executor:
         self._starting_runners = False
         self._threads = Threads(concurrency, self._context, self._finished)
         self._in_threads = 0
-        self._processes = Processes(processes)
-        self._children: set[asyncio.Task[None]] = set()
+        self._processes = Processes(processes, of_children)
+        self._tasks: set[asyncio.Task[None]] = set()
+        """Those of attempts in child processes, and of attempts in threads with something around them."""
         self._stuck: set[asyncio.Task[None]] = set()
         self._closed = False
-        self.abandoned = 0
-        """How many threads still run the function of an abandoned attempt."""
+        self._left: set[RunningAttempt] = set()
 
     def slots(self, *, processes: bool = False) -> Slots:
         """The slots for attempts on the loop and in threads, or those in ``processes``."""
         return self._process_slots if processes else self._slots
+
+    @property
+    def abandoned(self) -> int:
+        """How many threads still run the function of an abandoned attempt."""
+        return len(self._left)
 
     def start(self, attempts: Sequence[RunningAttempt]) -> None:
         """Start these."""
@@ -70,9 +78,13 @@ class Executor:
                 self._waiting.append(attempt)
             elif mode == "thread":
                 self._set_deadline(attempt)
-                threaded.append(attempt)
+                if attempt.around is None:
+                    threaded.append(attempt)
+                else:
+                    self._in_threads += 1
+                    self._start_task(self._run_around_thread(attempt))
             else:
-                self._keep(self._children, asyncio.create_task(self._run_in_process(attempt)))
+                self._start_task(self._run_in_process(attempt))
         if threaded:
             self._in_threads += len(threaded)
             self._threads.start(threaded, self._in_threads)
@@ -90,8 +102,8 @@ class Executor:
             if not attempt.has_ended:
                 self._end(attempt)
                 finished.append(each)
-            elif attempt.is_abandoned and attempt.function.mode == "thread":
-                self.abandoned -= 1
+            else:
+                self._left.discard(attempt)
         return finished
 
     def stop(self, attempt: RunningAttempt, reason: Reason) -> None:
@@ -115,7 +127,7 @@ class Executor:
     async def close(self) -> None:
         """Stop everything; functions that do not stop are left behind."""
         self._closed = True
-        tasks = self._runners | self._children | self._stuck
+        tasks = self._runners | self._tasks | self._stuck
         for task in tasks:
             task.cancel()
         if tasks:
@@ -136,6 +148,9 @@ class Executor:
     def _keep(self, tasks: set[asyncio.Task[None]], task: asyncio.Task[None]) -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+
+    def _start_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._keep(self._tasks, self._loop.create_task(coroutine, context=self._context.copy()))
 
     def _start_runners(self, most: int = BURST) -> None:
         """Start runners for attempts that wait."""
@@ -174,7 +189,10 @@ class Executor:
         result, error = None, None
         named = running.set(attempt.current)
         try:
-            result = await attempt.function.function(*args, **kwargs)
+            if attempt.around is None:
+                result = await attempt.function.function(*args, **kwargs)
+            else:
+                result = await attempt.around.on_loop(attempt.arguments, attempt.context)
         except BaseException as raised:
             if self._closed:
                 raise
@@ -183,16 +201,59 @@ class Executor:
         attempt.mark_returned()
         self._finished.put(Finished(attempt, result, error))
 
+    async def _run_around_thread(self, attempt: RunningAttempt) -> None:
+        assert attempt.around is not None  # noqa: S101 - for these only
+        run = partial(self._call_in_thread, attempt)
+        around = attempt.around.in_thread
+        await self._finish(
+            attempt, partial(around, attempt.arguments, attempt.context, run, attempt.is_stopping)
+        )
+
+    async def _call_in_thread(self, attempt: RunningAttempt, call: Callable[[], Any]) -> Any:
+        """Call this in a thread. If the attempt is stopped, it still waits for the thread, and then raises
+        `CancelledError`: what is around the call must not be closed while the thread uses it."""
+        task = asyncio.current_task()
+        returned: asyncio.Future[tuple[Any, BaseException | None]] = self._loop.create_future()
+        attempt.wait_for_thread(ThreadCall(call, copy_context(), returned))
+        self._threads.start([attempt], self._in_threads)
+        result, error = await returned
+        attempt.leave_thread(task)
+        if error is not None:
+            raise error
+        if attempt.is_stopping():
+            raise CancelledError
+        return result
+
     async def _run_in_process(self, attempt: RunningAttempt) -> None:
-        if attempt.has_returned:
-            return
+        if not attempt.has_returned:
+            await self._finish(attempt, partial(self._call_in_process, attempt))
+
+    async def _call_in_process(self, attempt: RunningAttempt) -> Any:
+        children = [await self._processes.child()]  # before the time of the attempt begins
+        self._set_deadline(attempt)
+
+        async def call() -> Encoded:
+            child = children.pop() if children else await self._processes.child()
+            return await self._processes.run(child, attempt)
+
+        if attempt.around is None or attempt.context is None:
+            return await call()
+        try:
+            return await attempt.around.in_process(attempt.context, call)
+        finally:
+            for child in children:  # the middleware did not call
+                self._processes.keep(child)
+
+    async def _finish(self, attempt: RunningAttempt, call: Callable[[], Awaitable[Any]]) -> None:
+        """Run an attempt in a task of its own: whatever ``call`` raises is an outcome."""
         attempt.begin(asyncio.current_task())
+        running.set(attempt.current)
         result: Any = None
         error: BaseException | None = None
         try:
-            child = await self._processes.child()
-            self._set_deadline(attempt)
-            result = await self._processes.run(child, attempt)
+            if attempt.is_stopping():  # it was stopped before it began
+                raise CancelledError
+            result = await call()
         except BaseException as raised:
             if self._closed:
                 raise
@@ -213,8 +274,8 @@ class Executor:
             self._runners.discard(attempt.task)
             self._keep(self._stuck, attempt.task)
         self._finished.put(Finished(attempt, None, CancelledError()))
-        if attempt.function.mode == "thread":
-            self.abandoned += 1
+        if attempt.function.mode == "thread" and attempt.task is None:
+            self._left.add(attempt)
             self._threads.replace(self._in_threads - 1)
         self._start_runners(1)
 
@@ -292,6 +353,7 @@ class Threads:
 
     def __init__(self, size: int, context: Context, finished: Inbox[Finished]) -> None:
         self._size = size
+        self._loop = asyncio.get_running_loop()
         self._context = context
         self._finished = finished
         self._queue: SimpleQueue[RunningAttempt | None] = SimpleQueue()
@@ -316,7 +378,10 @@ class Threads:
                 attempt = self._queue.get_nowait()
                 if attempt is not None and not attempt.has_ended:
                     attempts.append(attempt)
-        return attempts
+        begun = [attempt for attempt in attempts if attempt.thread_call is not None]
+        for attempt in begun:
+            self._queue.put(attempt)
+        return [attempt for attempt in attempts if attempt.thread_call is None]
 
     def close(self) -> None:
         """Let each thread end once its function has returned."""
@@ -329,21 +394,45 @@ class Threads:
 
     def _work(self) -> None:
         while (attempt := self._queue.get()) is not None:
-            result, error = None, None
-            if attempt.reason is None:  # else it was stopped before it began
-                args, kwargs = attempt.arguments
-                attempt.enter_thread()
-                context = self._context.copy()
-                context.run(running.set, attempt.current)
-                try:
-                    result = context.run(attempt.function.function, *args, **kwargs)
-                except BaseException as raised:  # noqa: BLE001 - any exception is an outcome
-                    error = raised
-            attempt.mark_returned()
-            self._finished.put_from_thread(Finished(attempt, result, error))
+            if attempt.thread_call is not None:
+                self._run_call(attempt, attempt.thread_call)
+            else:
+                self._run_function(attempt)
             if attempt.is_abandoned:  # another thread has taken the place of this one
                 return
         self._queue.put(None)  # for the next thread
+
+    def _run_function(self, attempt: RunningAttempt) -> None:
+        result, error = None, None
+        if attempt.reason is None:  # else it was stopped before it began
+            args, kwargs = attempt.arguments
+            attempt.enter_thread()
+            context = self._context.copy()
+            context.run(running.set, attempt.current)
+            try:
+                result = context.run(attempt.function.function, *args, **kwargs)
+            except BaseException as raised:  # noqa: BLE001 - any exception is an outcome
+                error = raised
+        attempt.mark_returned()
+        self._finished.put_from_thread(Finished(attempt, result, error))
+
+    def _run_call(self, attempt: RunningAttempt, call: ThreadCall) -> None:
+        """Run what has something around it, which goes on afterwards: the attempt has not yet returned."""
+        result, error = None, None
+        if attempt.reason is None:
+            attempt.enter_thread()
+            try:
+                result = call.context.run(call.call)
+            except BaseException as raised:  # noqa: BLE001 - any exception is an outcome
+                error = raised
+        call_into(self._loop, partial(_set_returned, call.returned, result, error))
+
+
+def _set_returned(
+    returned: asyncio.Future[tuple[Any, BaseException | None]], result: Any, error: BaseException | None
+) -> None:
+    if not returned.done():  # the worker stops, and waits no longer
+        returned.set_result((result, error))
 
 
 def end_task(task: asyncio.Task[None]) -> None:

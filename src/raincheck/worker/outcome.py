@@ -6,7 +6,7 @@ Nothing here calls a function or the store.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ from raincheck.core.retry import RETRY_LATER, names_of
 from raincheck.core.triggers import Failed, Stopped, Trigger
 from raincheck.functions.context import Context
 from raincheck.worker.attempt import Reason, RunningAttempt
+from raincheck.worker.injector import Injector
 from raincheck.worker.tracebacks import format_traceback
 
 
@@ -68,25 +69,30 @@ class ChildError(Exception):
         self.retry_after = retry_after
 
 
-def prepare(attempt: RunningAttempt, state: Mapping[str, Any]) -> Trigger | None:
+def prepare(attempt: RunningAttempt, injector: Injector) -> Trigger | None:
     """Create an attempt's context and decode its arguments. None: run it; else the trigger that ends it."""
-    claim, signature = attempt.claim, attempt.function.signature
+    claim, function = attempt.claim, attempt.function
+    signature = function.signature
     trigger = on_claim(claim.job, claim.lease)
     if trigger is not None:
         return trigger
-    if signature.context is not None:
+    if function.wants_context:
         attempt.context = Context(
             claim.job,
             claim.lease.step,
             attempt.previous,
             report=attempt.report,
             cancelled=attempt.is_stopping,
-            state=state,
+            state=injector.state,
             to_json=signature.values.to_json,
         )
     try:
         step = claim.step
-        attempt.arguments = signature.bind(step.args, step.kwargs, context=attempt.context)
+        given = None
+        if (extras := injector.extras(function)) is not None:
+            given = extras.given(attempt.context)
+            attempt.around = extras.around
+        attempt.arguments = signature.bind(step.args, step.kwargs, given=given)
     except Exception as error:  # noqa: BLE001 - the arguments do not fit, or their class raises
         return failed(attempt, error, fatal=True)
     return None

@@ -6,7 +6,7 @@ import asyncio
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -17,14 +17,18 @@ from msgspec.structs import replace
 from raincheck.core.codec import encode_job
 from raincheck.core.model import Job
 from raincheck.core.stages import INLINE_RESULT
+from raincheck.functions.dependencies import Dependency
 from raincheck.store import CHILD
 from raincheck.worker import child
 from raincheck.worker.attempt import RunningAttempt
-from raincheck.worker.child import Order, Place, Reply
+from raincheck.worker.child import Opening, Order, Place, Reply
 from raincheck.worker.child_logging import ForwardedRecords, levels
 from raincheck.worker.outcome import ChildError, Encoded
 
 T = TypeVar("T")
+
+CLOSING = 5.0
+"""Seconds that a child has to close its dependencies; then it is killed."""
 
 _decode = msgspec.msgpack.Decoder(Reply).decode
 _encode = msgspec.msgpack.Encoder().encode
@@ -33,15 +37,20 @@ _encode = msgspec.msgpack.Encoder().encode
 class Child:
     """A child process that is ready, and the pipe to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, dependencies: Sequence[Opening]) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=child.main, args=(theirs, levels()), name=CHILD, daemon=True)
+        arguments = (theirs, levels(), _encode(dependencies))
+        self.process = context.Process(target=child.main, args=arguments, name=CHILD, daemon=True)
+        self._has_to_close = len(dependencies) > 0
         self._records = ForwardedRecords()
         self.process.start()
         theirs.close()
         with self._child_errors("did not start"):
-            self._reply()
+            reply = self._reply()
+        if reply.kind == "failed":
+            self.end()
+            raise error_of(reply)
 
     def run(self, attempt: RunningAttempt) -> Reply:
         """Run an attempt and note its progress; blocks. Raises `ChildError` if the child dies."""
@@ -50,7 +59,8 @@ class Child:
             while (reply := self._reply()).kind == "progress":
                 if reply.token == attempt.token:
                     attempt.report(reply.value)
-        attempt.mark_returned()
+        if attempt.around is None:
+            attempt.mark_returned()
         return reply
 
     def _reply(self) -> Reply:
@@ -75,16 +85,23 @@ class Child:
             self.process.kill()
 
     def end(self) -> None:
-        """Close the pipe, which ends it, and wait until it has ended."""
+        """Close the pipe, which ends it, and wait until it has ended.
+
+        It has a few seconds to close its dependencies.
+        """
         self.pipe.close()
+        if self._has_to_close:
+            self.process.join(CLOSING)
+        self.kill()
         self.process.join()
 
 
 class Processes:
-    """Child processes for up to ``size`` attempts at once."""
+    """Child processes for up to ``size`` attempts at once; each opens the ``dependencies`` when it starts."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, dependencies: Sequence[Dependency] = ()) -> None:
         self.size = size
+        self._dependencies = [Opening(_place(each.function), each.scope) for each in dependencies]
         self._idle: list[Child] = []
         self._closed = False
         # some threads wait for a reply of a child, others for the end of one
@@ -102,16 +119,14 @@ class Processes:
             child.kill()
             pending.add_done_callback(asyncio.Future.exception)  # it failed because the child was killed
             raise
-        self._idle.append(child)
+        self.keep(child)
         if reply.kind == "failed":
-            raise ChildError(
-                reply.names,
-                reply.message,
-                traceback=reply.traceback,
-                fatal=reply.fatal,
-                retry_after=reply.retry_after,
-            )
+            raise error_of(reply)
         return Encoded(reply.value, reply.data)
+
+    def keep(self, child: Child) -> None:
+        """Keep a child that is idle, for the next attempt."""
+        self._idle.append(child)
 
     async def child(self) -> Child:
         """An idle child, or a new one. Raises `ChildError` if it does not start."""
@@ -119,17 +134,17 @@ class Processes:
             child = self._idle.pop()
             if child.process.is_alive():
                 return child
-        starting = self._call(Child)
+        starting = self._call(Child, self._dependencies)
         try:
             return await asyncio.shield(starting)
         except asyncio.CancelledError:
-            starting.add_done_callback(self._keep)
+            starting.add_done_callback(self._keep_started)
             raise
 
-    def _keep(self, starting: asyncio.Future[Child]) -> None:
+    def _keep_started(self, starting: asyncio.Future[Child]) -> None:
         """Keep a child whose attempt was cancelled before it was ready."""
         if not starting.cancelled() and starting.exception() is None:
-            self._idle.append(starting.result())
+            self.keep(starting.result())
             if self._closed:
                 starting.result().kill()
 
@@ -139,11 +154,20 @@ class Processes:
     async def close(self) -> None:
         """End the children, which are all idle."""
         self._closed = True
-        for idle in self._idle:
-            idle.kill()
         await asyncio.gather(*(self._call(idle.end) for idle in self._idle))
         self._idle.clear()
         self._threads.shutdown(wait=False)
+
+
+def error_of(reply: Reply) -> ChildError:
+    """The exception that a child has sent."""
+    return ChildError(
+        reply.names,
+        reply.message,
+        traceback=reply.traceback,
+        fatal=reply.fatal,
+        retry_after=reply.retry_after,
+    )
 
 
 def _order(attempt: RunningAttempt) -> Order:

@@ -61,7 +61,7 @@ class StoreDispatcher:
 
     def _has_context(self, claim: Claim) -> bool:
         function = self._functions.get(claim.step.function)
-        return function is not None and function.signature.context is not None
+        return function is not None and function.wants_context
 
     def extend(self, info: WorkerInfo, attempts: Sequence[RunningAttempt]) -> None:
         """Send a heartbeat; `stopping` gets the lost leases and the newer revisions. Raises `StoreError`."""

@@ -14,9 +14,8 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
-from types import MappingProxyType
 from typing import Any, Self
 
 from msgspec.structs import replace
@@ -35,6 +34,7 @@ from raincheck.worker.claimer import Claimer
 from raincheck.worker.dispatcher import Claimed, Dispatcher
 from raincheck.worker.executor import ABANDON, Executor
 from raincheck.worker.heartbeat import Heartbeat
+from raincheck.worker.injector import Injector, injecting
 from raincheck.worker.outcome import Finished, Outcome, judge, prepare
 from raincheck.worker.store_dispatcher import StoreDispatcher
 
@@ -113,12 +113,10 @@ class Worker:
         engine = self._app.engine
         self._functions = engine.functions.select(self._patterns)
         async with AsyncExitStack() as stack:
-            state: Mapping[str, Any] | None = None
-            if self._app.lifespan is not None:
-                state = await stack.enter_async_context(self._app.lifespan(self._app))
+            injector = await stack.enter_async_context(injecting(self._app, self._functions))
             dispatcher = StoreDispatcher(engine.store, engine.functions, self.id, self._lease)
-            executor = Executor(self._concurrency, self._process_slots)
-            pipe = Pipe(dispatcher, engine.functions, executor, engine.limits, state or {})
+            executor = Executor(self._concurrency, self._process_slots, injector.of_children)
+            pipe = Pipe(dispatcher, engine.functions, executor, engine.limits, injector)
             heartbeat = Heartbeat(dispatcher, self._info())
             stack.push_async_callback(self._leave, pipe, heartbeat)
             await asyncio.to_thread(dispatcher.extend, self._info(), [])
@@ -177,7 +175,7 @@ class Worker:
 
 
 class Pipe:
-    """Claims, prepares, executes, judges and completes steps. ``state`` becomes ``ctx.state``."""
+    """Claims, prepares, executes, judges and completes steps."""
 
     def __init__(
         self,
@@ -185,7 +183,7 @@ class Pipe:
         functions: Functions,
         executor: Executor,
         limits: Limits,
-        state: Mapping[str, Any],
+        injector: Injector,
     ) -> None:
         self.dispatcher = dispatcher
         self.executor = executor
@@ -193,7 +191,7 @@ class Pipe:
         self.reports: Inbox[RunningAttempt] = Inbox()
         self._functions = functions
         self._limits = limits
-        self._state = MappingProxyType(dict(state))
+        self._injector = injector
         self._releases: set[asyncio.Task[None]] = set()
 
     async def claim(self, claimer: Claimer) -> None:
@@ -214,7 +212,7 @@ class Pipe:
             self.in_flight.add(attempt)
             if attempt.claim.lease.until <= now:
                 late.append(attempt)
-            elif (trigger := prepare(attempt, self._state)) is not None:
+            elif (trigger := prepare(attempt, self._injector)) is not None:
                 self.in_flight.end(attempt)
                 outcomes.append(Outcome(attempt, trigger))
             else:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,18 +13,13 @@ from rich.text import Text
 from raincheck.cli.demo.app import JOB
 from raincheck.cli.exit_codes import code_of_job
 from raincheck.cli.job_view import show_changes, watch_changes
-from raincheck.cli.runner import ignore_ctrl_c
+from raincheck.cli.own_server import own_server
 from raincheck.cli.start import FILE, own_command
 from raincheck.cli.terminal import one_line, out
 from raincheck.client import Client, JobHandle
 from raincheck.client.requests import job_path
 from raincheck.core.clock import monotonic
-from raincheck.core.errors import Unreachable
 from raincheck.engine.documents import FunctionDocument, JobDocument
-
-_LISTENING = "Listening and serving HTTP on "
-_KILL_AFTER = 10.0
-"""Seconds after which a server that does not stop is killed."""
 
 NEXT = (f"init {FILE}", f"serve {FILE}", "call add 1 2")
 """The commands that follow the demo."""
@@ -40,7 +30,11 @@ def demo() -> int:
     started_at = monotonic()
     with TemporaryDirectory(prefix="raincheck-", ignore_cleanup_errors=True) as folder:
         _print_title("Starting a server and two workers, each in its own process, with a new SQLite file")
-        with _server(Path(folder)) as url, Client(url) as client:
+        options = ("--workers=2", "--grace=2")
+        with (
+            own_server(Path(folder), "serve", f"{__name__}.app:app", *options) as url,
+            Client(url) as client,
+        ):
             _print_title(f"Submitting a job: POST {url}/v1/job")
             _print(_chain())
             job_id = JobHandle(client, client.request("POST", "/v1/job", msgspec.json.encode(JOB)).body).id
@@ -52,43 +46,6 @@ def demo() -> int:
     _print_title("Next: write a file with an app, serve it, then call it from a second terminal")
     _print(Text("\n").join(Text(f"{own_command()} {words}") for words in NEXT))
     return code_of_job(job.state)
-
-
-@contextmanager
-def _server(folder: Path) -> Iterator[str]:
-    """Run a server with two workers, as processes that stop with this one; yields its URL."""
-    app = f"{__name__}.app:app"
-    options = ["--child", "--port=0", "--workers=2", "--grace=2", "--log-level=error"]
-    log = folder / "log"
-    with log.open("wb") as errors:
-        process = subprocess.Popen(  # noqa: S603 - runs raincheck itself
-            [sys.executable, "-m", "raincheck", "serve", app, *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            encoding="utf-8",
-            env={name: value for name, value in os.environ.items() if not name.startswith("RAINCHECK_")},
-            **ignore_ctrl_c(),
-        )
-    with process:
-        stdin, stdout = process.stdin, process.stdout
-        assert stdin is not None  # noqa: S101 - it is a pipe
-        assert stdout is not None  # noqa: S101 - it is a pipe
-        try:
-            stdin.write(f"sqlite:///{(folder / 'demo.db').as_posix()}\n")
-            stdin.flush()
-            lines = iter(stdout.readline, "")
-            url = next((line.strip() for line in lines if line.startswith(_LISTENING)), None)
-            if url is None:
-                raise Unreachable(f"the server did not start: {log.read_text('utf-8').strip()}")
-            yield url.removeprefix(_LISTENING)
-        finally:
-            stdin.close()
-            try:
-                process.wait(_KILL_AFTER)
-            except subprocess.TimeoutExpired:
-                process.kill()
 
 
 def _chain() -> Text:

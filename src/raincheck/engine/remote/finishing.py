@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections import deque
 from collections.abc import Sequence
 
 import msgspec
@@ -11,15 +13,16 @@ from msgspec import Raw, Struct
 from raincheck.core import lifecycle, outcomes
 from raincheck.core.clock import chance
 from raincheck.core.codec import MAX_DEPTH, too_deep
-from raincheck.core.errors import Fault, IllegalTransition, InvalidInput, StoreUnavailable
-from raincheck.core.model import Change, ErrorDetail, FailureType, FunctionInfo, Problem, State, Step
+from raincheck.core.errors import Fault, IllegalTransition, InvalidInput, StoreError, StoreUnavailable
+from raincheck.core.limits import Limits
+from raincheck.core.model import Change, ErrorDetail, FailureType, FunctionInfo, Job, Problem, State, Step
 from raincheck.core.outcomes import Raised, cut_message
 from raincheck.core.text import cut_text
 from raincheck.core.triggers import Failed, Stopped, Trigger
 from raincheck.engine.engine import Engine
 from raincheck.engine.jobs import MAX_TRIES
 from raincheck.engine.remote.claims import give_back
-from raincheck.engine.remote.leases import Absent, ActiveLease, find_leases
+from raincheck.engine.remote.leases import Absent, ActiveLease, Named, find_leases
 from raincheck.engine.remote.protocol import (
     Ending,
     FinishedAttempt,
@@ -34,16 +37,20 @@ from raincheck.store.base import Held
 
 logger = logging.getLogger("raincheck.remote")
 
-Endings = dict[int, Ending]
-"""What became of attempts, by their position in the request."""
+BATCH = 1000
+"""Entries that are written together."""
 
 
 class Entry(Struct, frozen=True, eq=False):
-    """One attempt of a request to finish."""
+    """How one attempt of a worker ended."""
 
-    position: int
+    caller: Caller
     finished: FinishedAttempt
     held: Held
+
+    def ending(self, outcome: FinishOutcome, problem: Problem | None = None) -> Ending:
+        """What became of it."""
+        return Ending(id=self.finished.id, outcome=outcome, problem=problem)
 
 
 class Refused(Exception):
@@ -54,34 +61,89 @@ class Refused(Exception):
         self.problem = problem
 
 
-async def finish(engine: Engine, caller: Caller, attempts: Sequence[Raw]) -> list[Ending]:
-    """End attempts, each a `FinishedAttempt` as JSON; what became of each, in this order.
+_Waiting = tuple[Entry, "asyncio.Future[Ending]"]
+"""An entry, and where its caller waits for what became of it."""
 
-    An entry that is wrong is refused and changes nothing. Raises `StoreError` if it is not known what became
-    of the entries: the same request can be repeated.
+
+class Finisher:
+    """Writes how attempts ended, for one server.
+
+    Entries of several requests that are there at once are written together: those of one job would conflict
+    otherwise, and each would be tried as often as there are others.
     """
-    entries: list[Entry] = []
-    endings: Endings = {}
-    for position, body in enumerate(attempts):
-        try:
-            finished = _decoded(bytes(body), position)
-        except InvalidInput as error:
-            endings[position] = Ending(id=_id_in(body), outcome="refused", problem=_invalid(*error.faults))
-        else:
-            entries.append(Entry(position, finished, parse_attempt_id(finished.id, "")))
-    endings |= await settle(engine, caller, entries)
-    return [endings[position] for position in range(len(attempts))]
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._waiting: deque[_Waiting] = deque()
+        self._writing: asyncio.Task[None] | None = None
+
+    async def finish(self, caller: Caller, attempts: Sequence[Raw]) -> list[Ending]:
+        """End attempts, each a `FinishedAttempt` as JSON; what became of each, in this order.
+
+        An entry that is wrong is refused and changes nothing. Raises `StoreError` if it is not known what
+        became of the entries: the same request can be repeated.
+        """
+        entries: list[Entry] = []
+        endings: list[Ending | None] = []
+        for position, body in enumerate(attempts):
+            try:
+                finished = _decoded(bytes(body), position)
+            except InvalidInput as error:
+                problem = _invalid(*error.faults)
+                endings.append(Ending(id=_id_in(body), outcome="refused", problem=problem))
+            else:
+                endings.append(None)
+                entries.append(Entry(caller, finished, parse_attempt_id(finished.id, "")))
+        written = iter(await self.write(entries))
+        return [next(written) if each is None else each for each in endings]
+
+    async def write(self, entries: Sequence[Entry]) -> list[Ending]:
+        """Write entries; what became of each. Raises `StoreError`."""
+        loop = asyncio.get_running_loop()
+        waiting: list[_Waiting] = [(entry, loop.create_future()) for entry in entries]
+        self._waiting.extend(waiting)
+        if waiting and (self._writing is None or self._writing.done()):
+            self._writing = loop.create_task(self._write_all())
+        return list(await asyncio.gather(*(future for _, future in waiting)))
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            try:
+                await self._write(batch)
+            except StoreError as error:
+                _fail(batch, error)
+            except Exception as error:  # noqa: BLE001 - one of them raises: write each on its own
+                await self._write_apart(batch, error)
+
+    async def _write(self, batch: Sequence[_Waiting]) -> None:
+        """Write a batch. If another process changes a job meanwhile, it is read again."""
+        for _ in range(MAX_TRIES):
+            batch = [each for each in batch if not each[1].done()]  # its request may have been cancelled
+            if not batch:
+                return
+            endings = await _try_to_write(self._engine, [entry for entry, _ in batch])
+            for (_, future), ending in zip(batch, endings, strict=True):
+                if ending is not None and not future.done():
+                    future.set_result(ending)
+        raise StoreUnavailable("other processes keep changing the jobs of these attempts: try again")
+
+    async def _write_apart(self, batch: Sequence[_Waiting], error: Exception) -> None:
+        for each in batch:
+            if len(batch) > 1:
+                try:
+                    await self._write([each])
+                except Exception as own:  # noqa: BLE001 - raised to its caller
+                    _fail([each], own)
+            else:
+                _fail([each], error)
 
 
-async def settle(engine: Engine, caller: Caller, entries: Sequence[Entry]) -> Endings:
-    """Write how attempts ended. If other processes change a job meanwhile, it is read again."""
-    endings: Endings = {}
-    for _ in range(MAX_TRIES):
-        left = [each for each in entries if each.position not in endings]
-        if not left:
-            return endings
-        endings |= await _settle_once(engine, caller, left)
-    raise StoreUnavailable("other processes keep changing the jobs of these attempts: try again")
+def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
+    """Raise an error to the callers that still wait."""
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(error)
 
 
 def _decoded(body: bytes, position: int) -> FinishedAttempt:
@@ -117,39 +179,40 @@ def _invalid(*faults: Fault) -> Problem:
     return Problem(type="validation", title="Invalid input", status=422, detail=detail, errors=errors)
 
 
-async def _settle_once(engine: Engine, caller: Caller, entries: Sequence[Entry]) -> Endings:
-    """One try to write: entries whose job another process changed meanwhile are not in the answer."""
+async def _try_to_write(engine: Engine, entries: Sequence[Entry]) -> list[Ending | None]:
+    """One try to write entries; None: another process has changed the job, or an entry before it."""
     store, now = engine.store, engine.store.now()
-    endings: Endings = {}
-    judged: dict[str, tuple[ActiveLease, list[tuple[Entry, Trigger]]]] = {}
-    found = await find_leases(store, caller.worker.id, [each.held for each in entries])
-    for entry, lease in zip(entries, found, strict=True):
+    endings: list[Ending | None] = [None] * len(entries)
+    found = await find_leases(store, [Named(each.caller.worker.id, each.held) for each in entries])
+    jobs: dict[str, Job] = {}
+    judged: dict[str, list[tuple[int, Trigger]]] = {}
+    for i, (entry, lease) in enumerate(zip(entries, found, strict=True)):
         try:
             if isinstance(lease, ActiveLease):
-                trigger = _judge(entry.finished, lease, caller, engine, now)
-                judged.setdefault(lease.job.id, (lease, []))[1].append((entry, trigger))
+                trigger = _judge(entry, lease, engine.limits, now)
+                jobs[lease.job.id] = lease.job
+                judged.setdefault(lease.job.id, []).append((i, trigger))
             else:
-                endings[entry.position] = Ending(id=entry.finished.id, outcome=_absent(lease))
+                endings[i] = entry.ending(_absent(lease))
         except Refused as error:
-            problem = error.problem
-            endings[entry.position] = Ending(id=entry.finished.id, outcome="refused", problem=problem)
-    changes: list[tuple[Change, list[Entry]]] = []
-    for lease, ended in judged.values():
+            endings[i] = entry.ending("refused", error.problem)
+    changes: list[tuple[Change, list[int]]] = []
+    for job_id, ended in judged.items():
         try:
-            change = lifecycle.advance(lease.job, [trigger for _, trigger in ended], now)
+            change = lifecycle.advance(jobs[job_id], [trigger for _, trigger in ended], now)
         except IllegalTransition as error:
-            logger.error("job %s: %s; its steps are given back", lease.job.id, error)
-            await give_back(store, [entry.held for entry, _ in ended])
-            endings |= {e.position: Ending(id=e.finished.id, outcome="lost") for e, _ in ended}
+            logger.error("job %s: %s; its steps are given back", job_id, error)
+            await give_back(store, [entries[i].held for i, _ in ended])
+            for i, _ in ended:
+                endings[i] = entries[i].ending("lost")
         else:
-            left_out = set(change.not_applied)
-            changes.append((change, [e for i, (e, _) in enumerate(ended) if i not in left_out]))
+            left_out = frozenset(change.not_applied)
+            changes.append((change, [i for n, (i, _) in enumerate(ended) if n not in left_out]))
     results = await store.commit([change for change, _ in changes]) if changes else []
     for (change, applied), result in zip(changes, results, strict=True):
         if result is None:
-            for entry in applied:
-                outcome = _outcome(change.job.steps[entry.held.step])
-                endings[entry.position] = Ending(id=entry.finished.id, outcome=outcome)
+            for i in applied:
+                endings[i] = entries[i].ending(_outcome(change.job.steps[entries[i].held.step]))
     return endings
 
 
@@ -163,11 +226,9 @@ def _absent(why: Absent) -> FinishOutcome:
     raise Refused(Problem(type="not-found", title="Not found", status=404, detail="there is no such job"))
 
 
-def _judge(
-    finished: FinishedAttempt, lease: ActiveLease, caller: Caller, engine: Engine, now: float
-) -> Trigger:
+def _judge(entry: Entry, lease: ActiveLease, limits: Limits, now: float) -> Trigger:
     """The trigger for how an attempt ended, by the rules for all workers. Raises `Refused`."""
-    name = lease.step.function
+    caller, finished, name = entry.caller, entry.finished, lease.step.function
     function, attempt = caller.function(name), lifecycle.attempt_of(lease.lease)
     if not caller.may_run(name):
         detail = f"the token does not allow a worker to run {name}"
@@ -192,9 +253,9 @@ def _judge(
         )
     result = bytes(finished.result)
     data = msgspec.json.encode(finished.data) if finished.data else None
-    if problem := outcomes.size_problem(name, result, data, engine.limits):
+    if problem := outcomes.size_problem(name, result, data, limits):
         raise Refused(problem)
-    return outcomes.succeeded(attempt, name, result, data, engine.limits)
+    return outcomes.succeeded(attempt, name, result, data, limits)
 
 
 def _failed(error: ReportedError, lease: ActiveLease, function: FunctionInfo) -> Failed:

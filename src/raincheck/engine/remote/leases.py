@@ -28,20 +28,25 @@ class ActiveLease(NamedTuple):
         return of_function if self.step.timeout is None else self.step.timeout
 
 
-async def find_leases(store: Store, worker_id: str, held: Sequence[Held]) -> list[ActiveLease | Absent]:
+class Named(NamedTuple):
+    """A lease that a worker names."""
+
+    worker_id: str
+    held: Held
+
+
+async def find_leases(store: Store, named: Sequence[Named]) -> list[ActiveLease | Absent]:
     """Each of these leases as it is now. Reads each job once."""
-    ids = list(dict.fromkeys(each.job_id for each in held))
+    ids = list(dict.fromkeys(each.held.job_id for each in named))
     jobs = dict(zip(ids, await store.find(ids) if ids else (), strict=True))
     found: list[ActiveLease | Absent] = []
-    for each in held:
-        stored = jobs[each.job_id]
+    for worker_id, held in named:
+        stored = jobs[held.job_id]
         if isinstance(stored, Missing):
             found.append("lost" if stored.gone else "unknown")
             continue
-        lease = next(
-            (one for one in stored.leases if one.token == each.token and one.step == each.step), None
-        )
-        if lease is None:
+        same = (lease for lease in stored.leases if (lease.token, lease.step) == (held.token, held.step))
+        if (lease := next(same, None)) is None:
             found.append("lost")
         else:
             found.append(ActiveLease(stored.job, lease) if lease.worker == worker_id else "foreign")

@@ -11,8 +11,8 @@ from msgspec.structs import asdict, replace
 from raincheck.core.codec import to_json
 from raincheck.core.model import Claim
 from raincheck.engine.engine import Engine
-from raincheck.engine.remote.finishing import Entry, settle
-from raincheck.engine.remote.leases import ActiveLease, find_leases
+from raincheck.engine.remote.finishing import Entry, Finisher
+from raincheck.engine.remote.leases import ActiveLease, Named, find_leases
 from raincheck.engine.remote.protocol import (
     Extended,
     ExtendRequest,
@@ -42,7 +42,9 @@ MESSAGE_LIMIT = 2000
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-async def extend(engine: Engine, caller: Caller, request: ExtendRequest, *, may_claim: bool) -> Extended:
+async def extend(
+    engine: Engine, finisher: Finisher, caller: Caller, request: ExtendRequest, *, may_claim: bool
+) -> Extended:
     """Extend the leases of the attempts that are named, and say which of them have to stop.
 
     An attempt that should have stopped before the length of a lease is ended here, and is lost. ``may_claim``
@@ -50,18 +52,20 @@ async def extend(engine: Engine, caller: Caller, request: ExtendRequest, *, may_
     """
     worker = caller.worker
     named = [parse_attempt_id(each.id, f"/attempts/{i}/id") for i, each in enumerate(request.attempts)]
-    found = await find_leases(engine.store, worker.id, named)
+    found = await find_leases(engine.store, [Named(worker.id, each) for each in named])
     now = engine.store.now()
     reasons: dict[int, StopReason] = {}
-    overdue: list[Entry] = []
+    overdue: dict[int, Entry] = {}
     for i, lease in enumerate(found):
         if not isinstance(lease, ActiveLease):
             reasons[i] = "lost"
         elif (stop := _stop(lease, caller, now)) is not None:
             reasons[i], since = stop
             if now - since > worker.lease:
-                overdue.append(Entry(i, FinishedAttempt(id=request.attempts[i].id, stopped=True), named[i]))
-    reasons |= dict.fromkeys(await settle(engine, caller, overdue), "lost")
+                ended = FinishedAttempt(id=request.attempts[i].id, stopped=True)
+                overdue[i] = Entry(caller, ended, named[i])
+    await finisher.write([*overdue.values()])
+    reasons |= dict.fromkeys(overdue, "lost")
     held = [i for i in range(len(named)) if reasons.get(i) != "lost"]
     revs = await renew(engine, replace(worker, state=request.state), worker.lease, [named[i] for i in held])
     reasons |= {i: "lost" for i, rev in zip(held, revs, strict=True) if rev is None}
@@ -116,7 +120,7 @@ async def release(engine: Engine, caller: Caller, request: ReleaseRequest) -> No
     Raises `InvalidInput` for a text that is not the id of an attempt.
     """
     named = [parse_attempt_id(each.id, f"/attempts/{i}/id") for i, each in enumerate(request.attempts)]
-    found = await find_leases(engine.store, caller.worker.id, named)
+    found = await find_leases(engine.store, [Named(caller.worker.id, each) for each in named])
     held = [each for each, lease in zip(named, found, strict=True) if isinstance(lease, ActiveLease)]
     if held:
         await engine.store.release(held)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raincheck.core.codec import MAX_DEPTH
-from raincheck.engine.remote import claims, finishing, protocol, registration, running
+from raincheck.engine.remote import claims, protocol, registration, running
 from raincheck.engine.remote.registration import Caller
 from raincheck.server.http import ClientGone, Request, Response, json_response
 from raincheck.server.parameters import decoded_body
@@ -40,16 +40,20 @@ async def extend(request: Request) -> Response:
     caller = await _caller(request)
     asked = await decoded_body(request, protocol.decode_extend, '{"attempts": [{"id": …}]}')
     may_claim = not request.services.long_polls.ended
-    return json_response(200, await running.extend(request.engine, caller, asked, may_claim=may_claim))
+    return json_response(
+        200,
+        await running.extend(request.engine, request.services.finisher, caller, asked, may_claim=may_claim),
+    )
 
 
 async def finish(request: Request) -> Response:
     """``POST /v1/worker/{id}/finish``"""
-    caller, engine = await _caller(request), request.engine
-    limit, depth = registration.finish_limit(engine), MAX_DEPTH + 3  # a result is in three levels
+    caller = await _caller(request)
+    limit, depth = registration.finish_limit(request.engine), MAX_DEPTH + 3  # a result is in three levels
     example = '{"attempts": [{"id": …, "result": …}]}'
     asked = await decoded_body(request, protocol.decode_finish, example, limit, depth)
-    return json_response(200, protocol.Finished(await finishing.finish(engine, caller, asked.attempts)))
+    endings = await request.services.finisher.finish(caller, asked.attempts)
+    return json_response(200, protocol.Finished(endings))
 
 
 async def release(request: Request) -> Response:

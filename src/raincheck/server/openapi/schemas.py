@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from inspect import cleandoc
 from typing import Any
 
@@ -42,9 +43,10 @@ def portable(schema: Any, names: Mapping[str, str]) -> Any:
     for keyword, value in schema.items():
         if keyword == "$ref":
             made["$ref"] = _component(value, names)
-        elif keyword == "discriminator":
-            mapping = {name: _component(each, names) for name, each in value.get("mapping", {}).items()}
-            made[keyword] = value | {"mapping": mapping}
+        elif keyword == "discriminator":  # no keyword of JSON Schema: it can be anything
+            with suppress(AttributeError, TypeError):
+                mapping = {name: _component(each, names) for name, each in value.get("mapping", {}).items()}
+                made[keyword] = value | {"mapping": mapping}
         elif keyword in _BY_NAME:
             made[keyword] = {name: portable(each, names) for name, each in value.items()}
         elif keyword in _IN_A_LIST:

@@ -73,6 +73,9 @@ class Claimed(NamedTuple):
     leases: list[tuple[int, Lease]]
 
 
+NOTHING = Claimed({}, [])
+
+
 def claim(connection: apsw.Connection, request: ClaimRequest, now: float) -> Claimed:
     """Lease up to ``limit`` ready steps: the highest priority first, an equal share for each function."""
     queues = _queues(connection, request.functions)
@@ -86,7 +89,7 @@ def claim(connection: apsw.Connection, request: ClaimRequest, now: float) -> Cla
             queues = [each for each in queues if room.get(each.function, 1) > 0]
             queues = list(_go_on(connection, queues, priority))
     if not rows:
-        return Claimed({}, [])
+        return NOTHING
     last: int = connection.execute(NEW_TOKENS, (len(rows),)).get
     until = now + request.lease
     counts = Counter(row[0] for row in rows)

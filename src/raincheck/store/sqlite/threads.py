@@ -217,20 +217,24 @@ class Writer:
             (attempted if attempt else waiting).append(claim)
         attempted += (call for call in batch if isinstance(call, Claim))
         drained: set[str] = set()
+        unserved: set[str] = set()
         due_at = math.inf if retry_all else self._due_at
         for claim in attempted:
             if claim.future.cancelled():
                 continue
-            claimed = leases.claim(connection, claim.request, effects.now)
+            if drained.issuperset(claim.request.functions):  # as after an earlier of very many claims
+                claimed = leases.NOTHING
+            else:
+                claimed = leases.claim(connection, claim.request, effects.now)
             if len(claimed.leases) < claim.request.limit:
                 drained.update(set(claim.request.functions) - claim.request.limits.keys())
             if claimed.leases or claim.until <= time:
                 answers.add(claim, claimed)
                 continue
             waiting.append(claim)
-            due = leases.next_due(connection, claim.request.functions)
-            if due is not None:
-                due_at = min(due_at, time + min(max(0.0, due - effects.now), LOOK))
+            unserved.update(claim.request.functions)
+        if unserved and (due := leases.next_due(connection, tuple(unserved))) is not None:
+            due_at = min(due_at, time + min(max(0.0, due - effects.now), LOOK))
         self._waiting, self._due_at = waiting, due_at
         self._act_at = min([due_at, *(claim.until for claim in waiting)])
         return drained
