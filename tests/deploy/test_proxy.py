@@ -146,6 +146,11 @@ class Deployment(NamedTuple):
             while sum(self.served(each) > 0 for each in range(len(self.servers))) < count:
                 assert (await self.client.get("/v1/job")).status_code == 200
 
+    async def until_serves(self, server: int) -> None:
+        """Wait until a server has served one more request; others send requests."""
+        served = self.served(server)
+        await until(lambda: self.served(server) > served)
+
     def connections(self, server: int) -> int:
         """The open connections of the proxy to a server."""
         address = int.from_bytes(IPv4Address(ADDRESSES[server]).packed, "little")
@@ -235,9 +240,8 @@ async def test_no_request_fails_while_servers_stop_and_start() -> None:
         senders = [asyncio.create_task(send()) for _ in range(8)]
         for number in (0, 1):
             assert await deployment.servers[number].stop() == 0
-            served = deployment.served(number)
             await deployment.servers[number].start()
-            await until(lambda served=served, number=number: deployment.served(number) > served)
+            await deployment.until_serves(number)
         stopped.set()
         await asyncio.gather(*senders)
         assert set(statuses) == {200, 202}
