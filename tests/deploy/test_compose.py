@@ -18,6 +18,7 @@ import httpx2
 import jsonschema_rs
 import pytest
 
+from raincheck.server.listener import GRACE
 from tests.acceptance.support import Command, running
 from tests.cli.processes import raincheck
 from tests.deploy.reading import ROOT, TARGET, accepted, documents, is_probe, options_of, seconds
@@ -64,6 +65,13 @@ def test_a_worker_has_longer_to_stop_than_it_gives_what_runs() -> None:
     worker = SERVICES["worker"]
     grace = accepted(worker["command"]).options["worker_options"].grace
     assert seconds(worker["stop_grace_period"]) >= grace + 5
+
+
+def test_a_server_has_longer_to_stop_than_its_requests() -> None:
+    """After its drain. With the second file, too."""
+    for command in (SERVICES["server"]["command"], SIGNIN["services"]["server"]["command"]):
+        drain = accepted(command).options["server_options"].drain
+        assert seconds(SERVICES["server"]["stop_grace_period"]) >= drain + GRACE + 5
 
 
 def test_the_health_of_the_server_is_asked_where_it_tells() -> None:

@@ -24,6 +24,7 @@ from tests.server.conftest import make_app
 
 Talk = Callable[[bytes], Awaitable[bytes]]
 
+IS_JSON = {"Content-Type": "application/json"}
 JOB = b'{"name":"n","functions":[{"name":"add"}]}'
 
 
@@ -75,6 +76,35 @@ class TestServing:
             assert "server" not in answer.headers
             assert app.opened
         assert not app.opened
+
+    async def test_a_server_that_drains_takes_requests_and_sends_proxies_elsewhere(self, app: App) -> None:
+        """It closes each connection after its response. Requests that wait go on waiting."""
+        stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
+        serving = asyncio.create_task(serve(app.engine, "127.0.0.1", 0, stop, started.set_result, drain=3600))
+        async with httpx2.AsyncClient(base_url=await started, headers=IS_JSON, timeout=60) as client:
+            path = (await client.post("/v1/job", content=JOB)).headers["location"]
+            waiting = asyncio.create_task(client.get(path, headers={"Prefer": "wait=50"}))
+            stop.set()
+            async with asyncio.timeout(30):
+                while (await client.get("/readyz")).status_code != 503:
+                    pass
+            answer = await client.post("/v1/job", content=JOB)
+            assert (answer.status_code, answer.headers["connection"]) == (202, "close")
+            assert (await client.get("/healthz")).status_code == 200
+            assert (await client.post(f"{path}/cancel")).status_code == 200
+            assert (await waiting).json()["state"] == "cancelled"
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+
+    async def test_a_server_stops_after_its_drain(self, app: App) -> None:
+        """Requests that wait have their response then."""
+        async with served(app, drain=0.01) as (url, stop), httpx2.AsyncClient(base_url=url) as client:
+            path = (await client.post("/v1/job", content=JOB, headers=IS_JSON)).headers["location"]
+            waiting = asyncio.create_task(client.get(path, headers={"Prefer": "wait=50"}, timeout=60))
+            assert (await client.get("/readyz")).status_code == 200
+            stop.set()
+            assert (await waiting).json()["state"] == "pending"
 
     async def test_no_answer_is_held_back(self, app: App) -> None:
         """A socket that waits for more to send would cost 40 ms a request."""

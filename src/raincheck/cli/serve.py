@@ -66,6 +66,8 @@ class ServerOptions:
 
     access_log: Annotated[bool, Parameter(env_var="RAINCHECK_ACCESS_LOG", show_default=False)] = False
     """Log each request, without its query."""
+    drain: Annotated[float, Parameter(validator=Number(gte=0), metavar="SECONDS")] = 0.0
+    """Seconds that a server that stops still takes requests, so that proxies find out at /readyz."""
     routes: Flag = False
     """Print all routes of the API at the start, not only the first ones to know."""
 
@@ -380,6 +382,7 @@ async def _listen(
                 allowed_origins=app.allowed_origins,
                 insecure=options.insecure,
                 access_log=options.access_log,
+                drain=options.drain,
             )
         finally:
             announcement.cancel()

@@ -51,6 +51,8 @@ class LongPolls:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ended = False
+        self.draining = False
+        """Whether the server stops soon, so that clients must send their next requests to another one."""
 
     @property
     def count(self) -> int:
@@ -64,7 +66,7 @@ class LongPolls:
 
     def end(self) -> None:
         """Answer waiting and new requests at once with the current state."""
-        self._ended = True
+        self._ended = self.draining = True
         for task in self._tasks:
             task.cancel()
 
@@ -111,7 +113,7 @@ class Response(NamedTuple):
         headers = [*self.headers, *self.defaults]
         if self.status != 204:
             headers.append((b"content-length", b"%d" % len(self.body)))
-        if request.unread:
+        if request.unread or request.services.long_polls.draining:
             headers.append(CLOSE)
         body = b"" if request.scope["method"] == "HEAD" else self.body
         await send({"type": "http.response.start", "status": self.status, "headers": headers})

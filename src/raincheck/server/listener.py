@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 
 from raincheck.core.errors import ConfigError
+from raincheck.server.http import LongPolls
 from raincheck.server.http_protocol import Protocol
 from raincheck.server.server import Server
 
@@ -33,6 +34,7 @@ async def listen(
     *,
     insecure: bool,
     access_log: bool,
+    drain: float,
 ) -> None:
     """Serve until ``stop`` is set: see `raincheck.server.serve`."""
     if server.auth is not None:
@@ -56,7 +58,8 @@ async def listen(
         )
         if access_log:
             _set_up_access_log()
-        await _run(Uvicorn(config, lambda: started(_url(listener))), listener, stop, server.long_polls.end)
+        uvicorn_server = Uvicorn(config, lambda: started(_url(listener)))
+        await _run(uvicorn_server, listener, stop, server.long_polls, drain)
     finally:
         listener.close()
         if not opened:
@@ -64,15 +67,19 @@ async def listen(
 
 
 async def _run(
-    server: Uvicorn, listener: socket.socket, stop: asyncio.Event, end_waits: Callable[[], None]
+    server: Uvicorn, listener: socket.socket, stop: asyncio.Event, long_polls: LongPolls, drain: float
 ) -> None:
+    """Run the server until ``stop`` is set, and ``drain`` seconds more: see `raincheck.server.serve`."""
     serving = asyncio.create_task(server.serve([listener]))
     stopping = asyncio.create_task(stop.wait())
     try:
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if drain:
+            long_polls.draining = True
+            await asyncio.wait((serving,), timeout=drain)
     finally:
         stopping.cancel()
-        end_waits()
+        long_polls.end()
         server.should_exit = True
         await serving
 

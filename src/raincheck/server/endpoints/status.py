@@ -19,7 +19,9 @@ async def is_alive(request: Request) -> Response:
 
 
 async def is_ready(request: Request) -> Response:
-    """``GET /readyz``: the store responds."""
+    """``GET /readyz``: the store responds, and the server does not stop soon."""
+    if request.services.long_polls.draining:
+        raise RequestError(NOT_READY, "the server is stopping: use another server")
     try:
         async with asyncio.timeout(STORE_TIMEOUT):
             await request.engine.open()
