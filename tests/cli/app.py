@@ -20,6 +20,7 @@ app.group(
 app.group("sad", [GroupJob("good", [step("add", 1)]), GroupJob("bad", [step("team/fail")])])
 app.group("wrong", [GroupJob("lost", [step("add", "one")])])
 
+_alone = asyncio.Lock()
 ESCAPES = "\x1b[31mred\x1b[0m \x9b2J \u202eleft"
 
 
@@ -100,6 +101,20 @@ async def block(ctx: Context, seconds: float) -> str:
 @app.function(process=True)
 def elsewhere() -> int:
     """The process that runs it."""
+    return os.getpid()
+
+
+@app.function(concurrency=1)
+async def alone() -> None:
+    """Fails if another attempt of it runs in this process."""
+    assert not _alone.locked()
+    async with _alone:
+        await asyncio.sleep(0)
+
+
+@app.function
+def pid() -> int:
+    """The process of the worker."""
     return os.getpid()
 
 

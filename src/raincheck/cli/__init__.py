@@ -25,7 +25,7 @@ __all__ = ["main"]
 _EXIT_CODES = """
 [dim]Exit codes[/]
    0  success
-   1  the job failed or was cancelled; a check of a worker failed
+   1  the job failed or was cancelled, a check failed, or workers kept dying
    2  invalid usage or input: a 4xx response
    3  job, function or group not found
    4  no response, or the server is unavailable: a 5xx response, or 429

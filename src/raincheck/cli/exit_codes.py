@@ -24,7 +24,7 @@ class Exit(IntEnum):
     OK = 0
     """The command succeeded."""
     FAILED = 1
-    """The job failed or was cancelled, or a check of a worker failed."""
+    """The job failed or was cancelled, a check of a worker failed, or worker processes kept dying."""
     USAGE = 2
     """Invalid usage or input: a 4xx response."""
     NOT_FOUND = 3
@@ -35,6 +35,10 @@ class Exit(IntEnum):
     """The wait ended before the job."""
     INTERRUPTED = 130
     """Ctrl-C, or the answer no to a question."""
+
+
+RECYCLED = 75
+"""The exit code by which a worker process asks the command that started it to replace it."""
 
 
 class UsageError(RaincheckError):

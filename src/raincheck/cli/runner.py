@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -19,11 +20,11 @@ from threading import Thread
 from types import FrameType
 from typing import Any
 
-from raincheck.cli.exit_codes import Exit
+from raincheck.cli.exit_codes import RECYCLED, Exit
 from raincheck.cli.terminal import note
 from raincheck.core.clock import monotonic
 
-Main = Callable[[asyncio.Event], Awaitable[None]]
+Main = Callable[[asyncio.Event], Awaitable[object]]
 """A coroutine function that runs until its event is set."""
 
 SWITCH_INTERVAL = 0.0005
@@ -149,6 +150,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _EARLY = 60.0
 """A child that dies within this many seconds of its start dies early."""
 
+_MAX_DEATHS = 3
+"""Deaths after which a process of a burst is not replaced any more."""
+
 _KILL_AFTER = 5.0
 """Seconds after its grace period at which a child is killed."""
 
@@ -192,20 +196,26 @@ class Children:
 
 
 class WorkerProcesses:
-    """``count`` children that are replaced when they die.
+    """``count`` children that are replaced when they end.
+
+    One that died is replaced after a pause, which grows while processes die early; one that has reached a
+    limit at once. In a ``burst``, one that ended because nothing was left to run looks again at times, until
+    no other runs.
 
     ``any_failed`` says whether a process has ended although it was not stopped, and ``is_failing`` whether
     processes kept dying early until the end.
     """
 
-    def __init__(self, children: Children, count: int) -> None:
+    def __init__(self, children: Children, count: int, *, burst: bool = False) -> None:
         self._children = children
         self._count = count
+        self._burst = burst
+        self._busy = count
         self.any_failed = False
         self.is_failing = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep the processes running until ``stop`` is set, then stop them."""
+        """Keep the processes running until ``stop`` is set, then stop them; the end of a burst sets it."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self._count):
                 group.create_task(self._keep_one(stop))
@@ -215,19 +225,52 @@ class WorkerProcesses:
         self._children.kill()
 
     async def _keep_one(self, stop: asyncio.Event) -> None:
-        pause = _FIRST_PAUSE
+        after_death, when_idle = Pause(), Pause()
         while not stop.is_set():
             started_at = monotonic()
             code = await self._children.run_one(stop)
-            pause = _FIRST_PAUSE if monotonic() - started_at > _EARLY else pause
-            if stop.is_set():
-                break
+            if monotonic() - started_at > _EARLY:
+                after_death, when_idle = Pause(), Pause()
+            if stop.is_set() or code == RECYCLED:
+                continue
+            if code == Exit.OK and self._burst:
+                after_death = Pause()
+                await self._idle(when_idle, stop)
+                continue
             self.any_failed = True
-            logger.warning("a worker process ended with exit code %d; a new one starts in %g s", code, pause)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-        self.is_failing |= pause > 2 * _FIRST_PAUSE  # one death is not enough
+            after_death.count += 1
+            if self._burst and after_death.count == _MAX_DEATHS:
+                logger.error("a worker process ended with exit code %d, and is not replaced any more", code)
+                await self._idle(Pause(math.inf), stop)
+                continue
+            logger.warning(
+                "a worker process ended with exit code %d; a new one starts in %g s",
+                *(code, after_death.seconds),
+            )
+            await after_death.wait(stop)
+        self.is_failing |= after_death.count > 1  # one death is not enough
+
+    async def _idle(self, pause: Pause, stop: asyncio.Event) -> None:
+        """Pause a process of a burst; the last that does so ends the burst."""
+        self._busy -= 1
+        if self._busy == 0:
+            stop.set()
+        await pause.wait(stop)
+        self._busy += 1
+
+
+class Pause:
+    """A pause that doubles each time, up to a limit. ``seconds`` is its next length."""
+
+    def __init__(self, seconds: float = _FIRST_PAUSE) -> None:
+        self.seconds = seconds
+        self.count = 0
+
+    async def wait(self, stop: asyncio.Event) -> None:
+        """Pause, or wait until ``stop`` is set."""
+        seconds, self.seconds = self.seconds, min(2 * self.seconds, _LONGEST_PAUSE)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), None if seconds == math.inf else seconds)
 
 
 def ignore_ctrl_c() -> dict[str, Any]:

@@ -6,12 +6,14 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from cyclopts import Parameter, Token
@@ -38,6 +40,10 @@ from raincheck.core.errors import NotSignedIn, StoreError, StoreUnusable, Target
 from raincheck.logs import Format, Level
 from raincheck.store import is_in_memory, mask, needs_a_file
 
+if TYPE_CHECKING:
+    from raincheck.worker.lifetime import Report
+
+Limit = Annotated[int | None, Parameter(validator=Number(gte=1))]
 AtLeastOne = Annotated[int, Parameter(validator=Number(gte=1))]
 Flag = Annotated[bool, Parameter(show_default=False)]
 
@@ -102,6 +108,49 @@ class WorkerOptions:
     """Seconds before a dead worker's jobs are taken over."""
     grace: Annotated[float, Parameter(validator=Number(gte=0), metavar="SECONDS")] = 30.0
     """Seconds that running attempts have to finish when the worker stops."""
+    max_jobs: Limit = None
+    """Attempts after which a worker process ends, and is replaced if it is one of several."""
+    max_memory: Annotated[Limit, Parameter(metavar="MIB")] = None
+    """Memory (RSS) over which a worker process ends, and is replaced if it is one of several."""
+    max_jobs_per_child: Limit = None
+    """Attempts after which a child process for process=True functions is replaced."""
+    max_memory_per_child: Annotated[Limit, Parameter(metavar="MIB")] = None
+    """Memory (RSS) over which a child process for process=True functions is replaced."""
+
+    @property
+    def for_reload(self) -> dict[str, object]:
+        """Those of a worker that a change of a file stops: it gives back at once what it runs."""
+        return asdict(replace(self, grace=0, max_jobs=None, max_memory=None))
+
+    @property
+    def is_recycled(self) -> bool:
+        """Whether a worker process ends by itself, so that another has to start it again."""
+        return self.max_jobs is not None or self.max_memory is not None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class BurstOptions:
+    """Options of a worker that ends when nothing is left to run."""
+
+    burst: Flag = False
+    """Run what is ready until nothing is ready or running, then exit; what is due later is left."""
+    fail_if_failed: Flag = False
+    """With --burst: exit with 1 if an attempt failed and is not retried."""
+    report: Annotated[Path | None, Parameter(show=False)] = None
+    """File to which a worker process appends a line with its `Report`."""
+
+    @property
+    def of_command(self) -> dict[str, bool]:
+        """Those of the command, not of each of its processes."""
+        return {"burst": self.burst, "fail_if_failed": self.fail_if_failed}
+
+    def check(self, *, reload: bool) -> None:
+        """Raise `UsageError` for options that do not go together."""
+        if self.fail_if_failed and not self.burst:
+            raise UsageError("--fail-if-failed needs --burst: a worker that runs on has no end to tell it at")
+        if self.burst and reload:
+            raise UsageError("--burst ends when nothing is left to run: leave out --reload")
 
 
 @Parameter(name="*")
@@ -163,21 +212,21 @@ def serve(
     target
         The app, as module:app or path/to/file.py:app.
     workers
-        Number of workers; one runs in this process, several run in processes of their own.
+        Number of workers; several, and those with a limit, run in processes that are replaced when they end.
     """
     if app_options.reload:
-        options = asdict(server_options) | {"workers": workers} | asdict(replace(worker_options, grace=0))
+        options = asdict(server_options) | {"workers": workers} | worker_options.for_reload
         return _run_with_reload("serve", target, options, app_options)
     app = _load_app(target, app_options, runs_functions=True)
-    if workers > 1:
-        _check_shared(app, "several workers cannot share it")
+    in_this_process = workers == 1 and not worker_options.is_recycled
+    if not in_this_process:
+        _check_shared(app, "workers in processes of their own cannot share it")
     print_summary(app, server_options, worker_options.functions)
-    command = _child_command("worker", target, asdict(worker_options), app_options)
-    children = Children(command, app.url, worker_options.grace)
+    children = _worker_processes(app, target, worker_options, app_options)
     processes = WorkerProcesses(children, workers)
 
     async def work(stop: asyncio.Event) -> None:
-        if workers == 1:
+        if in_this_process:
             await run_in_thread(_worker(app, worker_options), stop)
         else:
             await processes.run(stop)
@@ -186,7 +235,7 @@ def serve(
 
     async def registered() -> None:
         while not processes.any_failed:
-            pids = {os.getpid()} if workers == 1 else children.pids
+            pids = {os.getpid()} if in_this_process else children.pids
             if await _count_registered(app, pids, started_at) >= workers:
                 return
             await asyncio.sleep(_POLL_INTERVAL)
@@ -232,6 +281,7 @@ def worker(
     *,
     processes: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     worker_options: WorkerOptions = WorkerOptions(),
+    burst_options: BurstOptions = BurstOptions(),
     remote_options: RemoteOptions = RemoteOptions(),
     app_options: AppOptions = AppOptions(),
 ) -> int:
@@ -244,9 +294,10 @@ def worker(
     processes
         Worker processes to run, each replaced when it ends (default: one worker, in this process).
     """
+    burst_options.check(reload=app_options.reload)
     remote = remote_options.with_environment(app_options)
     if app_options.reload:
-        options = {"processes": processes} | asdict(replace(worker_options, grace=0)) | asdict(remote)
+        options = {"processes": processes} | worker_options.for_reload | asdict(remote)
         return _run_with_reload("worker", target, options, app_options)
     app = _load_app(target, app_options, runs_functions=True)
     if remote.server is None:
@@ -256,17 +307,31 @@ def worker(
         where = "" if processes is None else f" in {processes} process{'es' * (processes > 1)}, each with"
         out.print(f"Working{where or ','} up to {worker_options.concurrency} attempts at once.")
     if processes is not None:
-        return _supervise(app, target, processes, worker_options, remote, app_options)
-    if remote.server is not None:
-        work = _remote_worker(app, worker_options, remote.server, remote.token_file)
-        return _run(work, app_options, worker_options.grace)
-    work = _worker(app, worker_options)
+        return _supervise(app, target, processes, worker_options, burst_options, remote, app_options)
+    return _run_worker(app, worker_options, burst_options, remote, app_options)
+
+
+def _run_worker(
+    app: App,
+    worker_options: WorkerOptions,
+    burst_options: BurstOptions,
+    remote: RemoteOptions,
+    app_options: AppOptions,
+) -> int:
+    """Run a worker in this process until a signal, or until it ends by itself."""
+    from raincheck.cli.burst import end_of_process, end_of_worker
+
+    work = _worker if remote.server is None else partial(_remote_worker, remote=remote)
+    reports: list[Report] = []
 
     async def main(stop: asyncio.Event) -> None:
-        async with app:
-            await work(stop)
+        async with _opened(app, remote):
+            reports.append(await work(app, worker_options, burst=burst_options.burst)(stop))
 
-    return _run(main, app_options, worker_options.grace)
+    _run(main, app_options, worker_options.grace)
+    if app_options.child:
+        return end_of_process(reports[0], burst_options.report)
+    return end_of_worker(reports[0], **burst_options.of_command)
 
 
 FIRST_ROUTES = ("POST /v1/job", "GET /v1/job/{id}", "POST /v1/function/{name:path}", "GET /docs")
@@ -415,27 +480,33 @@ async def _count_registered(app: App, pids: Collection[int], since: float) -> in
     return len(own & set(pids))
 
 
-def _worker(app: App, options: WorkerOptions) -> Main:
+def _worker(
+    app: App, options: WorkerOptions, *, burst: bool = False
+) -> Callable[[asyncio.Event], Awaitable[Report]]:
     from raincheck.worker import Worker
 
-    async def work(stop: asyncio.Event) -> None:
-        await Worker(app, **asdict(options)).run(stop)
+    async def work(stop: asyncio.Event) -> Report:
+        return await Worker(app, **asdict(options), burst=burst).run(stop)
 
     return work
 
 
-def _remote_worker(app: App, options: WorkerOptions, server: str, token_file: Path | None) -> Main:
+def _remote_worker(
+    app: App, options: WorkerOptions, *, burst: bool, remote: RemoteOptions
+) -> Callable[[asyncio.Event], Awaitable[Report]]:
     from raincheck.cli.connection import token_for
     from raincheck.worker import Worker
 
-    def token() -> str:
-        return token_for(server, token_file) or ""
+    server = remote.server or ""
 
-    async def work(stop: asyncio.Event) -> None:
-        has_token = await asyncio.to_thread(token)
-        worker = Worker(app, **asdict(options), server=server, token=token if has_token else None)
+    def token() -> str:
+        return token_for(server, remote.token_file) or ""
+
+    async def work(stop: asyncio.Event) -> Report:
+        given = token if await asyncio.to_thread(token) else None
+        worker = Worker(app, **asdict(options), burst=burst, server=server, token=given)
         try:
-            await worker.run(stop)
+            return await worker.run(stop)
         except NotSignedIn as error:
             error.add_note("Pass a token with the scope worker: --token-file FILE, or RAINCHECK_TOKEN.")
             raise
@@ -443,26 +514,47 @@ def _remote_worker(app: App, options: WorkerOptions, server: str, token_file: Pa
     return work
 
 
+def _worker_processes(
+    app: App,
+    target: str,
+    worker_options: WorkerOptions,
+    app_options: AppOptions,
+    others: Mapping[str, object] = MappingProxyType({}),
+) -> Children:
+    """The processes that run a worker each."""
+    command = _child_command("worker", target, {**asdict(worker_options), **others}, app_options)
+    return Children(command, app.url, worker_options.grace)
+
+
 def _supervise(
     app: App,
     target: str,
     count: int,
     worker_options: WorkerOptions,
+    burst_options: BurstOptions,
     remote: RemoteOptions,
     app_options: AppOptions,
 ) -> int:
-    """Keep worker processes running until a signal."""
-    command = _child_command("worker", target, asdict(worker_options) | asdict(remote), app_options)
-    children = Children(command, app.url, worker_options.grace)
-    processes = WorkerProcesses(children, count)
+    """Keep worker processes running until a signal; if they run what is ready, until nothing is."""
+    from raincheck.cli.burst import end_of_worker, read_reports, report_file
 
-    async def main(stop: asyncio.Event) -> None:
-        if remote.server is None:
-            async with app:  # an error of the store is one of this command, not of each process
+    with report_file(burst=burst_options.burst) as file:
+        others = asdict(remote) | {"burst": burst_options.burst, "report": file}
+        children = _worker_processes(app, target, worker_options, app_options, others)
+        processes = WorkerProcesses(children, count, burst=burst_options.burst)
+
+        async def main(stop: asyncio.Event) -> None:
+            async with _opened(app, remote):  # an error of the store is one of this command
                 pass
-        await processes.run(stop)
+            await processes.run(stop)
 
-    return _run(main, app_options, worker_options.grace, processes)
+        code = _run(main, app_options, worker_options.grace, processes)
+        return code or end_of_worker(read_reports(file), **burst_options.of_command)
+
+
+def _opened(app: App, remote: RemoteOptions) -> AbstractAsyncContextManager[object]:
+    """The app with its store open, if its worker has one."""
+    return app if remote.server is None else nullcontext()
 
 
 def _run_with_reload(command: str, target: str, options: dict[str, object], app_options: AppOptions) -> int:

@@ -85,6 +85,18 @@ class Maintenance:
                 raise count
         return Done(*(count for count in counts if isinstance(count, int)))
 
+    async def do_now(self) -> bool:
+        """Do what is due, and gather the runs whose members have ended. Returns whether there was anything.
+
+        True also if the store is unavailable: then it is not known.
+        """
+        try:
+            due = await self.do_due()
+            return bool(await self._gatherer.check_noted()) or any(due)
+        except StoreError as error:
+            logger.warning("what is due is not known, the store is unavailable: %s", error)
+            return True
+
     async def sweep(self) -> Done:
         """Remove the ids of pruned jobs and the idempotency keys that have expired."""
         await self._store.remove([], self._engine.limits.remember)

@@ -34,9 +34,14 @@ class AttemptLog:
         self._lines = 0
         self._more: Counter[str] = Counter()
         self._timer: asyncio.TimerHandle | None = None
+        self.attempts: Counter[State] = Counter()
+        """How many attempts have ended, by the state in which they left their step."""
 
     def ended(self, written: Sequence[tuple[Job, list[Outcome]]]) -> None:
-        """Log attempts whose outcome is written, each with its job after that."""
+        """Count and log attempts whose outcome is written, each with its job after that."""
+        for job, outcomes in written:
+            for outcome in outcomes:
+                self.attempts[job.steps[outcome.attempt.claim.lease.step].state] += 1
         if not logger.isEnabledFor(logging.WARNING):
             return
         is_done_logged = logger.isEnabledFor(logging.INFO)

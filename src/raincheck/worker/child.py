@@ -35,6 +35,7 @@ from raincheck.functions.values import Values
 from raincheck.logs import CurrentAttempt, running
 from raincheck.worker.child_logging import ChildLogging, Levels
 from raincheck.worker.injector import Extras, Injector
+from raincheck.worker.lifetime import resident_memory
 from raincheck.worker.outcome import message_of, retry_after_of
 from raincheck.worker.tracebacks import format_traceback
 
@@ -70,6 +71,7 @@ class Order(msgspec.Struct, array_like=True):
 class Reply(msgspec.Struct, array_like=True):
     """``ready``, ``progress``, ``log``, ``done`` or ``failed``, in place of ``ready``, too. ``value`` (of
     ``log``: a record) and ``data`` are JSON, ``names`` the names of the exception's class and its bases.
+    ``memory`` are the bytes that the process uses after an attempt.
 
     ``token`` is that of the order: a thread that a function left running may report progress while the next
     function runs.
@@ -84,6 +86,7 @@ class Reply(msgspec.Struct, array_like=True):
     traceback: str = ""
     fatal: bool = False
     retry_after: float | None = None
+    memory: int = 0
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -125,7 +128,9 @@ def main(pipe: Connection, levels: Levels, openings: bytes) -> None:
                 order = _decode(pipe.recv_bytes())
             except (EOFError, OSError):
                 return
-            send(child.run(order))
+            reply = child.run(order)
+            reply.memory = resident_memory()
+            send(reply)
 
 
 def _die_with_parent() -> None:

@@ -23,7 +23,7 @@ NOTHING = Claimed([], {})
 
 
 class Claimer:
-    """Claims steps of ``functions`` for the free ones of ``slots``.
+    """Claims steps of ``functions`` for the free ones of ``slots``; waits up to ``wait`` seconds for one.
 
     A claim takes at most half of all slots. So there is room for the next claim before what the last one
     brought has run: the dispatcher works on one while the worker runs the other. It takes no more of a
@@ -31,11 +31,14 @@ class Claimer:
     ends.
     """
 
-    def __init__(self, dispatcher: Dispatcher, functions: Sequence[Function], slots: Slots) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, functions: Sequence[Function], slots: Slots, wait: float = WAIT
+    ) -> None:
         self._dispatcher = dispatcher
         self._names = tuple(function.name for function in functions)
         self._limited = [function for function in functions if function.concurrency is not None]
         self._slots = slots
+        self._wait = wait
         self._most = -(-slots.size // 2)
         self._backoff = Backoff()
 
@@ -58,20 +61,25 @@ class Claimer:
             self._backoff.reset()
         return claimed
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether nothing could be claimed the last time, because of an error."""
+        return self._backoff.is_on
+
     async def _next(self, limit: int) -> Claimed:
         """The next claims; none, if a function that was left out may be claimed now."""
         full = self._slots.full.copy()
         if not full:
-            return await self._take(self._names, limit, WAIT)
+            return await self._take(self._names, limit, self._wait)
         names = [name for name in self._names if name not in full]
         # the claim that may be cancelled is not the only one: else quick functions could cancel each
         if names and (claimed := await self._take(names, limit, 0.0)).claims:
             return claimed
         if full <= self._slots.full:
-            async with self._slots.until_room(WAIT):
+            async with self._slots.until_room(self._wait):
                 if names:
-                    return await self._take(names, limit, WAIT)
-                await asyncio.sleep(WAIT)
+                    return await self._take(names, limit, self._wait)
+                await asyncio.sleep(self._wait)
         return NOTHING
 
     async def _take(self, names: Sequence[str], limit: int, wait: float) -> Claimed:

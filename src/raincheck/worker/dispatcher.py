@@ -6,10 +6,11 @@ over HTTP. Nothing else of the worker knows where an attempt comes from.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from raincheck.core.model import Claim, WorkerInfo
+from raincheck.core.model import Claim, State, WorkerInfo
 from raincheck.store.base import NO_LIMITS
 from raincheck.worker.attempt import InFlight, Reason, RunningAttempt
 from raincheck.worker.outcome import Outcome
@@ -30,6 +31,8 @@ class Dispatcher(Protocol):
 
     in_flight: InFlight
     """The attempts of the worker. The worker adds and ends them; `complete` and `release` remove them."""
+    attempts: Counter[State]
+    """How many attempts have ended, by the state in which they left their step."""
     lease: float
     """Seconds for which a claim and `extend` lease attempts."""
 

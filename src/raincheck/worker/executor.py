@@ -24,6 +24,7 @@ from raincheck.functions.registry import Function
 from raincheck.logs import running
 from raincheck.store.listeners import call_into
 from raincheck.worker.attempt import Inbox, Reason, RunningAttempt, ThreadCall
+from raincheck.worker.lifetime import NO_LIMITS, ChildLimits, Lifetime
 from raincheck.worker.outcome import Encoded, Finished
 from raincheck.worker.processes import Processes
 
@@ -39,20 +40,29 @@ BURST = 16
 
 class Executor:
     """Runs up to ``concurrency`` attempts at once on the loop and in threads, and up to ``processes`` more
-    in child processes, each of which opens the dependencies ``of_children``."""
+    in child processes, each of which opens the dependencies ``of_children`` and is replaced at
+    ``child_limits``; in all as many as ``lifetime`` allows."""
 
-    def __init__(self, concurrency: int, processes: int, of_children: Sequence[Dependency] = ()) -> None:
+    def __init__(
+        self,
+        concurrency: int,
+        processes: int,
+        of_children: Sequence[Dependency] = (),
+        *,
+        lifetime: Lifetime | None = None,
+        child_limits: ChildLimits = NO_LIMITS,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._finished: Inbox[Finished] = Inbox()
-        self._slots = Slots(concurrency)
-        self._process_slots = Slots(processes)
+        self._slots = Slots(concurrency, lifetime)
+        self._process_slots = Slots(processes, lifetime)
         self._waiting: deque[RunningAttempt] = deque()
         self._runners: set[asyncio.Task[None]] = set()
         self._starting_runners = False
         self._threads = Threads(concurrency, self._context, self._finished)
         self._in_threads = 0
-        self._processes = Processes(processes, of_children)
+        self._processes = Processes(processes, of_children, child_limits)
         self._tasks: set[asyncio.Task[None]] = set()
         """Those of attempts in child processes, and of attempts in threads with something around them."""
         self._stuck: set[asyncio.Task[None]] = set()
@@ -289,10 +299,14 @@ class Executor:
 
 
 class Slots:
-    """Room for ``size`` attempts at once, and for as many of a function as its ``concurrency`` allows."""
+    """Room for ``size`` attempts at once, and for as many of a function as its ``concurrency`` allows.
 
-    def __init__(self, size: int) -> None:
+    ``lifetime`` is how many attempts may begin, of all slots of a worker.
+    """
+
+    def __init__(self, size: int, lifetime: Lifetime | None = None) -> None:
         self.size = size
+        self._lifetime = lifetime or Lifetime()
         self.used = 0
         self.full: set[str] = set()
         """The functions that have no room for another attempt."""
@@ -304,16 +318,17 @@ class Slots:
     @property
     def free(self) -> int:
         """How many more attempts there is room for."""
-        return self.size - self.used
+        return int(min(self.size - self.used, self._lifetime.left))
 
     def room(self, functions: Iterable[Function], limit: int) -> dict[str, int]:
-        """For each of these functions that has room for fewer than ``limit`` attempts: for how many."""
+        """For how many attempts these functions have room: those that have some, but less than ``limit``."""
         room = {f.name: f.concurrency - self._running[f.name] for f in functions if f.concurrency is not None}
-        return {name: left for name, left in room.items() if left < limit}
+        return {name: left for name, left in room.items() if 0 < left < limit}
 
     def take(self, function: Function) -> None:
         """Use a slot for an attempt of a function."""
         self.used += 1
+        self._lifetime.count()
         if function.concurrency is not None:
             self._running[function.name] += 1
             if self._running[function.name] >= function.concurrency:

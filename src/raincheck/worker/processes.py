@@ -23,6 +23,7 @@ from raincheck.worker import child
 from raincheck.worker.attempt import RunningAttempt
 from raincheck.worker.child import Opening, Order, Place, Reply
 from raincheck.worker.child_logging import ForwardedRecords, levels
+from raincheck.worker.lifetime import NO_LIMITS, ChildLimits
 from raincheck.worker.outcome import ChildError, Encoded
 
 T = TypeVar("T")
@@ -44,6 +45,10 @@ class Child:
         self.process = context.Process(target=child.main, args=arguments, name=CHILD, daemon=True)
         self._has_to_close = len(dependencies) > 0
         self._records = ForwardedRecords()
+        self.jobs = 0
+        """The attempts that it has run."""
+        self.memory = 0
+        """The bytes that it used after the last one."""
         self.process.start()
         theirs.close()
         with self._child_errors("did not start"):
@@ -97,10 +102,16 @@ class Child:
 
 
 class Processes:
-    """Child processes for up to ``size`` attempts at once; each opens the ``dependencies`` when it starts."""
+    """Child processes for up to ``size`` attempts at once; each opens the ``dependencies`` when it starts.
 
-    def __init__(self, size: int, dependencies: Sequence[Dependency] = ()) -> None:
+    One that has reached ``limits`` is replaced.
+    """
+
+    def __init__(
+        self, size: int, dependencies: Sequence[Dependency] = (), limits: ChildLimits = NO_LIMITS
+    ) -> None:
         self.size = size
+        self._limits = limits
         self._dependencies = [Opening(_place(each.function), each.scope) for each in dependencies]
         self._idle: list[Child] = []
         self._closed = False
@@ -119,14 +130,19 @@ class Processes:
             child.kill()
             pending.add_done_callback(asyncio.Future.exception)  # it failed because the child was killed
             raise
+        child.jobs += 1
+        child.memory = reply.memory
         self.keep(child)
         if reply.kind == "failed":
             raise error_of(reply)
         return Encoded(reply.value, reply.data)
 
     def keep(self, child: Child) -> None:
-        """Keep a child that is idle, for the next attempt."""
-        self._idle.append(child)
+        """Keep a child that is idle, for the next attempt; one that has reached its limits is ended."""
+        if self._limits.are_reached(child.jobs, child.memory):
+            self._call(child.end)
+        else:
+            self._idle.append(child)
 
     async def child(self) -> Child:
         """An idle child, or a new one. Raises `ChildError` if it does not start."""

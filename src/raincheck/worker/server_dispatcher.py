@@ -51,6 +51,7 @@ class ServerDispatcher:
         self.lease = lease
         self._connection = ServerConnection(url, token, min(max(1.0, lease / 3), 5.0))
         self._log = AttemptLog()
+        self.attempts = self._log.attempts
         self._finisher = Finisher(self._connection, self.in_flight, self._log)
         self._loop = asyncio.get_running_loop()
         self._registering = asyncio.Lock()
@@ -90,12 +91,12 @@ class ServerDispatcher:
     async def claim(
         self, functions: Sequence[str], limit: int, wait: float, limits: Mapping[str, int] = NO_LIMITS
     ) -> Claimed:
-        """Claim steps. If functions have limits, the smallest holds for all of them together."""
+        """Claim steps."""
         await self._may_claim.wait()
         worker = self._connection.worker or await self._register()
-        limit = min(limit, worker.limits.attempts, *(limits[name] for name in functions if name in limits))
+        limit = min(limit, worker.limits.attempts)
         wait = min(wait, LONGEST_WAIT)
-        body = {"limit": limit, "wait": wait, "functions": functions}
+        body = {"limit": limit, "wait": wait, "functions": functions, "limits": dict(limits)}
         claiming = asyncio.create_task(self._claim(worker, body, wait))
         try:
             claims = await asyncio.shield(claiming)
@@ -203,7 +204,7 @@ class ServerDispatcher:
 
 def _function(info: FunctionInfo) -> dict[str, Any]:
     """A function as a worker registers it."""
-    fields = ("name", "doc", "parameters", "positional", "returns", "timeout", "wait", "mode")
+    fields = ("name", "doc", "parameters", "positional", "returns", "timeout", "wait", "mode", "concurrency")
     return {"retry_options": info.retry} | {field: getattr(info, field) for field in fields}
 
 

@@ -34,6 +34,7 @@ class StoreDispatcher:
         self._functions = functions
         self._worker = worker
         self._log = AttemptLog()
+        self.attempts = self._log.attempts
         self._completer = Completer(store, self.in_flight, self._log)
         self._cancellation = Cancellation(store, self.in_flight)
 

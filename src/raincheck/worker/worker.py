@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Any, Self
 
@@ -31,11 +31,12 @@ from raincheck.functions.registry import Function, Functions
 from raincheck.version import VERSION
 from raincheck.worker.attempt import Inbox, Reason, RunningAttempt
 from raincheck.worker.attempt_log import log_started
-from raincheck.worker.claimer import Claimer
+from raincheck.worker.claimer import WAIT, Claimer
 from raincheck.worker.dispatcher import Claimed, Dispatcher
 from raincheck.worker.executor import ABANDON, Executor
 from raincheck.worker.heartbeat import Heartbeat
 from raincheck.worker.injector import Injector, injecting
+from raincheck.worker.lifetime import Cause, ChildLimits, Lifetime, Report
 from raincheck.worker.outcome import Finished, Outcome, judge, prepare
 from raincheck.worker.store_dispatcher import StoreDispatcher
 
@@ -46,6 +47,9 @@ LAST_TRIES = 2.0
 
 PATIENCE = 1.0
 """Seconds for which a worker that leaves waits for its heartbeat to end, if the store is slow."""
+
+BURST_WAIT = 0.1
+"""Seconds for which a claim of a worker with ``burst`` waits for a ready step."""
 
 STRETCH = 0.01
 """Seconds for which outcomes are judged before the loop goes on with other tasks."""
@@ -67,6 +71,10 @@ class Worker:
 
     With ``server``, the URL of a server, it gets its attempts from there and needs no store. ``token`` is the
     token to send, or a function that reads it, also again when the server refuses it.
+
+    It ends by itself: with ``burst`` once nothing is ready or running; after ``max_jobs`` attempts; when its
+    process uses more than ``max_memory`` MiB. The two last let running attempts end, however long they take.
+    A child process is replaced after ``max_jobs_per_child`` attempts, or over ``max_memory_per_child`` MiB.
     """
 
     def __init__(
@@ -78,6 +86,11 @@ class Worker:
         functions: Sequence[str] = (),
         lease: float = 15.0,
         grace: float = 30.0,
+        burst: bool = False,
+        max_jobs: int | None = None,
+        max_memory: float | None = None,
+        max_jobs_per_child: int | None = None,
+        max_memory_per_child: float | None = None,
         server: str | None = None,
         token: str | Callable[[], str] | None = None,
     ) -> None:
@@ -88,12 +101,15 @@ class Worker:
         self._patterns = functions
         self._lease = lease
         self._grace = grace
+        self._burst = burst
+        self._lifetime = Lifetime(max_jobs, max_memory)
+        self._child_limits = ChildLimits(max_jobs_per_child, max_memory_per_child)
         self._server = server
         self._token = token
         self._functions: list[Function] = []
         self._stop = asyncio.Event()
         self._ready = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[Report] | None = None
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self.run(self._stop))
@@ -114,37 +130,53 @@ class Worker:
         if self._task is not None:
             await self._task
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event | None = None) -> Report:
         """Work until ``stop`` is set; then claim no more, let running attempts end within the grace period,
-        give back the rest, and return. If the call is cancelled, it returns without the grace period."""
+        give back the rest, and return. If the call is cancelled, it returns without the grace period.
+
+        Returns why it has ended, and what it did. Raises `ConfigError` if no function matches, or if the
+        process is larger than ``max_memory`` at its start.
+        """
+        stop = stop or self._stop
         engine = self._app.engine
-        self._functions = engine.functions.select(self._patterns)
         async with AsyncExitStack() as stack:
             if self._server is None:
                 await self._app.open()
             else:
                 stack.enter_context(_without_store(engine, self._server))
+            self._functions = engine.functions.select(self._patterns)
             injector = await stack.enter_async_context(injecting(self._app, self._functions))
             await stack.enter_async_context(engine.push.running(self._functions))
             dispatcher = self._dispatcher()
-            executor = Executor(self._concurrency, self._process_slots, injector.of_children)
+            await asyncio.to_thread(self._lifetime.check_start)
+            executor = Executor(
+                self._concurrency,
+                self._process_slots,
+                injector.of_children,
+                lifetime=self._lifetime,
+                child_limits=self._child_limits,
+            )
             pipe = Pipe(dispatcher, engine.functions, executor, engine.limits, injector)
             heartbeat = Heartbeat(dispatcher, self._info())
             stack.push_async_callback(self._leave, pipe, heartbeat)
             await dispatcher.open(self._info())
             heartbeat.start()
+            maintenance: Maintenance | None = None  # that of a store
             if self._server is None:
                 engine.held.append(pipe.in_flight)
-                await stack.enter_async_context(Maintenance(engine))
+                maintenance = await stack.enter_async_context(Maintenance(engine))
             self._ready.set()
             ways = [asyncio.create_task(way) for way in (pipe.finish(), pipe.stop(), pipe.send_progress())]
             try:
-                await self._claim(stop, pipe, ways)
+                cause = await self._claim(stop, pipe, ways, maintenance)
                 heartbeat.update(state="stopping")
+                if cause is not Cause.STOPPED:
+                    await first_of(ways, pipe.in_flight.emptied(), stop.wait())
                 await pipe.wind_up(self._grace)
             finally:
                 await pipe.abort()
                 await cancel_all(ways)
+            return Report(cause, dict(pipe.dispatcher.attempts))
 
     def _dispatcher(self) -> Dispatcher:
         if self._server is None:
@@ -154,24 +186,35 @@ class Worker:
 
         return ServerDispatcher(self._server, self._token, self._lease)
 
-    async def _claim(self, stop: asyncio.Event, pipe: Pipe, ways: list[asyncio.Task[None]]) -> None:
-        """Claim and run until ``stop`` is set; a cancelled claim gives back what it brings.
+    async def _claim(
+        self, stop: asyncio.Event, pipe: Pipe, ways: list[asyncio.Task[None]], maintenance: Maintenance | None
+    ) -> Cause:
+        """Claim and run until the worker has to end; returns why. A cancelled claim gives back its steps.
 
         Each kind of slot that has functions has a claimer: if one kind is full, the other goes on.
         """
-        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
+        claimers: list[Claimer] = []
         for processes in (False, True):
             functions = [f for f in self._functions if (f.mode == "process") is processes]
+            slots = pipe.executor.slots(processes=processes)
             if functions:
-                slots = pipe.executor.slots(processes=processes)
-                claimer = Claimer(pipe.dispatcher, functions, slots)
-                tasks.append(asyncio.create_task(pipe.claim(claimer)))
-        try:
-            done, _ = await asyncio.wait([*tasks, *ways], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await cancel_all(tasks)
-        for task in done:
-            task.result()  # all but the one that waits for the stop end only if they fail
+                wait = BURST_WAIT if self._burst else WAIT
+                claimers.append(Claimer(pipe.dispatcher, functions, slots, wait))
+        if self._burst:
+            claiming = [self._drain(pipe, claimers, maintenance)]
+        else:
+            claiming = [pipe.claim(claimer) for claimer in claimers]
+        ended = await first_of(ways, stop.wait(), self._lifetime.ended(), *claiming)
+        return Cause.STOPPED if stop.is_set() else ended
+
+    async def _drain(self, pipe: Pipe, claimers: list[Claimer], maintenance: Maintenance | None) -> Cause:
+        """Claim and run until nothing is ready or running, and nothing is due."""
+        while True:
+            begun = pipe.begun
+            await asyncio.gather(*(pipe.claim_until_idle(claimer) for claimer in claimers))
+            did = maintenance is not None and await maintenance.do_now()
+            if not did and pipe.begun == begun:
+                return Cause.IDLE
 
     async def _leave(self, pipe: Pipe, heartbeat: Heartbeat) -> None:
         await pipe.close()
@@ -210,22 +253,34 @@ class Pipe:
         self.dispatcher = dispatcher
         self.executor = executor
         self.in_flight = dispatcher.in_flight
+        self.begun = 0
+        """How many steps were claimed."""
         self.reports: Inbox[RunningAttempt] = Inbox()
         self._functions = functions
         self._limits = limits
         self._injector = injector
         self._releases: set[asyncio.Task[None]] = set()
 
-    async def claim(self, claimer: Claimer) -> None:
+    async def claim(self, claimer: Claimer) -> Cause:
         """Claim steps and begin them, until cancelled."""
         while True:
             self.begin(await claimer.claim())
+
+    async def claim_until_idle(self, claimer: Claimer) -> None:
+        """Claim steps and begin them, until none is ready while none runs."""
+        while True:
+            was_idle = not self.in_flight
+            claimed = await claimer.claim()
+            self.begin(claimed)
+            if was_idle and not claimed.claims and not claimer.is_failing:
+                return
 
     def begin(self, claimed: Claimed) -> None:
         """Prepare the steps of a claim and run them.
 
         Those whose lease has run out are given back: they waited for a loop that was blocked.
         """
+        self.begun += len(claimed.claims)
         now = self.dispatcher.now()
         late: list[RunningAttempt] = []
         ready: list[RunningAttempt] = []
@@ -326,6 +381,17 @@ class Pipe:
             release = asyncio.create_task(self.dispatcher.release(attempts))
             self._releases.add(release)
             release.add_done_callback(self._releases.discard)
+
+
+async def first_of(ways: Iterable[asyncio.Task[None]], *calls: Coroutine[Any, Any, Any]) -> Any:
+    """The result of the call that ends first; cancels the others. Raises what one of ``ways`` raises."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    try:
+        done, _ = await asyncio.wait([*tasks, *ways], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await cancel_all(tasks)
+    results = [task.result() for task in done]  # two can end at once, and one can have failed
+    return results[0]
 
 
 @contextmanager
