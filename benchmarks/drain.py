@@ -88,23 +88,27 @@ class Workers:
 
 
 @contextmanager
-def working(bench: Bench, url: str, count: int = 1) -> Iterator[Workers]:
-    """Run ``count`` processes ``raincheck worker``. They wait at a gate until `Workers.open_gate`."""
+def working(bench: Bench, url: str, count: int = 1, server: str | None = None) -> Iterator[Workers]:
+    """Run ``count`` processes ``raincheck worker``. They wait at a gate until `Workers.open_gate`.
+
+    They use the store, or the ``server`` with this URL.
+    """
     gate = bench.fresh()
-    command = raincheck(
-        "worker", "benchmarks.programs.functions:app", "--store", url, "--log-level", "warning"
-    )
+    source = ("--store", url) if server is None else ("--server", server)
+    command = raincheck("worker", "benchmarks.programs.functions:app", *source, "--log-level", "warning")
     with ExitStack() as stack:
         children = [stack.enter_context(bench.start(command, BENCH_GATE=str(gate))) for _ in range(count)]
         yield Workers(children, gate, url)
 
 
-def drain(bench: Bench, url: str, jobs: int, count: int = 1) -> tuple[float, dict[str, float]]:
-    """Drain ``jobs`` jobs of a store with ``count`` workers.
+def drain(
+    bench: Bench, url: str, jobs: int, count: int = 1, server: str | None = None
+) -> tuple[float, dict[str, float]]:
+    """Drain ``jobs`` jobs of a store with ``count`` workers, which use the store or a ``server``.
 
     Returns the seconds from the opened gate until the store counts the jobs as done, and the CPU seconds.
     """
-    with working(bench, url, count) as workers:
+    with working(bench, url, count, server) as workers:
         started_at = workers.open_gate()
         ended = workers.wait_until_done(jobs)
     return ended - started_at, workers.costs()

@@ -9,6 +9,7 @@ from benchmarks.measures import (
     http,
     latency,
     memory,
+    remote,
     results,
     startup,
     threads,
@@ -30,6 +31,7 @@ MEASURES = {
         latency,
         waiters,
         http,
+        remote,
     )
 }
 """The measures by name."""

@@ -55,6 +55,13 @@ async def nothing() -> int:
 
 
 @app.function
+async def ten_milliseconds() -> int:
+    """Wait for ten milliseconds, as for another system."""
+    await asyncio.sleep(0.01)
+    return 0
+
+
+@app.function
 async def megabyte() -> str:
     """Return 1 MiB."""
     return "x" * (2**20 - 2)

@@ -117,7 +117,7 @@ async def test_values_of_own_types(tmp_path: Path, near: Site) -> None:
         assert await client.call("double", {"cents": 3}) == {"cents": 6}
 
 
-async def test_errors(app: App, near: Site) -> None:
+async def test_errors(app: App, near: Site, caplog: pytest.LogCaptureFixture) -> None:
     """Failures are recorded as those of a worker with a store, and a result over the limit fails its job."""
 
     @app.function(retry=5)
@@ -142,6 +142,9 @@ async def test_errors(app: App, near: Site) -> None:
             ("function-failed", "result-too-large"),
         ]
         assert [entry(job.document).retry_count for job in jobs] == [1, 1, 1]
+    told = [record.getMessage() for record in caplog.records if record.name == "raincheck.attempt"]
+    for line, told_of in zip(told, ("raised DoNotRetry", "its timeout of 0.05 s", "too large"), strict=True):
+        assert told_of in line
 
 
 async def test_a_result_that_only_the_server_finds_too_large(near: Site) -> None:
@@ -179,6 +182,30 @@ async def test_results_of_more_than_one_request(app: App, near: Site) -> None:
     async with worker(app, near.url), AsyncClient(near.url) as client:
         job = await client.submit("large", [["megabytes"] * 8], wait=30.0)
         assert job.state == "done"
+
+
+async def test_the_concurrency_of_a_function(app: App, near: Site) -> None:
+    """A function runs as often at once as it allows, and holds up no other."""
+    go, most, running = asyncio.Event(), 0, 0
+
+    @app.function(concurrency=2)
+    async def few(number: int) -> int:
+        nonlocal most, running
+        running += 1
+        most = max(most, running)
+        await go.wait()
+        running -= 1
+        return number
+
+    @app.function
+    async def many() -> None:
+        go.set()
+
+    async with worker(app, near.url), AsyncClient(near.url) as client:
+        job = await client.submit("few", [[step("few", number) for number in range(5)]])
+        await client.call("many")
+        assert (await job.wait()).result() == list(range(5))
+    assert most == 2
 
 
 async def test_a_cancelled_job_is_stopped(app: App, near: Site) -> None:
@@ -268,6 +295,27 @@ async def test_a_lost_response_doubles_nothing(
                 await line.wait()
             assert job.result() == 1
     assert runs == [1]
+
+
+async def test_a_proxy_that_refuses_large_requests(app: App, near: Site) -> None:
+    """A result that a proxy does not let through fails its job; others are done."""
+
+    @app.function
+    async def letters(number: int) -> str:
+        return "x" * number
+
+    async def refuse_large(request: Request) -> Response:
+        front.handlers.append(refuse_large)
+        large = len(await request.body()) > 100_000
+        return Response("too large", 413) if large else await front.forward(request)
+
+    with gateway(near.url) as front:
+        front.handlers.append(refuse_large)
+        async with worker(app, front.url), AsyncClient(near.url) as client:
+            job = await client.submit("letters", [[step("letters", n) for n in (1, 200_000, 2)]], wait=30.0)
+    assert [entry(job.document, 0, n).state for n in range(3)] == ["done", "failed", "done"]
+    assert job.document.error is not None
+    assert "413" in job.document.error.detail
 
 
 async def test_a_worker_that_the_server_forgot_registers_again(app: App, near: Site) -> None:

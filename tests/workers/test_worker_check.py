@@ -15,6 +15,7 @@ from raincheck.cli.worker_check.checks import CHECKS
 from tests.cli.processes import LISTENING, ROOT, raincheck, running, store_in
 from tests.workers.programs import PATH, example, needs_shell_tools
 
+PYTHON = str(Path(__file__).with_name("check.py"))
 FAULTY = Path(__file__).with_name("faulty.py")
 APP = "raincheck.cli.worker_check.app:app"
 
@@ -23,6 +24,7 @@ EXAMPLES = pytest.mark.parametrize(
     [
         pytest.param(example("node", "check.mjs"), id="node"),
         pytest.param(example("shell", "check.sh"), id="shell", marks=needs_shell_tools),
+        pytest.param([sys.executable, "-m", "raincheck", "worker", PYTHON], id="python"),
     ],
 )
 

@@ -44,6 +44,8 @@ class ServerConnection:
     """
 
     worker: Registered | None = None
+    state = "active"
+    """The state of the worker that the server was told last."""
 
     def __init__(self, url: str, token: Token, most: float) -> None:
         from_thread = token if token is None or isinstance(token, str) else _from_thread(token)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from msgspec import Raw
 
-from raincheck.core.clock import from_datetime, now
+from raincheck.core.clock import from_datetime, monotonic, now
 from raincheck.core.errors import RaincheckError
 from raincheck.core.model import FunctionInfo, Job, Lease, Step, WorkerInfo
 from raincheck.engine.remote import protocol
@@ -34,6 +34,9 @@ T = TypeVar("T")
 
 LONGEST_WAIT = 20.0
 """Seconds for which one request waits for a ready step. Proxies cut off idle requests."""
+
+SHORTEST_WAIT = 1.0
+"""Seconds. A server that responds sooner, without a step, does not wait, as one that stops: claim slowly."""
 
 REASONS = {"cancelled": Reason.CANCELLED, "timeout": Reason.CANCELLED, "lost": Reason.LOST}
 """Why an attempt has to stop. The server itself knows which one has run out of time."""
@@ -56,8 +59,6 @@ class ServerDispatcher:
         self._loop = asyncio.get_running_loop()
         self._registering = asyncio.Lock()
         self._registration: dict[str, Any] = {}
-        self._state = "active"
-        """The state of the worker that the server was told last."""
         self._may_claim = asyncio.Event()
         self._stopping: Inbox[tuple[RunningAttempt, Reason]] = Inbox()
 
@@ -91,12 +92,16 @@ class ServerDispatcher:
     async def claim(
         self, functions: Sequence[str], limit: int, wait: float, limits: Mapping[str, int] = NO_LIMITS
     ) -> Claimed:
-        """Claim steps."""
+        """Claim steps. Raises `RaincheckError`."""
         await self._may_claim.wait()
         worker = self._connection.worker or await self._register()
-        limit = min(limit, worker.limits.attempts)
-        wait = min(wait, LONGEST_WAIT)
-        body = {"limit": limit, "wait": wait, "functions": functions, "limits": dict(limits)}
+        wait, names = min(wait, LONGEST_WAIT), frozenset(functions)
+        body = {
+            "limit": min(limit, worker.limits.attempts),
+            "wait": wait,
+            "functions": functions,
+            "limits": {name: most for name, most in limits.items() if name in names},
+        }
         claiming = asyncio.create_task(self._claim(worker, body, wait))
         try:
             claims = await asyncio.shield(claiming)
@@ -112,9 +117,12 @@ class ServerDispatcher:
         self, worker: Registered, body: dict[str, Any], wait: float
     ) -> list[tuple[ServerClaim, bytes]]:
         """The claims of a request, each with the previous result."""
+        began_at = monotonic()
         reply = await self._connection.call(worker, "claim", body, wait)
         received_at = now()
         attempts = reply.read(protocol.Claimed).attempts
+        if not attempts and wait:
+            await asyncio.sleep(min(wait, SHORTEST_WAIT) - (monotonic() - began_at))
         return [(_claim(each, worker, received_at), bytes(each.previous)) for each in attempts]
 
     def extend(self, info: WorkerInfo, attempts: Sequence[RunningAttempt]) -> None:
@@ -130,13 +138,15 @@ class ServerDispatcher:
             call_into(self._loop, self._may_claim.set)  # the next claim registers the worker
         held = [attempt for attempt in attempts if claim_of(attempt).worker is worker]
         self._drop(attempts)
-        if worker is None or not (held or info.state != self._state or not self._may_claim.is_set()):
+        if worker is None or not (
+            held or info.state != self._connection.state or not self._may_claim.is_set()
+        ):
             return
         for part in _parts(held, worker.limits.attempts):
             body = {"attempts": [*map(_running, part)], "state": info.state, "running": len(held)}
             reply = self._connection.call_from_thread(worker, "extend", body)
             self._note_answer(reply.read(Extended), part)
-        self._state = info.state
+        self._connection.state = info.state
 
     def _drop(self, attempts: Sequence[RunningAttempt]) -> None:
         """Stop the attempts of a registration that the server does not know any more."""
@@ -187,7 +197,7 @@ class ServerDispatcher:
         try:
             for part in _parts(mine, worker.limits.attempts):
                 running = [{"id": claim_of(attempt).id, "progress": Raw(value)} for attempt, value in part]
-                body = {"attempts": running, "state": self._state}
+                body = {"attempts": running, "state": self._connection.state}
                 reply = await self._connection.call(worker, "extend", body)
                 self._note_answer(reply.read(Extended), [attempt for attempt, _ in part])
                 for attempt, value in part:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from raincheck.core.clock import chance, now
 from raincheck.core.errors import NotFound, RaincheckError, Unreachable
 from raincheck.core.limits import Limits
-from raincheck.core.model import MAX_SECONDS, Job, Problem, RetryOptions, State
+from raincheck.core.model import MAX_SECONDS, FailureType, Job, Problem, RetryOptions, State
 from raincheck.core.outcomes import size_problem
 from raincheck.core.retry import Backoff
 from raincheck.core.triggers import Failed, Succeeded
@@ -90,7 +90,12 @@ class Finisher:
                 self._discard(self._waiting)
                 self._waiting.clear()
             elif batch := self._next_batch(worker):
-                await self._finish(worker, batch)
+                try:
+                    await self._finish(worker, batch)
+                except Exception:  # the outcomes after them are sent
+                    logger.exception("%d outcomes cannot be sent, their leases run out", len(batch))
+                    for entry in batch:
+                        self._in_flight.remove(entry.outcome.attempt)
 
     def _next_batch(self, worker: Registered) -> list[Entry]:
         """The outcomes that go together: as many as fit into one request."""
@@ -138,7 +143,8 @@ class Finisher:
             if attempt.progress is not None and attempt.progress is not attempt.sent
         ]
         if running:
-            await self._connection.call(worker, "extend", {"attempts": running})
+            body = {"attempts": running, "state": self._connection.state}
+            await self._connection.call(worker, "extend", body)
 
     async def _finish_apart(self, worker: Registered, batch: Sequence[Entry], error: RaincheckError) -> None:
         """The server refuses the request as a whole: send each outcome on its own, so that others arrive."""
@@ -157,7 +163,7 @@ class Finisher:
             if ending.outcome == "refused":
                 self._note_refused(outcome, ending.problem)
             elif ending.outcome != "lost":
-                ended.append((_job_after(outcome, STATES[ending.outcome]), [outcome]))
+                ended.append((_job_after(outcome, ending.outcome), [outcome]))
                 self._in_flight.remove(outcome.attempt)
             elif is_repeated:
                 logger.info("%s: its outcome has arrived before, or its lease was lost", outcome.attempt)
@@ -209,12 +215,23 @@ def _error(failed: Failed) -> dict[str, Any]:
     return error
 
 
-def _job_after(outcome: Outcome, state: State) -> Job:
+def _job_after(outcome: Outcome, ending: FinishOutcome) -> Job:
     """The job of an attempt with its step as it is now, for the log; the server knows its retry options."""
-    job, trigger = outcome.attempt.claim.job, outcome.trigger
-    error = trigger.error if isinstance(trigger, Failed) else None
+    job = outcome.attempt.claim.job
+    state, error = STATES[ending], _error_after(outcome, ending)
     step = replace(job.steps[0], state=state, error=error, finished_at=now(), retry=RetryOptions())
     return replace(job, steps=(step,))
+
+
+def _error_after(outcome: Outcome, ending: FinishOutcome) -> Problem | None:
+    """The error of a step, as far as the worker knows it."""
+    if ending in ("done", "cancelled"):
+        return None
+    if ending == "timed-out":
+        return Problem(type=FailureType.TIMEOUT, title="It took too long")
+    if isinstance(outcome.trigger, Failed):
+        return outcome.trigger.error
+    return Problem(title="Its result was not stored", detail="the error of the job says why")
 
 
 def _is_final(error: RaincheckError) -> bool:

@@ -144,7 +144,7 @@ class Worker:
                 await self._app.open()
             else:
                 stack.enter_context(_without_store(engine, self._server))
-            self._functions = engine.functions.select(self._patterns)
+            self._functions = engine.functions.select(self._patterns)  # `open` adds those of the file
             injector = await stack.enter_async_context(injecting(self._app, self._functions))
             await stack.enter_async_context(engine.push.running(self._functions))
             dispatcher = self._dispatcher()

@@ -71,12 +71,13 @@ def test_retry_after_is_respected(front: Gateway, status: int) -> None:
 
 
 def test_a_retry_after_longer_than_the_patience_is_an_error_at_once(front: Gateway) -> None:
-    """The exception is that of the response."""
+    """The exception is that of the response, and has the pause that the server asks for."""
 
     with Client(front.url) as client:
         front.handlers.append(problem_response(503, "store-unavailable", retry_after="3600"))
-        with pytest.raises(StoreError, match="this is store-unavailable"):
+        with pytest.raises(StoreError, match="this is store-unavailable") as raised:
             client.workers()
+    assert raised.value.pause == 3600
     assert len(front.requests) == 1
 
 
@@ -84,8 +85,9 @@ def test_attempts_end_after_the_patience(front: Gateway) -> None:
     """The exception is that of the last attempt."""
     with Client(front.url, patience=0.5) as client:
         front.handlers += [plain_response(502)] * 100
-        with pytest.raises(Unreachable, match="502 Bad Gateway"):
+        with pytest.raises(Unreachable, match="502 Bad Gateway") as raised:
             client.workers()
+    assert raised.value.status == 502
     assert 2 <= len(front.requests) < 50
 
 
