@@ -1,5 +1,6 @@
 """Dependencies: how they are registered, and the mistakes that registration finds."""
 
+import typing
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -38,6 +39,10 @@ def optional() -> Pool | None:
 
 
 def yields_without_saying_so() -> Pool:  # type: ignore[misc]
+    yield Pool()
+
+
+async def yields_anything() -> typing.AsyncIterator:  # type: ignore[type-arg]
     yield Pool()
 
 
@@ -83,6 +88,7 @@ class TestRegistration:
             (no_annotation, "no_annotation has no return annotation"),
             (plain, "plain: str cannot be the type of a dependency"),
             (optional, r"optional: Pool \| None cannot be the type of a dependency"),
+            (yields_anything, r"uses yield: annotate it with what it yields, as in -> AsyncIterator\["),
             (
                 yields_without_saying_so,
                 r"uses yield: annotate it with what it yields, as in -> Iterator\[Pool\]",

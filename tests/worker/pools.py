@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import NewType
+from typing import Any, NewType
 
 from raincheck import Context, injected
 
@@ -98,6 +98,10 @@ async def use(pool: Pool = injected) -> tuple[int, int]:
 
 def use_blocking(number: int, pool: Pool = injected, *, factor: int = 1) -> tuple[int, int]:
     return number * factor, pool.use()[1]
+
+
+def anything(pool: Pool = injected) -> Any:
+    return pool.use()[1]
 
 
 def hang(pool: Pool = injected) -> None:

@@ -88,6 +88,27 @@ async def test_what_it_raises_is_the_failure_of_the_attempt(tmp_path: Path) -> N
                 await app.call(step.options(retry=1))
 
 
+async def test_it_knows_what_a_child_process_raised(tmp_path: Path) -> None:
+    """By the names of the class and its bases. Raised again, it is the failure that it was."""
+    seen: list[Any] = []
+
+    async def look(ctx: Context, call_next: CallNext) -> Any:
+        try:
+            return await call_next()
+        except Exception as error:
+            seen.append((str(error), getattr(error, "names", None)))
+            raise
+
+    app = app_with(tmp_path, look)
+    fail = app.function(process=True)(functions.refuse)
+    async with app, Worker(app, process_slots=1):
+        with pytest.raises(JobFailed, match="raised DoNotRetry"):
+            await fail.call()
+    ((message, names),) = seen
+    assert "DoNotRetry" in names[0]
+    assert message
+
+
 async def test_it_may_not_call(tmp_path: Path) -> None:
     """Then what it returns is the result, and the function does not run."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -26,6 +27,7 @@ from raincheck import (
     StoreError,
     Unreachable,
     Worker,
+    injected,
     step,
 )
 from raincheck.auth import Auth
@@ -34,7 +36,7 @@ from raincheck.store.base import Held
 from tests.auth import forging
 from tests.client.servers import gateway
 from tests.servers import free_port, server
-from tests.worker import functions, own_types
+from tests.worker import functions, own_types, pools
 from tests.worker.helpers import entry, logged
 from tests.worker.sites import Site, site
 from tests.worker.test_leases import block
@@ -107,6 +109,36 @@ async def test_functions_find_what_they_find_with_a_store(app: App, store: str) 
         ended = await job.attempts()
         assert [attempt.outcome for attempt in ended] == ["retried", "done", "done", "done"]
         assert "ValueError: once" in (ended[0].traceback or "")
+
+
+async def test_dependencies_and_middleware(
+    app: App, near: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are those of the worker, as with a store; the middleware knows the previous result."""
+    monkeypatch.setenv("RAINCHECK_TEST_DIARY", str(tmp_path / "diary"))
+
+    async def look(ctx: Context, call_next: Callable[[], Awaitable[Any]]) -> Any:
+        return [ctx.previous, await call_next()]
+
+    app = App(app.url, middleware=[look])
+    app.dependency(pools.open_diary)
+    app.dependency(pools.open_pool)
+    app.dependency(scope="attempt")(pools.open_session)
+
+    @app.function
+    async def first(pool: pools.Pool = injected) -> Any:
+        return pool.use()[1]
+
+    @app.function
+    def second(session: pools.Session = injected) -> Any:
+        return session.name
+
+    app.function(process=True)(pools.anything)
+    async with worker(app, near.url), AsyncClient(near.url) as client:
+        job = await client.submit("chain", [step("first"), step("second"), step("anything")], wait=30.0)
+        assert job.result() == [[[None, 1], "chain"], 1]
+    lines = (tmp_path / "diary").read_text("utf-8").splitlines()
+    assert lines == ["open pool", "begin chain", "commit", "open pool", "close pool", "close pool"]
 
 
 async def test_values_of_own_types(tmp_path: Path, near: Site) -> None:

@@ -88,7 +88,7 @@ class Dependency:
             raise RegistrationError(
                 f"{self.label} has no return annotation: it says which parameters get what it returns"
             )
-        is_iterator = typing.get_origin(kind) in _YIELDED
+        is_iterator = typing.get_origin(kind) in _YIELDED and len(typing.get_args(kind)) > 0
         if is_iterator and not self.yields:
             raise RegistrationError(
                 f"{self.label} returns an iterator, and has no yield of its own: remove @contextmanager or "
