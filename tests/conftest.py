@@ -14,7 +14,7 @@ from tests.servers import KINDS, REDIS
 
 IN_CI = bool(os.environ.get("CI"))
 
-settings.register_profile("short", max_examples=25, deadline=None, derandomize=IN_CI)
+settings.register_profile("short", max_examples=15, deadline=None, derandomize=IN_CI)
 settings.register_profile("long", max_examples=200, deadline=None, derandomize=IN_CI)
 settings.load_profile("short")  # `make test-long` asks for the other one
 

@@ -183,7 +183,7 @@ class Calls:
         engine = await self._opened()
         which = store_filter(filter_of(filters), engine.store.now(), oldest_first=sort == "oldest")
         await engine.workers.refresh()
-        async for stored in matching_jobs(engine, which):
+        async for stored in matching_jobs(engine.jobs, which):
             yield job_summary(job_document(stored, engine.workers.warning, raw, with_result=False))
 
     async def retry_jobs(self, **options: Unpack[BulkKeywords]) -> BulkResult:

@@ -109,7 +109,12 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(
-    params=["sqlite", "valkey", "sqlite over HTTP", pytest.param("valkey over HTTP", marks=pytest.mark.long)]
+    params=[
+        "sqlite",
+        "sqlite over HTTP",
+        pytest.param("valkey", marks=pytest.mark.long),
+        pytest.param("valkey over HTTP", marks=pytest.mark.long),
+    ]
 )
 def durable(request: pytest.FixtureRequest, folder: Path) -> Iterator[DurableStore]:
     """Each durable store, with workers that use it and with workers that connect to the server."""

@@ -44,7 +44,7 @@ def folder() -> Iterator[Path]:
         yield path
 
 
-@pytest.fixture(params=["sqlite", "valkey"])
+@pytest.fixture(params=["sqlite", pytest.param("valkey", marks=pytest.mark.long)])
 def url(request: pytest.FixtureRequest, folder: Path) -> Iterator[str]:
     """The URL of the store."""
     if request.param == "sqlite":

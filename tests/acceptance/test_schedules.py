@@ -21,7 +21,7 @@ from tests.servers import server
 pytestmark = pytest.mark.acceptance
 
 
-@pytest.fixture(params=["sqlite", "valkey"])
+@pytest.fixture(params=["sqlite", pytest.param("valkey", marks=pytest.mark.long)])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of an empty store."""
     with ExitStack() as stack:

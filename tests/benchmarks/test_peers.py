@@ -14,6 +14,7 @@ from benchmarks.peers.roster import PEERS
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 @pytest.mark.acceptance
 def test_raincheck_is_measured_on_its_own_valkey(tmp_path: Path) -> None:
     """The command starts a server and a worker, and writes the figures."""

@@ -170,6 +170,7 @@ async def test_the_same_as_processes() -> None:
     assert complaints == []
 
 
+@pytest.mark.long
 @pytest.mark.acceptance
 async def test_the_same_with_a_sign_in(tmp_path: Path) -> None:
     """Without a token the server is healthy and refuses requests; a user can get a token."""

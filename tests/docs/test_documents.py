@@ -21,6 +21,8 @@ LONG = {
     *("docs/how-to/test-your-functions.md", "docs/how-to/retry-and-give-up.md", "docs/how-to/groups.md"),
     *("docs/how-to/schedules.md", "docs/how-to/many-jobs.md", "docs/how-to/choose-how-a-function-runs.md"),
     *("docs/how-to/logs.md", "docs/how-to/find-out-why-a-job-failed.md", "docs/how-to/write-a-worker.md"),
+    *("docs/how-to/mount-in-another-app.md", "docs/how-to/call-from-code.md"),
+    *("docs/how-to/run-in-production.md", "examples/maths/README.md"),
     *("docs/explanation/ancestors.md", "examples/doozer/README.md", "examples/groups/README.md"),
     *("examples/chain/README.md", "examples/workers/node/README.md", "examples/workers/shell/README.md"),
 }

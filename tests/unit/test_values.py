@@ -25,6 +25,7 @@ import typing_extensions
 from raincheck.core.errors import InvalidArguments, NotJSON, RegistrationError, UnexpectedResult
 from raincheck.functions.signature import Signature
 from raincheck.functions.values import PLAIN, Values
+from tests.worker.own_types import Money, decode, encode
 
 PAGE = (Path(__file__).parents[2] / "docs/reference/values.md").read_text()
 CLASSES = re.search(r"```python\n(import collections.*?)```", PAGE, re.DOTALL)
@@ -201,23 +202,6 @@ class Shelf(msgspec.Struct):
     where: Path
     item: Item
     numbers: npt.NDArray[np.float64] | None = None
-
-
-class Money:
-    def __init__(self, cents: int) -> None:
-        self.cents = cents
-
-
-def encode(value: Any) -> Any:
-    if isinstance(value, Money):
-        return {"cents": value.cents}
-    raise NotImplementedError
-
-
-def decode(kind: Any, value: Any) -> Any:
-    if kind is Money:
-        return Money(value["cents"])
-    raise NotImplementedError
 
 
 OWN = Values(encode, decode)

@@ -42,8 +42,10 @@ def matches(pattern: str, text: str) -> bool:
     return text.startswith(head) and text.endswith(tail) and len(text) - len(tail) >= at
 
 
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d|sec|min|hour|day)[a-z]*")
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(ms|s|m|h|d|w|sec|min|hour|day|week)[a-z]*")
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
+"""The seconds of units of time, by what they are written as."""
 
 
 def short(value: object) -> str:
@@ -58,7 +60,7 @@ def seconds_detail(value: object) -> str | None:
         return None
     seconds = value.total_seconds() if isinstance(value, timedelta) else None
     if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip().lower())):
-        seconds = float(match[1]) * _UNITS[match[2] if match[2] == "ms" else match[2][0]]
+        seconds = float(match[1]) * UNITS[match[2] if match[2] == "ms" else match[2][0]]
     hint = "" if seconds is None else f": write {seconds:.15g}"
     return f"must be a number of seconds, got {short(value)}{hint}"
 

@@ -16,9 +16,9 @@ from raincheck.core.clock import from_datetime
 from raincheck.core.errors import Fault, InvalidInput
 from raincheck.core.model import State
 from raincheck.core.options import Moment
+from raincheck.core.text import UNITS
 from raincheck.functions.signature import fault_of
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([smhdw])")
 _OFFSET = re.compile(r" (?=\d\d:\d\d$)", re.ASCII)
 
@@ -207,7 +207,7 @@ def _moment(text: str, now: float, at: str) -> float | None:
     if not text:
         return None
     if (duration := _DURATION.fullmatch(text)) is not None:
-        return now - float(duration[1]) * _UNITS[duration[2]]
+        return now - float(duration[1]) * UNITS[duration[2]]
     try:  # a plus sign in a query is a space
         return from_datetime(msgspec.convert(_OFFSET.sub("+", text), Moment)) - _ROUNDING
     except msgspec.ValidationError:

@@ -15,6 +15,7 @@ from raincheck.core.model import Job, Step, Stored
 from raincheck.engine.documents import JobDocument, JobSummary, encode, job_document, job_summary, raw
 from raincheck.engine.engine import Engine
 from raincheck.engine.filters import JobFilter
+from raincheck.engine.jobs import Jobs
 from raincheck.engine.results import load_stored
 from raincheck.store.base import Filter
 from raincheck.store.listing import counted_from, cursor_after
@@ -106,11 +107,11 @@ async def read_page(
             return EncodedPage(documents, cursor)
 
 
-async def matching_jobs(engine: Engine, which: Filter) -> AsyncIterator[Stored]:
+async def matching_jobs(jobs: Jobs, which: Filter) -> AsyncIterator[Stored]:
     """All jobs that match, page by page."""
     cursor = None
     while True:
-        page = await engine.jobs.page(which, READ, cursor)
+        page = await jobs.page(which, READ, cursor)
         for stored in page.jobs:
             yield stored
         if (cursor := page.cursor) is None:

@@ -132,6 +132,16 @@ Listener = Callable[[Mapping[str, Job | None]], None]
 """Called with the changed jobs by id; None: read the job. An empty mapping: any job may have changed."""
 
 
+class ClaimRequest(NamedTuple):
+    """The arguments of `Store.claim`; ``lease`` in seconds, ``limits`` by function."""
+
+    worker: str
+    functions: tuple[str, ...]
+    limit: int
+    lease: float
+    limits: Mapping[str, int] = NO_LIMITS
+
+
 class Store(Protocol):
     """The contract of a store."""
 

@@ -22,10 +22,10 @@ from raincheck.core.model import MAX_SECONDS, Claim, Job, State, Stored, WorkerI
 from raincheck.core.stages import current_stage, is_open
 from raincheck.engine.documents import JobDocument
 from raincheck.engine.groups.gatherer import Gatherer
+from raincheck.engine.listings import matching_jobs
 from raincheck.engine.maintenance import Maintenance
 from raincheck.engine.results import load_previous
 from raincheck.functions.registry import Functions
-from raincheck.store import listing
 from raincheck.store.base import Filter, Held
 from raincheck.testing.clock import Clock
 from raincheck.version import VERSION
@@ -51,9 +51,6 @@ POLL = 0.01
 
 ATTEMPTS = 100
 """How many attempts may wait for other jobs, each for the next."""
-
-PAGE = 500
-"""Jobs per read."""
 
 
 class MissingFunction(RaincheckError, LookupError):
@@ -151,8 +148,10 @@ class ManualWorker:
 
     async def jobs(self, *, name: str | None = None, function: str | None = None) -> list[JobDocument]:
         """The jobs, oldest first: all, or those with this name or with a step of this function."""
-        found = await self._list(Filter(name=name, function=function, oldest_first=True))
-        return [await self._engine.document(stored) for stored in found]
+        which = Filter(name=name, function=function, oldest_first=True)
+        return [
+            await self._engine.document(stored) async for stored in matching_jobs(self._engine.jobs, which)
+        ]
 
     @asynccontextmanager
     async def _working(self) -> AsyncIterator[Pipe]:
@@ -275,17 +274,8 @@ class ManualWorker:
     async def _unfinished(self) -> list[Job]:
         """The jobs that have not ended, oldest first."""
         states = tuple(state for state in State if not state.ended)
-        return [stored.job for stored in await self._list(Filter(states=states, oldest_first=True))]
-
-    async def _list(self, which: Filter) -> list[Stored]:
-        """All jobs that match."""
-        found: list[Stored] = []
-        cursor: str | None = None
-        while True:
-            page = await listing.page(self._store, which, PAGE, cursor)
-            found += page.jobs
-            if (cursor := page.cursor) is None:
-                return found
+        which = Filter(states=states, oldest_first=True)
+        return [stored.job async for stored in matching_jobs(self._engine.jobs, which)]
 
     async def _warn_of_waiting(self) -> None:
         """Log a warning, once, if a call waits for a job and nothing runs: it would wait for ever."""

@@ -21,6 +21,7 @@ from raincheck.core.model import Change, Claim, Entry, Schedule, Stored, WorkerI
 from raincheck.store.base import (
     NO_LIMITS,
     Candidates,
+    ClaimRequest,
     Counts,
     Due,
     Ended,
@@ -112,7 +113,7 @@ class SQLiteStore:
         wait: float = 0.0,
         limits: Mapping[str, int] = NO_LIMITS,
     ) -> list[Claim]:
-        request = leases.ClaimRequest(worker, tuple(functions), limit, lease, limits)
+        request = ClaimRequest(worker, tuple(functions), limit, lease, limits)
         batcher = self._writer.batcher
         claimed = await batcher.call(threads.Claim(batcher, request, clock.monotonic() + wait))
         jobs = {n: decode_job(record) for n, record in claimed.records.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import apsw
@@ -11,7 +11,7 @@ import msgspec
 
 from raincheck.core.codec import encode_worker
 from raincheck.core.model import Lease, WorkerInfo
-from raincheck.store.base import NO_LIMITS, Held
+from raincheck.store.base import ClaimRequest, Held
 from raincheck.store.sqlite.connection import query, write_rows
 from raincheck.store.sqlite.writes import ENQUEUE, Effects, count_queued
 
@@ -54,16 +54,6 @@ REGISTER = """
 UNREGISTER = "DELETE FROM worker WHERE id = ?"
 
 _encode = msgspec.json.Encoder().encode
-
-
-class ClaimRequest(NamedTuple):
-    """The parameters of a claim; ``lease`` in seconds, ``limits`` by function."""
-
-    worker: str
-    functions: tuple[str, ...]
-    limit: int
-    lease: float
-    limits: Mapping[str, int] = NO_LIMITS
 
 
 class Claimed(NamedTuple):

@@ -15,7 +15,7 @@ from raincheck.core.clock import monotonic
 from raincheck.core.codec import decode_job, encode_job
 from raincheck.core.errors import StoreUnavailable
 from raincheck.core.model import Change
-from raincheck.store.base import Held, Outcome
+from raincheck.store.base import ClaimRequest, Held, Outcome
 from raincheck.store.batcher import Answers, Batcher, Call, fail
 from raincheck.store.listeners import Listeners
 from raincheck.store.sqlite import leases, writes
@@ -57,7 +57,7 @@ class Commit(Call[list[Outcome]]):
 class Claim(Call[leases.Claimed]):
     """A claim that may wait for steps until a monotonic time."""
 
-    def __init__(self, batcher: Batcher, request: leases.ClaimRequest, until: float) -> None:
+    def __init__(self, batcher: Batcher, request: ClaimRequest, until: float) -> None:
         super().__init__()
         self.batcher = batcher
         self.request = request

@@ -24,6 +24,7 @@ from raincheck.core.model import Change, Claim, Entry, Key, Schedule, Stored, Wo
 from raincheck.store.base import (
     NO_LIMITS,
     Candidates,
+    ClaimRequest,
     Counts,
     Due,
     Ended,
@@ -162,7 +163,7 @@ class ValkeyStore:
         limits: Mapping[str, int] = NO_LIMITS,
     ) -> list[Claim]:
         deadline = clock.monotonic() + wait
-        request = claims.ClaimRequest(worker, tuple(dict.fromkeys(functions)), limit, lease, limits)
+        request = ClaimRequest(worker, tuple(dict.fromkeys(functions)), limit, lease, limits)
         with ClaimWaiter(self._claim_waiters, functions) as waiter:
             while True:
                 found, next_due = await self._claim(request)
@@ -171,7 +172,7 @@ class ValkeyStore:
                     return found
                 await waiter.wait(min(left, LOOK, max(0.001, next_due - self.now())))
 
-    async def _claim(self, request: claims.ClaimRequest) -> claims.Claimed:
+    async def _claim(self, request: ClaimRequest) -> claims.Claimed:
         pipeline = self._pipelines.here()
         if len(self._keys.shards) == 1:
             return await claims.claim(pipeline, request)

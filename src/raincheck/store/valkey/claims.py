@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from raincheck.core.errors import StoreError
 from raincheck.core.model import Claim
-from raincheck.store.base import NO_LIMITS
+from raincheck.store.base import ClaimRequest
 from raincheck.store.valkey.connection import RETRY_FOR, Command
 from raincheck.store.valkey.keys import ShardKeys
 from raincheck.store.valkey.packing import read_claims, read_held
@@ -21,16 +21,6 @@ EXPIRES_AFTER = RETRY_FOR + 0.5
 
 GIVE_BACK_TIMEOUT = 0.5
 """Seconds for which a cancelled claim waits for its reply, to give back what it got."""
-
-
-class ClaimRequest(NamedTuple):
-    """The arguments of a claim; ``limits`` by function."""
-
-    worker: str
-    functions: tuple[str, ...]
-    limit: int
-    lease: float
-    limits: Mapping[str, int] = NO_LIMITS
 
 
 class Claimed(NamedTuple):

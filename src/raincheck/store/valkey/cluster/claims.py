@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from raincheck.core.errors import StoreError
 from raincheck.core.model import Claim
-from raincheck.store.base import NO_LIMITS
-from raincheck.store.valkey.claims import Claimed, ClaimRequest, claim_from, release
+from raincheck.store.base import NO_LIMITS, ClaimRequest
+from raincheck.store.valkey.claims import Claimed, claim_from, release
 from raincheck.store.valkey.connection import RETRY_FOR
 from raincheck.store.valkey.keys import packed
 from raincheck.store.valkey.pipeline import Pipeline, successes
