@@ -22,8 +22,6 @@ from pathlib import Path
 from typing import Any
 
 COUNTS = (0, 100, 1000)
-FUNCTIONS = 10
-"""Each worker has two of these functions."""
 
 WAIT = 20.0
 """Seconds that a claim waits."""
@@ -60,10 +58,11 @@ class Connection:
 
 
 class Workers:
-    """Workers that wait for attempts and finish them."""
+    """Workers that wait for attempts and finish them; each has two of ``functions`` functions."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, functions: int) -> None:
         self._port = port
+        self.names = [f"function-{n}" for n in range(functions)]
         self._begun: dict[str, asyncio.Future[float]] = {}
         self.claims = 0
 
@@ -75,7 +74,7 @@ class Workers:
         """Register, then claim and finish until cancelled."""
         connection = Connection(self._port)
         try:
-            names = [f"function-{(number + i) % FUNCTIONS}" for i in range(2)]
+            names = {self.names[(number + i) % len(self.names)] for i in range(2)}
             functions = [{"name": name, "parameters": PARAMETERS} for name in names]
             body = {"name": f"worker-{number}", "functions": functions}
             registration = await connection.post("/v1/worker", body)
@@ -135,18 +134,19 @@ async def latencies(workers: Workers, port: int) -> list[float]:
     taken: list[float] = []
     for number in range(JOBS):
         began = time.perf_counter()
-        steps = [{"name": f"function-{number % FUNCTIONS}", "kwargs": {"a": 1, "b": 2}}]
+        name = workers.names[number % len(workers.names)]
+        steps = [{"name": name, "kwargs": {"a": 1, "b": 2}}]
         job = await connection.post("/v1/job", {"name": "idle", "functions": steps})
         taken.append((await workers.begun(job["id"]) - began) * 1000)
     connection.close()
     return taken
 
 
-async def measure(count: int, seconds: float, store: str | None) -> None:
+async def measure(count: int, functions: int, seconds: float, store: str | None) -> None:
     """Print what ``count`` idle workers cost."""
     with tempfile.TemporaryDirectory(prefix="rc-") as folder:
         async with server(Path(folder), store) as (pid, port):
-            workers, registered = Workers(port), asyncio.Semaphore(0)
+            workers, registered = Workers(port, functions), asyncio.Semaphore(0)
             began = time.perf_counter()
             tasks = [asyncio.create_task(workers.work(number, registered)) for number in range(count)]
             for _ in range(count):
@@ -173,10 +173,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=40.0, help="how long to measure idle workers")
     parser.add_argument("--store", help="URL of the store (default: a new SQLite file)")
+    parser.add_argument("--functions", type=int, default=10, help="how many functions there are")
     parser.add_argument("--workers", type=int, nargs="*", default=COUNTS)
     arguments = parser.parse_args()
     for count in arguments.workers:
-        asyncio.run(measure(count, arguments.seconds, arguments.store))
+        asyncio.run(measure(count, arguments.functions, arguments.seconds, arguments.store))
 
 
 if __name__ == "__main__":

@@ -280,6 +280,56 @@ class TestWaiting:
             await settle(store)
             assert [each.done() for each in others] == [False]
 
+    async def test_a_burst_serves_all_who_wait(self, store: Store) -> None:
+        """Each gets a step, though none looks by itself."""
+        claims = [asyncio.create_task(store.claim(f"w{n}", ("f",), 1, HOUR, HOUR)) for n in range(30)]
+        await settle(store)
+        jobs = await submit_many(store, 30, "f")
+        async with asyncio.timeout(SOON):
+            served = await asyncio.gather(*claims)
+        assert sorted(claim.job.id for (claim,) in served) == sorted(job.id for job in jobs)
+
+    async def test_those_of_other_functions_are_served_too(self, store: Store) -> None:
+        """By one commit; whoever offers both functions keeps nothing from the others."""
+        async with (
+            waiting(store, store.claim("both", ("f", "g"), 1, HOUR, HOUR)) as both,
+            waiting(store, store.claim("f", ("f",), 1, HOUR, HOUR)) as one,
+            waiting(store, store.claim("g", ("g",), 1, HOUR, HOUR)) as other,
+        ):
+            await submit(store, ("f", "g", "f", "g"))
+            async with asyncio.timeout(SOON):
+                await asyncio.gather(both, one, other)
+
+    async def test_who_goes_on_for_one_that_gave_up_knows_what_is_due(self, store: Store) -> None:
+        """The one that had seen the due time is gone."""
+        first = asyncio.create_task(store.claim("first", ("f",), 1, HOUR, HOUR))
+        await settle(store)
+        async with waiting(store, store.claim("second", ("f",), 1, HOUR, HOUR)) as second:
+            await submit(store, "f", scheduled_at=later(store, 0.2))
+            await settle(store)
+            first.cancel()
+            async with asyncio.timeout(SOON):
+                (claim,) = await second
+        await asyncio.gather(first, return_exceptions=True)
+        assert claim.lease.worker == "second"
+
+    async def test_who_gives_up_as_a_step_comes_leaves_it_to_the_next(self, store: Store) -> None:
+        """Whether it was woken or not."""
+        for turns in range(8):
+            first = asyncio.create_task(store.claim("gone", ("f",), 1, HOUR, HOUR))
+            await settle(store)
+            async with waiting(store, store.claim("next", ("f",), 1, HOUR, HOUR)) as following:
+                await submit(store, "f")
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                if first.cancel():
+                    async with asyncio.timeout(SOON):
+                        (claim,) = await following
+                    await store.release([held(claim)])
+            await asyncio.gather(first, return_exceptions=True)
+            for left in await take(store, limit=10):
+                await finish(store, left)
+
     async def test_a_claim_given_up_while_waiting_takes_nothing(self, store: Store) -> None:
         """What comes later is for others."""
         async with waiting(store, store.claim("gone", ("f",), 1, HOUR, HOUR)):

@@ -259,7 +259,7 @@ class TestClaims:
         attempt = await worker.claim_one()
         assert attempt.keys() == {
             *("id", "token", "job", "name", "step", "function", "args", "kwargs", "data", "previous"),
-            *("attempt", "created_at", "started_at", "lease_until", "timeout", "deadline"),
+            *("attempt", "lost_count", "created_at", "started_at", "lease_until", "timeout", "deadline"),
         }
         assert (attempt["job"], attempt["name"], attempt["step"]) == (job_id, "job", 0)
         assert (attempt["args"], attempt["kwargs"], attempt["data"]) == ([1], {"b": 2}, {"c": 3})
@@ -482,6 +482,16 @@ class TestExtend:
         attempt = await worker.claim_one()
         await worker.extend({"id": attempt["id"], "progress": {"done": 1, "message": "é" * 3000}})
         assert len((await job(http, job_id))["functions"][0]["progress"]["message"]) == 2000
+
+    async def test_the_last_progress_comes_with_the_finish(self, http: httpx2.AsyncClient) -> None:
+        """In place of what was reported before."""
+        worker = await register(http, "add")
+        job_id = await submit(http, "add")
+        attempt = await worker.claim_one()
+        await worker.extend({"id": attempt["id"], "progress": {"done": 1, "total": 2}})
+        await worker.succeed(attempt, progress={"done": 2, "total": 2, "message": "all"})
+        shown = (await job(http, job_id))["functions"][0]["progress"]
+        assert shown == {"done": 2.0, "total": 2.0, "message": "all"}
 
     async def test_a_worker_that_stops_is_told_not_to_claim(self, http: httpx2.AsyncClient) -> None:
         """And is shown as stopping."""

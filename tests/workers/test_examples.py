@@ -73,6 +73,7 @@ def test_the_job_of_the_second_document_is_done(url: str) -> None:
 @pytest.mark.parametrize("arguments", [["Ann"], {"name": "Ann"}])
 def test_arguments_come_by_position_and_by_name(url: str, arguments: object) -> None:
     """As a call over HTTP sends them."""
+    run(url, CHAIN)  # the worker has registered
     response = httpx2.post(f"{url}/v1/function/v1/say-hello-world", json=arguments, timeout=60)
     assert response.json()["result"] == "Hello, Ann!"
 

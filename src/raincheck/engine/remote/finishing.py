@@ -9,13 +9,24 @@ from collections.abc import Sequence
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from raincheck.core import lifecycle, outcomes
 from raincheck.core.clock import chance
 from raincheck.core.codec import MAX_DEPTH, too_deep
 from raincheck.core.errors import Fault, IllegalTransition, InvalidInput, StoreError, StoreUnavailable
 from raincheck.core.limits import Limits
-from raincheck.core.model import Change, ErrorDetail, FailureType, FunctionInfo, Job, Problem, State, Step
+from raincheck.core.model import (
+    Attempt,
+    Change,
+    ErrorDetail,
+    FailureType,
+    FunctionInfo,
+    Job,
+    Problem,
+    State,
+    Step,
+)
 from raincheck.core.outcomes import Raised, cut_message
 from raincheck.core.text import cut_text
 from raincheck.core.triggers import Failed, Stopped, Trigger
@@ -30,6 +41,7 @@ from raincheck.engine.remote.protocol import (
     ReportedError,
     decode_finished,
     parse_attempt_id,
+    progress_json,
 )
 from raincheck.engine.remote.registration import Caller
 from raincheck.functions.signature import fault_of
@@ -230,6 +242,8 @@ def _judge(entry: Entry, lease: ActiveLease, limits: Limits, now: float) -> Trig
     """The trigger for how an attempt ended, by the rules for all workers. Raises `Refused`."""
     caller, finished, name = entry.caller, entry.finished, lease.step.function
     function, attempt = caller.function(name), lifecycle.attempt_of(lease.lease)
+    if finished.progress is not None:
+        attempt = replace(attempt, progress=progress_json(finished.progress))
     if not caller.may_run(name):
         detail = f"the token does not allow a worker to run {name}"
         raise Refused(Problem(type="not-allowed", title="Not allowed", status=403, detail=detail))
@@ -240,7 +254,7 @@ def _judge(entry: Entry, lease: ActiveLease, limits: Limits, now: float) -> Trig
         traceback = "" if finished.error is None else cut_text(finished.error.traceback)
         return outcomes.timed_out(attempt, name, timeout, function.retry, traceback, chance())
     if finished.error is not None:
-        return _failed(finished.error, lease, function)
+        return _failed(finished.error, attempt, function)
     if finished.result is msgspec.UNSET:
         raise Refused(
             _invalid(
@@ -258,7 +272,7 @@ def _judge(entry: Entry, lease: ActiveLease, limits: Limits, now: float) -> Trig
     return outcomes.succeeded(attempt, name, result, data, limits)
 
 
-def _failed(error: ReportedError, lease: ActiveLease, function: FunctionInfo) -> Failed:
+def _failed(error: ReportedError, attempt: Attempt, function: FunctionInfo) -> Failed:
     raised = Raised(
         tuple(dict.fromkeys((error.type, *error.types))),
         cut_message(error.message),
@@ -266,9 +280,7 @@ def _failed(error: ReportedError, lease: ActiveLease, function: FunctionInfo) ->
         not error.retryable,
         error.retry_after,
     )
-    return outcomes.failed(
-        lifecycle.attempt_of(lease.lease), lease.step.function, raised, function.retry, chance()
-    )
+    return outcomes.failed(attempt, function.name, raised, function.retry, chance())
 
 
 def _outcome(step: Step) -> FinishOutcome:

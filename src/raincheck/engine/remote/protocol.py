@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
+from raincheck.core.codec import to_json
 from raincheck.core.errors import Fault, InvalidInput
 from raincheck.core.model import Problem, RetryOptions, Seconds
 from raincheck.engine.requests import JOB_ID, FunctionName, Timeout
@@ -27,6 +28,9 @@ LEASE = 15.0
 
 EXTENSIONS = 3
 """How often a worker extends its leases within the length of a lease."""
+
+MESSAGE_LIMIT = 2000
+"""Characters of the message of a progress that are stored."""
 
 AttemptId = Annotated[str, Meta(min_length=1, max_length=200)]
 Schema = dict[str, Any]
@@ -203,13 +207,17 @@ class ReportedError(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class FinishedAttempt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How an attempt ended: a ``result`` and the changed keys of ``data``, an ``error``, or ``stopped``."""
+    """How an attempt ended: a ``result`` and the changed keys of ``data``, an ``error``, or ``stopped``.
+
+    ``progress`` is its last progress, if it was not sent before.
+    """
 
     id: AttemptId
     result: Raw | msgspec.UnsetType = msgspec.UNSET
     data: dict[str, Raw] | None = None
     error: ReportedError | None = None
     stopped: bool = False
+    progress: Progress | None = None
 
 
 class FinishRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -264,6 +272,12 @@ decode_finished = msgspec.json.Decoder(FinishedAttempt).decode
 decode_release = msgspec.json.Decoder(ReleaseRequest).decode
 _encode_id = msgspec.msgpack.Encoder().encode
 _decode_id = msgspec.msgpack.Decoder(_Id).decode
+
+
+def progress_json(progress: Progress) -> bytes:
+    """A progress as it is stored."""
+    message = progress.message and progress.message[:MESSAGE_LIMIT]
+    return to_json(Progress(progress.done, progress.total, message))
 
 
 def attempt_id(held: Held) -> str:

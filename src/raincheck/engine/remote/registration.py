@@ -7,13 +7,12 @@ import hashlib
 import hmac
 import re
 from collections.abc import Collection, Iterable, Sequence
-from typing import NamedTuple
 
 from msgspec.structs import asdict, replace
 
 from raincheck.auth import allows, worker_scope
 from raincheck.core.clock import monotonic, new_secret
-from raincheck.core.errors import Fault, InvalidInput, NotAllowed, NotFound
+from raincheck.core.errors import Fault, InvalidInput, NotAllowed, NotFound, StoreUnavailable
 from raincheck.core.model import FunctionInfo, WorkerInfo
 from raincheck.engine.engine import Engine
 from raincheck.engine.remote.protocol import (
@@ -26,16 +25,21 @@ from raincheck.engine.remote.protocol import (
 )
 from raincheck.functions.offered import schema_fault
 from raincheck.functions.registry import is_function_name
-from raincheck.store.base import Held
+from raincheck.store.base import Held, Store
+
+PATIENCE = 10.0
+"""Seconds for which a request waits for a heartbeat."""
 
 _NOT_IN_A_PATH = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
-class Caller(NamedTuple):
+class Caller:
     """A registered worker that calls, and the scopes of its token; None: no sign-in."""
 
-    worker: WorkerInfo
-    scopes: Collection[str] | None
+    def __init__(self, worker: WorkerInfo, scopes: Collection[str] | None) -> None:
+        self.worker = worker
+        self.scopes = scopes
+        self._functions = {each.name: each for each in worker.functions}
 
     def may_run(self, function: str) -> bool:
         """Whether its scopes include a function."""
@@ -43,7 +47,7 @@ class Caller(NamedTuple):
 
     def function(self, name: str) -> FunctionInfo:
         """A function as it has registered it."""
-        return next((each for each in self.worker.functions if each.name == name), FunctionInfo(name=name))
+        return self._functions.get(name) or FunctionInfo(name=name)
 
 
 async def register(
@@ -157,13 +161,24 @@ async def renew(
     """Register a worker for at least ``seconds`` from now, and extend its leases: see `Store.heartbeat`."""
     now = engine.store.now()
     until = max(worker.seen_until, now + seconds)
-    revs = await asyncio.to_thread(engine.store.heartbeat, worker, held, seconds)
+    revs = await _heartbeat(engine.store, worker, held, seconds)
     engine.workers.update(replace(worker, seen_at=now, seen_until=until))
     return revs
+
+
+async def _heartbeat(
+    store: Store, worker: WorkerInfo, held: Sequence[Held], seconds: float
+) -> list[int | None]:
+    """A heartbeat, from a thread; if the store is away, requests do not wait for threads without end."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await asyncio.to_thread(store.heartbeat, worker, held, seconds)
+    except TimeoutError:
+        raise StoreUnavailable(f"the store was busy for {PATIENCE:g} s") from None
 
 
 async def leave(engine: Engine, caller: Caller) -> None:
     """Remove a worker from the registry; leases that it still holds run out."""
     worker = caller.worker
-    await asyncio.to_thread(engine.store.heartbeat, replace(worker, state="stopped"), (), worker.lease)
+    await _heartbeat(engine.store, replace(worker, state="stopped"), (), worker.lease)
     engine.workers.remove(worker.id)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from msgspec.structs import asdict, replace
 
-from raincheck.core.codec import to_json
 from raincheck.core.model import Claim
 from raincheck.engine.engine import Engine
 from raincheck.engine.remote.finishing import Entry, Finisher
@@ -22,9 +21,9 @@ from raincheck.engine.remote.protocol import (
     StoppedAttempt,
     StopReason,
     parse_attempt_id,
+    progress_json,
 )
 from raincheck.engine.remote.registration import Caller, renew
-from raincheck.functions.context import Progress
 from raincheck.logs import CurrentAttempt
 from raincheck.store.base import Held
 
@@ -35,9 +34,6 @@ LOG_LINES = 100
 
 LOG_LINE_BYTES = 8 * 1024
 """Bytes of a log line that are written."""
-
-MESSAGE_LIMIT = 2000
-"""Characters of the message of a progress that are stored."""
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -87,12 +83,8 @@ def _stop(lease: ActiveLease, caller: Caller, now: float) -> tuple[StopReason, f
 
 async def _report(engine: Engine, running: Sequence[tuple[Held, RunningAttempt]]) -> None:
     """Store the progress of attempts."""
-    reports = []
-    for held, attempt in running:
-        if (progress := attempt.progress) is not None:
-            message = progress.message and progress.message[:MESSAGE_LIMIT]
-            stored = to_json(Progress(progress.done, progress.total, message))
-            reports.append(engine.store.report(held, stored))
+    store = engine.store
+    reports = [store.report(held, progress_json(each.progress)) for held, each in running if each.progress]
     await asyncio.gather(*reports)
 
 

@@ -169,8 +169,9 @@ class ValkeyStore:
                 found, next_due = await self._claim(request)
                 left = deadline - clock.monotonic()
                 if found or left <= 0:
+                    waiter.may_leave_more = len(found) == limit
                     return found
-                await waiter.wait(min(left, LOOK, max(0.001, next_due - self.now())))
+                await waiter.wait(left, max(0.001, next_due - self.now()), LOOK)
 
     async def _claim(self, request: ClaimRequest) -> claims.Claimed:
         pipeline = self._pipelines.here()

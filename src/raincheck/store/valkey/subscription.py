@@ -10,12 +10,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from itertools import islice
 from threading import Lock
 from typing import Self
 
 import hiredis
 import msgspec
 
+from raincheck.core.clock import monotonic
 from raincheck.core.model import Job
 from raincheck.store.listeners import Listeners, call_into
 from raincheck.store.valkey.address import Address, HostPort
@@ -42,27 +44,29 @@ _decode = msgspec.msgpack.Decoder(Hint).decode
 
 
 class ClaimWaiters:
-    """The waiting claims of this process. They are woken in the order in which they began to wait."""
+    """The waiting claims of this process.
+
+    There may be thousands, and most hints are about one step. So a hint wakes one claim for each function,
+    the one that began to wait first. It looks in the store. When a claim ends, it wakes one other claim for
+    each of its functions, which goes on in its place; two, if there may be more steps than it could take.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._waiters: dict[ClaimWaiter, None] = {}
+        self.looked_at: dict[frozenset[str], float] = {}
+        """When claims of the same functions last looked in the store (monotonic)."""
 
     def __bool__(self) -> bool:
         return bool(self._waiters)
 
     def wake(self, functions: Iterable[str] | None) -> None:
-        """Wake the claims of these functions (None: all claims). May be called from any thread."""
+        """Wake a claim of each of these functions (None: all claims). May be called from any thread."""
         if not self._waiters:
             return
-        names = None if functions is None else set(functions)
         with self._lock:
-            woken = [w for w in self._waiters if names is None or not names.isdisjoint(w.functions)]
-        by_loop: dict[asyncio.AbstractEventLoop, list[ClaimWaiter]] = {}
-        for waiter in woken:
-            by_loop.setdefault(waiter.loop, []).append(waiter)
-        for loop, waiters in by_loop.items():
-            call_into(loop, _set_events, waiters)
+            woken = list(self._waiters) if functions is None else self._first(functions, 1)
+        _wake(woken)
 
     def add(self, waiter: ClaimWaiter) -> None:
         """Wake this claim from now on."""
@@ -70,9 +74,24 @@ class ClaimWaiters:
             self._waiters[waiter] = None
 
     def discard(self, waiter: ClaimWaiter) -> None:
-        """Stop waking this claim."""
+        """Stop waking this claim; others of its functions go on in its place."""
         with self._lock:
             self._waiters.pop(waiter, None)
+            woken = self._first(waiter.functions, 2 if waiter.may_leave_more else 1)
+            if not self._waiters:
+                self.looked_at.clear()
+        _wake(woken)
+
+    def _first(self, functions: Iterable[str], count: int) -> list[ClaimWaiter]:
+        """The first ``count`` claims of each function, without those that have been woken already."""
+        woken: list[ClaimWaiter] = []
+        for function in functions:
+            of_function = (waiter for waiter in self._waiters if function in waiter.functions)
+            for waiter in islice(of_function, count):
+                if not waiter.is_woken:
+                    waiter.is_woken = True
+                    woken.append(waiter)
+        return woken
 
 
 class ClaimWaiter:
@@ -83,22 +102,49 @@ class ClaimWaiter:
         self.functions = frozenset(functions)
         self.loop = asyncio.get_running_loop()
         self.event = asyncio.Event()
+        self.is_woken = False
+        """Whether it has to look, and has not begun to."""
+        self.may_leave_more = False
+        """Whether it took as many steps as it could."""
 
     def __enter__(self) -> Self:
         self._waiters.add(self)
+        self._look()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._waiters.discard(self)
 
-    async def wait(self, seconds: float) -> None:
-        """Wait until woken, for at most ``seconds``."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self.event.wait()
-        except TimeoutError:
-            pass
+    async def wait(self, seconds: float, due: float, look_every: float) -> None:
+        """Wait until the claim has to look: it is woken, or ``due`` seconds or all ``seconds`` are over.
+
+        Also if no claim of the same functions has looked for ``look_every`` seconds.
+        """
+        until = monotonic() + min(seconds, due)
+        while True:
+            looked_at = self._waiters.looked_at.get(self.functions, 0.0)
+            try:
+                async with asyncio.timeout(min(until, looked_at + look_every) - monotonic()):
+                    await self.event.wait()
+                    break
+            except TimeoutError:
+                if monotonic() >= until or self._waiters.looked_at.get(self.functions, 0.0) == looked_at:
+                    break
+        self._look()
+
+    def _look(self) -> None:
+        """Begin to look: what comes from now on wakes it again."""
+        self.is_woken = False
         self.event.clear()
+        self._waiters.looked_at[self.functions] = monotonic()
+
+
+def _wake(waiters: Iterable[ClaimWaiter]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[ClaimWaiter]] = {}
+    for waiter in waiters:
+        by_loop.setdefault(waiter.loop, []).append(waiter)
+    for loop, of_loop in by_loop.items():
+        call_into(loop, _set_events, of_loop)
 
 
 def _set_events(waiters: list[ClaimWaiter]) -> None:
