@@ -78,7 +78,9 @@ def store_in(folder: Path) -> str:
     return f"sqlite:///{(folder / 'test.db').as_posix()}"
 
 
-def raincheck(*arguments: str, stdin: str = "", url: str | None = None) -> subprocess.CompletedProcess[str]:
+def raincheck(
+    *arguments: str, stdin: str = "", url: str | None = None, timeout: float = 100.0
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, as a process."""
     return subprocess.run(
         [sys.executable, "-m", "raincheck", *arguments],
@@ -86,7 +88,7 @@ def raincheck(*arguments: str, stdin: str = "", url: str | None = None) -> subpr
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=100,
+        timeout=timeout,
         check=False,
         env=os.environ | ({} if url is None else {"RAINCHECK_URL": url}),
     )

@@ -12,6 +12,7 @@ import pytest
 
 from raincheck.cli import main
 from raincheck.cli.worker_check.checks import CHECKS
+from tests.auth.forging import SECRET, claims, token
 from tests.cli.processes import LISTENING, ROOT, raincheck, running, store_in
 from tests.workers.programs import PATH, example, needs_shell_tools
 
@@ -19,7 +20,7 @@ PYTHON = str(Path(__file__).with_name("check.py"))
 FAULTY = Path(__file__).with_name("faulty.py")
 APP = "raincheck.cli.worker_check.app:app"
 
-EXAMPLES = pytest.mark.parametrize(
+WORKERS = pytest.mark.parametrize(
     "command",
     [
         pytest.param(example("node", "check.mjs"), id="node"),
@@ -47,7 +48,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def check(command: list[str], *options: str) -> subprocess.CompletedProcess[str]:
     """Check a worker."""
-    return raincheck("worker-check", *options, "--", *command)
+    return raincheck("worker-check", *options, "--", *command, timeout=500.0)
 
 
 def results(output: str) -> dict[str, str]:
@@ -55,19 +56,19 @@ def results(output: str) -> dict[str, str]:
     return {name: result for result, name in re.findall(r"^(ok|skipped|failed) +(\S+)", output, re.MULTILINE)}
 
 
-@EXAMPLES
-def test_the_examples_pass_quick_checks(command: list[str]) -> None:
+@WORKERS
+def test_a_worker_passes_quick_checks(command: list[str]) -> None:
     """With a server that the command starts."""
-    names = ("registration", "chain", "lost-reply", "drain-idle")
+    names = ("registration", "chain", "drain-idle")
     done = check(command, *(word for name in names for word in ("--only", name)))
     assert results(done.stdout) == dict.fromkeys(names, "ok"), done.stdout
     assert done.returncode == 0
 
 
-@EXAMPLES
+@WORKERS
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_the_examples_pass_all_checks(command: list[str]) -> None:
+def test_a_worker_passes_all_checks(command: list[str]) -> None:
     """The shell runs one attempt at a time, so one check does not apply to it."""
     done = check(command)
     skipped = ["parallel"] if "worker.sh" in command[0] else []
@@ -93,7 +94,7 @@ def test_the_examples_pass_all_checks(command: list[str]) -> None:
                 ("ignores stop", "timeout", "the worker stops an attempt that has timed out"),
                 ("calls a dead server without a pause", "restart", "at most 60 calls in 3 s"),
                 ("does not register again", "register-again", "the worker ended with exit code 1"),
-                ("dies of SIGTERM", "drain", "the exit code after SIGTERM is 0"),
+                ("dies of SIGTERM", "drain", "the worker ended with exit code -15"),
                 ("dies of SIGTERM", "drain-idle", "got -15 instead of 0"),
                 ("claims after SIGTERM", "drain", "the worker ends after SIGTERM"),
                 ("does not leave", "drain-idle", "the worker leaves after SIGTERM"),
@@ -120,6 +121,21 @@ def test_a_small_worker_without_a_fault_passes() -> None:
     assert results(done.stdout) == {
         each.name: "skipped" if each.name in skipped else "ok" for each in CHECKS
     }, done.stdout
+
+
+def test_a_server_can_require_sign_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker and the check use the same token, which needs a scope for each."""
+    (tmp_path / "secret").write_text(SECRET)
+    (tmp_path / "secret").chmod(0o600)
+    options = ("--store", store_in(tmp_path), "--port", "0", "--secret-file", str(tmp_path / "secret"))
+    with running("server", APP, *options) as server:
+        url = server.line(LISTENING)
+        for scope, code in (("worker:check/* job:read job:write", 0), ("job:read job:write", 1)):
+            monkeypatch.setenv("RAINCHECK_TOKEN", token(claims(scope=scope)))
+            done = check(example("node", "check.mjs"), "--url", url, "--only", "call")
+            assert done.returncode == code, done.stdout
+        assert "expected: the server accepts each call" in done.stdout
+        assert "register: 403" in done.stdout
 
 
 def test_a_worker_that_does_not_register_is_checked_no_further() -> None:
