@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 from time import monotonic
-from typing import NamedTuple, ParamSpec
+from typing import Any, NamedTuple, ParamSpec
 
 import httpx2
 import pytest
@@ -29,6 +30,7 @@ HAPROXY = ROOT / ".venv" / "haproxy" / "haproxy"
 CONFIGURATION = (DEPLOY / "haproxy.cfg").read_text("utf-8")
 (COMPOSE,) = documents(ROOT / "compose.yaml")
 PROXY = COMPOSE["services"]["proxy"]
+NODE_WORKER = ROOT / "examples" / "workers" / "node"
 TARGET = f"{gated.__file__}:app"
 ADDRESSES = ["127.0.0.2", "127.0.0.3", "127.0.0.4"]
 TIMEOUT = 60.0
@@ -219,6 +221,44 @@ async def test_requests_that_wait_survive_the_death_of_their_server() -> None:
         gate.touch()
         responses = await asyncio.gather(*waiting)
         assert {(each.status_code, each.json()["state"]) for each in responses} == {(200, "done")}
+
+
+class NodeWorker(Command):
+    """A worker in Node.js that reaches nothing but the proxy."""
+
+    def words(self) -> tuple[str, ...]:
+        """Its command line."""
+        return ("node", *(str(NODE_WORKER / name) for name in ("main.mjs", "functions.mjs")))
+
+
+@pytest.mark.skipif(shutil.which("node") is None and not IN_CI, reason="needs Node.js")
+@with_haproxy
+async def test_a_worker_over_http_continues_if_a_server_dies() -> None:
+    """It sends its requests again; the proxy repeats those of clients, which have a key."""
+    async with (
+        deployed() as deployment,
+        running(NodeWorker(RAINCHECK_SERVER=str(deployment.client.base_url).rstrip("/"))),
+    ):
+        functions = [{"name": "/v1/test-1"}, {"name": "/v1/test-2"}]
+        body = {"name": "chain", "functions": functions}
+
+        async def sent(method: str, path: str, **request: Any) -> httpx2.Response:
+            """The response. A request is repeated only if the server died while it sent the response."""
+            while True:
+                with suppress(httpx2.RemoteProtocolError):
+                    return await deployment.client.request(method, path, **request)
+
+        async def run() -> str:
+            created = await sent("POST", "/v1/job", json=body, headers={"Idempotency-Key": new_id()})
+            assert created.status_code == 202, created.text
+            ended = await sent("GET", created.headers["location"], headers={"Prefer": "wait=60"})
+            return str(ended.json()["state"])
+
+        assert await run() == "done"
+        jobs = [asyncio.create_task(run()) for _ in range(200)]
+        await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+        await deployment.servers[0].kill()
+        assert set(await asyncio.gather(*jobs)) == {"done"}
 
 
 @with_haproxy
