@@ -93,7 +93,7 @@ async def receiving(
         tasks.add(task)
         receiver.connections += 1
         try:
-            with suppress(asyncio.IncompleteReadError, ConnectionError):
+            with suppress(asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
                 while not writer.is_closing():
                     request = await read_request(reader)
                     receiver.requests.append(request)

@@ -40,14 +40,14 @@ class App(Calls):
     """Functions, and the store of their jobs.
 
     ``store`` is a URL (default: ``RAINCHECK_STORE``, else ``sqlite:///raincheck.db``). ``config`` is the path
-    of the configuration file, which declares groups and schedules (default: ``RAINCHECK_CONFIG``, else
-    ``raincheck.yaml`` if it exists). ``lifespan`` is an async context manager that a worker process enters
-    when it starts and leaves when it stops; it yields a mapping, ``ctx.state``. Each of ``middleware`` is an
-    ``async def`` that gets the `Context` of an attempt and ``call_next``, which runs the next one or the
-    function; the first is the outermost. ``auth`` is the sign-in of the HTTP API (default: as the environment
-    says). ``allowed_origins`` are the origins whose pages may call
-    it from a browser (default: ``RAINCHECK_ALLOWED_ORIGINS``, else none). ``encode(value)`` makes a value of
-    a type that raincheck does not know plain, and ``decode(type, value)`` makes one of plain data; both raise
+    of the configuration file, which declares functions behind URLs, groups and schedules (default:
+    ``RAINCHECK_CONFIG``, else ``raincheck.yaml`` if it exists). ``lifespan`` is an async context manager that
+    a worker process enters when it starts and leaves when it stops; it yields a mapping, ``ctx.state``. Each
+    of ``middleware`` is an ``async def`` that gets the `Context` of an attempt and ``call_next``, which runs
+    the next one or the function; the first is the outermost. ``auth`` is the sign-in of the HTTP API
+    (default: as the environment says). ``allowed_origins`` are the origins whose pages may call it from a
+    browser (default: ``RAINCHECK_ALLOWED_ORIGINS``, else none). ``encode(value)`` makes a value of a type
+    that raincheck does not know plain, and ``decode(type, value)`` makes one of plain data; both raise
     `NotImplementedError` for types that they do not know. The first call opens the store, or ``async with
     app``.
     """

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raincheck.core.errors import InvalidInput
 from raincheck.egress.addresses import AllowedNetworks, parse_networks
@@ -78,6 +80,27 @@ def test_special_addresses_are_refused(address: str, kind: str) -> None:
 def test_other_text_is_refused(text: str) -> None:
     """A resolver returns addresses in their standard form only."""
     assert allowing().refusal(text) == f"{text!r} is not an address"
+
+
+@given(st.ip_addresses())
+def test_no_address_is_allowed_that_python_calls_special(address: IPv4Address | IPv6Address) -> None:
+    """By the registries that its version knows. Those of networks that translate addresses are more."""
+    if not address.is_global or address.is_multicast:
+        assert allowing().refusal(str(address)) is not None
+
+
+@given(st.ip_addresses(v=4))
+def test_an_ipv4_address_in_an_ipv6_address_is_refused(inside: IPv4Address) -> None:
+    """In every form, whatever it is."""
+    number = int(inside)
+    forms = [
+        IPv6Address(0xFFFF << 32 | number),
+        IPv6Address(number),
+        IPv6Address(0x64FF9B << 96 | number),
+        IPv6Address(0x2002 << 112 | number << 80),
+        IPv6Address(0x20010000 << 96 | number ^ 0xFFFFFFFF),
+    ]
+    assert [form for form in forms if allowing().refusal(str(form)) is None] == []
 
 
 def test_the_networks_that_are_allowed_are_allowed() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import socket
 from collections.abc import Callable, Iterable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from raincheck.core.errors import AddressNotAllowed, RequestFailed
 from raincheck.egress.addresses import AllowedNetworks, parse_networks
@@ -134,6 +137,24 @@ def test_urls_that_name_no_plain_host_are_refused(url: str, detail: str) -> None
     with pytest.raises(ValueError, match=detail) as caught:
         parse_url(url)
     assert "secret" not in str(caught.value)
+
+
+PARTS = st.sampled_from(
+    ["@", ":", "/", "\\", "?", "#", "[", "]", "%", "%0d%0a", ".", "0x7f", "::1", "127.1", "\r\n"]
+)
+
+
+@given(st.sampled_from(["http", "https"]), st.lists(PARTS | st.text(max_size=5)))
+def test_whatever_a_url_is_made_of_a_request_has_one_host(scheme: str, parts: list[str]) -> None:
+    """No part of it can end a line or begin another header."""
+    try:
+        target = parse_url(f"{scheme}://{''.join(parts)}")
+    except ValueError:
+        return
+    assert re.fullmatch(r"[\w.-]+|[0-9a-f:.]+", target.host, re.ASCII)
+    assert re.fullmatch(rb"[\w.:\[\]-]+", target.netloc)
+    assert re.fullmatch(rb"/[!-~]*", target.path)
+    assert target.host.encode() in target.netloc
 
 
 def test_what_a_url_means() -> None:

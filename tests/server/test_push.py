@@ -95,7 +95,7 @@ async def test_what_a_schema_says_of_all_arguments_is_checked(tmp_path: Path) ->
         for args, kwargs in (([], {}), ([1], {}), ([], {"a": 1}), (["1"], {"b": 1}), ([1, "1"], {})):
             with pytest.raises(InvalidInput):
                 await app.submit("job", [step("f", *args, **kwargs)])
-        for args, kwargs in (([1, 2], {}), ([1], {"b": 2}), ([], {"b": 2})):
+        for args, kwargs in (([1, 2], {}), ([1], {"b": 2}), ([], {"b": 2}), ([1, 2, "more"], {})):
             await app.submit("job", [step("f", *args, **kwargs)])
 
 

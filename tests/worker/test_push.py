@@ -16,13 +16,24 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from raincheck import App, AttemptDocument, Context, JobDocument, Limits, Worker, step
+from raincheck import (
+    App,
+    AsyncClient,
+    AttemptDocument,
+    Context,
+    InvalidInput,
+    JobDocument,
+    Limits,
+    Worker,
+    step,
+)
 from raincheck.core.clock import now, to_datetime
 from raincheck.core.errors import InvalidFile
 from raincheck.core.text import short
 from raincheck.testing import running
 from tests.receiver import Answer, Receiver, Request, answering, receiving, response
 from tests.worker.helpers import entry
+from tests.worker.sites import site
 
 SECRET = "whsec_" + b64encode(bytes(range(32))).decode()
 OLD_SECRET = "whsec_" + b64encode(bytes(range(1, 33))).decode()
@@ -107,6 +118,17 @@ async def test_a_request_has_what_a_function_needs(config: Path) -> None:
     assert seconds["deadline"] < to_datetime(now() + 30).isoformat()
     assert request.line == "POST / HTTP/1.1"
     assert request.headers["content-type"] == "application/json"
+
+
+async def test_the_deadline_of_the_job_counts(config: Path) -> None:
+    """If it is before that of the attempt."""
+    ends_at = to_datetime(int(now()) + 40)
+    async with receiving(answering(response())) as receiver:
+        app = declare(config, receiver.url, timeout=50)
+        async with running(app) as worker:
+            await app.submit("job", [step("f")], expires_at=ends_at)
+            await worker.drain()
+    assert json.loads(receiver.requests[0].body)["deadline"] == ends_at.isoformat().replace("+00:00", "Z")
 
 
 async def test_previous_and_data_are_those_of_the_moment(config: Path) -> None:
@@ -255,6 +277,15 @@ async def test_a_problem_document_says_why(config: Path) -> None:
     assert job.error.detail == "its URL responded 422 Unprocessable Entity: Atlantis is unknown\\u202e"
 
 
+@pytest.mark.parametrize("body", [b"{", b"[1]", b"null", b'{"detail": 3}', b"{}", b"\xff"])
+async def test_a_problem_document_that_is_none_is_ignored(config: Path, body: bytes) -> None:
+    """The status counts."""
+    content = response(body, status="404 No", kind="application/problem+json; charset=utf-8")
+    job, _ = await ended(config, answering(content))
+    assert job.error is not None
+    assert job.error.detail == "its URL responded 404 Not Found"
+
+
 async def test_an_attempt_shows_the_response(config: Path) -> None:
     """Its status, and the beginning of its body; callers who see no tracebacks do not see them."""
     page = b"<h1>Down for maintenance</h1>" + b"x" * 5000
@@ -401,25 +432,56 @@ async def test_middleware_runs_around_a_call(config: Path) -> None:
     assert seen == [("f", True, {"n": 1})]
 
 
-async def test_five_hundred_calls_at_once(config: Path) -> None:
+@pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.long)])
+async def test_many_calls_at_once(config: Path, count: int) -> None:
     """Each gets its own result."""
     everyone = asyncio.Event()
     waiting: list[int] = []
 
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
         waiting.append(1)
-        if len(waiting) == 500:
+        if len(waiting) == count:
             everyone.set()
         await everyone.wait()
         writer.write(response(json.dumps(json.loads(request.body)["args"]).encode()))
 
     async with receiving(answer) as receiver:
         app = declare(config, receiver.url)
-        async with app, Worker(app, concurrency=500):
-            job = await app.submit("many", [[step("f", i) for i in range(500)]])
+        async with app, Worker(app, concurrency=count):
+            job = await app.submit("many", [[step("f", i) for i in range(count)]])
             done = await app.wait(job.id)
-    assert done.result == [[i] for i in range(500)], short(done.error)
-    assert receiver.connections == 500
+    assert done.result == [[i] for i in range(count)], short(done.error)
+    assert receiver.connections == count
+
+
+async def test_a_worker_without_a_store_calls_them_too(config: Path, tmp_path: Path) -> None:
+    """It gets its attempts from a server that knows the functions by their schemas only."""
+    busy, done = response(status="503 Away"), response(b'{"result": 1, "data": {"a": 2}}', kind=RESULT)
+    parameters = {"type": "object", "properties": {"n": {"type": "integer"}}, "additionalProperties": False}
+    async with receiving(in_turn(busy, done)) as receiver, site(f"sqlite:///{tmp_path / 'jobs.db'}") as near:
+        retry = {"retry_limit": 2, "delay": 0}
+        app = declare(config, receiver.url, retry=retry, parameters=parameters)
+        async with Worker(app, server=near.url), AsyncClient(near.url) as client:
+            with pytest.raises(InvalidInput):
+                await client.submit("job", [step("f", "x")])
+            job = await client.submit("job", [step("f", 1)], data={"b": 3})
+            finished = await client.wait(job.id)
+            shown = await client.attempts(job.id)
+    first, second = (json.loads(request.body) for request in receiver.requests)
+    assert (first["attempt"], second["attempt"], second["data"]) == (1, 2, {"b": 3})
+    assert first["token"] < second["token"]
+    assert {each.headers["webhook-id"] for each in receiver.requests} == {f"{job.id}_0"}
+    assert (finished.document.result, finished.document.data) == (1, {"a": 2, "b": 3})
+    assert (shown[0].traceback or "").startswith("HTTP 503 Service Unavailable")
+
+
+async def test_a_worker_opens_the_app_and_offers_the_functions_of_the_file(config: Path) -> None:
+    """Nobody needs to have opened it before."""
+    async with receiving(answering(response(b"1"))) as receiver:
+        app = declare(config, receiver.url)
+        async with Worker(app):
+            assert await app.call(step("f")) == 1
+        await app.close()
 
 
 async def test_two_workers_share_a_loop(config: Path) -> None:

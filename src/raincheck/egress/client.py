@@ -11,8 +11,8 @@ import os
 import re
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Self
 
@@ -144,33 +144,28 @@ class Egress:
         all_headers = [(b"Host", target.netloc), (b"Accept-Encoding", b"identity")]
         all_headers += [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
         pool = self._pools[asyncio.get_running_loop()]
-        async with (
-            _mapped_errors(target),
-            pool.stream(
-                "POST",
-                url,
-                headers=all_headers,
-                content=body,
-                extensions={"timeout": {"connect": CONNECT_TIMEOUT}},
-            ) as response,
-        ):
-            if not 200 <= response.status < 300:
-                limit = min(limit, MAX_ERROR_BODY)
-            content = bytearray()
-            async for chunk in response.aiter_stream():
-                content += chunk
-                if len(content) > limit:
-                    break
-            return Response(
-                response.status,
-                {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers},
-                bytes(content[:limit]),
-                len(content) > limit,
-            )
+        timeouts = {"timeout": {"connect": CONNECT_TIMEOUT}}
+        sending = pool.stream("POST", url, headers=all_headers, content=body, extensions=timeouts)
+        with _mapped_errors(target):
+            async with sending as response:
+                return await _read(response, limit)
 
 
-@asynccontextmanager
-async def _mapped_errors(target: Target) -> AsyncIterator[None]:
+async def _read(response: httpcore2.Response, limit: int) -> Response:
+    """A response, with at most ``limit`` bytes of its body."""
+    if not 200 <= response.status < 300:
+        limit = min(limit, MAX_ERROR_BODY)
+    content = bytearray()
+    async for chunk in response.aiter_stream():
+        content += chunk
+        if len(content) > limit:
+            break
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+    return Response(response.status, headers, bytes(content[:limit]), len(content) > limit)
+
+
+@contextmanager
+def _mapped_errors(target: Target) -> Iterator[None]:
     """Raise the errors of the HTTP library as `RequestFailed`."""
     try:
         yield

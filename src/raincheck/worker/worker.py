@@ -143,8 +143,9 @@ class Worker:
             if self._server is None:
                 await self._app.open()
             else:
+                await asyncio.to_thread(engine.read_config)
                 stack.enter_context(_without_store(engine, self._server))
-            self._functions = engine.functions.select(self._patterns)  # `open` adds those of the file
+            self._functions = engine.functions.select(self._patterns)  # also those of the file
             injector = await stack.enter_async_context(injecting(self._app, self._functions))
             await stack.enter_async_context(engine.push.running(self._functions))
             dispatcher = self._dispatcher()

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from raincheck.core.codec import to_json
-from raincheck.core.errors import ConfigError, Fault, InvalidFile, InvalidInput, NotJSON
+from raincheck.core.errors import ConfigError, Fault, InvalidFile, InvalidInput
 from raincheck.core.limits import Limits
 from raincheck.core.model import RetryOptions, Seconds
 from raincheck.egress.addresses import VARIABLE, AllowedNetworks, Network, parse_address, parse_networks
@@ -99,10 +99,7 @@ class PushFunctions:
             raise InvalidInput(Fault(f"{name[:100]!r} is not a valid function name"))
         if self._functions.is_in_code(name):
             raise InvalidInput(Fault("is also declared in code: use another name, or remove one of the two"))
-        try:
-            definition = decoded(decode_push, to_json(value))
-        except NotJSON as error:
-            raise InvalidInput(Fault(str(error))) from None
+        definition = decoded(decode_push, to_json(value))
         schemas = Schemas(definition.parameters, definition.positional, definition.returns)
         target = _target(definition.url, allowed)
         folder = Path() if self._file is None else self._file.path.parent
