@@ -156,11 +156,11 @@ class TestBurst:
             app.blocking.submit("add", [step("add", n), step("echo", n)])
         app.blocking.submit("fail", [step("team/fail").options(retry=1)])
         ran = raincheck("worker", APP, "--store", store, "--burst", *processes)
-        assert ran.stdout.splitlines()[-1] == "Nothing is left to run: 41 attempts, 40 done, 1 failed."
+        assert ran.stdout.splitlines()[-1] == "Nothing is left to run: 41 attempt(s), 40 done, 1 failed."
         assert ran.returncode == 0
         app.blocking.submit("fail", [step("team/fail").options(retry=1)])
         ran = raincheck("worker", APP, "--store", store, "--burst", "--fail-if-failed", *processes)
-        assert ran.stdout.splitlines()[-1] == "Nothing is left to run: 1 attempts, 0 done, 1 failed."
+        assert ran.stdout.splitlines()[-1] == "Nothing is left to run: 1 attempt(s), 0 done, 1 failed."
         assert ran.returncode == 1
 
     def test_a_signal_stops_it(self, store: str, app: App) -> None:
@@ -169,7 +169,7 @@ class TestBurst:
         with running("worker", APP, "--store", store, "--burst", "--processes", "2") as worker:
             worker.line("napping")
             worker.signal(signal.SIGTERM)
-            assert worker.rest().endswith("Stopped: 1 attempts, 1 done, 0 failed.\n")
+            assert worker.rest().endswith("Stopped: 1 attempt(s), 1 done, 0 failed.\n")
             assert worker.process.wait() == 0
 
     def test_it_runs_what_a_server_has(self, store: str, app: App) -> None:
@@ -179,7 +179,7 @@ class TestBurst:
             url = server.line(LISTENING)
             options = ("--burst", "--processes", "1", "--functions", "alone,add", "--max-jobs", "6")
             ran = raincheck("worker", APP, "--server", url, *options)
-        assert ran.stdout.splitlines()[-1] == "Nothing is left to run: 10 attempts, 10 done, 0 failed."
+        assert ran.stdout.splitlines()[-1] == "Nothing is left to run: 10 attempt(s), 10 done, 0 failed."
         assert {app.blocking.status(job.id).state for job in jobs} == {"done"}
 
     @pytest.mark.long
@@ -207,7 +207,7 @@ class TestRecycling:
         options = ("--processes", "1", "--max-jobs", "3", "--burst")
         ran = raincheck("worker", APP, "--store", store, *options)
         assert ran.stderr.count("the worker ends: it has begun 3 attempts") == 1
-        assert ran.stdout.splitlines()[-1] == "Nothing is left to run: 5 attempts, 5 done, 0 failed."
+        assert ran.stdout.splitlines()[-1] == "Nothing is left to run: 5 attempt(s), 5 done, 0 failed."
         assert "a new one starts" not in ran.stderr
         ended = [app.blocking.status(job.id) for job in jobs]
         assert [job.functions[0].lost_count for job in ended] == [0] * 5  # type: ignore[union-attr]
@@ -218,7 +218,7 @@ class TestRecycling:
         app.blocking.submit("add", [step("add", 1)])
         ran = raincheck("worker", APP, "--store", store, "--max-jobs", "1")
         assert (
-            ran.stdout.splitlines()[-1] == "Ended at the limit of --max-jobs: 1 attempts, 1 done, 0 failed."
+            ran.stdout.splitlines()[-1] == "Ended at the limit of --max-jobs: 1 attempt(s), 1 done, 0 failed."
         )
         assert ran.returncode == 0
 

@@ -68,4 +68,4 @@ def _summary(report: Report) -> str:
         for state, text in (shown | others).items()
         if (count := report.attempts.get(state, 0)) or state in (State.DONE, State.FAILED)
     ]
-    return f"{sum(report.attempts.values())} attempts, {', '.join(counts)}"
+    return f"{sum(report.attempts.values())} attempt(s), {', '.join(counts)}"
