@@ -177,6 +177,19 @@ async def test_a_child_that_is_killed_is_replaced(shared: App, lines: Lines) -> 
     assert lines() == ["open pool", "open pool", "close pool"]
 
 
+async def test_a_child_that_is_replaced_closes_what_it_opened(shared: App, lines: Lines) -> None:
+    """A child that has run as many attempts as it may ends as at the stop of its worker."""
+    use = shared.function(process=True)(pools.use)
+
+    async with shared, Worker(shared, process_slots=1, max_jobs_per_child=1):
+        first, second = await use.call(), await use.call()
+    assert first[0] != second[0]
+    assert first[1] == second[1] == 1
+    while lines().count("close pool") < 2:  # noqa: ASYNC110 - nobody waits for the end of the first
+        await asyncio.sleep(0)
+    assert lines().count("open pool") == 2
+
+
 async def test_an_attempt_whose_dependency_does_not_open_has_failed(app: App) -> None:
     """The function is not called. The traceback names the dependency."""
     app.dependency(scope="attempt")(pools.refuse)
