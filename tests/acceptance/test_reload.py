@@ -95,6 +95,7 @@ def test_a_broken_file_shows_its_error_and_waits_for_the_next_change(
         assert answer(server.line(LISTENING)) == 4
 
 
+@pytest.mark.long
 def test_a_server_and_a_worker_reload_too(tmp_path: Path) -> None:
     """Each restarts after a change, also after one of the configuration file."""
     write(tmp_path, 5)

@@ -23,6 +23,8 @@ LONG = {
     *("docs/how-to/logs.md", "docs/how-to/find-out-why-a-job-failed.md", "docs/how-to/write-a-worker.md"),
     *("docs/how-to/mount-in-another-app.md", "docs/how-to/call-from-code.md"),
     *("docs/how-to/run-in-production.md", "examples/maths/README.md"),
+    *("docs/how-to/functions-behind-a-url.md", "examples/push/README.md"),
+    *("docs/how-to/share-a-connection-pool.md", "docs/how-to/workers-on-other-machines.md"),
     *("docs/explanation/ancestors.md", "examples/doozer/README.md", "examples/groups/README.md"),
     *("examples/chain/README.md", "examples/workers/node/README.md", "examples/workers/shell/README.md"),
 }

@@ -7,16 +7,12 @@ import json
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
-from schemathesis import Case, GenerationMode
-from schemathesis.schemas import APIOperation
-from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from raincheck import Limits
 from raincheck.auth import Auth
@@ -24,6 +20,10 @@ from raincheck.core.clock import now
 from raincheck.server import Server
 from tests.auth.forging import SECRET, claims, token
 from tests.server.conftest import make_app
+
+if TYPE_CHECKING:
+    from schemathesis import Case
+    from schemathesis.schemas import APIOperation
 
 OPAQUE = ("cursor", "Prefer", "Idempotency-Key", "until")
 """Parameters whose values only a server gives, or depend on another, or that have tests of their own."""
@@ -56,10 +56,13 @@ fuzz = settings(
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 @pytest.mark.generated
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("mode", list(GenerationMode))
+@pytest.mark.parametrize("mode", ["positive", "negative"])
 @pytest.mark.parametrize("part", range(PARTS))
-def test_no_request_ends_badly(tmp_path: Path, mode: GenerationMode, part: int) -> None:
+def test_no_request_ends_badly(tmp_path: Path, mode: str, part: int) -> None:
     """Every operation, with proper requests and with improper ones, and without a token too."""
+    import schemathesis  # here: it takes a third of a second in each process that collects tests
+    from schemathesis.specs.openapi.checks import positive_data_acceptance
+
     app = make_app(tmp_path, Limits(wait=0.0, steps=20))
     app.auth = Auth(secret=SECRET)
     server = app.asgi
@@ -76,7 +79,7 @@ def test_no_request_ends_badly(tmp_path: Path, mode: GenerationMode, part: int) 
     @fuzz
     def check(operation: APIOperation[Any, Any, Any, Any], data: st.DataObject) -> None:
         nonlocal tried
-        case: Case[Any] = data.draw(operation.as_strategy(generation_mode=mode))
+        case: Case[Any] = data.draw(operation.as_strategy(generation_mode=schemathesis.GenerationMode(mode)))
         tried += 1
         beyond = operation.label in BEYOND_SCHEMAS
         excluded: list[Any] = [positive_data_acceptance] if beyond else []
