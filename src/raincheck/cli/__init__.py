@@ -43,7 +43,7 @@ _RUN, _CONTROL, _INSPECT, _SIGN_IN, _OTHER = (
 _COMMANDS = {
     "serve": ("serve", _RUN, "Run the HTTP server and the workers of an app."),
     "server": ("serve", _RUN, "Run the HTTP server of an app, without workers."),
-    "worker": ("serve", _RUN, "Run a worker of an app, without the HTTP server."),
+    "worker": ("worker", _RUN, "Run a worker of an app, without the HTTP server."),
     "demo": ("demo", _RUN, "Run a demo: a server, two workers and a job."),
     "init": ("start", _RUN, "Write a file with an app to start from."),
     "call": ("jobs", _CONTROL, "Call a function and print its result."),

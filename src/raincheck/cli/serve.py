@@ -1,4 +1,4 @@
-"""Commands that run an app: serve, server, worker."""
+"""The commands serve and server, and what all commands that run an app do."""
 
 from __future__ import annotations
 
@@ -7,22 +7,18 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from contextlib import suppress
+from dataclasses import asdict
 from ipaddress import ip_address
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from cyclopts import Parameter, Token
-from cyclopts.validators import Number
 from rich.text import Text
 
 from raincheck.app import App
-from raincheck.auth import Auth
-from raincheck.cli.exit_codes import Exit, UsageError
+from raincheck.cli.exit_codes import Exit
+from raincheck.cli.options import AppOptions, AtLeastOne, RemoteOptions, ServerOptions, WorkerOptions
 from raincheck.cli.runner import (
     Children,
     Main,
@@ -36,164 +32,17 @@ from raincheck.cli.runner import (
 from raincheck.cli.target import load
 from raincheck.cli.terminal import out, plain, set_up_logging, warn
 from raincheck.core.clock import now
-from raincheck.core.errors import NotSignedIn, StoreError, StoreUnusable, TargetError
-from raincheck.logs import Format, Level
+from raincheck.core.errors import StoreError, StoreUnusable, TargetError
 from raincheck.store import is_in_memory, mask, needs_a_file
 
 if TYPE_CHECKING:
     from raincheck.worker.lifetime import Report
-
-Limit = Annotated[int | None, Parameter(validator=Number(gte=1))]
-AtLeastOne = Annotated[int, Parameter(validator=Number(gte=1))]
-Flag = Annotated[bool, Parameter(show_default=False)]
 
 REGISTRATION_TIMEOUT = 5.0
 """Seconds that ``serve`` waits for its workers to register before it says that it listens."""
 
 _POLL_INTERVAL = 0.02
 """Seconds between two looks at the registered workers."""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    """Options of the HTTP server."""
-
-    host: Annotated[str, Parameter(env_var="RAINCHECK_HOST")] = "127.0.0.1"
-    """Address to listen on."""
-    port: Annotated[int, Parameter(env_var="RAINCHECK_PORT", validator=Number(gte=0, lte=65535))] = 8000
-    """Port to listen on; 0 selects a free one."""
-    insecure: Flag = False
-    """Listen on an address that other machines can reach, without sign-in."""
-    secret_file: Annotated[Path | None, Parameter(metavar="FILE")] = None
-    """Require sign-in; file with the secrets or keys that sign tokens (default: RAINCHECK_SECRET_FILE)."""
-    users: Annotated[Path | None, Parameter(metavar="FILE")] = None
-    """File with the users (default: RAINCHECK_USERS, else raincheck-users.json)."""
-
-    access_log: Annotated[bool, Parameter(env_var="RAINCHECK_ACCESS_LOG", show_default=False)] = False
-    """Log each request, without its query."""
-    drain: Annotated[float, Parameter(validator=Number(gte=0), metavar="SECONDS")] = 0.0
-    """Seconds that a server that stops still takes requests, so that proxies find out at /readyz."""
-    routes: Flag = False
-    """Print all routes of the API at the start, not only the first ones to know."""
-
-    @property
-    def auth(self) -> Auth | None:
-        """The sign-in that the options and the environment configure; None if they do not."""
-        options = {"RAINCHECK_SECRET_FILE": self.secret_file, "RAINCHECK_USERS": self.users}
-        variables = {name: str(path) for name, path in options.items() if path is not None}
-        return Auth.from_environment(os.environ | variables)
-
-
-def _patterns(kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
-    """The patterns in the values of an option: repeated, or separated by commas."""
-    return tuple(word.strip() for token in tokens for word in token.value.split(","))
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class WorkerOptions:
-    """Options of a worker."""
-
-    concurrency: AtLeastOne = 100
-    """Attempts that a worker runs at the same time."""
-    process_slots: Annotated[int | None, Parameter(validator=Number(gte=1))] = None
-    """Attempts of process=True functions that a worker runs at the same time (default: CPU count)."""
-    functions: Annotated[
-        tuple[str, ...],
-        Parameter(converter=_patterns, consume_multiple=False, show_default=False, metavar="PATTERN"),
-    ] = ()
-    """Offer only functions that match; `*` is any text, !PATTERN leaves out. Repeat it, or use commas."""
-    lease: Annotated[float, Parameter(validator=Number(gte=1), metavar="SECONDS")] = 15.0
-    """Seconds before a dead worker's jobs are taken over."""
-    grace: Annotated[float, Parameter(validator=Number(gte=0), metavar="SECONDS")] = 30.0
-    """Seconds that running attempts have to finish when the worker stops."""
-    max_jobs: Limit = None
-    """Attempts after which a worker process ends, and is replaced if it is one of several."""
-    max_memory: Annotated[Limit, Parameter(metavar="MIB")] = None
-    """Memory (RSS) over which a worker process ends, and is replaced if it is one of several."""
-    max_jobs_per_child: Limit = None
-    """Attempts after which a child process for process=True functions is replaced."""
-    max_memory_per_child: Annotated[Limit, Parameter(metavar="MIB")] = None
-    """Memory (RSS) over which a child process for process=True functions is replaced."""
-
-    @property
-    def for_reload(self) -> dict[str, object]:
-        """Those of a worker that a change of a file stops: it gives back at once what it runs."""
-        return asdict(replace(self, grace=0, max_jobs=None, max_memory=None))
-
-    @property
-    def is_recycled(self) -> bool:
-        """Whether a worker process ends by itself, so that another has to start it again."""
-        return self.max_jobs is not None or self.max_memory is not None
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class BurstOptions:
-    """Options of a worker that ends when nothing is left to run."""
-
-    burst: Flag = False
-    """Run what is ready until nothing is ready or running, then exit; what is due later is left."""
-    fail_if_failed: Flag = False
-    """With --burst: exit with 1 if an attempt failed and is not retried."""
-    report: Annotated[Path | None, Parameter(show=False)] = None
-    """File to which a worker process appends a line with its `Report`."""
-
-    @property
-    def of_command(self) -> dict[str, bool]:
-        """Those of the command, not of each of its processes."""
-        return {"burst": self.burst, "fail_if_failed": self.fail_if_failed}
-
-    def check(self, *, reload: bool) -> None:
-        """Raise `UsageError` for options that do not go together."""
-        if self.fail_if_failed and not self.burst:
-            raise UsageError("--fail-if-failed needs --burst: a worker that runs on has no end to tell it at")
-        if self.burst and reload:
-            raise UsageError("--burst ends when nothing is left to run: leave out --reload")
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class RemoteOptions:
-    """The server of a worker that has no store."""
-
-    server: Annotated[str | None, Parameter(metavar="URL")] = None
-    """Get the jobs from this server, over HTTP, instead of from a store (default: RAINCHECK_SERVER)."""
-    token_file: Annotated[Path | None, Parameter(metavar="FILE")] = None
-    """File with the token for the server; read again when it is refused (default: RAINCHECK_TOKEN)."""
-
-    def with_environment(self, app_options: AppOptions) -> RemoteOptions:
-        """These options, with the server that the environment names unless a store is named.
-
-        Raises `UsageError`.
-        """
-        if self.server is not None and app_options.store is not None:
-            raise UsageError("pass --server or --store, not both: a worker of a server needs no store")
-        has_store = app_options.store is not None or app_options.child
-        server = self.server or (None if has_store else os.environ.get("RAINCHECK_SERVER")) or None
-        if server is None and self.token_file is not None:
-            raise UsageError("--token-file needs --server: a store takes no token")
-        return replace(self, server=server)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class AppOptions:
-    """Options of all commands that run an app."""
-
-    store: Annotated[str | None, Parameter(metavar="URL")] = None
-    """URL of the store (default: that of the app)."""
-    config: Annotated[str | None, Parameter(metavar="FILE")] = None
-    """Configuration file (default: that of the app, RAINCHECK_CONFIG or raincheck.yaml)."""
-    log_level: Annotated[Level, Parameter(env_var="RAINCHECK_LOG_LEVEL")] = "info"
-    """Lowest level to log, on stderr."""
-    log_format: Annotated[Format, Parameter(env_var="RAINCHECK_LOG_FORMAT")] = "text"
-    """Format of the log: lines of text, or one JSON object per line."""
-    reload: Flag = False
-    """Restart when a Python or YAML file in the folder of the app changes; running attempts start again."""
-    child: Annotated[bool, Parameter(show=False)] = False
-    """Read the store's URL from stdin, and stop at its end (`raincheck.cli.runner`)."""
 
 
 def serve(
@@ -216,18 +65,18 @@ def serve(
     """
     if app_options.reload:
         options = asdict(server_options) | {"workers": workers} | worker_options.for_reload
-        return _run_with_reload("serve", target, options, app_options)
-    app = _load_app(target, app_options, runs_functions=True)
+        return run_reloading("serve", target, options, app_options)
+    app = load_app(target, app_options, runs_functions=True)
     in_this_process = workers == 1 and not worker_options.is_recycled
     if not in_this_process:
-        _check_shared(app, "workers in processes of their own cannot share it")
+        check_shared(app, "workers in processes of their own cannot share it")
     print_summary(app, server_options, worker_options.functions)
-    children = _worker_processes(app, target, worker_options, app_options)
+    children = worker_processes(app, target, worker_options, app_options)
     processes = WorkerProcesses(children, workers)
 
     async def work(stop: asyncio.Event) -> None:
         if in_this_process:
-            await run_in_thread(_worker(app, worker_options), stop)
+            await run_in_thread(local_worker(app, worker_options), stop)
         else:
             await processes.run(stop)
 
@@ -245,7 +94,7 @@ def serve(
             group.create_task(work(stop))
             await _listen(app, server_options, stop, registered)
 
-    return _run(main, app_options, worker_options.grace, processes)
+    return run_app(main, app_options, worker_options.grace, processes)
 
 
 def server(
@@ -263,75 +112,16 @@ def server(
         The app, as module:app or path/to/file.py:app.
     """
     if app_options.reload:
-        return _run_with_reload("server", target, asdict(server_options), app_options)
-    app = _load_app(target, app_options)
-    _check_shared(app, "no worker can reach it. Run `raincheck serve`, which has a worker in its process")
+        return run_reloading("server", target, asdict(server_options), app_options)
+    app = load_app(target, app_options)
+    check_shared(app, "no worker can reach it. Run `raincheck serve`, which has a worker in its process")
     print_summary(app, server_options)
 
     async def main(stop: asyncio.Event) -> None:
         async with app:
             await _listen(app, server_options, stop)
 
-    return _run(main, app_options, 0)
-
-
-def worker(
-    target: str,
-    /,
-    *,
-    processes: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
-    worker_options: WorkerOptions = WorkerOptions(),
-    burst_options: BurstOptions = BurstOptions(),
-    remote_options: RemoteOptions = RemoteOptions(),
-    app_options: AppOptions = AppOptions(),
-) -> int:
-    """Run a worker of an app, without the HTTP server.
-
-    Parameters
-    ----------
-    target
-        The app, as module:app or path/to/file.py:app.
-    processes
-        Worker processes to run, each replaced when it ends (default: one worker, in this process).
-    """
-    burst_options.check(reload=app_options.reload)
-    remote = remote_options.with_environment(app_options)
-    if app_options.reload:
-        options = {"processes": processes} | worker_options.for_reload | asdict(remote)
-        return _run_with_reload("worker", target, options, app_options)
-    app = _load_app(target, app_options, runs_functions=True)
-    if remote.server is None:
-        _check_shared(app, "no server can reach it. Run `raincheck serve`, which has a worker in its process")
-    if not app_options.child:
-        print_summary(app, patterns=worker_options.functions, remote=remote)
-        where = "" if processes is None else f" in {processes} process{'es' * (processes > 1)}, each with"
-        out.print(f"Working{where or ','} up to {worker_options.concurrency} attempts at once.")
-    if processes is not None:
-        return _supervise(app, target, processes, worker_options, burst_options, remote, app_options)
-    return _run_worker(app, worker_options, burst_options, remote, app_options)
-
-
-def _run_worker(
-    app: App,
-    worker_options: WorkerOptions,
-    burst_options: BurstOptions,
-    remote: RemoteOptions,
-    app_options: AppOptions,
-) -> int:
-    """Run a worker in this process until a signal, or until it ends by itself."""
-    from raincheck.cli.burst import end_of_process, end_of_worker
-
-    work = _worker if remote.server is None else partial(_remote_worker, remote=remote)
-    reports: list[Report] = []
-
-    async def main(stop: asyncio.Event) -> None:
-        async with _opened(app, remote):
-            reports.append(await work(app, worker_options, burst=burst_options.burst)(stop))
-
-    _run(main, app_options, worker_options.grace)
-    if app_options.child:
-        return end_of_process(reports[0], burst_options.report)
-    return end_of_worker(reports[0], **burst_options.of_command)
+    return run_app(main, app_options, 0)
 
 
 FIRST_ROUTES = ("POST /v1/job", "GET /v1/job/{id}", "POST /v1/function/{name:path}", "GET /docs")
@@ -367,7 +157,7 @@ def _print_routes(every: bool) -> None:
                 out.print(f"{method:6} {path.replace(':path}', '}')}", soft_wrap=True)
 
 
-def _load_app(target: str, options: AppOptions, *, runs_functions: bool = False) -> App:
+def load_app(target: str, options: AppOptions, *, runs_functions: bool = False) -> App:
     """Load the app, and set its store and its configuration file from the options.
 
     Raises `TargetError` if a worker is to run its functions, and it has none.
@@ -386,13 +176,13 @@ def _load_app(target: str, options: AppOptions, *, runs_functions: bool = False)
     return app
 
 
-def _check_shared(app: App, why: str) -> None:
+def check_shared(app: App, why: str) -> None:
     """Raise `StoreUnusable` with ``why`` if the store is in memory."""
     if is_in_memory(app.url):
         raise StoreUnusable(needs_a_file(app.url, why))
 
 
-def _run(main: Main, options: AppOptions, grace: float, processes: WorkerProcesses | None = None) -> int:
+def run_app(main: Main, options: AppOptions, grace: float, processes: WorkerProcesses | None = None) -> int:
     """Run ``main`` until a signal; in a child, also until the parent stops it."""
 
     async def child(stop: asyncio.Event) -> None:
@@ -480,7 +270,7 @@ async def _count_registered(app: App, pids: Collection[int], since: float) -> in
     return len(own & set(pids))
 
 
-def _worker(
+def local_worker(
     app: App, options: WorkerOptions, *, burst: bool = False
 ) -> Callable[[asyncio.Event], Awaitable[Report]]:
     from raincheck.worker import Worker
@@ -491,30 +281,7 @@ def _worker(
     return work
 
 
-def _remote_worker(
-    app: App, options: WorkerOptions, *, burst: bool, remote: RemoteOptions
-) -> Callable[[asyncio.Event], Awaitable[Report]]:
-    from raincheck.cli.connection import token_for
-    from raincheck.worker import Worker
-
-    server = remote.server or ""
-
-    def token() -> str:
-        return token_for(server, remote.token_file) or ""
-
-    async def work(stop: asyncio.Event) -> Report:
-        given = token if await asyncio.to_thread(token) else None
-        worker = Worker(app, **asdict(options), burst=burst, server=server, token=given)
-        try:
-            return await worker.run(stop)
-        except NotSignedIn as error:
-            error.add_note("Pass a token with the scope worker: --token-file FILE, or RAINCHECK_TOKEN.")
-            raise
-
-    return work
-
-
-def _worker_processes(
+def worker_processes(
     app: App,
     target: str,
     worker_options: WorkerOptions,
@@ -526,38 +293,7 @@ def _worker_processes(
     return Children(command, app.url, worker_options.grace)
 
 
-def _supervise(
-    app: App,
-    target: str,
-    count: int,
-    worker_options: WorkerOptions,
-    burst_options: BurstOptions,
-    remote: RemoteOptions,
-    app_options: AppOptions,
-) -> int:
-    """Keep worker processes running until a signal; if they run what is ready, until nothing is."""
-    from raincheck.cli.burst import end_of_worker, read_reports, report_file
-
-    with report_file(burst=burst_options.burst) as file:
-        others = asdict(remote) | {"burst": burst_options.burst, "report": file}
-        children = _worker_processes(app, target, worker_options, app_options, others)
-        processes = WorkerProcesses(children, count, burst=burst_options.burst)
-
-        async def main(stop: asyncio.Event) -> None:
-            async with _opened(app, remote):  # an error of the store is one of this command
-                pass
-            await processes.run(stop)
-
-        code = _run(main, app_options, worker_options.grace, processes)
-        return code or end_of_worker(read_reports(file), **burst_options.of_command)
-
-
-def _opened(app: App, remote: RemoteOptions) -> AbstractAsyncContextManager[object]:
-    """The app with its store open, if its worker has one."""
-    return app if remote.server is None else nullcontext()
-
-
-def _run_with_reload(command: str, target: str, options: dict[str, object], app_options: AppOptions) -> int:
+def run_reloading(command: str, target: str, options: dict[str, object], app_options: AppOptions) -> int:
     from raincheck.cli.reload import run_with_reload
 
     set_up_logging(app_options.log_level, app_options.log_format)
