@@ -506,15 +506,6 @@ async def test_an_app_can_be_opened_again(config: Path) -> None:
             assert [function.info.doc for function in app.functions] == ["two"]
 
 
-async def test_a_worker_that_opens_the_app_offers_it(config: Path) -> None:
-    """The functions of the configuration file are known once the app is open."""
-    async with receiving(answering(response(b"1"))) as receiver:
-        app = declare(config, receiver.url)
-        async with Worker(app):
-            assert await app.call(step("f")) == 1
-        await app.close()
-
-
 async def test_middleware_is_around_it(config: Path) -> None:
     """It sees the result, and may replace it."""
 
