@@ -217,8 +217,10 @@ def _error(failed: Failed) -> dict[str, Any]:
 
 def _job_after(outcome: Outcome, ending: FinishOutcome) -> Job:
     """The job of an attempt with its step as it is now, for the log; the server knows its retry options."""
-    job = outcome.attempt.claim.job
+    job, retry = outcome.attempt.claim.job, outcome.attempt.function.retry
     state, error = STATES[ending], _error_after(outcome, ending)
+    if ending == "timed-out" and job.steps[0].retry_count + 1 < retry.retry_limit:
+        state = State.RETRYING  # the server does not say; the step may have other options
     step = replace(job.steps[0], state=state, error=error, finished_at=now(), retry=RetryOptions())
     return replace(job, steps=(step,))
 
