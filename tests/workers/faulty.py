@@ -89,7 +89,11 @@ def finished(attempt: dict[str, Any]) -> dict[str, Any]:
 def extend(path: str, token: str, heartbeat: float, attempt: dict[str, Any], ended: threading.Event) -> None:
     """Extend the lease of an attempt until it has ended."""
     while not ended.wait(heartbeat) and FAULT != "extends no lease":
-        reply = call("POST", f"{path}/extend", {"attempts": [{"id": attempt["id"]}]}, token)
+        try:
+            reply = call("POST", f"{path}/extend", {"attempts": [{"id": attempt["id"]}]}, token)
+        except Expired:  # the finish will meet it, too
+            stopped.set()
+            return
         if reply["stop"]:
             stopped.set()
 

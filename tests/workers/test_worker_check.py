@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from raincheck.cli import main
@@ -161,6 +162,26 @@ def test_a_command_that_cannot_run_is_an_error(url: str) -> None:
     done = check(["/no/such/program"], "--url", url)
     assert (done.returncode, done.stdout) == (2, "")
     assert "cannot run /no/such/program: No such file" in done.stderr
+
+
+def test_another_worker_of_the_server_must_not_offer_the_functions(url: str) -> None:
+    """It would get jobs of the checks."""
+    functions = [{"name": "check/echo"}]
+    other = httpx2.post(f"{url}/v1/worker", json={"name": "other", "functions": functions}).json()
+    try:
+        done = check(example("node", "check.mjs"), "--url", url)
+    finally:
+        headers = {"Worker-Token": other["token"]}
+        assert httpx2.delete(f"{url}/v1/worker/{other['id']}", headers=headers).status_code == 204
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"the worker {other['id']} of {url} offers check/echo already" in done.stderr
+
+
+def test_a_server_that_does_not_respond_is_an_error() -> None:
+    """At once, before a worker starts."""
+    done = check(["/no/such/program"], "--url", "http://127.0.0.1:9")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "no response from http://127.0.0.1:9" in done.stderr
 
 
 def test_wrong_usage_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,8 @@ export async function work(functions, { server, token, name = hostname(), capaci
       const registered = await call("POST", "/v1/worker", body, { signal: stop });
       await new Registration(call, table, capacity, registered).serve(stop);
     } catch (error) {
-      if (error.status !== 404 && !stop.aborted) throw error;
+      const isStopped = stop.aborted && error.name === "AbortError";
+      if (error.status !== 404 && !isStopped) throw error;
     } // 404: the registration has expired, and its attempts run elsewhere. Register again.
   }
 }
@@ -43,11 +44,11 @@ function calls(server, token) {
   const shared = { "Content-Type": "application/json", ...(token && { Authorization: `Bearer ${token}` }) };
   return async (method, path, body, { headers, wait = 0, signal } = {}) => {
     for (let delay = FIRST_DELAY; ; delay = Math.min(2 * delay, LONGEST_DELAY)) {
+      signal?.throwIfAborted();
       let pause = delay * (0.5 + Math.random() / 2);
       const limit = new AbortController(); // AbortSignal.any needs Node.js 20
       const abort = () => limit.abort();
       const timer = setTimeout(abort, (wait + CALL_TIMEOUT) * 1000);
-      signal?.throwIfAborted();
       signal?.addEventListener("abort", abort);
       try {
         const request = { method, headers: { ...shared, ...headers }, body: body && JSON.stringify(body) };
@@ -85,10 +86,12 @@ class Registration {
   async serve(stop) {
     const [claims, beats] = [new AbortController(), new AbortController()];
     const stopClaims = () => claims.abort();
+    this.stop = stop;
     stop.addEventListener("abort", stopClaims);
+    if (stop.aborted) stopClaims();
     const failed = new Promise((_, reject) => (this.fail = reject));
     const worked = this.#claim(claims.signal).then(() => Promise.all(this.#ends()));
-    this.#extend(stop, beats.signal).catch(this.fail);
+    this.#extend(beats.signal).catch(this.fail);
     try {
       await Promise.race([worked, failed]);
       await this.leave();
@@ -157,17 +160,17 @@ class Registration {
     }
   }
 
-  async #extend(stop, signal) {
+  async #extend(signal) {
     while (!signal.aborted) {
       await sleep(this.heartbeat, null, { signal }).catch(() => {});
-      if (!signal.aborted && (this.#held.size || this.#paused)) await this.#beat([...this.#held.values()], stop);
+      if (!signal.aborted && (this.#held.size || this.#paused)) await this.#beat([...this.#held.values()]);
     }
   }
 
   /** Extend the leases of attempts, send their reports, and do what the server asks for. */
-  async #beat(attempts, stop) {
+  async #beat(attempts) {
     const body = { attempts: attempts.map((attempt) => attempt.takeReport()), running: this.#held.size };
-    const reply = await this.call("extend", { ...body, state: stop?.aborted ? "stopping" : "active" });
+    const reply = await this.call("extend", { ...body, state: this.stop.aborted ? "stopping" : "active" });
     this.#paused = !reply.claim;
     for (const { id, reason } of reply.stop) {
       if (reason === "lost") this.#drop([id]);

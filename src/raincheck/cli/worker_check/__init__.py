@@ -22,7 +22,7 @@ from raincheck.cli.worker_check.checks import CHECKS, Check
 from raincheck.cli.worker_check.program import Program, running
 from raincheck.cli.worker_check.proxy import Proxy, proxy_of
 from raincheck.cli.worker_check.rules import broken_rules
-from raincheck.cli.worker_check.trial import Failed, Skipped, Trial
+from raincheck.cli.worker_check.trial import FUNCTIONS, Failed, Skipped, Trial
 from raincheck.client import AsyncClient
 from raincheck.core.clock import monotonic
 
@@ -98,6 +98,7 @@ def _server(url: str | None, token_file: Path | None) -> Iterator[Server]:
 
 async def _run(checks: Sequence[Check], command: Sequence[str], server: Server, timeout: float) -> int:
     """Run the checks, print a line for each and a summary; returns the exit code."""
+    await _check_server(server)
     started_at = monotonic()
     results: list[str] = []
     for check in checks:
@@ -109,6 +110,17 @@ async def _run(checks: Sequence[Check], command: Sequence[str], server: Server, 
     counts = ", ".join(f"{results.count(each)} {each}" for each in ("ok", "skipped", "failed"))
     out.print(f"{counts} in {monotonic() - started_at:.0f} s")
     return Exit.FAILED if "failed" in results else Exit.OK
+
+
+async def _check_server(server: Server) -> None:
+    """Raise `Unreachable` or `NotAllowed` if the server does not accept calls, and `UsageError` if another
+    worker of it would get the jobs of the checks."""
+    async with AsyncClient(server.url, token=server.token, patience=0.0) as client:
+        for worker in await client.workers():
+            offered = sorted(set(worker.functions).intersection(FUNCTIONS))
+            if offered and worker.state != "unhealthy":
+                what = f"the worker {worker.id} of {server.url} offers {offered[0]} already"
+                raise UsageError(f"{what}. Stop it, or leave out --url.")
 
 
 async def _run_one(check: Check, command: Sequence[str], server: Server, timeout: float) -> str:
