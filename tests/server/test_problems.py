@@ -104,6 +104,7 @@ def test_every_error_of_raincheck_has_an_answer(request_: Request) -> None:
             "JobCancelled",
         ),
         *("Refused", "Unreachable", "Unfinished", "UnexpectedResult"),  # raised by clients
+        *("PushFailed", "RequestFailed", "AddressNotAllowed"),  # fail an attempt
         *("NotJSON", "RetryLater", "DoNotRetry", "IllegalTransition", "RaincheckError"),
     }
     known = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type)}

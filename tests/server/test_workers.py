@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -338,6 +339,45 @@ class TestWaiting:
             await submit(http, "add")
             (attempt,) = await there.claim(1, WAIT)
             assert attempt["attempt"] == 1
+
+    async def test_an_attempt_is_sent_or_given_back(self, http: httpx2.AsyncClient, app: App) -> None:
+        """Whenever the client goes: also in the moment in which the claim is answered."""
+        worker, store = await register(http, "add"), app.engine.store
+        await submit(http, "add")
+        headers = {
+            b"content-type": b"application/json",
+            b"worker-token": worker.headers["Worker-Token"].encode(),
+        }
+        path = f"/v1/worker/{worker.id}/claim"
+        scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "path": path,
+            "headers": [*headers.items()],
+        }
+        for turns in range(20):
+            received = iter(({"type": "http.request", "body": b"{}"}, {"type": "http.disconnect"}))
+            sent = bytearray()
+
+            async def receive(received: Any = received, turns: int = turns) -> Any:
+                message = next(received)
+                if message["type"] == "http.disconnect":
+                    await store.release([])  # answered in the same batch as the claim, or later
+                    for _ in range(turns // 4):
+                        await asyncio.sleep(0)
+                return message
+
+            async def send(message: Any, sent: bytearray = sent) -> None:
+                sent.extend(message.get("body", b""))
+
+            await app.asgi(scope, receive, send)
+            await store.release([])  # what the store itself gives back
+            attempts = json.loads(sent)["attempts"] if sent else []
+            assert (await store.counts()).leased == len(attempts)
+            for attempt in attempts:
+                assert attempt["attempt"] == 1
+                await worker.release(attempt)
 
     async def test_a_server_that_stops_answers_at_once(self, app: App) -> None:
         """With no attempts: the worker goes to another server."""
