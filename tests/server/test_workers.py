@@ -74,12 +74,15 @@ class TestRegistration:
             ({"functions": [{"doc": "x"}]}, "/functions/0"),
             ({"functions": [{"name": "add"}, {"name": "a b"}]}, "/functions/1/name"),
             ({"functions": [{"name": "add"}, {"name": "add"}]}, "/functions/1/name"),
-            ({"functions": [{"name": "add", "parameters": {"type": "any"}}]}, "/functions/0/parameters"),
+            (
+                {"functions": [{"name": "add", "parameters": {"type": "any"}}]},
+                "/functions/0/parameters/type",
+            ),
             (
                 {"functions": [{"name": "add", "positional": {"$ref": "http://x/y"}}]},
                 "/functions/0/positional",
             ),
-            ({"functions": [{"name": "add", "returns": {"$defs": []}}]}, "/functions/0/returns"),
+            ({"functions": [{"name": "add", "returns": {"$defs": []}}]}, "/functions/0/returns/$defs"),
             ({"functions": [{"name": "add", "returns": []}]}, "/functions/0/returns"),
             ({"functions": [{"name": "add", "timeout": 0}]}, "/functions/0/timeout"),
             ({"functions": [{"name": "add", "retries": 3}]}, "/functions/0/retries"),

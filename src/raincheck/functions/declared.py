@@ -9,7 +9,7 @@ from typing import Any
 from raincheck.core.codec import from_json
 from raincheck.core.errors import Fault, InvalidArguments, InvalidInput, UnexpectedResult
 from raincheck.core.model import FunctionInfo, RetryOptions
-from raincheck.functions.offered import ArgumentSchemas
+from raincheck.functions.offered import ArgumentSchemas, schema_faults
 from raincheck.functions.registry import DEFAULT_WAIT, Function
 from raincheck.functions.results import ResultType
 from raincheck.functions.schemas import Schema
@@ -34,9 +34,9 @@ class Schemas:
         returns: Schema | None = None,
     ) -> None:
         faults = [
-            *_faults_of(parameters, "parameters", "object"),
-            *_faults_of(positional, "positional", "array"),
-            *_faults_of(returns, "returns"),
+            *schema_faults(parameters or {}, "/parameters", "object"),
+            *schema_faults(positional or {}, "/positional", "array"),
+            *schema_faults(returns or {}, "/returns"),
         ]
         if faults:
             raise InvalidInput(*faults)
@@ -139,22 +139,6 @@ def _validator(schema: Schema) -> Any:
     return Draft202012Validator(schema, mask="the value", offline=True)
 
 
-def _faults_of(schema: Schema | None, field: str, kind: str = "") -> list[Fault]:
-    """The faults of a schema, which must accept only values of the type ``kind``."""
-    if not schema:
-        return []
-    from jsonschema_rs import ValidationError
-
-    if kind and schema.get("type") != kind:
-        return [Fault(f"must be a schema with type: {kind}", f"/{field}")]
-    try:
-        _validator(schema)
-    except ValidationError as error:
-        detail = f"is not a JSON Schema: {error.message[:300]}"
-        return [Fault(detail, f"/{field}{pointer(error.instance_path)}")]
-    return []
-
-
 def _by_position(parameters: Schema) -> Schema:
     """The schema of the arguments by position that those by name describe."""
     if not parameters:
@@ -170,4 +154,4 @@ def _by_position(parameters: Schema) -> Schema:
     if not properties:
         del schema["prefixItems"]
     schema |= {"$defs": parameters["$defs"]} if "$defs" in parameters else {}
-    return {} if _faults_of(schema, "positional") else schema  # it can refer to another place
+    return {} if schema_faults(schema, "") else schema  # it can refer to another place

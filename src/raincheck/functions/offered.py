@@ -11,7 +11,7 @@ from typing import Any
 from raincheck.core.codec import from_json
 from raincheck.core.errors import MAX_FAULTS, Fault
 from raincheck.core.model import FunctionInfo
-from raincheck.functions.signature import Pointers, escape
+from raincheck.functions.signature import Pointers, escape, pointer
 
 logger = logging.getLogger("raincheck.functions")
 
@@ -126,15 +126,23 @@ class ArgumentSchemas:
         return _validator(self._named, "required", self._info.name)
 
 
-def schema_fault(schema: dict[str, Any]) -> str | None:
-    """What is wrong with a JSON Schema (2020-12); None: it can be used."""
-    from jsonschema_rs import Draft202012Validator
+def schema_faults(schema: dict[str, Any], at: str, kind: str = "") -> list[Fault]:
+    """The faults of a JSON Schema (2020-12) at a JSON Pointer; it must accept only values of ``kind``."""
+    from jsonschema_rs import Draft202012Validator, ValidationError
 
+    if not schema:
+        return []
+    if kind and schema.get("type") != kind:
+        return [Fault(f"must be a schema with type: {kind}", at)]
     try:
         Draft202012Validator(schema, mask="the value", offline=True)
-    except Exception as error:  # noqa: BLE001 - what is given can be anything
-        return str(error).partition("\n")[0][: 3 * _ECHO]
-    return None
+    except ValidationError as error:
+        detail = f"is not a JSON Schema: {error.message[: 3 * _ECHO]}"
+        return [Fault(detail, at + pointer(error.instance_path))]
+    except Exception as error:  # noqa: BLE001 - of a reference, and what is given can be anything
+        detail = str(error).partition("\n")[0]
+        return [Fault(f"is not a JSON Schema: {detail[: 3 * _ECHO]}", at)]
+    return []
 
 
 def _usable(schema: dict[str, Any]) -> dict[str, Any]:

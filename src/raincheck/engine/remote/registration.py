@@ -23,7 +23,7 @@ from raincheck.engine.remote.protocol import (
     RemoteFunction,
     WorkerLimits,
 )
-from raincheck.functions.offered import schema_fault
+from raincheck.functions.offered import schema_faults
 from raincheck.functions.registry import is_function_name
 from raincheck.store.base import Held, Store
 
@@ -101,9 +101,7 @@ def _check_functions(functions: Iterable[RemoteFunction]) -> None:
             faults.append(Fault(f"{each.name!r} is registered twice", f"{at}/name"))
         seen.add(each.name)
         for member in ("parameters", "positional", "returns"):
-            schema = getattr(each, member)
-            if schema and (detail := schema_fault(schema)) is not None:
-                faults.append(Fault(f"this is not a JSON Schema (2020-12): {detail}", f"{at}/{member}"))
+            faults += schema_faults(getattr(each, member), f"{at}/{member}")
     if faults:
         raise InvalidInput(*faults)
 
