@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -82,3 +84,41 @@ def test_the_server_lists_the_functions_of_the_worker(url: str) -> None:
     """Although it has no code of them."""
     run(url, CHAIN)  # the worker has registered
     assert [each["name"] for each in httpx2.get(f"{url}/v1/function").json()] == NAMES
+
+
+LARGE = {
+    "node": """export default [
+        { name: "large", run: (attempt, size) => "x".repeat(size) },
+        { name: "small", run: () => "small" },
+    ];""",
+    "shell": """#!/bin/bash
+        case ${1-} in
+        '') printf '%s\\n' large small ;;
+        large) head -c "$(jq '.args[0]')" /dev/zero | tr '\\0' x | jq -R . ;;
+        small) echo '"small"' ;;
+        esac""",
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["node", pytest.param("shell", marks=needs_shell_tools)])
+@pytest.mark.parametrize("size", [4_300_000, 6_000_000], ids=["result", "request"])
+def test_a_result_that_is_too_large_fails_the_job_and_not_the_worker(
+    tmp_path: Path, name: str, size: int
+) -> None:
+    """Whether the server refuses the result, or the request as a whole."""
+    functions = tmp_path / "functions.mjs"
+    functions.write_text(LARGE[name])
+    functions.chmod(0o700)
+    with running("server", APP, "--store", store_in(tmp_path), "--port", "0") as server:
+        url = server.line(LISTENING)
+        environment = {**os.environ, "PATH": PATH, "RAINCHECK_SERVER": url}
+        with subprocess.Popen([*example(name), str(functions)], env=environment) as worker:
+            large, small = (
+                run(url, json.dumps({"name": "large", "functions": [{"name": name, "args": args}]}))
+                for name, args in (("large", [size]), ("small", []))
+            )
+            worker.terminate()
+            assert worker.wait(60) == 0
+    assert (large["state"], large["functions"][0]["lost_count"]) == ("failed", 0)
+    assert small["result"] == "small"

@@ -116,11 +116,24 @@ run_attempt() {
     wait_for "$extending"
     [[ ! -s $folder/progress ]] || extend >/dev/null || return
     [[ -e $folder/stop && $(<"$folder/stop") == lost ]] && return
-    entry "$code" >"$folder/entry" || {
-        echo "the result is not JSON" >>"$folder/errors"
+    finish "$code" || {
+        code=$?
+        ((code == REFUSED)) || return "$code"
+        echo "the server refuses the result: it is too large" >"$folder/errors"
+        finish 100
+        return
+    }
+    jq -r '.attempts[0].problem.detail // empty' "$folder/finished" >"$folder/errors"
+    [[ ! -s $folder/errors ]] || finish 100
+}
+
+# Send the result of the attempt, for the exit code of its command.
+finish() {
+    entry "$1" >"$folder/entry" || {
+        echo "the result is not JSON" >"$folder/errors"
         entry 100 >"$folder/entry"
     }
-    jq '{attempts: [.]}' "$folder/entry" | call POST "$worker/finish" >/dev/null
+    jq '{attempts: [.]}' "$folder/entry" | call POST "$worker/finish" >"$folder/finished"
 }
 
 # Claim and run attempts until a signal arrives or a call fails.

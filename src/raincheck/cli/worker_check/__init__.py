@@ -26,7 +26,6 @@ from raincheck.cli.worker_check.trial import FUNCTIONS, Failed, Skipped, Trial
 from raincheck.client import AsyncClient
 from raincheck.core.clock import monotonic
 
-_LABELS = ("expected", "happened")
 _NAME_WIDTH = max(len(check.name) for check in CHECKS)
 
 
@@ -173,10 +172,10 @@ def _print(result: str, style: str, check: Check, note: str) -> None:
 
 
 def _explain(failures: Sequence[Failed], check: Check, program: Program) -> None:
-    said = {failed.expected: failed.happened for failed in failures}
-    for label, text in (
-        *((label, text) for each in said.items() for label, text in zip(_LABELS, each, strict=True)),
-        ("read", check.read),
-        *(("output", line) for line in program.output),
-    ):
+    """Print what was expected and what happened instead, what to read, and what the worker printed."""
+    lines = []
+    for expected, happened in {failed.expected: failed.happened for failed in failures}.items():
+        lines += [("expected", expected), ("happened", happened)]
+    lines += [("read", check.read), *(("output", line) for line in program.output)]
+    for label, text in lines:
         out.print(Text.assemble(" " * 8, (f"{label}: ", "dim"), plain(text)), soft_wrap=True)
