@@ -327,6 +327,18 @@ class TestClaims:
             assert (await job(http, job_id))["result"] == list(range(125))
 
 
+async def waiting(app: App, worker: RemoteWorker) -> None:
+    """Wait until a claim of a worker waits: it has renewed its registration for so long."""
+    async with asyncio.timeout(30):
+        while not _lasts(app, worker):  # noqa: ASYNC110 - nobody tells when it does
+            await asyncio.sleep(0.01)
+
+
+def _lasts(app: App, worker: RemoteWorker) -> bool:
+    found = app.engine.workers.worker(worker.id)
+    return found is not None and found.seen_until > app.engine.store.now() + WAIT / 2
+
+
 class TestWaiting:
     """Claims that wait, over real connections."""
 
@@ -385,9 +397,10 @@ class TestWaiting:
     async def test_a_server_that_stops_answers_at_once(self, app: App) -> None:
         """With no attempts: the worker goes to another server."""
         async with served(app) as (url, stop), httpx2.AsyncClient(base_url=url) as http:
-            worker = await register(http, "add")
-            claims = [asyncio.create_task(worker.claim(1, WAIT)) for _ in range(3)]
-            await http.get("/healthz")
+            workers = [await register(http, "add") for _ in range(3)]
+            claims = [asyncio.create_task(each.claim(1, WAIT)) for each in workers]
+            for each in workers:
+                await waiting(app, each)
             stop.set()
             assert await asyncio.gather(*claims) == [[]] * 3
 

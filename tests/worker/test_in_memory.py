@@ -72,7 +72,7 @@ async def test_a_child_process_cannot_use_a_store_in_memory() -> None:
     [
         (["worker"], "no server can reach it"),
         (["server"], "no worker can reach it"),
-        (["serve", "--workers", "2"], "several workers cannot share it"),
+        (["serve", "--workers", "2"], "workers in processes of their own cannot share it"),
     ],
 )
 def test_a_command_of_several_processes_refuses_a_store_in_memory(command: list[str], why: str) -> None:
