@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -57,6 +58,17 @@ def test_a_full_sequence_borrows_the_next_millisecond(monkeypatch: pytest.Monkey
     made = [UUID(ids.new()) for _ in range(4097)]
     assert [each.int >> 80 for each in made] == [5] * 4096 + [6]
     assert [(each.int >> 64) & 0xFFF for each in made] == [*range(4096), 0]
+
+
+def test_pauses_do_not_depend_on_the_seed_of_a_function() -> None:
+    """Workers whose functions use the same seed would retry at the same moment; nor do pauses change what
+    such a function draws."""
+    drawn = []
+    for _ in range(2):
+        random.seed(1)
+        drawn.append((clock.chance(), random.random()))
+    assert drawn[0][0] != drawn[1][0]
+    assert drawn[0][1] == drawn[1][1]
 
 
 def test_seconds_become_utc() -> None:

@@ -27,7 +27,8 @@ __all__ = [
 now = time.time
 monotonic = time.monotonic
 thread_time = time.thread_time
-chance = random.random
+chance = random.SystemRandom().random
+"""In [0, 1). Functions that seed `random` do not change it, and forked children differ."""
 
 _BLOCK = Struct("256Q")
 _SEQUENCE_BITS = 12
