@@ -4,10 +4,13 @@ in the order."""
 import gc
 import os
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.folders import use_memory
 from tests.servers import KINDS, REDIS
@@ -43,18 +46,38 @@ def pytest_xdist_auto_num_workers() -> int:
     return 3 * (os.cpu_count() or 1)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+class FileByFile(LoadScopeScheduling):  # type: ignore[misc] # it ships no types
+    """Gives the tests of a file to one process, which starts once what they share.
+
+    Tests with processes of their own are given out one by one, unless their file has an ``xdist_group``.
+    (xdist's own grouping by that mark needs pytest below 9.2.)
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if _is_one_by_one(self.config.rootpath / file) else file
+
+
+@cache
+def _is_one_by_one(file: Path) -> bool:
+    text = file.read_text("utf-8")
+    return "mark.acceptance" in text and "xdist_group" not in text
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> FileByFile:
+    """How the processes share the tests."""
+    return FileByFile(config)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with processes begin first, each on its own: they take longest. The others go file by file,
-    the slow folders first, so that all processes end at about the same time."""
+    """Tests with processes begin first: they take longest. The slow folders follow, so that all processes
+    end at about the same time."""
     for item in items:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker(pytest.mark.generated)
-        if item.get_closest_marker("acceptance"):
-            if not item.get_closest_marker("timeout"):
-                item.add_marker(pytest.mark.timeout(PROCESSES_LIMIT))
-        elif not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+        if item.get_closest_marker("acceptance") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(PROCESSES_LIMIT))
     items.sort(key=_place)
 
 
