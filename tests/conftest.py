@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
@@ -65,9 +66,9 @@ def _is_one_by_one(file: Path) -> bool:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> FileByFile:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:
     """How the processes share the tests."""
-    return FileByFile(config)
+    return FileByFile(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
