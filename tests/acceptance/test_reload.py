@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import httpx2
@@ -50,6 +51,12 @@ def answer(url: str) -> object:
     """Call the function."""
     response = httpx2.post(f"{url}/v1/function/answer", json=[], headers={"Prefer": "wait=60"}, timeout=70)
     return response.json()["result"]
+
+
+def wait_for_a_worker(url: str) -> None:
+    """Wait until a worker has registered: the command that started it watches the files."""
+    while not httpx2.get(f"{url}/v1/worker", timeout=70).json():
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.long)])
@@ -104,7 +111,7 @@ def test_a_server_and_a_worker_reload_too(tmp_path: Path) -> None:
         running("server", "app.py", "--reload", "--port", "0", *store, cwd=tmp_path) as server,
         running("worker", "app.py", "--reload", *store, cwd=tmp_path) as worker,
     ):
-        server.line(LISTENING)
+        wait_for_a_worker(server.line(LISTENING))
         (tmp_path / "notes.txt").write_text("no part of the app", "utf-8")
         (tmp_path / "raincheck.yaml").write_text("", "utf-8")
         worker.line("Restarting: raincheck.yaml changed.")
